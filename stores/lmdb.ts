@@ -1,0 +1,289 @@
+import { mkdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { type Database, open, type RootDatabase } from 'lmdb'
+import {
+  everyGeneration,
+  type Failures,
+  isCurrent,
+  isExpired,
+  judgeRotation,
+  type Revocation,
+  type Session,
+  type SigningKeyRecord,
+  type Store,
+  StoreUnavailable,
+  type SweepStep,
+  type User,
+} from './store.ts'
+
+// biome-ignore lint/suspicious/noExplicitAny: three tables of different rows, swept alike
+type Stage = { table: Database<any, any>; isDead(row: any, step: SweepStep): boolean; remove(key: any, row: any): void }
+
+/** Sorts behind every UUID, so that a range `[prefix, prefix + last]` holds all keys that begin with the prefix. */
+const last = '\uffff'
+const uuidLength = 36
+
+/** Orders the sessions of a user by age: milliseconds keep 13 digits until the year 2286. */
+const byUserKey = (session: Session) => `${session.userId}/${session.createdAt}/${session.id}`
+
+/**
+ * The embedded store: one LMDB environment in a directory, which several processes on the machine may open at once.
+ *
+ * LMDB has a single writer across all processes, so a transaction callback is the atomic step. Callbacks that are queued
+ * in the same turn share one commit and one `fdatasync` (group commit), and each promise resolves after that sync.
+ * A callback must decide before its first write: lmdb-js commits what a callback wrote before it threw.
+ *
+ * @param dataDir directory, made when missing
+ * @throws when the directory cannot be made, written or locked
+ */
+export function openLmdbStore(dataDir: string): Store {
+  mkdirSync(dataDir, { recursive: true, mode: 0o700 })
+  const root: RootDatabase = open({
+    path: join(dataDir, 'lmdb'),
+    maxDbs: 16,
+    // Sync before a commit is visible, so that no process ever acts on what a power cut could take back.
+    overlappingSync: false,
+    // Plain MessagePack maps: rows that any later release, and any other tool, can read.
+    encoder: { useRecords: false, mapsAsObjects: true },
+  })
+  const table = <T>(name: string) => root.openDB<T, string>({ name })
+  const users = table<User>('users')
+  const usersByName = table<string>('users_by_name')
+  const sessions = table<Session>('sessions')
+  const sessionsByUser = table<0>('sessions_by_user')
+  const signingKeys = table<SigningKeyRecord>('signing_keys')
+  const failures = table<Failures>('failures')
+  const revocations: Database<Revocation, number> = root.openDB({ name: 'revocations' })
+  const counters = table<number>('counters')
+
+  let closed = false
+  async function run<T>(work: () => T | Promise<T>): Promise<T> {
+    try {
+      if (closed) throw new Error('The store is closed')
+      return await work()
+    } catch (error) {
+      // A failed commit rejects this promise too, where nobody would be listening.
+      ;(error as { commitError?: Promise<unknown> }).commitError?.catch(() => {})
+      throw new StoreUnavailable(error)
+    }
+  }
+  const read = run
+  const write = <T>(callback: () => T): Promise<T> => run(() => root.transaction(callback))
+
+  /**
+   * Only inside a transaction: LMDB's single writer makes the next number the next for everyone. The number is kept apart
+   * from the rows: counted from the newest row, it would begin anew once all were swept, behind the cursors of the followers.
+   */
+  function record(revocation: Revocation): void {
+    const number = (counters.get('revocations') ?? 0) + 1
+    counters.put('revocations', number)
+    revocations.put(number, revocation)
+  }
+  function removeSession(session: Session): void {
+    sessions.remove(session.id)
+    sessionsByUser.remove(byUserKey(session))
+  }
+  function beginGeneration(user: User, revokedAt: number, expiresAt: number, kept?: Session): User {
+    const next = { ...user, generation: user.generation + 1 }
+    users.put(user.id, next)
+    if (kept) sessions.put(kept.id, { ...kept, generation: next.generation })
+    record({
+      kind: 'user',
+      id: user.id,
+      generation: next.generation,
+      ...(kept && { exceptSessionId: kept.id }),
+      revokedAt,
+      expiresAt,
+    })
+    return next
+  }
+
+  const stages = [
+    {
+      table: sessions,
+      isDead: (session: Session, step: SweepStep) => !isCurrent(session, users.get(session.userId)) || isExpired(session, step),
+      remove: (_key: string, session: Session) => removeSession(session),
+    },
+    {
+      table: failures,
+      isDead: ({ lastAt }: Failures, step: SweepStep) => lastAt < step.failuresBefore,
+      remove: (key: string) => void failures.remove(key),
+    },
+    {
+      table: revocations,
+      isDead: ({ expiresAt }: Revocation, step: SweepStep) => expiresAt <= step.now,
+      remove: (key: number) => void revocations.remove(key),
+    },
+  ] as Stage[]
+
+  return {
+    name: 'lmdb',
+
+    ping: () => read(() => void root.getStats()),
+    async close() {
+      if (closed) return
+      closed = true
+      await root.close()
+    },
+
+    createUser: (user) =>
+      write(() => {
+        if (usersByName.doesExist(user.nameKey)) return false
+        usersByName.put(user.nameKey, user.id)
+        users.put(user.id, user)
+        return true
+      }),
+    findUser: (id) => read(() => users.get(id)),
+    findUserByName: (nameKey) =>
+      read(() => {
+        const id = usersByName.get(nameKey)
+        return id === undefined ? undefined : users.get(id)
+      }),
+    replacePasswordHash: (id, expectedHash, passwordHash) =>
+      write(() => {
+        const user = users.get(id)
+        if (user?.passwordHash !== expectedHash) return false
+        users.put(id, { ...user, passwordHash })
+        return true
+      }),
+    changePassword: ({ userId, expectedHash, passwordHash, keepSessionId, now, expiresAt }) =>
+      write(() => {
+        const user = users.get(userId)
+        if (user?.passwordHash !== expectedHash) return false
+        const kept = keepSessionId === undefined ? undefined : sessions.get(keepSessionId)
+        const isKept = kept?.userId === userId && kept.generation === user.generation
+        beginGeneration({ ...user, passwordHash }, now, expiresAt, isKept ? kept : undefined)
+        return true
+      }),
+    deleteUser: (id, { now, expiresAt }) =>
+      write(() => {
+        const user = users.get(id)
+        if (!user) return false
+        users.remove(id)
+        usersByName.remove(user.nameKey)
+        record({ kind: 'user', id, generation: everyGeneration, revokedAt: now, expiresAt })
+        return true
+      }),
+
+    createSession: (session) =>
+      write(() => {
+        if (!isCurrent(session, users.get(session.userId))) return false
+        sessions.put(session.id, session)
+        sessionsByUser.put(byUserKey(session), 0)
+        return true
+      }),
+    rotateSession: (presented) =>
+      write(() => {
+        const session = sessions.get(presented.sessionId)
+        const user = session && users.get(session.userId)
+        const outcome = judgeRotation(session, user, presented)
+        if (!session || !user) return { outcome: 'unknown' as const }
+        switch (outcome) {
+          case 'rotated': {
+            const { address, userAgent, now: refreshedAt } = presented
+            const next = { ...session, counter: presented.counter + 1, refreshedAt, address, userAgent }
+            sessions.put(session.id, next)
+            return { outcome, session: next, user }
+          }
+          case 'repeated':
+            return { outcome, session, user }
+          case 'reused':
+            removeSession(session)
+            record({ kind: 'sid', id: session.id, revokedAt: presented.now, expiresAt: presented.revokedUntil })
+            return { outcome, session }
+          default:
+            return { outcome }
+        }
+      }),
+    findSession: (id) => read(() => sessions.get(id)),
+    listSessions: (userId, live, { after, limit }) =>
+      read(() => {
+        const user = users.get(userId)
+        const found: Session[] = []
+        const newestFirst = { start: `${userId}/${after ?? last}`, end: `${userId}/`, reverse: true, exclusiveStart: true }
+        for (const key of sessionsByUser.getKeys(newestFirst)) {
+          const session = sessions.get(key.slice(-uuidLength))
+          if (!session || !isCurrent(session, user) || isExpired(session, live)) continue
+          if (found.length === limit) return { sessions: found, next: byUserKey(found.at(-1) as Session).slice(userId.length + 1) }
+          found.push(session)
+        }
+        return { sessions: found }
+      }),
+    endSession: (id, { userId, now, expiresAt }) =>
+      write(() => {
+        const session = sessions.get(id)
+        if (!session || (userId !== undefined && session.userId !== userId)) return false
+        removeSession(session)
+        record({ kind: 'sid', id, revokedAt: now, expiresAt })
+        return true
+      }),
+    endUserSessions: (userId, { now, expiresAt }) =>
+      write(() => {
+        const user = users.get(userId)
+        if (!user) return false
+        beginGeneration(user, now, expiresAt)
+        return true
+      }),
+
+    revoke: (revocation) => write(() => record(revocation)),
+    revocationsSince: (cursor) =>
+      read(() => {
+        // Ahead of the counter is a cursor of another store, or of before a restore: only the whole list misses nothing then.
+        const position = Number(cursor)
+        let newest = Number.isSafeInteger(position) && position >= 0 && position <= (counters.get('revocations') ?? 0) ? position : 0
+        const found: Revocation[] = []
+        for (const { key, value } of revocations.getRange({ start: newest + 1 })) {
+          newest = key
+          found.push(value)
+        }
+        return { revocations: found, cursor: String(newest) }
+      }),
+
+    listSigningKeys: () => read(() => [...signingKeys.getRange()].map(({ value }) => value)),
+    addSigningKey: (key, expectedNewestKid) =>
+      write(() => {
+        const sameAlg = [...signingKeys.getRange()].map(({ value }) => value).filter(({ alg }) => alg === key.alg)
+        const newest = sameAlg.reduce<SigningKeyRecord | undefined>((a, b) => (a && a.createdAt >= b.createdAt ? a : b), undefined)
+        if (newest?.kid !== expectedNewestKid || (newest && newest.createdAt >= key.createdAt)) return false
+        signingKeys.put(key.kid, key)
+        return true
+      }),
+    removeSigningKey: (kid) => write(() => void signingKeys.remove(kid)),
+
+    findFailures: (keys) => read(() => keys.map((key) => failures.get(key))),
+    recordFailure: (keys, now) =>
+      write(() =>
+        keys.map((key) => {
+          const next = { count: (failures.get(key)?.count ?? 0) + 1, lastAt: now }
+          failures.put(key, next)
+          return next
+        }),
+      ),
+    clearFailures: (keys) => write(() => keys.forEach((key) => void failures.remove(key))),
+
+    async sweep(step) {
+      const [stage, after] = readCursor(step.cursor)
+      const { table, isDead, remove } = stages[stage] as Stage
+      const start = after !== undefined && { start: table === revocations ? Number(after) : after, exclusiveStart: true }
+      const rows = await read(() => [...table.getRange({ ...start, limit: step.limit })])
+      const deadKeys = rows.filter(({ value }) => isDead(value, step)).map(({ key }) => key)
+      // Looked for outside the writer's lock, decided again inside it: a session may have been refreshed in between.
+      const removed =
+        deadKeys.length === 0
+          ? 0
+          : await write(() => {
+              const stillDead = deadKeys.map((key) => ({ key, value: table.get(key) })).filter(({ value }) => value && isDead(value, step))
+              for (const { key, value } of stillDead) remove(key, value)
+              return stillDead.length
+            })
+      if (rows.length === step.limit) return { removed, cursor: `${stage} ${rows.at(-1)?.key}` }
+      return stage + 1 < stages.length ? { removed, cursor: `${stage + 1}` } : { removed }
+    },
+  }
+}
+
+/** A sweep cursor is the stage, and the last key that was looked at in it: any text. */
+function readCursor(cursor: string | undefined): [stage: number, after: string | undefined] {
+  const [, stage = '0', after] = cursor?.match(/^([0-9]+)(?: (.*))?$/s) ?? []
+  return [Number(stage), after]
+}

@@ -1,0 +1,234 @@
+/**
+ * What Latchkey asks of a database.
+ *
+ * One interface, two implementations, one contract test (`test/stores.contract.ts`) that each of them passes.
+ * The rules that every method keeps:
+ *
+ * - **Atomic.** A method is one step. Two of them on the same record, from any request, process or replica, behave as
+ *   if one came after the other; what can race is decided inside, never by a read that the caller follows with a write.
+ * - **Durable.** A promise that resolves after a write means that the write is on disk.
+ * - **Honest.** When the database cannot answer, a method rejects with {@link StoreUnavailable}. It never resolves
+ *   with "not found" because it could not look.
+ * - **Timeless.** The caller brings the time (`now`, milliseconds since the epoch); no store reads a clock for it.
+ */
+export interface Store {
+  readonly name: 'lmdb' | 'pg'
+
+  /** Rejects when the database cannot be reached and read. */
+  ping(): Promise<void>
+  /** Finishes what is under way and lets go of the database. Further calls reject. */
+  close(): Promise<void>
+
+  // Users
+
+  /** Adds a user. @returns false when the mapped name (`nameKey`) is taken */
+  createUser(user: User): Promise<boolean>
+  findUser(id: string): Promise<User | undefined>
+  findUserByName(nameKey: string): Promise<User | undefined>
+  /** Replaces one password hash by another of the same password (a rehash). @returns false when the stored one is no longer `expectedHash` */
+  replacePasswordHash(id: string, expectedHash: string, passwordHash: string): Promise<boolean>
+  /**
+   * Sets a new password and ends every session of the user but one: the user moves on to the next generation, the
+   * kept session moves along, and a revocation is recorded for the access tokens of the others.
+   * @returns false when the stored hash is no longer `expectedHash`
+   */
+  changePassword(change: PasswordChange): Promise<boolean>
+  /** Removes the user and the name, and records the revocation. The sessions are dead with it. @returns false when there was none */
+  deleteUser(id: string, revocation: { now: number; expiresAt: number }): Promise<boolean>
+
+  // Sessions: one row each for its whole life
+
+  /** Opens a session. @returns false when the user is gone, disabled, or no longer of the generation that the session was made for */
+  createSession(session: Session): Promise<boolean>
+  /** The heart of the service: decides what a presented refresh token means, and does it, in one step. */
+  rotateSession(presented: PresentedRefresh): Promise<RotationOutcome>
+  findSession(id: string): Promise<Session | undefined>
+  /** The live sessions of a user, newest first. @param page `after` is the `next` of the page before */
+  listSessions(
+    userId: string,
+    live: SessionLimits,
+    page: { after?: string; limit: number },
+  ): Promise<{ sessions: Session[]; next?: string }>
+  /** Ends one session and records its revocation. @returns false when there is no such session of that user (any user when none is named) */
+  endSession(id: string, end: { userId?: string; now: number; expiresAt: number }): Promise<boolean>
+  /** Ends all sessions of a user: the next generation begins, and the revocation of the one before is recorded. */
+  endUserSessions(userId: string, end: { now: number; expiresAt: number }): Promise<boolean>
+
+  // Revocations of access tokens, kept until the last token they concern has expired
+
+  revoke(revocation: Revocation): Promise<void>
+  /**
+   * What was revoked since a cursor, in an order that misses nothing: an entry may come twice, never not at all.
+   * @param cursor as given by the call before; undefined, or one that this store never gave, for everything that is still in force
+   */
+  revocationsSince(cursor?: string): Promise<{ revocations: Revocation[]; cursor: string }>
+
+  // Signing keys
+
+  listSigningKeys(): Promise<SigningKeyRecord[]>
+  /**
+   * Adds a key as the newest of its `alg`, unless another process was faster.
+   * @param expectedNewestKid kid of the newest key (by `createdAt`) of the same `alg` that the caller knows; undefined for none
+   * @returns false when that is no longer the newest, or the new one would not be newer
+   */
+  addSigningKey(key: SigningKeyRecord, expectedNewestKid: string | undefined): Promise<boolean>
+  removeSigningKey(kid: string): Promise<void>
+
+  // Failed logins
+
+  findFailures(keys: string[]): Promise<(Failures | undefined)[]>
+  /** Counts one failure under each key. @returns the counts after it, in the order of the keys */
+  recordFailure(keys: string[], now: number): Promise<Failures[]>
+  clearFailures(keys: string[]): Promise<void>
+
+  // Housekeeping
+
+  /**
+   * Removes what has expired, a small batch a call. What is live is never touched.
+   * @returns how many rows went, and where the next call goes on (undefined: a round is complete)
+   */
+  sweep(sweep: SweepStep): Promise<{ removed: number; cursor?: string }>
+}
+
+/** The database did not answer, or not in time. The caller answers 503. */
+export class StoreUnavailable extends Error {
+  readonly statusCode = 503
+  constructor(cause: unknown) {
+    super('The store is unavailable', { cause })
+  }
+}
+
+export interface User {
+  /** UUID, the `sub` of tokens */
+  id: string
+  /** as typed */
+  username: string
+  /** NFKC and lower case, unique */
+  nameKey: string
+  /** PHC string */
+  passwordHash: string
+  roles: string[]
+  createdAt: number
+  disabledAt?: number
+  /** Rises when all sessions end at once. Sessions and access tokens carry the generation that they were made in. */
+  generation: number
+}
+
+export interface Session {
+  /** UUID, the `sid` of tokens */
+  id: string
+  userId: string
+  clientId: string
+  scope: string[]
+  /** of the user, when the session was opened or last kept */
+  generation: number
+  /** of the refresh token that is good now */
+  counter: number
+  createdAt: number
+  /** of the last rotation; the creation, before the first */
+  refreshedAt: number
+  address: string
+  userAgent: string
+}
+
+/** What decides whether a session is still alive at `now`. */
+export interface SessionLimits {
+  now: number
+  idleTtlMs: number
+  maxTtlMs: number
+}
+
+/** Whether a session has outlived its idle or its absolute life. */
+export function isExpired(session: Session, limits: SessionLimits): boolean {
+  return limits.now >= session.refreshedAt + limits.idleTtlMs || limits.now >= session.createdAt + limits.maxTtlMs
+}
+
+/** Whether a session and its user still belong together. */
+export function isCurrent(session: Session, user: User | undefined): user is User {
+  return user !== undefined && user.disabledAt === undefined && user.generation === session.generation
+}
+
+/** A refresh token that this server made, taken apart, and what is known of the request that brought it. */
+export interface PresentedRefresh extends SessionLimits {
+  sessionId: string
+  counter: number
+  clientId: string
+  /** of the new access token; undefined for the scope of the session */
+  scope: string[] | undefined
+  graceMs: number
+  /** when the last access token of the session will have expired, for the revocation in case of theft */
+  revokedUntil: number
+  address: string
+  userAgent: string
+}
+
+export type RotationOutcome =
+  /** `rotated`: the counter advanced. `repeated`: a benign retry, nothing did. In both, `session.counter` is the one to hand out. */
+  | { outcome: 'rotated' | 'repeated'; session: Session; user: User }
+  /** A spent token came back: the session has been ended and its revocation recorded. */
+  | { outcome: 'reused'; session: Session }
+  /** Refused, and nothing was touched. */
+  | { outcome: 'unknown' | 'expired' | 'wrong_client' | 'scope_exceeded' }
+
+/**
+ * What presenting a counter to a session means, by the contract's table. Both stores decide by this, inside their atomic step.
+ */
+export function judgeRotation(
+  session: Session | undefined,
+  user: User | undefined,
+  presented: PresentedRefresh,
+): 'unknown' | 'expired' | 'wrong_client' | 'scope_exceeded' | 'rotated' | 'repeated' | 'reused' {
+  if (!session || !isCurrent(session, user)) return 'unknown'
+  if (session.clientId !== presented.clientId) return 'wrong_client'
+  if (isExpired(session, presented)) return 'expired'
+  const inGrace = presented.counter === session.counter - 1 && presented.now - session.refreshedAt <= presented.graceMs
+  if (presented.counter < session.counter && !inGrace) return 'reused'
+  if (presented.scope?.some((name) => !session.scope.includes(name))) return 'scope_exceeded'
+  // A counter ahead of the store's is the store that lost its tail, after a restore or a failover: go on from the token.
+  return inGrace ? 'repeated' : 'rotated'
+}
+
+export interface PasswordChange {
+  userId: string
+  expectedHash: string
+  passwordHash: string
+  keepSessionId?: string
+  now: number
+  expiresAt: number
+}
+
+/** Which access tokens are refused from now on. */
+export type Revocation = { revokedAt: number; expiresAt: number } & (
+  | { kind: 'jti' | 'sid'; id: string }
+  /** tokens of the user from before `generation`, but for those of one session */
+  | { kind: 'user'; id: string; generation: number; exceptSessionId?: string }
+)
+
+/** A generation that no token reaches: of a user who is gone. */
+export const everyGeneration = Number.MAX_SAFE_INTEGER
+
+export interface SigningKeyRecord {
+  /** JWK thumbprint, RFC 7638 */
+  kid: string
+  alg: 'ES256' | 'RS256' | 'EdDSA'
+  /** public JWK as JSON */
+  publicJwk: string
+  /** private key (PKCS #8 DER) sealed under AUTH_SECRET; undefined for a key that the operator keeps */
+  sealedPrivateKey?: Uint8Array
+  createdAt: number
+  /** before this it is published and does not sign */
+  signsFrom: number
+}
+
+export interface Failures {
+  count: number
+  lastAt: number
+}
+
+export interface SweepStep extends SessionLimits {
+  /** counters with no failure since are forgotten */
+  failuresBefore: number
+  cursor?: string
+  /** most rows looked at */
+  limit: number
+}
