@@ -1,0 +1,98 @@
+/**
+ * Every refusal that Latchkey answers with: HTTP status, code of RFC 6749 §5.2 (sent by OAuth endpoints), and title
+ * (sent as RFC 9457 problem by all others). `docs/errors.md` explains each. What happened in detail goes to the log only.
+ */
+const table = {
+  malformed_body: [400, 'invalid_request', 'The body could not be read'],
+  malformed_url: [400, 'invalid_request', 'The URL could not be read'],
+  invalid_request: [400, 'invalid_request', 'The request is not valid'],
+  unsupported_grant_type: [400, 'unsupported_grant_type', 'The grant type is not supported'],
+  unauthorized_client: [400, 'unauthorized_client', 'The client may not use this grant'],
+  invalid_grant: [400, 'invalid_grant', 'The grant is not valid'],
+  invalid_scope: [400, 'invalid_scope', 'The scope is not valid'],
+  invalid_client: [401, 'invalid_client', 'Client authentication failed'],
+  missing_token: [401, 'invalid_token', 'An access token is required'],
+  invalid_token: [401, 'invalid_token', 'The access token was refused'],
+  insufficient_scope: [403, 'insufficient_scope', 'The access token does not carry the scope that is needed'],
+  signup_closed: [403, 'access_denied', 'Signup is closed'],
+  wrong_password: [403, 'access_denied', 'The password is wrong'],
+  not_found: [404, 'invalid_request', 'There is nothing here'],
+  method_not_allowed: [405, 'invalid_request', 'The method is not allowed here'],
+  request_timeout: [408, 'invalid_request', 'The request took too long to arrive'],
+  username_taken: [409, 'invalid_request', 'The username is taken'],
+  body_too_large: [413, 'invalid_request', 'The body is too large'],
+  unsupported_media_type: [415, 'invalid_request', 'The content type is not supported here'],
+  too_many_failures: [429, 'invalid_request', 'Too many failed attempts'],
+  header_too_large: [431, 'invalid_request', 'The header fields are too large'],
+  internal_error: [500, 'server_error', 'Something went wrong on our side'],
+  overloaded: [503, 'temporarily_unavailable', 'The service is busy'],
+  store_unavailable: [503, 'temporarily_unavailable', 'The store is unavailable'],
+  draining: [503, 'temporarily_unavailable', 'The service is shutting down'],
+} as const satisfies Record<string, readonly [status: number, oauth: string, title: string]>
+
+export type ErrorCode = keyof typeof table
+
+/** A member of the body that was refused, by its JSON pointer (RFC 6901). */
+export interface InvalidMember {
+  pointer: string
+  detail: string
+}
+
+/** What a refusal says beyond its code. */
+export interface RefusalDetails {
+  /** words for the client; never a secret, never more than it may know */
+  detail?: string
+  /** words for the log: exactly why */
+  reason?: string
+  headers?: Record<string, string>
+  errors?: InvalidMember[]
+  cause?: unknown
+}
+
+/** An answer that is an error: thrown anywhere, sent in the shape of the endpoint's family by `plugins/errors.ts`. */
+export class Refusal extends Error {
+  readonly code: ErrorCode
+  readonly statusCode: number
+  /** code of RFC 6749 §5.2 */
+  readonly oauthCode: string
+  readonly title: string
+  readonly detail: string
+  readonly reason: string | undefined
+  readonly headers: Record<string, string>
+  readonly errors: InvalidMember[] | undefined
+
+  constructor(code: ErrorCode, { detail, reason, headers = {}, errors, cause }: RefusalDetails = {}) {
+    const [statusCode, oauthCode, title] = table[code]
+    super(reason ?? detail ?? title, { cause })
+    this.code = code
+    this.statusCode = statusCode
+    this.oauthCode = oauthCode
+    this.title = title
+    this.detail = detail ?? title
+    this.reason = reason
+    this.headers = headers
+    this.errors = errors
+  }
+}
+
+/** The words by which a client tells the failures of an access token apart. */
+const tokenFailures = {
+  expired: 'The access token expired',
+  revoked: 'The access token was revoked',
+  invalid: 'The access token is invalid',
+} as const
+
+/**
+ * A bearer token was presented and is refused: 401 with the challenge of RFC 6750 §3.1.
+ *
+ * @param failure which of the three
+ * @param reason for the log
+ */
+export function tokenRefused(failure: keyof typeof tokenFailures, reason: string): Refusal {
+  const detail = tokenFailures[failure]
+  return new Refusal('invalid_token', {
+    detail,
+    reason,
+    headers: { 'www-authenticate': `Bearer realm="latchkey", error="invalid_token", error_description="${detail}"` },
+  })
+}

@@ -1,0 +1,30 @@
+import { Type } from '@sinclair/typebox'
+
+/** Small named parts that the bodies and answers of `schemas/` are made of. */
+
+export const Username = Type.String({
+  minLength: 1,
+  maxLength: 64,
+  description: '1 to 64 letters, digits and `._-@+`; compared after NFKC and lower case, shown as typed',
+  examples: ['ada'],
+})
+
+export const Password = Type.String({
+  maxLength: 1024,
+  format: 'password',
+  description: 'Any characters, 256 at most; counted in code points after NFC',
+  examples: ['correct horse battery staple'],
+})
+
+/** A password to be compared: too long or too short is simply wrong. */
+export const PresentedPassword = Type.String({ format: 'password', examples: ['correct horse battery staple'] })
+
+export const Id = Type.String({ description: 'Opaque', examples: ['0198f3ce-4b7e-4f3a-9d1c-6a1f2e3d4c5b'] })
+
+export const Timestamp = Type.String({ format: 'date-time', examples: ['2026-11-21T09:00:00.000Z'] })
+/** @param ms milliseconds since the epoch */
+export const toTimestamp = (ms: number): string => new Date(ms).toISOString()
+
+export const Scope = Type.String({ description: 'Scope names with a space between them', examples: ['read write'] })
+
+export const Roles = Type.Array(Type.String())

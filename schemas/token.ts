@@ -1,0 +1,16 @@
+import { Type } from '@sinclair/typebox'
+import { Scope } from './parts.ts'
+
+/** The success answer of RFC 6749 §5.1. */
+export const TokenAnswer = Type.Object(
+  {
+    access_token: Type.String({ description: 'A JWT, RFC 9068' }),
+    token_type: Type.Literal('Bearer'),
+    expires_in: Type.Integer({ description: 'seconds', examples: [600] }),
+    refresh_token: Type.Optional(Type.String({ examples: ['lkr_…'] })),
+    scope: Type.Optional(Scope),
+  },
+  { description: 'The tokens' },
+)
+
+export const RefreshToken = Type.String({ description: 'The refresh token of the answer before' })
