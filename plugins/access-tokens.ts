@@ -1,0 +1,157 @@
+import { randomBytes } from 'node:crypto'
+import jwt, { type JWT } from '@fastify/jwt'
+import { type Static, Type } from '@sinclair/typebox'
+import { TypeCompiler } from '@sinclair/typebox/compiler'
+import Fastify, { type FastifyInstance } from 'fastify'
+import fp from 'fastify-plugin'
+import { Lru } from 'toad-cache'
+import { tokenRefused } from '../errors.ts'
+import type { SigningKey } from './signing-keys.ts'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    accessTokens: ReturnType<typeof createAccessTokens>
+  }
+}
+
+/** The claims of an access token, RFC 9068 §2.2, and those of a session. */
+export const AccessTokenClaims = Type.Object({
+  iss: Type.String(),
+  aud: Type.Union([Type.String(), Type.Array(Type.String())]),
+  sub: Type.String({ minLength: 1 }),
+  client_id: Type.String({ minLength: 1 }),
+  iat: Type.Integer({ minimum: 0 }),
+  exp: Type.Integer({ minimum: 0 }),
+  jti: Type.String({ minLength: 1 }),
+  sid: Type.Optional(Type.String()),
+  scope: Type.Optional(Type.String()),
+  roles: Type.Optional(Type.Array(Type.String())),
+})
+export type AccessTokenClaims = Static<typeof AccessTokenClaims>
+
+/** What the caller decides of a new token; the rest follows from the settings and the time. */
+export type AccessTokenSubject = Pick<AccessTokenClaims, 'sub' | 'client_id' | 'sid' | 'scope' | 'roles'> & {
+  /** of the user; travels in the jti, so that all older tokens can be revoked by one entry */
+  generation: number
+}
+
+const claimsCheck = TypeCompiler.Compile(AccessTokenClaims)
+const header = /^[A-Za-z0-9_-]+(?=\.)/
+const cachedTokens = 5_000
+/** How far the clocks of two replicas may be apart. */
+export const clockSkewSeconds = 60
+
+/** The generation that a token was made in, from its jti `<generation>.<random>`; 0 for a jti that has none. */
+export const generationOf = (jti: string): number => Number(/^(\d{1,15})\./.exec(jti)?.[1] ?? 0)
+
+/**
+ * Signs and checks access tokens, each key by a `@fastify/jwt` of its own, so that a signer and a verifier are made once
+ * a key and a new key needs no restart.
+ */
+function createAccessTokens({ config, signingKeys, now }: FastifyInstance) {
+  const { AUTH_ISSUER: iss, AUTH_AUDIENCE: aud, AUTH_ACCESS_TTL: ttlSeconds } = config
+  const jwtByKey = new WeakMap<SigningKey, JWT>()
+  /** Only tokens that passed every check that does not change with time. The key is the whole text, so nothing can be confused. */
+  const verified = new Lru<AccessTokenClaims>(cachedTokens)
+
+  async function jwtOf(key: SigningKey): Promise<JWT> {
+    const known = jwtByKey.get(key)
+    if (known) return known
+    const holder = Fastify()
+    await holder.register(jwt, {
+      secret: {
+        public: key.publicKey.export({ format: 'pem', type: 'spki' }) as string,
+        ...(key.privateKey && { private: key.privateKey.export({ format: 'pem', type: 'pkcs8' }) as string }),
+      },
+      sign: { algorithm: key.alg, kid: key.kid, header: { alg: key.alg, typ: 'at+jwt' } },
+      verify: {
+        algorithms: [key.alg],
+        allowedIss: iss,
+        allowedAud: aud,
+        checkTyp: 'at+jwt',
+        requiredClaims: ['iss', 'aud', 'sub', 'client_id', 'iat', 'exp', 'jti'],
+        // Told by the app's clock below, on each use and not only on the first.
+        ignoreExpiration: true,
+      },
+    })
+    await holder.ready()
+    jwtByKey.set(key, holder.jwt)
+    return holder.jwt
+  }
+
+  return {
+    ttlSeconds,
+
+    /**
+     * Until when a revocation made now has to be remembered.
+     *
+     * @returns milliseconds since the epoch, after the last token issued before now is refused for its age
+     */
+    forgottenAt: () => now() + (ttlSeconds + clockSkewSeconds) * 1000,
+
+    /** Makes an access token, RFC 9068 §2. */
+    async issue({ generation, ...subject }: AccessTokenSubject): Promise<string> {
+      const iat = Math.floor(now() / 1000)
+      const key = signingKeys.current()
+      const signer = jwtByKey.get(key) ?? (await jwtOf(key))
+      return signer.sign({
+        iss,
+        aud,
+        ...subject,
+        iat,
+        exp: iat + ttlSeconds,
+        jti: `${generation}.${randomBytes(16).toString('base64url')}`,
+      })
+    },
+
+    /**
+     * Checks a presented token by RFC 9068 §4 and RFC 8725: signature by a key of ours, type, issuer, audience, claims, time.
+     * Does not look at revocations.
+     *
+     * @throws {Refusal} 401 `invalid_token`, expired or invalid
+     */
+    async verify(token: string): Promise<AccessTokenClaims> {
+      let claims = verified.get(token)
+      if (!claims) {
+        claims = await verifyOnce(token)
+        verified.set(token, claims)
+      }
+      const nowSeconds = now() / 1000
+      // A life that AUTH_ACCESS_TTL does not allow would outlive the revocations, which are kept for that long.
+      if (nowSeconds >= Math.min(claims.exp, claims.iat + ttlSeconds)) throw tokenRefused('expired', 'the access token expired')
+      if (claims.iat > nowSeconds + clockSkewSeconds) throw tokenRefused('invalid', 'iat is in the future')
+      return claims
+    },
+  }
+
+  async function verifyOnce(token: string): Promise<AccessTokenClaims> {
+    const key = await signingKeys.find(kidOf(token))
+    if (!key) throw tokenRefused('invalid', 'no key of ours has its kid')
+    let claims: unknown
+    try {
+      claims = (await jwtOf(key)).verify(token)
+    } catch (error) {
+      throw tokenRefused('invalid', (error as { code?: string }).code ?? 'not a JWT')
+    }
+    if (!claimsCheck.Check(claims)) throw tokenRefused('invalid', 'a claim is missing or of a wrong type')
+    return claims
+  }
+}
+
+/** The kid in the header of a JWS; whether it is true shows when its key verifies. */
+function kidOf(token: string): string {
+  try {
+    const { kid } = JSON.parse(Buffer.from(header.exec(token)?.[0] ?? '', 'base64url').toString())
+    if (typeof kid === 'string') return kid
+  } catch {
+    // Refused below.
+  }
+  throw tokenRefused('invalid', 'not a JWT with a kid')
+}
+
+export default fp(
+  async (app: FastifyInstance) => {
+    app.decorate('accessTokens', createAccessTokens(app))
+  },
+  { name: 'access-tokens', dependencies: ['signing-keys'] },
+)

@@ -1,0 +1,54 @@
+import type { FastifyInstance } from 'fastify'
+import fp from 'fastify-plugin'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    refreshTokens: ReturnType<typeof createRefreshTokens>
+  }
+}
+
+const prefix = 'lkr_'
+const layout = { id: [0, 16], counter: [16, 22], mac: [22, 54] } as const
+const tokenBytes = 54
+const wellFormed = new RegExp(`^${prefix}[A-Za-z0-9_-]{${Math.ceil((tokenBytes * 4) / 3)}}$`)
+
+/**
+ * Refresh tokens: `lkr_` and base64url of the session id (16 bytes), a counter (6 bytes) and an HMAC-SHA-256 of both.
+ *
+ * Nothing of a token is stored. One that this server did not make is told by its MAC, before the store is asked.
+ */
+function createRefreshTokens({ secrets }: FastifyInstance) {
+  const mac = secrets.mac('refresh token')
+
+  return {
+    /** @param sessionId UUID @param counter the count of rotations so far */
+    encode(sessionId: string, counter: number): string {
+      const body = Buffer.alloc(layout.mac[0])
+      body.write(sessionId.replaceAll('-', ''), 'hex')
+      body.writeUIntBE(counter, ...span(layout.counter))
+      return prefix + Buffer.concat([body, mac.sign(body)]).toString('base64url')
+    },
+
+    /** @returns undefined for a text that this server did not make as a refresh token */
+    decode(token: string): { sessionId: string; counter: number } | undefined {
+      if (!wellFormed.test(token)) return undefined
+      const bytes = Buffer.from(token.slice(prefix.length), 'base64url')
+      const body = bytes.subarray(0, layout.mac[0])
+      if (!mac.verify(body, bytes.subarray(...layout.mac))) return undefined
+      const hex = body.toString('hex', ...layout.id)
+      return {
+        sessionId: hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5'),
+        counter: body.readUIntBE(...span(layout.counter)),
+      }
+    },
+  }
+}
+
+const span = ([start, end]: readonly [number, number]): [offset: number, byteLength: number] => [start, end - start]
+
+export default fp(
+  async (app: FastifyInstance) => {
+    app.decorate('refreshTokens', createRefreshTokens(app))
+  },
+  { name: 'refresh-tokens', dependencies: ['secrets'] },
+)

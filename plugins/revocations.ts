@@ -1,0 +1,86 @@
+import type { FastifyInstance } from 'fastify'
+import fp from 'fastify-plugin'
+import type { Revocation } from '../stores/store.ts'
+import { type AccessTokenClaims, generationOf } from './access-tokens.ts'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    revocations: Awaited<ReturnType<typeof createRevocations>>
+  }
+}
+
+/** How often the revocations of other processes are fetched. */
+const pollMs = 400
+
+/**
+ * What is revoked, answered from memory. Each process follows the store; what it revoked itself it knows before it answers.
+ */
+async function createRevocations(app: FastifyInstance) {
+  const { store, now, log } = app
+  const inForce = new Map<string, Revocation>()
+  let cursor: string | undefined
+
+  /** Catches up with the store. */
+  async function pull(): Promise<void> {
+    const { revocations, cursor: next } = await store.revocationsSince(cursor)
+    cursor = next
+    for (const revocation of revocations) {
+      const key = `${revocation.kind}:${revocation.id}`
+      const known = inForce.get(key)
+      // Entries may come twice and out of order; a later generation covers the earlier.
+      if (known?.kind === 'user' && revocation.kind === 'user' && known.generation > revocation.generation) continue
+      inForce.set(key, revocation)
+    }
+  }
+
+  function forgetExpired(): void {
+    for (const [key, { expiresAt }] of inForce) if (expiresAt <= now()) inForce.delete(key)
+  }
+
+  await pull()
+  let isPolling = false
+  const poll = async () => {
+    if (isPolling) return
+    isPolling = true
+    try {
+      await pull()
+      forgetExpired()
+    } catch (error) {
+      log.warn({ err: error }, 'the revocations could not be fetched; those known stay in force')
+    } finally {
+      isPolling = false
+    }
+  }
+  const timer = setInterval(poll, pollMs).unref()
+  app.addHook('onClose', async () => clearInterval(timer))
+
+  return {
+    pull,
+    get size() {
+      return inForce.size
+    },
+
+    /** Records that one access token, or all of one session, are refused from now on. */
+    async revoke(kind: 'jti' | 'sid', id: string): Promise<void> {
+      await store.revoke({ kind, id, revokedAt: now(), expiresAt: app.accessTokens.forgottenAt() })
+      await pull()
+    },
+
+    /** @param claims of a token that has been verified */
+    isRevoked({ jti, sid, sub }: AccessTokenClaims): boolean {
+      if (inForce.size === 0) return false
+      if (inForce.has(`jti:${jti}`)) return true
+      if (sid === undefined) return false
+      if (inForce.has(`sid:${sid}`)) return true
+      const user = inForce.get(`user:${sub}`)
+      return user?.kind === 'user' && generationOf(jti) < user.generation && sid !== user.exceptSessionId
+    },
+  }
+}
+
+export default fp(
+  async (app: FastifyInstance) => {
+    app.decorate('revocations', await createRevocations(app))
+  },
+  { name: 'revocations', dependencies: ['store', 'access-tokens'] },
+)

@@ -1,0 +1,229 @@
+import {
+  createHash,
+  createPrivateKey,
+  createPublicKey,
+  generateKeyPair as generateKeyPairCallback,
+  type JsonWebKey,
+  type KeyObject,
+} from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import { promisify } from 'node:util'
+import type { FastifyInstance } from 'fastify'
+import fp from 'fastify-plugin'
+import { ConfigError } from '../config.ts'
+import type { SigningKeyRecord } from '../stores/store.ts'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    signingKeys: Awaited<ReturnType<typeof createSigningKeys>>
+  }
+}
+
+export type SigningAlg = SigningKeyRecord['alg']
+
+/** A key as it is used: verifying needs the public half, signing the private one too. */
+export interface SigningKey {
+  kid: string
+  alg: SigningAlg
+  publicKey: KeyObject
+  privateKey: KeyObject | undefined
+  /** how AUTH_SECRET stands to what is in the store; undefined where nothing is sealed */
+  sealedBy: 'current' | 'previous' | 'another' | undefined
+  publicJwk: JsonWebKey
+  createdAt: number
+  signsFrom: number
+}
+
+const generateKeyPair = promisify(generateKeyPairCallback)
+
+/** A new key is published for so long before it signs: twice the max-age of the JWKS. */
+const publishLeadMs = 10 * 60_000
+/** A superseded key stays for so long after its last token has expired: clocks differ, and AUTH_ACCESS_TTL may have been longer. */
+const retirementMarginMs = 24 * 3_600_000
+/** How often each process looks for keys that others made, and whether it is time for a new one. */
+const pollMs = 60_000
+/** An unknown kid has the store read at most once in so long, so that forged ones cost nothing. */
+const lookAgainMs = 1_000
+
+/**
+ * The keys that access tokens are signed with: made at first start, sealed in the store, agreed on by every process,
+ * published before they sign and for as long as a token of theirs is good. Or the operator's own.
+ */
+async function createSigningKeys(app: FastifyInstance) {
+  const { config, store, secrets, now, log } = app
+  const alg = config.AUTH_SIGNING_ALG
+  const operatorKey = config.AUTH_SIGNING_KEY_FILE === undefined ? undefined : readKeyFile(config.AUTH_SIGNING_KEY_FILE, alg)
+
+  let keys = new Map<string, SigningKey>()
+  let lookedAt = Number.NEGATIVE_INFINITY
+
+  const newestFirst = () => [...keys.values()].sort((a, b) => b.createdAt - a.createdAt)
+
+  /** Reads the store, keeping the objects of the keys that are known already. */
+  async function load(): Promise<void> {
+    lookedAt = now()
+    const records = await store.listSigningKeys()
+    const loaded = new Map<string, SigningKey>()
+    for (const record of records) loaded.set(record.kid, keys.get(record.kid) ?? open(record))
+    keys = loaded
+  }
+
+  function open(record: SigningKeyRecord): SigningKey {
+    const { kid, sealedPrivateKey, createdAt, signsFrom } = record
+    const publicJwk: JsonWebKey = JSON.parse(record.publicJwk)
+    const opened = sealedPrivateKey && secrets.open(sealedPrivateKey, sealContext(kid))
+    return {
+      kid,
+      alg: record.alg,
+      publicKey: createPublicKey({ key: publicJwk, format: 'jwk' }),
+      privateKey:
+        kid === operatorKey?.kid
+          ? operatorKey.privateKey
+          : opened && createPrivateKey({ key: opened.plaintext, format: 'der', type: 'pkcs8' }),
+      sealedBy: sealedPrivateKey && (!opened ? 'another' : opened.byPrevious ? 'previous' : 'current'),
+      publicJwk,
+      createdAt,
+      signsFrom,
+    }
+  }
+
+  /** Makes the next key when there is none, when the newest is old, or when it is sealed under the secret before. */
+  async function rotateIfDue(): Promise<void> {
+    const newest = newestFirst().find((key) => key.alg === alg)
+    if (operatorKey) {
+      if (keys.has(operatorKey.kid)) return
+      if (await store.addSigningKey({ ...operatorKey.record, createdAt: now(), signsFrom: now() }, newest?.kid)) {
+        log.info({ event: 'key.added', kid: operatorKey.kid, alg }, "the operator's signing key was added")
+      }
+      return load()
+    }
+    // Sealed by a process that has another secret, in the middle of a change of secrets: it signs with that one, and this with the one before.
+    if (newest?.sealedBy === 'another') return
+    const ageMs = newest ? now() - newest.createdAt : 0
+    const isDue =
+      !newest?.privateKey || ageMs >= config.AUTH_KEY_ROTATION * 1000 || (newest.sealedBy === 'previous' && ageMs > publishLeadMs)
+    if (isDue) await rotate(newest)
+  }
+
+  async function rotate(newest: SigningKey | undefined): Promise<void> {
+    const pair = await generatePair(alg)
+    const publicJwk = publicJwkOf(pair.publicKey, alg)
+    const kid = publicJwk.kid as string
+    const der = pair.privateKey.export({ format: 'der', type: 'pkcs8' })
+    const record: SigningKeyRecord = {
+      kid,
+      alg,
+      publicJwk: JSON.stringify(publicJwk),
+      sealedPrivateKey: secrets.seal(der, sealContext(kid)),
+      createdAt: now(),
+      signsFrom: newest?.privateKey ? now() + publishLeadMs : now(),
+    }
+    if (await store.addSigningKey(record, newest?.kid)) {
+      log.info({ event: 'key.rotated', kid, alg, signs_from: new Date(record.signsFrom).toISOString() }, 'a signing key was made')
+    }
+    await load()
+  }
+
+  /** Removes what was superseded so long ago that no token of it can be alive. */
+  async function retire(): Promise<void> {
+    const { createdAt, signsFrom } = current()
+    for (const key of keys.values()) {
+      if (key.createdAt < createdAt && signsFrom + config.AUTH_ACCESS_TTL * 1000 + retirementMarginMs < now()) {
+        await store.removeSigningKey(key.kid)
+        log.info({ event: 'key.retired', kid: key.kid, alg: key.alg }, 'a signing key was retired')
+      }
+    }
+  }
+
+  /** The key that signs now. */
+  function current(): SigningKey & { privateKey: KeyObject } {
+    const own = operatorKey && keys.get(operatorKey.kid)
+    const ready = own ?? newestFirst().find((key) => key.alg === alg && key.privateKey && key.signsFrom <= now())
+    if (!ready?.privateKey) throw new Error('There is no key to sign with')
+    return ready as SigningKey & { privateKey: KeyObject }
+  }
+
+  await load()
+  if (!operatorKey && newestFirst().find((key) => key.alg === alg)?.sealedBy === 'another') {
+    throw new ConfigError(
+      'AUTH_SECRET: expected the secret that sealed the signing keys in the store; set it, or set it as AUTH_SECRET_PREVIOUS beside the new one',
+    )
+  }
+  await rotateIfDue()
+
+  const poll = async () => {
+    try {
+      await load()
+      await rotateIfDue()
+      await retire()
+    } catch (error) {
+      log.warn({ err: error }, 'the signing keys could not be looked at; those known stay in use')
+    }
+  }
+  const timer = setInterval(poll, pollMs).unref()
+  app.addHook('onClose', async () => clearInterval(timer))
+
+  return {
+    current,
+    /** @returns the key of a kid, looked up again when it is unknown: another process may have made it */
+    async find(kid: string): Promise<SigningKey | undefined> {
+      if (!keys.has(kid) && now() - lookedAt >= lookAgainMs) await load()
+      return keys.get(kid)
+    },
+    /** The JWK Set of RFC 7517 §5: public halves only. */
+    publicJwks: () => newestFirst().map(({ publicJwk }) => publicJwk),
+    poll,
+  }
+}
+
+const sealContext = (kid: string) => `signing key ${kid}`
+
+function generatePair(alg: SigningAlg): Promise<{ publicKey: KeyObject; privateKey: KeyObject }> {
+  if (alg === 'ES256') return generateKeyPair('ec', { namedCurve: 'P-256' })
+  if (alg === 'EdDSA') return generateKeyPair('ed25519')
+  return generateKeyPair('rsa', { modulusLength: 2048 })
+}
+
+/** The public JWK with `kid` (its thumbprint, RFC 7638), `use` and `alg`. */
+function publicJwkOf(publicKey: KeyObject, alg: SigningAlg): JsonWebKey {
+  const { kty, crv, x, y, n, e } = publicKey.export({ format: 'jwk' })
+  const members = kty === 'RSA' ? { e, kty, n } : kty === 'OKP' ? { crv, kty, x } : { crv, kty, x, y }
+  // RFC 7638 §3.2: the required members, in the order of their names, without white space.
+  const kid = createHash('sha256').update(JSON.stringify(members)).digest('base64url')
+  return { ...members, kid, use: 'sig', alg } as JsonWebKey
+}
+
+/** The kind of key that each algorithm needs (RFC 7518 §3.3 and §3.4, RFC 8037 §3.1). */
+const fitting: Record<SigningAlg, (key: KeyObject) => boolean> = {
+  ES256: (key) => key.asymmetricKeyType === 'ec' && key.asymmetricKeyDetails?.namedCurve === 'prime256v1',
+  RS256: (key) => key.asymmetricKeyType === 'rsa' && (key.asymmetricKeyDetails?.modulusLength ?? 0) >= 2048,
+  EdDSA: (key) => key.asymmetricKeyType === 'ed25519',
+}
+
+function readKeyFile(path: string, alg: SigningAlg) {
+  const expected = { ES256: 'an EC P-256', RS256: 'an RSA (2048 bits or more)', EdDSA: 'an Ed25519' }[alg]
+  let privateKey: KeyObject
+  try {
+    const text = readFileSync(path, 'utf8')
+    privateKey = text.trimStart().startsWith('{')
+      ? createPrivateKey({ key: JSON.parse(text), format: 'jwk' })
+      : createPrivateKey({ key: text, format: 'pem' })
+  } catch (error) {
+    // Never the parser's message: it may quote the key.
+    const why = (error as NodeJS.ErrnoException).code ?? 'no such key in it'
+    throw new ConfigError(`AUTH_SIGNING_KEY_FILE: expected a private key as PEM or JWK in ${path}, got ${why}`)
+  }
+  if (!fitting[alg](privateKey)) {
+    throw new ConfigError(`AUTH_SIGNING_KEY_FILE: expected ${expected} private key for AUTH_SIGNING_ALG=${alg} in ${path}`)
+  }
+  const publicJwk = publicJwkOf(createPublicKey(privateKey), alg)
+  const kid = publicJwk.kid as string
+  return { kid, privateKey, record: { kid, alg, publicJwk: JSON.stringify(publicJwk) } }
+}
+
+export default fp(
+  async (app: FastifyInstance) => {
+    app.decorate('signingKeys', await createSigningKeys(app))
+  },
+  { name: 'signing-keys', dependencies: ['store', 'secrets'] },
+)
