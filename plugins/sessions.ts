@@ -1,0 +1,159 @@
+import { randomUUID } from 'node:crypto'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import fp from 'fastify-plugin'
+import { Refusal } from '../errors.ts'
+import type { Session, SessionLimits, User } from '../stores/store.ts'
+import type { Client } from './clients.ts'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    sessions: ReturnType<typeof createSessions>
+  }
+}
+
+/** The answer of RFC 6749 §5.1. */
+export interface TokenAnswer {
+  access_token: string
+  token_type: 'Bearer'
+  expires_in: number
+  refresh_token?: string
+  scope?: string
+}
+
+const longestUserAgent = 256
+
+/**
+ * Sessions: opened by a login, kept alive by refreshing, ended. Each is one row for its whole life, and its refresh tokens
+ * are numbers with a MAC; what a presented one means is decided by the store in one step (`judgeRotation`).
+ */
+function createSessions(app: FastifyInstance) {
+  const { config, store, refreshTokens, accessTokens, revocations, now } = app
+  const graceMs = config.AUTH_REFRESH_GRACE * 1000
+
+  const limits = (): SessionLimits => ({
+    now: now(),
+    idleTtlMs: config.AUTH_REFRESH_IDLE_TTL * 1000,
+    maxTtlMs: config.AUTH_REFRESH_MAX_TTL * 1000,
+  })
+  const seenFrom = ({ ip, headers }: FastifyRequest) => ({
+    address: ip,
+    userAgent: (headers['user-agent'] ?? '').slice(0, longestUserAgent),
+  })
+
+  async function answer(user: User, session: Session, scope: string[]): Promise<TokenAnswer> {
+    const scopeText = scope.length > 0 ? { scope: scope.join(' ') } : undefined
+    return {
+      access_token: await accessTokens.issue({
+        sub: user.id,
+        client_id: session.clientId,
+        sid: session.id,
+        ...scopeText,
+        ...(user.roles.length > 0 && { roles: user.roles }),
+        generation: user.generation,
+      }),
+      token_type: 'Bearer',
+      expires_in: accessTokens.ttlSeconds,
+      refresh_token: refreshTokens.encode(session.id, session.counter),
+      ...scopeText,
+    }
+  }
+
+  return {
+    /** Opens a session for a user who has just logged in. @throws {Refusal} `invalid_grant` when the user went meanwhile */
+    async open(request: FastifyRequest, user: User, client: Client, scope: string[]): Promise<TokenAnswer> {
+      const openedAt = now()
+      const session: Session = {
+        id: randomUUID(),
+        userId: user.id,
+        clientId: client.id,
+        scope,
+        generation: user.generation,
+        counter: 0,
+        createdAt: openedAt,
+        refreshedAt: openedAt,
+        ...seenFrom(request),
+      }
+      if (!(await store.createSession(session))) {
+        throw new Refusal('invalid_grant', {
+          detail: 'The username or password is wrong',
+          reason: 'the user went or changed during the login',
+        })
+      }
+      request.log.info({ event: 'login.succeeded', sub: user.id, sid: session.id, client_id: client.id, address: request.ip }, 'a login')
+      return answer(user, session, scope)
+    },
+
+    /**
+     * Trades a refresh token for the next pair, RFC 6749 §6 and RFC 9700 §4.14.2.
+     *
+     * @param scope to narrow the access token to; the session keeps its own
+     * @throws {Refusal} `invalid_grant` or `invalid_scope`; a spent token ends its session
+     */
+    async refresh(request: FastifyRequest, token: string, client: Client, scope: string[] | undefined): Promise<TokenAnswer> {
+      const presented = refreshTokens.decode(token)
+      if (!presented) throw refused('not a refresh token of ours')
+      const result = await store.rotateSession({
+        ...presented,
+        ...limits(),
+        ...seenFrom(request),
+        clientId: client.id,
+        scope,
+        graceMs,
+        revokedUntil: accessTokens.forgottenAt(),
+      })
+      switch (result.outcome) {
+        case 'rotated':
+        case 'repeated':
+          return answer(result.user, result.session, scope ?? result.session.scope)
+        case 'reused': {
+          await revocations.pull()
+          const { id: sid, userId: sub, clientId: client_id } = result.session
+          request.log.warn({ event: 'refresh.reused', sub, sid, client_id, address: request.ip }, 'a spent refresh token came back')
+          throw refused('a spent refresh token came back, and its session was ended')
+        }
+        case 'scope_exceeded':
+          throw new Refusal('invalid_scope', { detail: 'The scope is wider than the session' })
+        default:
+          throw refused(`refresh refused: ${result.outcome}`)
+      }
+    },
+
+    /** The live sessions of a user, newest first. */
+    list: (userId: string, page: { after?: string; limit: number }) => store.listSessions(userId, limits(), page),
+
+    /** Ends a session and refuses its access tokens. @returns false when the user has no such session */
+    async end(request: FastifyRequest, id: string, userId: string): Promise<boolean> {
+      const isEnded = await store.endSession(id, { userId, now: now(), expiresAt: accessTokens.forgottenAt() })
+      if (isEnded) {
+        await revocations.pull()
+        request.log.info({ event: 'session.ended', sub: userId, sid: id }, 'a session was ended')
+      }
+      return isEnded
+    },
+
+    /** Ends the session that a refresh token of this client belongs to. Any other text is ignored, RFC 7009 §2.2. */
+    async endByRefreshToken(request: FastifyRequest, token: string, client: Client): Promise<void> {
+      const presented = refreshTokens.decode(token)
+      const session = presented && (await store.findSession(presented.sessionId))
+      if (session?.clientId === client.id) await this.end(request, session.id, session.userId)
+    },
+
+    /** Ends all sessions of a user and refuses their access tokens. */
+    async endAll(request: FastifyRequest, userId: string): Promise<void> {
+      await store.endUserSessions(userId, { now: now(), expiresAt: accessTokens.forgottenAt() })
+      await revocations.pull()
+      request.log.info({ event: 'sessions.ended', sub: userId }, 'all sessions of a user were ended')
+    },
+
+    limits,
+  }
+}
+
+const refused = (reason: string) => new Refusal('invalid_grant', { detail: 'The refresh token is not valid', reason })
+
+export default fp(
+  async (app: FastifyInstance) => {
+    app.decorate('sessions', createSessions(app))
+  },
+  { name: 'sessions', dependencies: ['store', 'refresh-tokens', 'access-tokens', 'revocations'] },
+)

@@ -1,0 +1,149 @@
+import { randomUUID } from 'node:crypto'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import fp from 'fastify-plugin'
+import { Refusal } from '../errors.ts'
+import type { User } from '../stores/store.ts'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    users: ReturnType<typeof createUsers>
+  }
+}
+
+const usernamePattern = /^[\p{L}\p{N}._@+-]{1,64}$/u
+const mostPasswordCharacters = 256
+
+/**
+ * Accounts: made, found by name and password, changed, removed.
+ */
+function createUsers({ config, store, hashing, throttle, accessTokens, revocations, now }: FastifyInstance) {
+  const leastPasswordCharacters = config.AUTH_PASSWORD_MIN
+
+  /** NIST SP 800-63B-4 §3.1.1.2: a least length, no composition rules, nothing that an attacker tries first. */
+  function checkNewPassword(password: string, nameKey: string, pointer: string): void {
+    const refuse = (detail: string) => {
+      throw new Refusal('invalid_request', { detail: `The password ${detail}`, errors: [{ pointer, detail }] })
+    }
+    const characters = [...password].length
+    if (characters < leastPasswordCharacters) refuse(`must have at least ${leastPasswordCharacters} characters`)
+    if (characters > mostPasswordCharacters) refuse(`must have at most ${mostPasswordCharacters} characters`)
+    if (mapUsername(password).replaceAll(nameKey, '') === '') refuse('must not be the username or repeats of it')
+  }
+
+  /** Finds out whether a password is right, at the same cost whether the user exists or not. */
+  async function isRightPassword(request: FastifyRequest, user: User | undefined, nameKey: string, password: string): Promise<boolean> {
+    const attempt = await throttle.attempt(nameKey, request.ip)
+    const isRight = await hashing.verify(request, user?.passwordHash, password.normalize('NFC'), attempt.recheck)
+    if (isRight && user?.disabledAt === undefined) await attempt.succeeded()
+    else await attempt.failed()
+    return isRight
+  }
+
+  return {
+    /**
+     * Makes an account.
+     *
+     * @throws {Refusal} 400 for a name or password that is not acceptable, 409 for a name that is taken, 503 when hashing is overloaded
+     */
+    async signUp(request: FastifyRequest, username: string, password: string): Promise<User> {
+      const nameKey = mapUsername(username)
+      if (!usernamePattern.test(nameKey) || [...username].length > 64) {
+        const detail = 'must be 1 to 64 letters, digits and ._-@+'
+        throw new Refusal('invalid_request', { detail: `The username ${detail}`, errors: [{ pointer: '/username', detail }] })
+      }
+      const normalized = password.normalize('NFC')
+      checkNewPassword(normalized, nameKey, '/password')
+      // Before the hash, so that a taken name costs none; the store decides about those that come at once.
+      if (await store.findUserByName(nameKey)) throw new Refusal('username_taken')
+      const user: User = {
+        id: randomUUID(),
+        username,
+        nameKey,
+        passwordHash: await hashing.hash(request, normalized),
+        roles: [],
+        createdAt: now(),
+        generation: 0,
+      }
+      if (!(await store.createUser(user))) throw new Refusal('username_taken')
+      request.log.info({ event: 'user.created', sub: user.id }, 'an account was made')
+      return user
+    },
+
+    /**
+     * The user of a name and password.
+     *
+     * @throws {Refusal} 400 `invalid_grant`, the same for a wrong password and for a user who is unknown, disabled or gone;
+     * 429 while a wait is on; 503 when hashing is overloaded
+     */
+    async logIn(request: FastifyRequest, username: string, password: string): Promise<User> {
+      const nameKey = mapUsername(username)
+      const user = usernamePattern.test(nameKey) ? await store.findUserByName(nameKey) : undefined
+      const isRight = await isRightPassword(request, user, nameKey, password)
+      if (!user || !isRight || user.disabledAt !== undefined) {
+        const reason = !user ? 'unknown user' : !isRight ? 'wrong password' : 'disabled user'
+        request.log.warn({ event: 'login.failed', reason, ...(user && { sub: user.id }), address: request.ip }, 'a login failed')
+        throw new Refusal('invalid_grant', { detail: 'The username or password is wrong', reason })
+      }
+      if (hashing.isOutdated(user.passwordHash)) {
+        const passwordHash = await hashing.hash(request, password.normalize('NFC'))
+        await store.replacePasswordHash(user.id, user.passwordHash, passwordHash)
+      }
+      return user
+    },
+
+    /** @returns the user of an access token that has been verified; undefined when gone or disabled */
+    async find(id: string): Promise<User | undefined> {
+      const user = await store.findUser(id)
+      return user?.disabledAt === undefined ? user : undefined
+    },
+
+    /**
+     * Sets a new password; every session but one ends.
+     *
+     * @throws {Refusal} 403 when the current password is wrong, 400 when the new one is not acceptable
+     */
+    async changePassword(
+      request: FastifyRequest,
+      user: User,
+      change: { current: string; next: string; keepSessionId?: string },
+    ): Promise<void> {
+      const next = change.next.normalize('NFC')
+      checkNewPassword(next, user.nameKey, '/new_password')
+      if (!(await isRightPassword(request, user, user.nameKey, change.current))) throw wrongPassword('/current_password')
+      const isChanged = await store.changePassword({
+        userId: user.id,
+        expectedHash: user.passwordHash,
+        passwordHash: await hashing.hash(request, next),
+        ...(change.keepSessionId !== undefined && { keepSessionId: change.keepSessionId }),
+        now: now(),
+        expiresAt: accessTokens.forgottenAt(),
+      })
+      if (!isChanged) throw wrongPassword('/current_password')
+      await revocations.pull()
+      request.log.info({ event: 'password.changed', sub: user.id }, 'a password was changed')
+    },
+
+    /** Removes the account, its sessions and its access tokens. @throws {Refusal} 403 when the password is wrong */
+    async remove(request: FastifyRequest, user: User, password: string): Promise<void> {
+      if (!(await isRightPassword(request, user, user.nameKey, password))) throw wrongPassword('/password')
+      await store.deleteUser(user.id, { now: now(), expiresAt: accessTokens.forgottenAt() })
+      await revocations.pull()
+      request.log.info({ event: 'user.deleted', sub: user.id }, 'an account was deleted')
+    },
+  }
+}
+
+const wrongPassword = (pointer: string) =>
+  new Refusal('wrong_password', { reason: 'wrong password', errors: [{ pointer, detail: 'is wrong' }] })
+
+/** Names that look alike to a person are one: NFKC and lower case, and NFKC again for what lower case took apart. */
+function mapUsername(username: string): string {
+  return username.normalize('NFKC').toLowerCase().normalize('NFKC')
+}
+
+export default fp(
+  async (app: FastifyInstance) => {
+    app.decorate('users', createUsers(app))
+  },
+  { name: 'users', dependencies: ['store', 'hashing', 'throttle', 'access-tokens', 'revocations'] },
+)
