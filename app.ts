@@ -1,0 +1,162 @@
+import { randomUUID } from 'node:crypto'
+import { createRequire } from 'node:module'
+import type { Socket } from 'node:net'
+import Fastify, { type FastifyError, type FastifyInstance, type FastifyRequest } from 'fastify'
+import type { Config } from './config.ts'
+import type { ErrorCode } from './errors.ts'
+import accessTokens from './plugins/access-tokens.ts'
+import bearer from './plugins/bearer.ts'
+import { ignoreBodies } from './plugins/body-parsers.ts'
+import clients from './plugins/clients.ts'
+import cors from './plugins/cors.ts'
+import errors, { rawRefusal, sendRefusal, toRefusal } from './plugins/errors.ts'
+import hashing from './plugins/hashing.ts'
+import metrics from './plugins/metrics.ts'
+import openapi from './plugins/openapi.ts'
+import refreshTokens from './plugins/refresh-tokens.ts'
+import revocations from './plugins/revocations.ts'
+import secrets from './plugins/secrets.ts'
+import sessions from './plugins/sessions.ts'
+import signingKeys from './plugins/signing-keys.ts'
+import store from './plugins/store.ts'
+import sweeper from './plugins/sweeper.ts'
+import throttle from './plugins/throttle.ts'
+import users from './plugins/users.ts'
+import healthRoutes from './routes/health.ts'
+import protectedRoute from './routes/protected.ts'
+import refreshRoute from './routes/refresh.ts'
+import revokeRoute from './routes/revoke.ts'
+import sessionRoutes from './routes/sessions.ts'
+import signupRoute from './routes/signup.ts'
+import tokenRoute from './routes/token.ts'
+import userRoutes from './routes/users.ts'
+import verifyRoute from './routes/verify.ts'
+import wellKnownRoutes from './routes/well-known.ts'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    config: Config
+    /** milliseconds since the epoch; the one clock of the app, which tests move */
+    now: () => number
+  }
+}
+
+/** What a caller may put in the place of the usual. */
+export interface AppOptions {
+  now?: () => number
+  /** where the log goes; stdout when not given */
+  logStream?: { write(line: string): void }
+}
+
+const maxBodyBytes = 16 * 1024
+/** Longest time for a request to arrive as a whole; slower ones hold a socket for nothing. */
+const requestTimeoutMs = 15_000
+/** Longer than the idle time of the usual load balancers, so that they close first. */
+const keepAliveTimeoutMs = 75_000
+
+/**
+ * Builds the service: the one app that the server runs and the tests call.
+ *
+ * @param config as read by `readConfig`
+ * @returns the app with its store open, ready to `listen` or `inject`
+ * @throws {ConfigError} for a setting that turns out wrong only now, such as a key file
+ */
+export async function buildApp(config: Config, { now = Date.now, logStream }: AppOptions = {}): Promise<FastifyInstance> {
+  const app = Fastify({
+    logger: logger(config, logStream),
+    disableRequestLogging: true,
+    genReqId: () => randomUUID(),
+    bodyLimit: maxBodyBytes,
+    requestTimeout: requestTimeoutMs,
+    keepAliveTimeout: keepAliveTimeoutMs,
+    trustProxy: config.AUTH_TRUSTED_PROXIES ?? false,
+    return503OnClosing: false,
+    forceCloseConnections: 'idle',
+    // A number stays a number and what is unknown is refused: nothing is guessed.
+    ajv: { customOptions: { coerceTypes: false, removeAdditional: false, useDefaults: false, allErrors: true } },
+    clientErrorHandler,
+    frameworkErrors: (error, request, reply) => {
+      reply.header('x-request-id', request.id)
+      sendRefusal(reply as never, toRefusal(error), undefined)
+    },
+  })
+  app.removeAllContentTypeParsers()
+  app.decorate('config', config)
+  app.decorate('now', now)
+
+  try {
+    await app.register(errors)
+    await app.register(cors)
+    await app.register(openapi, { version })
+
+    await app.register(secrets)
+    await app.register(store)
+    await app.register(signingKeys)
+    await app.register(accessTokens)
+    await app.register(refreshTokens)
+    await app.register(revocations)
+    await app.register(bearer)
+    await app.register(hashing)
+    await app.register(throttle)
+    await app.register(users)
+    await app.register(clients)
+    await app.register(sessions)
+    await app.register(sweeper)
+    await app.register(metrics)
+
+    await app.register(healthRoutes)
+    await app.register(wellKnownRoutes)
+    await app.register(signupRoute)
+    await app.register(tokenRoute)
+    await app.register(refreshRoute)
+    await app.register(revokeRoute)
+    await app.register(async (guarded) => {
+      guarded.addHook('onRequest', guarded.requireToken)
+      await guarded.register(userRoutes)
+      await guarded.register(async (bodiless) => {
+        ignoreBodies(bodiless)
+        await bodiless.register(protectedRoute)
+        await bodiless.register(sessionRoutes)
+        await bodiless.register(verifyRoute)
+      })
+    })
+    await app.ready()
+  } catch (error) {
+    await app.close()
+    throw error
+  }
+  return app
+}
+
+export const version: string = readVersion()
+
+/** From the sources the package is here, from the build it is one level up. */
+function readVersion(): string {
+  const require = createRequire(import.meta.url)
+  try {
+    return require('./package.json').version
+  } catch {
+    return require('../package.json').version
+  }
+}
+
+function logger({ LOG_LEVEL: level }: Config, stream: AppOptions['logStream']) {
+  return {
+    level,
+    // No header, no query, no body: secrets travel in all of them.
+    serializers: {
+      req: ({ method, url, ip }: FastifyRequest) => ({ method, path: url?.split('?', 1)[0], ip }),
+      res: ({ statusCode }: { statusCode: number }) => ({ statusCode }),
+    },
+    ...(stream && { stream }),
+  }
+}
+
+/** What Node's HTTP parser refuses never becomes a request. */
+function clientErrorHandler(this: FastifyInstance, error: FastifyError & { code?: string }, socket: Socket): void {
+  if (error.code === 'ECONNRESET' || socket.destroyed || !socket.writable) return void socket.destroy()
+  const codes: Record<string, ErrorCode> = { HPE_HEADER_OVERFLOW: 'header_too_large', ERR_HTTP_REQUEST_TIMEOUT: 'request_timeout' }
+  const id = randomUUID()
+  this.log.info({ reqId: id, reason: error.code }, 'a request could not be read')
+  socket.end(rawRefusal(codes[error.code] ?? 'malformed_url', id))
+}

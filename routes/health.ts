@@ -1,0 +1,35 @@
+import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
+import { Refusal } from '../errors.ts'
+import { problemAnswers } from '../schemas/errors.ts'
+
+const Status = Type.Object({ status: Type.Literal('ok') })
+
+const plugin: FastifyPluginAsyncTypebox = async (app) => {
+  const { store } = app
+  let isDraining = false
+  app.addHook('preClose', async () => {
+    isDraining = true
+  })
+
+  app.get('/livez', { schema: { summary: 'Whether the process is alive', tags: ['health'], response: { 200: Status } } }, async () => ({
+    status: 'ok' as const,
+  }))
+
+  app.get(
+    '/readyz',
+    {
+      schema: {
+        summary: 'Whether to send requests here: the store answers, and the process is not shutting down',
+        tags: ['health'],
+        response: { 200: Status, ...problemAnswers(503) },
+      },
+    },
+    async () => {
+      if (isDraining) throw new Refusal('draining')
+      await store.ping()
+      return { status: 'ok' as const }
+    },
+  )
+}
+
+export default plugin

@@ -1,0 +1,27 @@
+import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
+import { tokenRefused } from '../errors.ts'
+import { withToken } from '../plugins/openapi.ts'
+import { problemAnswers } from '../schemas/errors.ts'
+
+const plugin: FastifyPluginAsyncTypebox = async (app) => {
+  const { users } = app
+
+  app.get(
+    '/protected',
+    {
+      schema: {
+        summary: 'A greeting for whoever has logged in',
+        tags: ['accounts'],
+        security: withToken,
+        response: { 200: Type.Object({ message: Type.String() }), ...problemAnswers(401, 503) },
+      },
+    },
+    async (request) => {
+      const user = await users.find(request.token.sub)
+      if (!user) throw tokenRefused('invalid', 'the user of the token is gone')
+      return { message: `Hello ${user.username}! This is a protected route` }
+    },
+  )
+}
+
+export default plugin

@@ -1,0 +1,88 @@
+import { type FastifyPluginAsyncTypebox, type Static, Type } from '@fastify/type-provider-typebox'
+import type { FastifyRequest } from 'fastify'
+import { Refusal } from '../errors.ts'
+import { acceptForms } from '../plugins/body-parsers.ts'
+import { type Client, type GrantType, parseScope } from '../plugins/clients.ts'
+import type { TokenAnswer as Tokens } from '../plugins/sessions.ts'
+import { oauthAnswers } from '../schemas/errors.ts'
+import { PresentedPassword, Scope, Username } from '../schemas/parts.ts'
+import { RefreshToken, TokenAnswer } from '../schemas/token.ts'
+
+/** The parameters of all grants; those that a grant does not know are ignored, RFC 6749 §3.2. */
+const TokenForm = Type.Object({
+  grant_type: Type.Optional(
+    Type.String({ description: '`password` when not sent, with a username and password', examples: ['password', 'refresh_token'] }),
+  ),
+  username: Type.Optional(Type.String({ examples: Username.examples })),
+  password: Type.Optional(PresentedPassword),
+  refresh_token: Type.Optional(RefreshToken),
+  scope: Type.Optional(Scope),
+  client_id: Type.Optional(Type.String({ description: '`first-party` when not sent' })),
+  client_secret: Type.Optional(Type.String()),
+})
+type TokenForm = Static<typeof TokenForm>
+
+type Grant = (request: FastifyRequest, client: Client, form: TokenForm) => Promise<Tokens>
+
+const plugin: FastifyPluginAsyncTypebox = async (app) => {
+  const { config, users, clients, sessions } = app
+  await acceptForms(app)
+
+  const grants = new Map<string, Grant>([
+    [
+      'password',
+      async (request, client, form) => {
+        const [username, password] = [required(form, 'username'), required(form, 'password')]
+        const scope = clients.grantScope(client, form.scope)
+        const user = await users.logIn(request, username, password)
+        return sessions.open(request, user, client, scope)
+      },
+    ],
+    [
+      'refresh_token',
+      async (request, client, form) => {
+        const token = required(form, 'refresh_token')
+        return sessions.refresh(request, token, client, form.scope ? parseScope(form.scope) : undefined)
+      },
+    ],
+  ])
+  if (config.AUTH_PASSWORD_GRANT === 'off') grants.delete('password')
+
+  app.post(
+    '/token',
+    {
+      config: { errors: 'oauth' },
+      schema: {
+        summary: 'Get tokens: log in, or refresh',
+        tags: ['tokens'],
+        consumes: ['application/x-www-form-urlencoded'],
+        body: TokenForm,
+        response: { 200: TokenAnswer, ...oauthAnswers(400, 401, 413, 415, 429, 503) },
+      },
+    },
+    async (request, reply) => {
+      const form = request.body
+      reply.header('pragma', 'no-cache')
+      const client = clients.identify(request.headers.authorization, form)
+      const grantType = form.grant_type ?? impliedGrant(form)
+      if (!grantType) throw missing('grant_type')
+      const grant = grants.get(grantType)
+      if (!grant) throw new Refusal('unsupported_grant_type')
+      if (!client.grants.includes(grantType as GrantType)) throw new Refusal('unauthorized_client')
+      return grant(request, client, form)
+    },
+  )
+}
+
+/** FastAPI's OAuth2PasswordRequestForm, and many a tutorial, log in without saying which grant it is. */
+const impliedGrant = ({ username, password }: TokenForm) => (username !== undefined && password !== undefined ? 'password' : undefined)
+
+function required(form: TokenForm, name: 'username' | 'password' | 'refresh_token'): string {
+  const value = form[name]
+  if (!value) throw missing(name)
+  return value
+}
+
+const missing = (name: string) => new Refusal('invalid_request', { detail: `The parameter ${name} is missing` })
+
+export default plugin

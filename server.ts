@@ -1,0 +1,54 @@
+import { createServer } from 'node:net'
+import { buildApp } from './app.ts'
+import { ConfigError, readConfig } from './config.ts'
+
+/** EX_CONFIG of sysexits.h */
+const badConfigExitCode = 78
+/** Left of the grace, when connections that do not end are cut, for the store to close. */
+const closingReserveMs = 500
+
+main().catch((error: unknown) => {
+  if (error instanceof ConfigError) {
+    process.stderr.write(`${error.message}\n`)
+    process.exit(badConfigExitCode)
+  }
+  process.stderr.write(`Latchkey could not start: ${(error as Error).message}\n`)
+  process.exit(1)
+})
+
+async function main(): Promise<void> {
+  // The issuer names the port, and is fixed before the first token is made.
+  const env = { ...process.env }
+  if (env['PORT'] === '0') env['PORT'] = String(await freePort(env['HOST']))
+  const config = readConfig(env)
+  const app = await buildApp(config)
+  for (const warning of config.warnings) app.log.warn(warning)
+
+  let isStopping = false
+  const stop = async (signal: NodeJS.Signals) => {
+    if (isStopping) return
+    isStopping = true
+    app.log.info({ signal }, 'shutting down: requests in flight are finished first')
+    setTimeout(() => app.server.closeAllConnections(), config.AUTH_SHUTDOWN_GRACE * 1000 - closingReserveMs).unref()
+    await app.close()
+    process.exit(0)
+  }
+  process.on('SIGTERM', stop)
+  process.on('SIGINT', stop)
+
+  const address = await app.listen({ host: config.HOST, port: config.PORT })
+  app.log.info(
+    { address, store: app.store.name, data_dir: config.AUTH_DATA_DIR, issuer: config.AUTH_ISSUER, alg: config.AUTH_SIGNING_ALG },
+    `Latchkey listens on ${address}`,
+  )
+}
+
+function freePort(host: string | undefined): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer().once('error', reject)
+    server.listen(0, host || '127.0.0.1', () => {
+      const { port } = server.address() as { port: number }
+      server.close(() => resolve(port))
+    })
+  })
+}
