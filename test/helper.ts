@@ -1,0 +1,107 @@
+import type { FastifyInstance, InjectOptions, LightMyRequestResponse } from 'fastify'
+import type { Test } from 'tap'
+import t from 'tap'
+import { buildApp } from '../app.ts'
+import { type Config, readConfig } from '../config.ts'
+
+/** The settings that make hashing cheap; everything else is as the server has it. */
+const cheapHashing = { AUTH_INSECURE: '1', AUTH_ARGON2_MEMORY: '8', AUTH_ARGON2_TIME: '1', AUTH_HASH_MAX_WAIT: '10s' }
+
+export const password = 'correct horse battery staple'
+
+/** A clock that tests move; milliseconds since the epoch. */
+export interface Clock {
+  now: number
+}
+
+/** The app that the server runs, on a store of its own, with a clock that the test moves. */
+export interface TestApp {
+  app: FastifyInstance
+  clock: Clock
+  config: Config
+  /** every line that was logged, parsed */
+  logs: Record<string, unknown>[]
+  /** closes the app and builds it again on the same data */
+  restart(settings?: Record<string, string>): Promise<TestApp>
+}
+
+/** Where a store keeps its data, as settings. */
+type StoreSettings = (t: Test) => Promise<Record<string, string>>
+
+const stores: Record<string, StoreSettings> = {
+  lmdb: async (t) => ({ AUTH_DATA_DIR: t.testdir() }),
+}
+
+export type Build = (settings?: Record<string, string>) => Promise<TestApp>
+
+/**
+ * Runs a test over every store.
+ *
+ * @param body gets a `build` that makes the app on a new, empty store of the kind
+ */
+export function overStores(title: string, body: (t: Test, build: Build) => Promise<unknown>): void {
+  for (const [name, storeSettings] of Object.entries(stores)) {
+    t.test(`${title} [${name}]`, async (t) => {
+      await body(t, async (settings = {}) => buildOn(t, { ...(await storeSettings(t)), ...settings }, { now: Date.now() }))
+    })
+  }
+}
+
+async function buildOn(t: Test, settings: Record<string, string>, clock: Clock): Promise<TestApp> {
+  const logs: TestApp['logs'] = []
+  const config = readConfig({ ...cheapHashing, AUTH_ISSUER: 'http://localhost:3000', ...settings })
+  const app = await buildApp(config, { now: () => clock.now, logStream: { write: (line) => logs.push(JSON.parse(line)) } })
+  t.teardown(() => app.close())
+  return {
+    app,
+    clock,
+    config,
+    logs,
+    async restart(changed = {}) {
+      await app.close()
+      return buildOn(t, { ...settings, ...changed }, clock)
+    },
+  }
+}
+
+export const json = (response: LightMyRequestResponse) => response.json()
+
+/** Sends a form. */
+export function postForm(app: FastifyInstance, url: string, fields: Record<string, string>, options: InjectOptions = {}) {
+  return app.inject({
+    method: 'POST',
+    url,
+    ...options,
+    headers: { 'content-type': 'application/x-www-form-urlencoded', ...options.headers },
+    payload: new URLSearchParams(fields).toString(),
+  })
+}
+
+export function signUp(app: FastifyInstance, username = 'ada', secret = password) {
+  return app.inject({ method: 'POST', url: '/signup', payload: { username, password: secret } })
+}
+
+export interface Tokens {
+  access_token: string
+  refresh_token: string
+}
+
+export async function logIn(app: FastifyInstance, username = 'ada', secret = password): Promise<Tokens> {
+  const response = await postForm(app, '/token', { grant_type: 'password', username, password: secret })
+  if (response.statusCode !== 200) throw new Error(`login failed: ${response.body}`)
+  return response.json()
+}
+
+export function refresh(app: FastifyInstance, refreshToken: string) {
+  return postForm(app, '/token', { grant_type: 'refresh_token', refresh_token: refreshToken })
+}
+
+/** Calls with a bearer token. */
+export function withToken(app: FastifyInstance, accessToken: string, options: InjectOptions) {
+  return app.inject({ ...options, headers: { ...options.headers, authorization: `Bearer ${accessToken}` } })
+}
+
+/** @returns whether an access token is still taken */
+export async function isAccepted(app: FastifyInstance, accessToken: string): Promise<boolean> {
+  return (await withToken(app, accessToken, { url: '/protected' })).statusCode === 200
+}
