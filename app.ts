@@ -1,9 +1,10 @@
 import { randomUUID } from 'node:crypto'
 import { createRequire } from 'node:module'
 import type { Socket } from 'node:net'
-import Fastify, { type FastifyError, type FastifyInstance, type FastifyRequest } from 'fastify'
+import Fastify, { type FastifyError, type FastifyInstance } from 'fastify'
 import type { Config } from './config.ts'
 import type { ErrorCode } from './errors.ts'
+import { loggerOptions, QuietLog } from './logging.ts'
 import accessTokens from './plugins/access-tokens.ts'
 import bearer from './plugins/bearer.ts'
 import { ignoreBodies } from './plugins/body-parsers.ts'
@@ -63,8 +64,8 @@ const keepAliveTimeoutMs = 75_000
  */
 export async function buildApp(config: Config, { now = Date.now, logStream }: AppOptions = {}): Promise<FastifyInstance> {
   const app = Fastify({
-    logger: logger(config, logStream),
-    disableRequestLogging: true,
+    logger: loggerOptions(config.LOG_LEVEL, logStream),
+    logController: new QuietLog(),
     genReqId: () => randomUUID(),
     bodyLimit: maxBodyBytes,
     requestTimeout: requestTimeoutMs,
@@ -137,18 +138,6 @@ function readVersion(): string {
     return require('./package.json').version
   } catch {
     return require('../package.json').version
-  }
-}
-
-function logger({ LOG_LEVEL: level }: Config, stream: AppOptions['logStream']) {
-  return {
-    level,
-    // No header, no query, no body: secrets travel in all of them.
-    serializers: {
-      req: ({ method, url, ip }: FastifyRequest) => ({ method, path: url?.split('?', 1)[0], ip }),
-      res: ({ statusCode }: { statusCode: number }) => ({ statusCode }),
-    },
-    ...(stream && { stream }),
   }
 }
 

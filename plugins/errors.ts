@@ -127,7 +127,8 @@ export default fp(
     })
 
     app.addHook('onRequest', async (request, reply) => {
-      reply.header('x-request-id', request.id)
+      // Nearly every answer holds a token or personal data; the few that may be cached say so themselves.
+      reply.headers({ 'x-request-id': request.id, 'cache-control': 'no-store', 'x-content-type-options': 'nosniff' })
       if (!request.is404) return
       const [path = ''] = request.url.split('?', 1)
       const known = [...paths.values()].find(({ matches }) => matches.test(path))
