@@ -7,14 +7,16 @@ const badConfigExitCode = 78
 /** Left of the grace, when connections that do not end are cut, for the store to close. */
 const closingReserveMs = 500
 
-main().catch((error: unknown) => {
-  if (error instanceof ConfigError) {
-    process.stderr.write(`${error.message}\n`)
-    process.exit(badConfigExitCode)
-  }
-  process.stderr.write(`Latchkey could not start: ${(error as Error).message}\n`)
-  process.exit(1)
+main().catch((error: NodeJS.ErrnoException) => {
+  if (error instanceof ConfigError) fail(error.message, badConfigExitCode)
+  if (error.code === 'EADDRINUSE') fail(`PORT: something else listens there (${error.message}); set PORT to another`, 1)
+  fail(`Latchkey could not start: ${error.message}`, 1)
 })
+
+function fail(line: string, exitCode: number): never {
+  process.stderr.write(`${line}\n`)
+  process.exit(exitCode)
+}
 
 async function main(): Promise<void> {
   // The issuer names the port, and is fixed before the first token is made.

@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto'
+import { randomUUID } from 'node:crypto'
 import jwt, { type JWT } from '@fastify/jwt'
 import { type Static, Type } from '@sinclair/typebox'
 import { TypeCompiler } from '@sinclair/typebox/compiler'
@@ -100,7 +100,7 @@ function createAccessTokens({ config, signingKeys, now }: FastifyInstance) {
         ...subject,
         iat,
         exp: iat + ttlSeconds,
-        jti: `${generation}.${randomBytes(16).toString('base64url')}`,
+        jti: `${generation}.${randomUUID()}`,
       })
     },
 

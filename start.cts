@@ -1,0 +1,12 @@
+/*
+ * Where the process begins. Password hashes and the store's commits share libuv's threads, and a pool that hashing fills
+ * stalls every commit. Its size is read once, before the first ES module is loaded: hence CommonJS, and this file.
+ */
+const os = process.getBuiltinModule('node:os')
+
+/** For the store's commits, file access and name look-ups, beside the hashes. */
+const otherThreads = 4
+const hashes = Number(process.env['AUTH_HASH_CONCURRENCY']) || os.availableParallelism()
+
+process.env['UV_THREADPOOL_SIZE'] ??= String(Math.min(hashes, 1020) + otherThreads)
+import('./server.ts')
