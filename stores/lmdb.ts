@@ -67,7 +67,12 @@ export function openLmdbStore(dataDir: string): Store {
       throw new StoreUnavailable(error)
     }
   }
-  const read = run
+  /** lmdb-js reads on from one snapshot until its timer runs; what another process has committed before this call has to be seen by it. */
+  const read = <T>(work: () => T): Promise<T> =>
+    run(() => {
+      root.resetReadTxn()
+      return work()
+    })
   const write = <T>(callback: () => T): Promise<T> => run(() => root.transaction(callback))
 
   /**

@@ -1,0 +1,711 @@
+import { randomUUID } from 'node:crypto'
+import { setImmediate } from 'node:timers/promises'
+import type { Test } from 'tap'
+import {
+  everyGeneration,
+  type PresentedRefresh,
+  type Revocation,
+  type RotationOutcome,
+  type Session,
+  type SigningKeyRecord,
+  type Store,
+  StoreUnavailable,
+  type SweepStep,
+  type User,
+} from '../stores/store.ts'
+
+const day = 86_400_000
+const now = 1_800_000_000_000
+const limits = { idleTtlMs: 30 * day, maxTtlMs: 90 * day }
+const graceMs = 30_000
+const end = { now, expiresAt: now + 600_000 }
+
+/** Starts N calls in the same turn, so that none has an answer before all are under way. */
+const atOnce = <T>(n: number, call: (i: number) => Promise<T>): Promise<T[]> => Promise.all(Array.from({ length: n }, (_, i) => call(i)))
+
+function makeUser(over: Partial<User> = {}): User {
+  const id = randomUUID()
+  return {
+    id,
+    username: `Zoë-${id}`,
+    nameKey: `zoë-${id}`,
+    passwordHash: `$argon2id$v=19$m=19456,t=2,p=1$c2FsdA$${id}`,
+    roles: [],
+    createdAt: now,
+    generation: 1,
+    ...over,
+  }
+}
+
+function makeSession(user: User, over: Partial<Session> = {}): Session {
+  return {
+    id: randomUUID(),
+    userId: user.id,
+    clientId: 'first-party',
+    scope: ['profile', 'files:read'],
+    generation: user.generation,
+    counter: 1,
+    createdAt: now,
+    refreshedAt: now,
+    address: '192.0.2.1',
+    userAgent: 'Mozilla/5.0 “test”',
+    ...over,
+  }
+}
+
+const present = (session: Session, over: Partial<PresentedRefresh> = {}): PresentedRefresh => ({
+  ...limits,
+  now: now + 1000,
+  sessionId: session.id,
+  counter: session.counter,
+  clientId: session.clientId,
+  scope: undefined,
+  graceMs,
+  revokedUntil: now + 601_000,
+  address: '2001:db8::1',
+  userAgent: 'after',
+  ...over,
+})
+
+function makeKey(over: Partial<SigningKeyRecord> = {}): SigningKeyRecord {
+  return { kid: randomUUID(), alg: 'ES256', publicJwk: '{"kty":"EC"}', createdAt: now, signsFrom: now, ...over }
+}
+
+const makeJti = (over: Partial<Revocation> = {}) =>
+  ({ kind: 'jti', id: randomUUID(), revokedAt: now, expiresAt: end.expiresAt, ...over }) as Revocation & { kind: 'jti' }
+
+const outcomes = (results: RotationOutcome[]) => results.map(({ outcome }) => outcome).sort()
+
+/**
+ * The contract of {@link Store}: what any implementation must pass.
+ *
+ * The tests share one set of data, as requests do, and tell their own rows by random ids.
+ *
+ * @param name of the store, for the titles
+ * @param open gives a handle; called a second time, another handle on the same data, as another process has it
+ */
+export async function storeContract(t: Test, name: Store['name'], open: () => Promise<Store> | Store): Promise<void> {
+  const store = await open()
+  const other = await open()
+  /** The calls of a race come from two processes in turn. */
+  const either = (i: number) => (i % 2 === 0 ? store : other)
+  t.teardown(() => Promise.all([store.close(), other.close()]))
+
+  async function addUser(over?: Partial<User>): Promise<User> {
+    const user = makeUser(over)
+    if (!(await store.createUser(user))) throw new Error('the name was free')
+    return user
+  }
+  async function addSession(user?: User, over?: Partial<Session>): Promise<Session> {
+    const session = makeSession(user ?? (await addUser()), over)
+    if (!(await store.createSession(session))) throw new Error('the user was current')
+    return session
+  }
+  const rotate = (session: Session, over?: Partial<PresentedRefresh>) => store.rotateSession(present(session, over))
+  const isAlive = async (session: Session) => {
+    const found = await store.findSession(session.id)
+    const outcome = found && (await rotate(found, { scope: ['beyond every scope'] }))
+    return outcome?.outcome === 'scope_exceeded'
+  }
+  async function everyRevocation(of: (revocation: Revocation) => boolean): Promise<Revocation[]> {
+    const { revocations } = await store.revocationsSince()
+    return revocations.filter(of)
+  }
+  async function sweepRound(over: Partial<SweepStep> = {}): Promise<number> {
+    let removed = 0
+    let cursor: string | undefined
+    do {
+      const step = await store.sweep({ ...limits, now, failuresBefore: now, limit: 3, ...over, ...(cursor !== undefined && { cursor }) })
+      removed += step.removed
+      cursor = step.cursor
+    } while (cursor !== undefined)
+    return removed
+  }
+
+  t.test(`[${name}] it says its name and answers a ping`, async (t) => {
+    t.equal(store.name, name)
+    await store.ping()
+  })
+
+  // Users
+
+  t.test(`[${name}] a user is found by id and by mapped name, just as it was added`, async (t) => {
+    const user = await addUser({ roles: ['admin', 'ops, and "more"'] })
+    t.strictSame(await store.findUser(user.id), user)
+    t.strictSame(await store.findUserByName(user.nameKey), user)
+    const disabled = await addUser({ disabledAt: now + 5, generation: 7 })
+    t.strictSame(await other.findUser(disabled.id), disabled, 'by another process, too')
+  })
+
+  t.test(`[${name}] what was never added is undefined, whatever its id looks like`, async (t) => {
+    for (const id of [randomUUID(), 'not a uuid', '', "'; --"]) {
+      t.equal(await store.findUser(id), undefined)
+      t.equal(await store.findUserByName(id), undefined)
+      t.equal(await store.findSession(id), undefined)
+      t.equal(await store.endSession(id, end), false)
+      t.equal(await store.endUserSessions(id, end), false)
+      t.equal(await store.deleteUser(id, end), false)
+      t.equal(await store.replacePasswordHash(id, 'a', 'b'), false)
+      t.same(await store.listSessions(id, { ...limits, now }, { limit: 5 }), { sessions: [] })
+    }
+  })
+
+  t.test(`[${name}] what one process has acknowledged, another sees at once`, async (t) => {
+    for (let round = 0; round < 30; round++) {
+      const user = makeUser()
+      let isAcknowledged = false
+      const created = store.createUser(user).then(() => {
+        isAcknowledged = true
+      })
+      // Reads on, so as to have a fresh snapshot of before.
+      while (!isAcknowledged) {
+        await other.findUser(user.id)
+        await setImmediate()
+      }
+      await created
+      t.ok(await other.findUser(user.id))
+    }
+  })
+
+  t.test(`[${name}] of fifty sign-ups at once for one name, one succeeds`, async (t) => {
+    const users = Array.from({ length: 50 }, () => makeUser({ nameKey: `wanted-${t.name}` }))
+    const created = await atOnce(50, (i) => either(i).createUser(users[i] as User))
+    t.equal(created.filter(Boolean).length, 1)
+    t.strictSame(await store.findUserByName(`wanted-${t.name}`), users[created.indexOf(true)])
+    t.equal((await Promise.all(users.map(({ id }) => store.findUser(id)))).filter(Boolean).length, 1, 'the losers left nothing')
+  })
+
+  t.test(`[${name}] replacePasswordHash swaps one hash for another, once, and ends no session`, async (t) => {
+    const user = await addUser()
+    const session = await addSession(user)
+    const swapped = await atOnce(10, (i) => either(i).replacePasswordHash(user.id, user.passwordHash, `rehash-${i}`))
+    t.equal(swapped.filter(Boolean).length, 1)
+    t.strictSame(await store.findUser(user.id), { ...user, passwordHash: `rehash-${swapped.indexOf(true)}` })
+    t.ok(await isAlive(session))
+  })
+
+  t.test(`[${name}] changePassword ends all sessions but the kept one, and records that`, async (t) => {
+    const user = await addUser()
+    const [kept, ended] = [await addSession(user), await addSession(user)]
+    const change = { userId: user.id, expectedHash: user.passwordHash, passwordHash: 'new', keepSessionId: kept.id, ...end }
+    t.equal(await store.changePassword({ ...change, expectedHash: 'another' }), false)
+    t.ok((await isAlive(kept)) && (await isAlive(ended)), 'a wrong expected hash touches nothing')
+
+    t.equal(await store.changePassword(change), true)
+    t.strictSame(await store.findUser(user.id), { ...user, passwordHash: 'new', generation: 2 })
+    t.strictSame(await store.findSession(kept.id), { ...kept, generation: 2 })
+    t.ok(await isAlive(kept))
+    t.notOk(await isAlive(ended))
+    t.strictSame(await everyRevocation(({ id }) => id === user.id), [
+      { kind: 'user', id: user.id, generation: 2, exceptSessionId: kept.id, revokedAt: end.now, expiresAt: end.expiresAt },
+    ])
+  })
+
+  t.test(`[${name}] changePassword keeps no session that is not the user's own, or already dead, or not named`, async (t) => {
+    const user = await addUser()
+    const [stranger, dead, own] = [await addSession(), await addSession(user), await addSession(user)]
+    await store.endUserSessions(user.id, end)
+    const change = (expectedHash: string, passwordHash: string) => ({ userId: user.id, expectedHash, passwordHash, ...end })
+    await store.changePassword({ ...change(user.passwordHash, 'second'), keepSessionId: stranger.id })
+    await store.changePassword({ ...change('second', 'third'), keepSessionId: dead.id })
+    await store.changePassword(change('third', 'fourth'))
+    await store.changePassword({ ...change('fourth', 'fifth'), keepSessionId: 'not a uuid' })
+    t.equal((await store.findUser(user.id))?.generation, 6)
+    t.strictSame(await store.findSession(stranger.id), stranger)
+    t.notOk((await isAlive(dead)) || (await isAlive(own)))
+    const recorded = await everyRevocation(({ id }) => id === user.id)
+    t.notOk(recorded.some((revocation) => 'exceptSessionId' in revocation))
+  })
+
+  t.test(`[${name}] of two password changes at once, one succeeds and the user moves one generation on`, async (t) => {
+    const user = await addUser()
+    const change = { userId: user.id, expectedHash: user.passwordHash, ...end }
+    const changed = await atOnce(10, (i) => either(i).changePassword({ ...change, passwordHash: `new-${i}` }))
+    t.equal(changed.filter(Boolean).length, 1)
+    t.strictSame(await store.findUser(user.id), { ...user, passwordHash: `new-${changed.indexOf(true)}`, generation: 2 })
+  })
+
+  t.test(`[${name}] a session opened while the password changes does not outlive the change`, async (t) => {
+    for (let round = 0; round < 10; round++) {
+      const user = await addUser()
+      const sessions = Array.from({ length: 10 }, () => makeSession(user))
+      const change = { userId: user.id, expectedHash: user.passwordHash, passwordHash: 'new', ...end }
+      await atOnce(11, (i) => (i === 5 ? other.changePassword(change) : either(i).createSession(sessions[i > 5 ? i - 1 : i] as Session)))
+      for (const session of sessions) t.notOk(await isAlive(session))
+    }
+  })
+
+  t.test(`[${name}] a refresh of the kept session while the password changes is lost by neither`, async (t) => {
+    for (let round = 0; round < 10; round++) {
+      const user = await addUser()
+      const session = await addSession(user)
+      const change = { userId: user.id, expectedHash: user.passwordHash, passwordHash: 'new', keepSessionId: session.id, ...end }
+      const [changed, rotated] = await Promise.all([other.changePassword(change), rotate(session)])
+      t.equal(changed, true)
+      t.equal(rotated.outcome, 'rotated')
+      t.match(await store.findSession(session.id), { generation: 2, counter: 2 })
+    }
+  })
+
+  t.test(`[${name}] deleteUser ends the sessions, records it for every generation and frees the name`, async (t) => {
+    const user = await addUser()
+    const session = await addSession(user)
+    const deleted = await atOnce(5, (i) => either(i).deleteUser(user.id, end))
+    t.equal(deleted.filter(Boolean).length, 1)
+    t.equal(await store.findUser(user.id), undefined)
+    t.equal(await store.findUserByName(user.nameKey), undefined)
+    t.same(await rotate(session), { outcome: 'unknown' })
+    t.strictSame(await everyRevocation(({ id }) => id === user.id), [
+      { kind: 'user', id: user.id, generation: everyGeneration, revokedAt: end.now, expiresAt: end.expiresAt },
+    ])
+    t.equal(await store.createUser(makeUser({ nameKey: user.nameKey })), true)
+  })
+
+  // Sessions
+
+  t.test(`[${name}] a session is found just as it was opened`, async (t) => {
+    const session = await addSession(undefined, { scope: [], userAgent: '', createdAt: now - 5, refreshedAt: now - 5 })
+    t.strictSame(await other.findSession(session.id), session)
+  })
+
+  t.test(`[${name}] no session opens for a user who is gone, disabled or in another generation`, async (t) => {
+    const user = await addUser({ generation: 3 })
+    const refused = [
+      makeSession(makeUser()),
+      makeSession(await addUser({ disabledAt: now })),
+      makeSession(user, { generation: 2 }),
+      makeSession(user, { generation: 4 }),
+    ]
+    for (const session of refused) {
+      t.equal(await store.createSession(session), false)
+      t.equal(await store.findSession(session.id), undefined)
+    }
+  })
+
+  t.test(`[${name}] the counter of now rotates: the counter, the time and the origin move, the rest stays`, async (t) => {
+    const user = await addUser({ roles: ['admin'] })
+    const session = await addSession(user)
+    const next = { ...session, counter: 2, refreshedAt: now + 1000, address: '2001:db8::1', userAgent: 'after' }
+    t.strictSame(await rotate(session), { outcome: 'rotated', session: next, user })
+    t.strictSame(await store.findSession(session.id), next)
+  })
+
+  t.test(`[${name}] a scope may narrow, and the session keeps its own`, async (t) => {
+    const session = await addSession()
+    for (const [counter, scope] of [['files:read'], ['files:read', 'profile'], []].entries()) {
+      t.match(await rotate(session, { counter: counter + 1, scope }), { outcome: 'rotated', session: { scope: session.scope } })
+    }
+  })
+
+  t.test(`[${name}] fifty refreshes at once with one counter yield one lineage`, async (t) => {
+    const session = await addSession()
+    const results = await atOnce(50, (i) => either(i).rotateSession(present(session)))
+    t.same(outcomes(results), [...Array(49).fill('repeated'), 'rotated'])
+    t.ok(results.every((result) => 'session' in result && result.session.counter === 2))
+    t.equal((await store.findSession(session.id))?.counter, 2)
+  })
+
+  t.test(`[${name}] a chain of refreshes, each raced, advances by one each time`, async (t) => {
+    let session = await addSession()
+    for (let counter = 1; counter <= 30; counter++) {
+      const results = await atOnce(4, (i) => either(i).rotateSession(present(session)))
+      t.same(outcomes(results), ['repeated', 'repeated', 'repeated', 'rotated'])
+      session = (await store.findSession(session.id)) as Session
+      t.equal(session.counter, counter + 1)
+    }
+  })
+
+  t.test(`[${name}] the counter before repeats to the last millisecond of the grace, and is theft after it`, async (t) => {
+    const session = await addSession()
+    await rotate(session, { now })
+    const repeated = await rotate(session, { now: now + graceMs })
+    t.match(repeated, { outcome: 'repeated', session: { counter: 2, refreshedAt: now, address: '2001:db8::1' } })
+    t.match(await rotate(session, { now: now + graceMs + 1 }), { outcome: 'reused' })
+  })
+
+  t.test(`[${name}] an older counter is theft at once: the session is gone and its revocation recorded`, async (t) => {
+    const session = await addSession()
+    await rotate(session)
+    await rotate(session, { counter: 2 })
+
+    t.match(await rotate(session), { outcome: 'reused', session: { id: session.id, userId: session.userId, counter: 3 } })
+    t.equal(await store.findSession(session.id), undefined)
+    t.same(await rotate(session, { counter: 3 }), { outcome: 'unknown' }, 'the honest holder is out, too')
+    t.strictSame(await everyRevocation(({ id }) => id === session.id), [
+      { kind: 'sid', id: session.id, revokedAt: now + 1000, expiresAt: now + 601_000 },
+    ])
+  })
+
+  t.test(`[${name}] a theft replayed many times at once is found and recorded once`, async (t) => {
+    const session = await addSession()
+    await rotate(session)
+    await rotate(session, { counter: 2 })
+    const results = await atOnce(10, (i) => either(i).rotateSession(present(session)))
+    t.same(outcomes(results), ['reused', ...Array(9).fill('unknown')])
+    t.equal((await everyRevocation(({ id }) => id === session.id)).length, 1)
+  })
+
+  t.test(`[${name}] a replay racing the honest refresh ends the session whoever comes first`, async (t) => {
+    for (let round = 0; round < 10; round++) {
+      const session = await addSession()
+      await rotate(session)
+      await rotate(session, { counter: 2 })
+      const [honest, replay] = await Promise.all([rotate(session, { counter: 3 }), other.rotateSession(present(session))])
+      t.match(honest.outcome, /^(rotated|unknown)$/)
+      t.equal(replay.outcome, 'reused')
+      t.equal(await store.findSession(session.id), undefined)
+    }
+  })
+
+  t.test(`[${name}] a counter ahead, of a store that lost its tail, is accepted and gone on from`, async (t) => {
+    const session = await addSession()
+    t.match(await rotate(session, { counter: 7 }), { outcome: 'rotated', session: { counter: 8 } })
+    t.match(await rotate(session, { counter: 7 }), { outcome: 'repeated', session: { counter: 8 } })
+    t.match(await rotate(session, { counter: 8 }), { outcome: 'rotated', session: { counter: 9 } })
+    t.match(await rotate(session, { counter: 1 }), { outcome: 'reused' })
+  })
+
+  t.test(`[${name}] another client, and a scope beyond the session's, are refused and touch nothing`, async (t) => {
+    const session = await addSession()
+    await rotate(session)
+    const before = await store.findSession(session.id)
+    const wrongClient = { clientId: 'another' }
+    for (const counter of [1, 2, 3]) t.same(await rotate(session, { ...wrongClient, counter }), { outcome: 'wrong_client' })
+    t.same(await rotate(session, { ...wrongClient, counter: 0 }), { outcome: 'wrong_client' }, 'nor can it end the session by a replay')
+    for (const counter of [1, 2, 3]) t.same(await rotate(session, { counter, scope: ['profile', 'admin'] }), { outcome: 'scope_exceeded' })
+    t.strictSame(await store.findSession(session.id), before)
+    t.match(await rotate(session, { counter: 0, scope: ['admin'] }), { outcome: 'reused' }, 'a theft is one with any scope')
+  })
+
+  t.test(`[${name}] a session lives until its idle and its absolute life are over, to the millisecond`, async (t) => {
+    const idle = await addSession()
+    t.same(await rotate(idle, { now: now + limits.idleTtlMs }), { outcome: 'expired' })
+    t.same(await rotate(idle, { now: now + limits.idleTtlMs, counter: 0 }), { outcome: 'expired' }, 'a replay finds nothing to end')
+    t.match(await rotate(idle, { now: now + limits.idleTtlMs - 1 }), { outcome: 'rotated' })
+    const old = await addSession(undefined, { createdAt: now - limits.maxTtlMs, refreshedAt: now - 1 })
+    t.same(await rotate(old, { now }), { outcome: 'expired' })
+    t.match(await rotate(old, { now: now - 1 }), { outcome: 'rotated' })
+  })
+
+  t.test(`[${name}] a session that is not there is unknown`, async (t) => {
+    t.same(await rotate(makeSession(makeUser())), { outcome: 'unknown' })
+    t.same(await rotate(makeSession(makeUser(), { id: 'not a uuid' })), { outcome: 'unknown' })
+  })
+
+  t.test(`[${name}] sessions are listed newest first, in pages, the dead left out`, async (t) => {
+    const user = await addUser()
+    await addSession(user)
+    await store.endUserSessions(user.id, end)
+    const current = { ...user, generation: 2 }
+    await addSession(current, { createdAt: now - limits.maxTtlMs, refreshedAt: now })
+    await addSession(current, { createdAt: now - limits.idleTtlMs, refreshedAt: now - limits.idleTtlMs })
+    await addSession()
+    const sessions: Session[] = []
+    // Pairs of the same millisecond: a page must be able to end between them.
+    for (let i = 0; i < 7; i++) sessions.push(await addSession(current, { createdAt: now - (i >> 1), refreshedAt: now }))
+
+    const live = { ...limits, now }
+    for (const limit of [1, 2, 3, 7, 100]) {
+      const listed: Session[] = []
+      let after: string | undefined
+      do {
+        const page = await store.listSessions(user.id, live, { limit, ...(after !== undefined && { after }) })
+        t.ok(page.sessions.length === limit || page.next === undefined, 'a page with a next one is full')
+        listed.push(...page.sessions)
+        after = page.next
+      } while (after !== undefined)
+      t.same(
+        listed.map(({ createdAt }) => createdAt),
+        sessions.map(({ createdAt }) => createdAt),
+        `in pages of ${limit}`,
+      )
+      t.same(new Set(listed.map(({ id }) => id)), new Set(sessions.map(({ id }) => id)))
+    }
+    await store.deleteUser(user.id, end)
+    t.same(await store.listSessions(user.id, live, { limit: 5 }), { sessions: [] })
+  })
+
+  t.test(`[${name}] endSession ends one session, once, of the named user or of any, and records it`, async (t) => {
+    const [session, neighbour] = [await addSession(), await addSession()]
+    t.equal(await store.endSession(session.id, { ...end, userId: neighbour.userId }), false)
+    t.equal(await store.endSession(session.id, { ...end, userId: 'not a uuid' }), false)
+    t.ok(await isAlive(session))
+    const ended = await atOnce(5, (i) => either(i).endSession(session.id, { ...end, userId: session.userId }))
+    t.equal(ended.filter(Boolean).length, 1)
+    t.same(await rotate(session), { outcome: 'unknown' })
+    t.same((await store.listSessions(session.userId, { ...limits, now }, { limit: 5 })).sessions, [])
+    t.equal(await store.endSession(neighbour.id, end), true)
+    t.strictSame(await everyRevocation(({ id }) => id === session.id), [
+      { kind: 'sid', id: session.id, revokedAt: end.now, expiresAt: end.expiresAt },
+    ])
+  })
+
+  t.test(`[${name}] a refresh racing the end of its session does not bring it back`, async (t) => {
+    for (let round = 0; round < 10; round++) {
+      const session = await addSession()
+      const [ended, refreshed] = await Promise.all([other.endSession(session.id, end), rotate(session)])
+      t.equal(ended, true)
+      t.match(refreshed.outcome, /^(rotated|unknown)$/)
+      t.equal(await store.findSession(session.id), undefined)
+    }
+  })
+
+  t.test(`[${name}] endUserSessions begins a new generation each time, and ends those before`, async (t) => {
+    const user = await addUser()
+    const session = await addSession(user)
+    t.same(await atOnce(10, (i) => either(i).endUserSessions(user.id, end)), Array(10).fill(true))
+    t.equal((await store.findUser(user.id))?.generation, 11, 'none was lost')
+    t.same(await rotate(session), { outcome: 'unknown' })
+    const recorded = await everyRevocation(({ id }) => id === user.id)
+    t.same(recorded.map((revocation) => 'generation' in revocation && revocation.generation).sort(), [10, 11, 2, 3, 4, 5, 6, 7, 8, 9])
+    t.ok(await isAlive(await addSession({ ...user, generation: 11 })))
+  })
+
+  // Revocations
+
+  t.test(`[${name}] revocations come back as they were recorded, of every kind, once past the cursor`, async (t) => {
+    const { cursor } = await store.revocationsSince()
+    const base = { revokedAt: now, expiresAt: end.expiresAt }
+    const recorded: Revocation[] = [
+      { kind: 'jti', id: 'any text', ...base },
+      { kind: 'sid', id: randomUUID(), ...base },
+      { kind: 'user', id: randomUUID(), generation: 2, ...base },
+      { kind: 'user', id: randomUUID(), generation: everyGeneration, exceptSessionId: randomUUID(), ...base },
+    ]
+    for (const revocation of recorded) await store.revoke(revocation)
+    const since = await other.revocationsSince(cursor)
+    const byKind = (a: Revocation, b: Revocation) => (a.kind + a.id).localeCompare(b.kind + b.id)
+    t.strictSame(since.revocations.sort(byKind), recorded.sort(byKind))
+    t.same((await store.revocationsSince(since.cursor)).revocations, [])
+  })
+
+  t.test(`[${name}] a follower misses none of the revocations recorded at once by two processes`, async (t) => {
+    const total = 400
+    let cursor: string | undefined
+    const seen = new Set<string>()
+    const follow = async () => {
+      const since = await store.revocationsSince(cursor)
+      cursor = since.cursor
+      for (const { id } of since.revocations) seen.add(id)
+    }
+    const expected = Array.from({ length: total }, () => makeJti())
+    let recording = true
+    const recorded = (async () => {
+      for (let i = 0; i < total; i += 20) await atOnce(20, (j) => either(j).revoke(expected[i + j] as Revocation))
+      recording = false
+    })()
+    while (recording) {
+      await follow()
+      await setImmediate()
+    }
+    await recorded
+    await follow()
+    t.same(
+      expected.filter(({ id }) => !seen.has(id)),
+      [],
+    )
+  })
+
+  t.test(`[${name}] a follower's cursor stays good when everything before it was swept`, async (t) => {
+    await store.revoke(makeJti())
+    const { cursor } = await store.revocationsSince()
+    await sweepRound({ now: end.expiresAt + day, failuresBefore: 0, idleTtlMs: 1000 * day, maxTtlMs: 1000 * day })
+    t.same((await store.revocationsSince()).revocations, [])
+    const later = makeJti()
+    await store.revoke(later)
+    t.same((await store.revocationsSince(cursor)).revocations, [later])
+  })
+
+  t.test(`[${name}] a cursor that this store never gave reads as none`, async (t) => {
+    const revocation = makeJti()
+    await store.revoke(revocation)
+    for (const cursor of ['', 'junk', '-1', '1.5', 'zzzzzzzzzzzzzzzzzzzzzzzz', '9'.repeat(300), 'NaN'])
+      t.ok(
+        (await store.revocationsSince(cursor)).revocations.some(({ id }) => id === revocation.id),
+        cursor.slice(0, 24),
+      )
+  })
+
+  // Signing keys
+
+  t.test(`[${name}] of many first keys at once one is added, and each alg has its own`, async (t) => {
+    const keys = Array.from({ length: 10 }, (_, i) => makeKey({ createdAt: now + i, sealedPrivateKey: Buffer.from([0, 255, i]) }))
+    const added = await atOnce(10, (i) => either(i).addSigningKey(keys[i] as SigningKeyRecord, undefined))
+    t.equal(added.filter(Boolean).length, 1)
+    const first = keys[added.indexOf(true)] as SigningKeyRecord
+    const rsa = makeKey({ alg: 'RS256' })
+    t.equal(await store.addSigningKey(rsa, undefined), true)
+    const listed = await other.listSigningKeys()
+    const sealed = listed.find(({ kid }) => kid === first.kid)?.sealedPrivateKey
+    t.ok(sealed && first.sealedPrivateKey && Buffer.compare(sealed, first.sealedPrivateKey) === 0)
+    t.match(
+      listed.find(({ kid }) => kid === first.kid),
+      { ...first, sealedPrivateKey: Object },
+    )
+    t.strictSame(
+      listed.find(({ kid }) => kid === rsa.kid),
+      rsa,
+      'without a private key, too',
+    )
+    t.equal(listed.length, 2)
+  })
+
+  t.test(`[${name}] of two rotations at once from the same newest key one is added`, async (t) => {
+    let newest = (await store.listSigningKeys()).find(({ alg }) => alg === 'ES256') as SigningKeyRecord
+    for (let round = 0; round < 10; round++) {
+      const keys = Array.from({ length: 4 }, (_, i) => makeKey({ createdAt: newest.createdAt + 1 + i }))
+      const added = await atOnce(4, (i) => either(i).addSigningKey(keys[i] as SigningKeyRecord, newest.kid))
+      t.equal(added.filter(Boolean).length, 1)
+      newest = keys[added.indexOf(true)] as SigningKeyRecord
+    }
+    t.equal(await store.addSigningKey(makeKey({ createdAt: newest.createdAt + 1 }), undefined), false)
+    t.equal(await store.addSigningKey(makeKey({ createdAt: newest.createdAt }), newest.kid), false, 'one that would not be the newest')
+  })
+
+  t.test(`[${name}] a removed key is gone, and the one before it is the newest again`, async (t) => {
+    const [first, second, third] = [0, 1, 2].map((i) => makeKey({ alg: 'EdDSA', createdAt: now + i })) as [
+      SigningKeyRecord,
+      SigningKeyRecord,
+      SigningKeyRecord,
+    ]
+    t.ok((await store.addSigningKey(first, undefined)) && (await store.addSigningKey(second, first.kid)))
+    await store.removeSigningKey(second.kid)
+    await store.removeSigningKey(second.kid)
+    t.notOk((await other.listSigningKeys()).some(({ kid }) => kid === second.kid))
+    t.equal(await store.addSigningKey(third, second.kid), false)
+    t.equal(await store.addSigningKey(third, first.kid), true)
+  })
+
+  // Failed logins
+
+  t.test(`[${name}] failures are counted under each key, fifty at once as fifty`, async (t) => {
+    const keys = [randomUUID(), `name with spaces ${randomUUID()}`, '12345']
+    t.same(await store.findFailures(keys), [undefined, undefined, undefined])
+    t.same(
+      await store.recordFailure(keys, now),
+      keys.map(() => ({ count: 1, lastAt: now })),
+    )
+    const counts = await atOnce(50, (i) => either(i).recordFailure(i % 3 ? keys : keys.toReversed(), now + 1))
+    t.same(new Set(counts.map((count) => count[1]?.count)).size, 50, 'each caller saw its own count')
+    t.same(
+      await store.findFailures(keys),
+      keys.map(() => ({ count: 51, lastAt: now + 1 })),
+    )
+
+    await other.clearFailures([keys[0], 'never seen'] as string[])
+    t.same(await store.findFailures(keys), [undefined, { count: 51, lastAt: now + 1 }, { count: 51, lastAt: now + 1 }])
+    t.same(await store.recordFailure(keys.slice(0, 2).reverse(), now + 2), [
+      { count: 52, lastAt: now + 2 },
+      { count: 1, lastAt: now + 2 },
+    ])
+    t.same(await store.findFailures([]), [])
+    t.same(await store.recordFailure([], now), [])
+    await store.clearFailures([])
+  })
+
+  // Housekeeping
+
+  t.test(`[${name}] a round of sweeps in small steps removes what is dead, all of it, and nothing else`, async (t) => {
+    await sweepRound({ now: now + 10_000 * day, failuresBefore: now + 10_000 * day })
+    const user = await addUser()
+    const gone = await addUser()
+    const renewed = await addUser()
+    const dead: Session[] = []
+    const live: Session[] = []
+    for (let i = 0; i < 5; i++) {
+      dead.push(
+        await addSession(user, { createdAt: now - limits.idleTtlMs, refreshedAt: now - limits.idleTtlMs }),
+        await addSession(user, { createdAt: now - limits.maxTtlMs, refreshedAt: now }),
+        await addSession(gone),
+        await addSession(renewed),
+      )
+      live.push(await addSession(user, { createdAt: now - limits.maxTtlMs + 1, refreshedAt: now - limits.idleTtlMs + 1 }))
+    }
+    await store.deleteUser(gone.id, { now, expiresAt: now })
+    await store.endUserSessions(renewed.id, { now, expiresAt: now })
+    live.push(await addSession({ ...renewed, generation: 2 }))
+    const inForce = Array.from({ length: 5 }, () => makeJti({ expiresAt: now + 1 }))
+    for (const revocation of inForce) {
+      await store.revoke(makeJti({ expiresAt: now }))
+      await store.revoke(revocation)
+    }
+    const forgotten = Array.from({ length: 5 }, (_, i) => `${i} forgotten ${i}`)
+    const remembered = Array.from({ length: 5 }, (_, i) => `${i} remembered ${i}`)
+    await store.recordFailure(forgotten, now - 1)
+    await store.recordFailure(remembered, now)
+
+    t.equal(await sweepRound({ limit: 1 }), dead.length + 2 + 5 + 5, 'sessions, revocations of the users, of tokens, and counters')
+    t.equal(await sweepRound(), 0)
+    for (const session of dead) t.equal(await store.findSession(session.id), undefined)
+    for (const session of live) t.strictSame(await store.findSession(session.id), session)
+    t.equal((await store.listSessions(user.id, { ...limits, now }, { limit: 100 })).sessions.length, 5)
+    t.same(new Set((await store.revocationsSince()).revocations.map(({ id }) => id)), new Set(inForce.map(({ id }) => id)))
+    t.same(await store.findFailures(forgotten), Array(5).fill(undefined))
+    t.same(await store.findFailures(remembered), Array(5).fill({ count: 1, lastAt: now }))
+  })
+
+  t.test(`[${name}] a step looks at no more rows than its limit`, async (t) => {
+    const user = await addUser()
+    for (let i = 0; i < 10; i++) await addSession(user, { createdAt: 0, refreshedAt: 0 })
+    const step = await store.sweep({ ...limits, now, failuresBefore: now, limit: 4 })
+    t.ok(step.removed <= 4 && step.cursor !== undefined)
+  })
+
+  t.test(`[${name}] a sweep racing the last refresh in time never takes a session that was refreshed`, async (t) => {
+    const over = now + limits.idleTtlMs
+    for (let round = 0; round < 5; round++) {
+      const user = await addUser()
+      const sessions = await Promise.all(Array.from({ length: 20 }, () => addSession(user)))
+      const results = await atOnce<RotationOutcome | number>(21, (i) =>
+        i === 10
+          ? sweepRound({ now: over, limit: 5 })
+          : either(i).rotateSession(present(sessions[i > 10 ? i - 1 : i] as Session, { now: over - 1 })),
+      )
+      for (const result of results) {
+        if (typeof result === 'number' || !('session' in result)) continue
+        t.ok(await store.findSession(result.session.id), 'refreshed, so still there')
+      }
+    }
+  })
+
+  t.test(`[${name}] close finishes what is under way, and every call after it rejects with StoreUnavailable`, async (t) => {
+    const closing = await open()
+    const user = makeUser()
+    const created = closing.createUser(user)
+    await closing.close()
+    await closing.close()
+    t.equal(await created, true)
+    t.ok(await store.findUser(user.id), 'the other handle goes on')
+
+    const session = makeSession(user)
+    const calls: Record<Exclude<keyof Store, 'name' | 'close'>, () => Promise<unknown>> = {
+      ping: () => closing.ping(),
+      createUser: () => closing.createUser(makeUser()),
+      findUser: () => closing.findUser(user.id),
+      findUserByName: () => closing.findUserByName(user.nameKey),
+      replacePasswordHash: () => closing.replacePasswordHash(user.id, user.passwordHash, 'new'),
+      changePassword: () => closing.changePassword({ userId: user.id, expectedHash: user.passwordHash, passwordHash: 'new', ...end }),
+      deleteUser: () => closing.deleteUser(user.id, end),
+      createSession: () => closing.createSession(session),
+      rotateSession: () => closing.rotateSession(present(session)),
+      findSession: () => closing.findSession(session.id),
+      listSessions: () => closing.listSessions(user.id, { ...limits, now }, { limit: 1 }),
+      endSession: () => closing.endSession(session.id, end),
+      endUserSessions: () => closing.endUserSessions(user.id, end),
+      revoke: () => closing.revoke(makeJti()),
+      revocationsSince: () => closing.revocationsSince(),
+      listSigningKeys: () => closing.listSigningKeys(),
+      addSigningKey: () => closing.addSigningKey(makeKey(), undefined),
+      removeSigningKey: () => closing.removeSigningKey('kid'),
+      findFailures: () => closing.findFailures(['key']),
+      recordFailure: () => closing.recordFailure(['key'], now),
+      clearFailures: () => closing.clearFailures(['key']),
+      sweep: () => closing.sweep({ ...limits, now, failuresBefore: now, limit: 1 }),
+    }
+    for (const [method, call] of Object.entries(calls)) {
+      const error = await call().catch((error: unknown) => error)
+      t.ok(error instanceof StoreUnavailable, method)
+    }
+    t.equal((await store.findUser(user.id))?.passwordHash, user.passwordHash)
+  })
+}
