@@ -69,6 +69,8 @@ export async function buildApp(config: Config, { now = Date.now, logStream }: Ap
     genReqId: () => randomUUID(),
     bodyLimit: maxBodyBytes,
     requestTimeout: requestTimeoutMs,
+    // Node would answer a request without Host by itself, with no body and no id; plugins/errors.ts does it.
+    http: { requireHostHeader: false },
     keepAliveTimeout: keepAliveTimeoutMs,
     trustProxy: config.AUTH_TRUSTED_PROXIES ?? false,
     return503OnClosing: false,
@@ -81,6 +83,8 @@ export async function buildApp(config: Config, { now = Date.now, logStream }: Ap
       sendRefusal(reply as never, toRefusal(error), undefined)
     },
   })
+  // RFC 9110 §10.1.1 lets an expectation that is not understood be ignored; Node would answer 417 with no body and no id.
+  app.server.on('checkExpectation', app.routing)
   app.removeAllContentTypeParsers()
   app.decorate('config', config)
   app.decorate('now', now)

@@ -21,6 +21,7 @@ const fastifyErrors: Record<string, ErrorCode> = {
   FST_ERR_CTP_INVALID_CONTENT_LENGTH: 'malformed_body',
   FST_ERR_BAD_URL: 'malformed_url',
   FST_ERR_ASYNC_CONSTRAINT: 'malformed_url',
+  FST_ERR_MAX_PARAM_LENGTH: 'not_found',
 }
 
 /** Turns anything thrown into the refusal to answer with. What nobody foresaw is a 500 that says nothing. */
@@ -29,38 +30,40 @@ export function toRefusal(error: unknown): Refusal {
   if (error instanceof StoreUnavailable) {
     return new Refusal('store_unavailable', { headers: { 'retry-after': '1' }, reason: 'the store did not answer', cause: error.cause })
   }
-  const { code = '', validation, validationContext, statusCode, message } = error as FastifyError
+  const { code = '', validation, validationContext, statusCode } = error as FastifyError
   if (validation) {
     const errors = validation.map(({ instancePath, keyword, params, message = 'is not valid' }): InvalidMember => {
-      const property = { required: params['missingProperty'], additionalProperties: params['additionalProperty'] }[keyword]
-      return {
-        pointer: property === undefined ? instancePath : `${instancePath}/${escapePointer(String(property))}`,
-        detail: keyword === 'additionalProperties' ? 'is not known here' : keyword === 'required' ? 'is required' : message,
+      if (keyword === 'additionalProperties') {
+        return { pointer: `${instancePath}${unknownMember(String(params['additionalProperty']))}`, detail: 'is not known here' }
       }
+      if (keyword === 'required') return { pointer: `${instancePath}/${params['missingProperty']}`, detail: 'is required' }
+      return { pointer: instancePath, detail: message }
     })
     const detail = errors.map(({ pointer, detail }) => `${pointer || `the ${validationContext ?? 'body'}`} ${detail}`).join(', ')
     return new Refusal('invalid_request', { detail, errors })
   }
   const known = fastifyErrors[code]
-  if (known) return new Refusal(known, { reason: message })
-  if (statusCode === 400) return new Refusal('malformed_body', { reason: message })
+  // By its code and not its message, which repeats what the client sent.
+  if (known) return new Refusal(known, { reason: code })
+  if (statusCode === 400) return new Refusal('malformed_body', { reason: code })
   return new Refusal('internal_error', { cause: error, reason: 'unforeseen' })
 }
 
-/** RFC 6901 §3. The name came from the client, so it is cut to a length that no answer minds. */
-const escapePointer = (name: string) => name.slice(0, 64).replaceAll('~', '~0').replaceAll('/', '~1')
+/** The pointer (RFC 6901 §3) of a member that nobody asked for. Its name may be a secret put in the wrong place, so only a short word is repeated. */
+const unknownMember = (name: string) => (/^[\x21-\x7e]{1,32}$/.test(name) ? `/${name.replaceAll('~', '~0').replaceAll('/', '~1')}` : '')
 
 /** The body and its media type, in the shape of the family. */
 export function errorBody(refusal: Refusal, family: 'oauth' | undefined, requestId: string): [mediaType: string, body: object] {
   const { statusCode, oauthCode, code, title, detail, errors } = refusal
-  const isOurs = statusCode >= 500
+  /** a failure that people will ask about, so that it names the line in the log */
+  const id = (statusCode >= 500 || statusCode === 401) && { request_id: requestId }
   if (family === 'oauth') {
     return [
       'application/json; charset=utf-8',
       {
         error: oauthCode,
         error_description: detail.replace(/[^\x20-\x21\x23-\x5b\x5d-\x7e]/g, "'"),
-        ...(isOurs && { request_id: requestId }),
+        ...id,
       },
     ]
   }
@@ -71,7 +74,7 @@ export function errorBody(refusal: Refusal, family: 'oauth' | undefined, request
       title,
       status: statusCode,
       detail,
-      ...((isOurs || statusCode === 401) && { request_id: requestId }),
+      ...id,
       ...(errors && { errors }),
     },
   ]
@@ -129,6 +132,10 @@ export default fp(
     app.addHook('onRequest', async (request, reply) => {
       // Nearly every answer holds a token or personal data; the few that may be cached say so themselves.
       reply.headers({ 'x-request-id': request.id, 'cache-control': 'no-store', 'x-content-type-options': 'nosniff' })
+      // RFC 9112 §3.2
+      if (request.headers.host === undefined && request.raw.httpVersion === '1.1') {
+        throw new Refusal('invalid_request', { detail: 'The header field Host is missing' })
+      }
       if (!request.is404) return
       const [path = ''] = request.url.split('?', 1)
       const known = [...paths.values()].find(({ matches }) => matches.test(path))
@@ -136,6 +143,8 @@ export default fp(
       sendRefusal(reply, new Refusal('method_not_allowed', { headers: { allow: [...known.methods].join(', ') } }), known.family)
     })
 
+    // A plugin of Fastify's that serves files finds out only later that there is none.
+    app.setNotFoundHandler((_request, reply) => sendRefusal(reply, new Refusal('not_found'), undefined))
     app.setErrorHandler((error, request, reply) => {
       sendRefusal(reply, toRefusal(error), request.routeOptions.config.errors)
     })

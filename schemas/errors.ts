@@ -18,7 +18,7 @@ export const OAuthError = Type.Object(
   {
     error: Type.String({ examples: ['invalid_grant'] }),
     error_description: Type.String(),
-    request_id: Type.Optional(Type.String({ description: 'The x-request-id; with server errors' })),
+    request_id: Type.Optional(Type.String({ description: 'The x-request-id; with server errors and failed authentication' })),
   },
   { description: 'RFC 6749 §5.2 error' },
 )
