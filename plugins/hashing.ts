@@ -15,6 +15,14 @@ interface Waiter {
   begin: () => void
 }
 
+/** Whoever counts failures has a word before a hash, and hears of it first. */
+interface Guard {
+  recheck(): void
+  note(isRight: boolean): void
+}
+
+const clientGone = () => new Refusal('request_timeout', { reason: 'the client has gone' })
+
 /** Most requests that wait at once: beyond this even their bookkeeping would be a burden. */
 const mostWaiting = 10_000
 
@@ -70,8 +78,13 @@ function createHashing({ config }: FastifyInstance) {
     return new Refusal('overloaded', { reason, headers: { 'retry-after': String(Math.ceil(maxWaitSeconds)) } })
   }
 
-  /** Waits for a turn. A request whose client has gone leaves the queue, and costs no hash. */
-  async function turn({ ip, signal }: FastifyRequest): Promise<void> {
+  /**
+   * Waits for a turn. A request whose client has gone leaves the queue, and costs no hash.
+   *
+   * The socket tells, and not `request.signal`: that follows the incoming message, which is over once its body was read.
+   */
+  async function turn({ ip, socket }: FastifyRequest): Promise<void> {
+    if (socket.destroyed) throw clientGone()
     if (running < concurrency) {
       running += 1
       return
@@ -83,11 +96,11 @@ function createHashing({ config }: FastifyInstance) {
         done()
         reject(error)
       }
-      const onAbort = () => stopWaiting(new Refusal('request_timeout', { reason: 'the client has gone' }))
+      const onClose = () => stopWaiting(clientGone())
       const timer = setTimeout(() => stopWaiting(overloaded('no hash came free in time')), maxWaitSeconds * 1000)
       const done = () => {
         clearTimeout(timer)
-        signal.removeEventListener('abort', onAbort)
+        socket.off('close', onClose)
       }
       const waiter: Waiter = {
         begin() {
@@ -95,7 +108,7 @@ function createHashing({ config }: FastifyInstance) {
           resolve()
         },
       }
-      signal.addEventListener('abort', onAbort)
+      socket.once('close', onClose)
       const queue = queues.get(ip)
       if (queue) queue.push(waiter)
       else queues.set(ip, [waiter])
@@ -111,6 +124,8 @@ function createHashing({ config }: FastifyInstance) {
       finish()
     }
   }
+
+  const isBelow = (stored: number | string | undefined, today: number) => Number(stored) < today
 
   return {
     /** For the metrics. */
@@ -131,18 +146,23 @@ function createHashing({ config }: FastifyInstance) {
      * Compares a password with a stored hash, or (at the same cost) with nobody's.
      *
      * @param storedHash PHC string; undefined for a user that does not exist
-     * @param isStillWanted asked when the turn has come, before the hash is paid for; throws when not
-     * @throws {Refusal} 503 `overloaded` when no turn comes in time
+     * @param guard is asked when the turn has come, before the hash is paid for, and told the outcome before the next turn begins
+     * @throws {Refusal} 503 `overloaded` when no turn comes in time, or what the guard throws
      */
-    verify: (request: FastifyRequest, storedHash: string | undefined, password: string, isStillWanted: () => void): Promise<boolean> =>
+    verify: (request: FastifyRequest, storedHash: string | undefined, password: string, guard: Guard): Promise<boolean> =>
       admitted(request, async () => {
-        isStillWanted()
-        const isRight = await argon2.verify(storedHash ?? nobodysHash, password)
-        return isRight && storedHash !== undefined
+        guard.recheck()
+        const matches = await argon2.verify(storedHash ?? nobodysHash, password)
+        const isRight = matches && storedHash !== undefined
+        guard.note(isRight)
+        return isRight
       }),
 
     /** Whether a stored hash was made below today's settings. */
-    isOutdated: (storedHash: string): boolean => argon2.needsRehash(storedHash, options),
+    isOutdated(storedHash: string): boolean {
+      const { memory, passes } = /^\$argon2id\$v=19\$m=(?<memory>\d+),t=(?<passes>\d+),/.exec(storedHash)?.groups ?? {}
+      return memory === undefined || isBelow(memory, options.memoryCost) || isBelow(passes, options.timeCost)
+    },
   }
 }
 

@@ -64,6 +64,14 @@ function createThrottle({ config, store, secrets, now }: FastifyInstance) {
         recheck(): void {
           if (!isOff) refuseWhileWaiting(keys.map((key) => known.get(key)))
         },
+        /** Counts a failure here at once; `failed` counts it for everyone. */
+        note(isRight: boolean): void {
+          if (isRight) return
+          for (const [index, key] of keys.entries()) {
+            const count = Math.max(known.get(key)?.count ?? 0, before[index]?.count ?? 0) + 1
+            known.set(key, { count, lastAt: now() })
+          }
+        },
         async failed(): Promise<void> {
           if (isOff) return
           const after = await store.recordFailure(keys, now())

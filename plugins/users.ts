@@ -33,7 +33,7 @@ function createUsers({ config, store, hashing, throttle, accessTokens, revocatio
   /** Finds out whether a password is right, at the same cost whether the user exists or not. */
   async function isRightPassword(request: FastifyRequest, user: User | undefined, nameKey: string, password: string): Promise<boolean> {
     const attempt = await throttle.attempt(nameKey, request.ip)
-    const isRight = await hashing.verify(request, user?.passwordHash, password.normalize('NFC'), attempt.recheck)
+    const isRight = await hashing.verify(request, user?.passwordHash, password.normalize('NFC'), attempt)
     if (isRight && user?.disabledAt === undefined) await attempt.succeeded()
     else await attempt.failed()
     return isRight
@@ -47,7 +47,7 @@ function createUsers({ config, store, hashing, throttle, accessTokens, revocatio
      */
     async signUp(request: FastifyRequest, username: string, password: string): Promise<User> {
       const nameKey = mapUsername(username)
-      if (!usernamePattern.test(nameKey) || [...username].length > 64) {
+      if (!isUsername(username)) {
         const detail = 'must be 1 to 64 letters, digits and ._-@+'
         throw new Refusal('invalid_request', { detail: `The username ${detail}`, errors: [{ pointer: '/username', detail }] })
       }
@@ -77,7 +77,7 @@ function createUsers({ config, store, hashing, throttle, accessTokens, revocatio
      */
     async logIn(request: FastifyRequest, username: string, password: string): Promise<User> {
       const nameKey = mapUsername(username)
-      const user = usernamePattern.test(nameKey) ? await store.findUserByName(nameKey) : undefined
+      const user = isUsername(username) ? await store.findUserByName(nameKey) : undefined
       const isRight = await isRightPassword(request, user, nameKey, password)
       if (!user || !isRight || user.disabledAt !== undefined) {
         const reason = !user ? 'unknown user' : !isRight ? 'wrong password' : 'disabled user'
@@ -135,6 +135,9 @@ function createUsers({ config, store, hashing, throttle, accessTokens, revocatio
 
 const wrongPassword = (pointer: string) =>
   new Refusal('wrong_password', { reason: 'wrong password', errors: [{ pointer, detail: 'is wrong' }] })
+
+/** Judged in NFKC, where an accent is part of its letter; lower case may take the two apart again. */
+const isUsername = (username: string) => usernamePattern.test(username.normalize('NFKC')) && [...username].length <= 64
 
 /** Names that look alike to a person are one: NFKC and lower case, and NFKC again for what lower case took apart. */
 function mapUsername(username: string): string {

@@ -1,3 +1,6 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import type { FastifyInstance, InjectOptions, LightMyRequestResponse } from 'fastify'
 import type { Test } from 'tap'
 import t from 'tap'
@@ -25,11 +28,18 @@ export interface TestApp {
   restart(settings?: Record<string, string>): Promise<TestApp>
 }
 
+/** Makes an empty directory; `t.testdir()` would empty that of an app that the test has built already. */
+export async function newDir(t: Test): Promise<string> {
+  const dir = await mkdtemp(join(tmpdir(), 'latchkey-'))
+  t.teardown(() => rm(dir, { recursive: true, force: true }))
+  return dir
+}
+
 /** Where a store keeps its data, as settings. */
 type StoreSettings = (t: Test) => Promise<Record<string, string>>
 
 const stores: Record<string, StoreSettings> = {
-  lmdb: async (t) => ({ AUTH_DATA_DIR: t.testdir() }),
+  lmdb: async (t) => ({ AUTH_DATA_DIR: await newDir(t) }),
 }
 
 export type Build = (settings?: Record<string, string>) => Promise<TestApp>
@@ -104,4 +114,28 @@ export function withToken(app: FastifyInstance, accessToken: string, options: In
 /** @returns whether an access token is still taken */
 export async function isAccepted(app: FastifyInstance, accessToken: string): Promise<boolean> {
   return (await withToken(app, accessToken, { url: '/protected' })).statusCode === 200
+}
+
+/** The claims of a JWT, unchecked. */
+export function claimsOf(token: string): Record<string, unknown> {
+  return JSON.parse(Buffer.from(token.split('.')[1] as string, 'base64url').toString())
+}
+
+/** The challenges of RFC 6750 §3, exactly. */
+export const challenges = {
+  missing: 'Bearer realm="latchkey"',
+  expired: 'Bearer realm="latchkey", error="invalid_token", error_description="The access token expired"',
+  revoked: 'Bearer realm="latchkey", error="invalid_token", error_description="The access token was revoked"',
+  invalid: 'Bearer realm="latchkey", error="invalid_token", error_description="The access token is invalid"',
+} as const
+
+/** @returns the challenge that refuses an access token; undefined when it is taken */
+export async function challengeTo(app: FastifyInstance, accessToken: string): Promise<string | undefined> {
+  const response = await withToken(app, accessToken, { url: '/protected' })
+  return response.headers['www-authenticate'] as string | undefined
+}
+
+/** Listens on a free port of the loopback. @returns the origin */
+export function listen(app: FastifyInstance): Promise<string> {
+  return app.listen({ host: '127.0.0.1', port: 0 })
 }
