@@ -39,12 +39,15 @@ declare module 'fastify' {
     config: Config
     /** milliseconds since the epoch; the one clock of the app, which tests move */
     now: () => number
+    /** milliseconds on a clock that nobody sets, for how long something has lasted */
+    uptimeMs: () => number
   }
 }
 
 /** What a caller may put in the place of the usual. */
 export interface AppOptions {
   now?: () => number
+  uptimeMs?: () => number
   /** where the log goes; stdout when not given */
   logStream?: { write(line: string): void }
 }
@@ -62,7 +65,10 @@ const keepAliveTimeoutMs = 75_000
  * @returns the app with its store open, ready to `listen` or `inject`
  * @throws {ConfigError} for a setting that turns out wrong only now, such as a key file
  */
-export async function buildApp(config: Config, { now = Date.now, logStream }: AppOptions = {}): Promise<FastifyInstance> {
+export async function buildApp(
+  config: Config,
+  { now = Date.now, uptimeMs = () => performance.now(), logStream }: AppOptions = {},
+): Promise<FastifyInstance> {
   const app = Fastify({
     logger: loggerOptions(config.LOG_LEVEL, logStream),
     logController: new QuietLog(),
@@ -88,6 +94,7 @@ export async function buildApp(config: Config, { now = Date.now, logStream }: Ap
   app.removeAllContentTypeParsers()
   app.decorate('config', config)
   app.decorate('now', now)
+  app.decorate('uptimeMs', uptimeMs)
 
   try {
     await app.register(errors)

@@ -50,6 +50,14 @@ export const Settings = Type.Object({
     default: 'info',
     description: 'Least severity that is logged; debug adds a line for each request',
   }),
+  DATABASE_URL: Type.Optional(
+    Type.String({
+      pattern: '^postgres(ql)?://.',
+      secret: true,
+      expected: 'a URL such as postgres://user:password@host:5432/database',
+      description: 'PostgreSQL instead of the embedded store; several hosts are tried in turn: host1:5432,host2:5432',
+    }),
+  ),
   AUTH_DATA_DIR: Type.String({ default: './data', minLength: 1, description: 'Where the embedded store and the generated secret live' }),
   AUTH_SECRET: Type.Optional(
     Type.String({
@@ -189,6 +197,9 @@ function refuseUnsafe(settings: Settings): void {
   }
   if (settings.AUTH_SECRET && settings.AUTH_SECRET_FILE) {
     throw new ConfigError('AUTH_SECRET_FILE: expected only one of AUTH_SECRET and AUTH_SECRET_FILE')
+  }
+  if (settings.DATABASE_URL && !settings.AUTH_SECRET && !settings.AUTH_SECRET_FILE) {
+    throw new ConfigError('AUTH_SECRET: expected with DATABASE_URL, the same for every replica, for example from "openssl rand -base64 48"')
   }
 }
 

@@ -1,6 +1,7 @@
 import { createServer } from 'node:net'
 import { buildApp } from './app.ts'
 import { ConfigError, readConfig } from './config.ts'
+import { StoreUnavailable } from './stores/store.ts'
 
 /** EX_CONFIG of sysexits.h */
 const badConfigExitCode = 78
@@ -9,6 +10,7 @@ const closingReserveMs = 500
 
 main().catch((error: NodeJS.ErrnoException) => {
   if (error instanceof ConfigError) fail(error.message, badConfigExitCode)
+  if (error instanceof StoreUnavailable) fail(`DATABASE_URL: the database cannot be reached: ${(error.cause as Error)?.message}`, 1)
   if (error.code === 'EADDRINUSE') fail(`PORT: something else listens there (${error.message}); set PORT to another`, 1)
   fail(`Latchkey could not start: ${error.message}`, 1)
 })
@@ -40,8 +42,14 @@ async function main(): Promise<void> {
 
   const address = await app.listen({ host: config.HOST, port: config.PORT })
   app.log.info(
-    { address, store: app.store.name, data_dir: config.AUTH_DATA_DIR, issuer: config.AUTH_ISSUER, alg: config.AUTH_SIGNING_ALG },
-    `Latchkey listens on ${address}`,
+    {
+      address,
+      store: app.store.name,
+      ...(!config.DATABASE_URL && { data_dir: config.AUTH_DATA_DIR }),
+      issuer: config.AUTH_ISSUER,
+      alg: config.AUTH_SIGNING_ALG,
+    },
+    `Latchkey listens on ${address}, on ${app.store.name === 'pg' ? 'PostgreSQL' : 'LMDB'}`,
   )
 }
 

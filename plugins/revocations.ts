@@ -1,6 +1,6 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import type { Revocation } from '../stores/store.ts'
+import { type Revocation, StoreUnavailable } from '../stores/store.ts'
 import { type AccessTokenClaims, generationOf } from './access-tokens.ts'
 
 declare module 'fastify' {
@@ -12,18 +12,25 @@ declare module 'fastify' {
 /** How often the revocations of other processes are fetched. */
 const pollMs = 400
 
+/** Cut off from the store, a process vouches for tokens for so long, and then refuses to. */
+const mostStaleMs = 5 * 60_000
+
 /**
  * What is revoked, answered from memory. Each process follows the store; what it revoked itself it knows before it answers.
  */
 async function createRevocations(app: FastifyInstance) {
-  const { store, now, log } = app
+  const { store, now, uptimeMs, log } = app
   const inForce = new Map<string, Revocation>()
   let cursor: string | undefined
 
+  let heardAtMs = uptimeMs()
+
   /** Catches up with the store. */
   async function pull(): Promise<void> {
+    const askedAtMs = uptimeMs()
     const { revocations, cursor: next } = await store.revocationsSince(cursor)
     cursor = next
+    heardAtMs = askedAtMs
     for (const revocation of revocations) {
       const key = `${revocation.kind}:${revocation.id}`
       const known = inForce.get(key)
@@ -66,8 +73,12 @@ async function createRevocations(app: FastifyInstance) {
       await pull()
     },
 
-    /** @param claims of a token that has been verified */
+    /**
+     * @param claims of a token that has been verified
+     * @throws {StoreUnavailable} when the store has not been heard of for so long that the answer would be a guess
+     */
     isRevoked({ jti, sid, sub }: AccessTokenClaims): boolean {
+      if (uptimeMs() - heardAtMs > mostStaleMs) throw new StoreUnavailable(new Error('the revocations are too old to vouch for a token'))
       if (inForce.size === 0) return false
       if (inForce.has(`jti:${jti}`)) return true
       if (sid === undefined) return false

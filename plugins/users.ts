@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
+import { Lru } from 'toad-cache'
 import { Refusal } from '../errors.ts'
 import type { User } from '../stores/store.ts'
 
@@ -10,6 +11,11 @@ declare module 'fastify' {
   }
 }
 
+/** What people and services may see of a user. */
+export type Profile = Pick<User, 'id' | 'username' | 'roles' | 'createdAt'>
+
+/** So long a change of roles may take to show. */
+const profileFreshMs = 5_000
 const usernamePattern = /^[\p{L}\p{N}._@+-]{1,64}$/u
 const mostPasswordCharacters = 256
 
@@ -18,6 +24,7 @@ const mostPasswordCharacters = 256
  */
 function createUsers({ config, store, hashing, throttle, accessTokens, revocations, now }: FastifyInstance) {
   const leastPasswordCharacters = config.AUTH_PASSWORD_MIN
+  const profiles = new Lru<Profile & { readAt: number }>(10_000)
 
   /** NIST SP 800-63B-4 §3.1.1.2: a least length, no composition rules, nothing that an attacker tries first. */
   function checkNewPassword(password: string, nameKey: string, pointer: string): void {
@@ -91,7 +98,35 @@ function createUsers({ config, store, hashing, throttle, accessTokens, revocatio
       return user
     },
 
-    /** @returns the user of an access token that has been verified; undefined when gone or disabled */
+    /**
+     * What may be shown of the user of an access token that has been verified.
+     *
+     * From memory for a few seconds, and for as long as the store does not answer: a user who is gone or disabled is
+     * refused by the revocation already.
+     *
+     * @returns undefined when the user is gone or disabled
+     */
+    async profile(id: string): Promise<Profile | undefined> {
+      const known = profiles.get(id)
+      if (known && now() - known.readAt < profileFreshMs) return known
+      let user: User | undefined
+      try {
+        user = await store.findUser(id)
+      } catch (error) {
+        if (known) return known
+        throw error
+      }
+      if (!user || user.disabledAt !== undefined) {
+        profiles.delete(id)
+        return undefined
+      }
+      const { username, roles, createdAt } = user
+      const profile = { id, username, roles, createdAt, readAt: now() }
+      profiles.set(id, profile)
+      return profile
+    },
+
+    /** The whole user of an access token that has been verified, as it is in the store now. @returns undefined when gone or disabled */
     async find(id: string): Promise<User | undefined> {
       const user = await store.findUser(id)
       return user?.disabledAt === undefined ? user : undefined

@@ -17,7 +17,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       },
     },
     async (request) => {
-      const user = await users.find(request.token.sub)
+      const user = await users.profile(request.token.sub)
       if (!user) throw tokenRefused('invalid', 'the user of the token is gone')
       return { message: `Hello ${user.username}! This is a protected route` }
     },

@@ -7,6 +7,8 @@ import { problemAnswers } from '../schemas/errors.ts'
 import { Id, Password, PresentedPassword, Roles, Timestamp, toTimestamp, Username } from '../schemas/parts.ts'
 import type { User } from '../stores/store.ts'
 
+const userGone = () => tokenRefused('invalid', 'the user of the token is gone')
+
 /** What people see and change of their own account. */
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
   const { users } = app
@@ -14,7 +16,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
 
   async function self({ token }: FastifyRequest): Promise<User> {
     const user = await users.find(token.sub)
-    if (!user) throw tokenRefused('invalid', 'the user of the token is gone')
+    if (!user) throw userGone()
     return user
   }
 
@@ -32,7 +34,9 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       },
     },
     async (request) => {
-      const { id, username, roles, createdAt } = await self(request)
+      const profile = await users.profile(request.token.sub)
+      if (!profile) throw userGone()
+      const { id, username, roles, createdAt } = profile
       return { id, username, roles, created_at: toTimestamp(createdAt) }
     },
   )
