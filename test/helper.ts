@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -6,9 +7,10 @@ import type { Test } from 'tap'
 import t from 'tap'
 import { buildApp } from '../app.ts'
 import { type Config, readConfig } from '../config.ts'
+import { startPostgres, type TestPostgres } from './postgres.ts'
 
 /** The settings that make hashing cheap; everything else is as the server has it. */
-const cheapHashing = { AUTH_INSECURE: '1', AUTH_ARGON2_MEMORY: '8', AUTH_ARGON2_TIME: '1', AUTH_HASH_MAX_WAIT: '10s' }
+export const cheapHashing = { AUTH_INSECURE: '1', AUTH_ARGON2_MEMORY: '8', AUTH_ARGON2_TIME: '1', AUTH_HASH_MAX_WAIT: '10s' }
 
 export const password = 'correct horse battery staple'
 
@@ -38,9 +40,19 @@ export async function newDir(t: Test): Promise<string> {
 /** Where a store keeps its data, as settings. */
 type StoreSettings = (t: Test) => Promise<Record<string, string>>
 
-const stores: Record<string, StoreSettings> = {
+export const stores: Record<string, StoreSettings> = {
   lmdb: async (t) => ({ AUTH_DATA_DIR: await newDir(t) }),
+  pg: async () => {
+    postgres ??= startPostgres(t, ['-c', 'fsync=off'])
+    const { url, execute } = await postgres
+    const schema = `test_${randomUUID().replaceAll('-', '')}`
+    await execute(`CREATE SCHEMA ${schema}`)
+    return { DATABASE_URL: `${url}?options=-csearch_path%3D${schema}`, AUTH_SECRET: randomUUID() }
+  },
 }
+
+/** One server for a test file, started by the first test that wants it; each test has a schema of its own in it. */
+let postgres: Promise<TestPostgres> | undefined
 
 export type Build = (settings?: Record<string, string>) => Promise<TestApp>
 

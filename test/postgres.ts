@@ -11,6 +11,8 @@ import type { Test } from 'tap'
 
 export interface TestPostgres {
   readonly port: number
+  /** Of the database `postgres`. */
+  readonly url: string
   /** Runs one statement as the superuser, in a database given by its URL or in `postgres`. */
   execute(sql: string, url?: string): Promise<unknown[]>
   /** Makes an empty database. @returns its URL */
@@ -82,6 +84,7 @@ function control(t: Test, server: Server): TestPostgres {
 
   return {
     port,
+    url: urlOf('postgres'),
     async execute(sql, url = urlOf('postgres')) {
       const client = new pg.Client(url)
       client.on('error', () => {})
