@@ -14,6 +14,7 @@ import errors, { rawRefusal, sendRefusal, toRefusal } from './plugins/errors.ts'
 import hashing from './plugins/hashing.ts'
 import metrics from './plugins/metrics.ts'
 import openapi from './plugins/openapi.ts'
+import passwordPolicy from './plugins/password-policy.ts'
 import refreshTokens from './plugins/refresh-tokens.ts'
 import revocations from './plugins/revocations.ts'
 import secrets from './plugins/secrets.ts'
@@ -109,6 +110,7 @@ export async function buildApp(
     await app.register(revocations)
     await app.register(bearer)
     await app.register(hashing)
+    await app.register(passwordPolicy)
     await app.register(throttle)
     await app.register(users)
     await app.register(clients)

@@ -14,14 +14,17 @@ declare module 'fastify' {
   }
 }
 
+/** Of the year 9999, the last that a date can be written for (RFC 3339); no token ends later. */
+const lastSecond = 253_402_300_799
+
 /** The claims of an access token, RFC 9068 §2.2, and those of a session. */
 export const AccessTokenClaims = Type.Object({
   iss: Type.String(),
   aud: Type.Union([Type.String(), Type.Array(Type.String())]),
   sub: Type.String({ minLength: 1 }),
   client_id: Type.String({ minLength: 1 }),
-  iat: Type.Integer({ minimum: 0 }),
-  exp: Type.Integer({ minimum: 0 }),
+  iat: Type.Integer({ minimum: 0, maximum: lastSecond }),
+  exp: Type.Integer({ minimum: 0, maximum: lastSecond }),
   jti: Type.String({ minLength: 1 }),
   sid: Type.Optional(Type.String()),
   scope: Type.Optional(Type.String()),

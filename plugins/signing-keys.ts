@@ -92,7 +92,7 @@ async function createSigningKeys(app: FastifyInstance) {
     const newest = newestFirst().find((key) => key.alg === alg)
     if (operatorKey) {
       if (keys.has(operatorKey.kid)) return
-      if (await store.addSigningKey({ ...operatorKey.record, createdAt: now(), signsFrom: now() }, newest?.kid)) {
+      if (await store.addSigningKey({ ...operatorKey.record, createdAt: after(newest), signsFrom: now() }, newest?.kid)) {
         log.info({ event: 'key.added', kid: operatorKey.kid, alg }, "the operator's signing key was added")
       }
       return load()
@@ -105,6 +105,9 @@ async function createSigningKeys(app: FastifyInstance) {
     if (isDue) await rotate(newest)
   }
 
+  /** A key comes after the one before it, whatever the clock says. */
+  const after = (newest: SigningKey | undefined) => Math.max(now(), (newest?.createdAt ?? 0) + 1)
+
   async function rotate(newest: SigningKey | undefined): Promise<void> {
     const pair = await generatePair(alg)
     const publicJwk = publicJwkOf(pair.publicKey, alg)
@@ -115,7 +118,7 @@ async function createSigningKeys(app: FastifyInstance) {
       alg,
       publicJwk: JSON.stringify(publicJwk),
       sealedPrivateKey: secrets.seal(der, sealContext(kid)),
-      createdAt: now(),
+      createdAt: after(newest),
       signsFrom: newest?.privateKey ? now() + publishLeadMs : now(),
     }
     if (await store.addSigningKey(record, newest?.kid)) {
@@ -138,7 +141,9 @@ async function createSigningKeys(app: FastifyInstance) {
   /** The key that signs now. */
   function current(): SigningKey & { privateKey: KeyObject } {
     const own = operatorKey && keys.get(operatorKey.kid)
-    const ready = own ?? newestFirst().find((key) => key.alg === alg && key.privateKey && key.signsFrom <= now())
+    const usable = newestFirst().filter((key) => key.alg === alg && key.privateKey)
+    // The oldest where none is ready yet: the clock was ahead when it was made.
+    const ready = own ?? usable.find((key) => key.signsFrom <= now()) ?? usable.at(-1)
     if (!ready?.privateKey) throw new Error('There is no key to sign with')
     return ready as SigningKey & { privateKey: KeyObject }
   }

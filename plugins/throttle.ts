@@ -24,7 +24,7 @@ export const failuresLastMs = 24 * 3_600_000
  *
  * Accounts are counted by a MAC of their name, whether they exist or not.
  */
-function createThrottle({ config, store, secrets, now }: FastifyInstance) {
+function createThrottle({ config, store, secrets, now, log }: FastifyInstance) {
   const mac = secrets.mac('throttle')
   const isOff = config.AUTH_THROTTLE === 'off'
   /** What this process knows without asking: guesses that are in the queue together must not all pass on one reading of the store. */
@@ -41,6 +41,7 @@ function createThrottle({ config, store, secrets, now }: FastifyInstance) {
     const longestMs = Math.max(...waits)
     if (longestMs <= 0) return
     const seconds = Math.ceil(longestMs / 1000)
+    log.warn({ event: 'login.throttled', wait_seconds: seconds }, 'an account waits after failed logins')
     throw new Refusal('too_many_failures', {
       detail: `Too many failed attempts; try again in ${seconds} s`,
       reason: 'throttled',
@@ -75,7 +76,11 @@ function createThrottle({ config, store, secrets, now }: FastifyInstance) {
         async failed(): Promise<void> {
           if (isOff) return
           const after = await store.recordFailure(keys, now())
-          for (const [index, key] of keys.entries()) known.set(key, after[index] as Failures)
+          // Later failures of this process may be counted here already, and not yet there.
+          for (const [index, key] of keys.entries()) {
+            const counted = after[index] as Failures
+            if (counted.count > (known.get(key)?.count ?? 0)) known.set(key, counted)
+          }
         },
         async succeeded(): Promise<void> {
           if (keys.every((key, index) => before[index] === undefined && known.get(key) === undefined)) return

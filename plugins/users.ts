@@ -17,25 +17,12 @@ export type Profile = Pick<User, 'id' | 'username' | 'roles' | 'createdAt'>
 /** So long a change of roles may take to show. */
 const profileFreshMs = 5_000
 const usernamePattern = /^[\p{L}\p{N}._@+-]{1,64}$/u
-const mostPasswordCharacters = 256
 
 /**
  * Accounts: made, found by name and password, changed, removed.
  */
-function createUsers({ config, store, hashing, throttle, accessTokens, revocations, now }: FastifyInstance) {
-  const leastPasswordCharacters = config.AUTH_PASSWORD_MIN
+function createUsers({ store, hashing, passwordPolicy, throttle, accessTokens, revocations, now }: FastifyInstance) {
   const profiles = new Lru<Profile & { readAt: number }>(10_000)
-
-  /** NIST SP 800-63B-4 §3.1.1.2: a least length, no composition rules, nothing that an attacker tries first. */
-  function checkNewPassword(password: string, nameKey: string, pointer: string): void {
-    const refuse = (detail: string) => {
-      throw new Refusal('invalid_request', { detail: `The password ${detail}`, errors: [{ pointer, detail }] })
-    }
-    const characters = [...password].length
-    if (characters < leastPasswordCharacters) refuse(`must have at least ${leastPasswordCharacters} characters`)
-    if (characters > mostPasswordCharacters) refuse(`must have at most ${mostPasswordCharacters} characters`)
-    if (mapUsername(password).replaceAll(nameKey, '') === '') refuse('must not be the username or repeats of it')
-  }
 
   /** Finds out whether a password is right, at the same cost whether the user exists or not. */
   async function isRightPassword(request: FastifyRequest, user: User | undefined, nameKey: string, password: string): Promise<boolean> {
@@ -59,7 +46,7 @@ function createUsers({ config, store, hashing, throttle, accessTokens, revocatio
         throw new Refusal('invalid_request', { detail: `The username ${detail}`, errors: [{ pointer: '/username', detail }] })
       }
       const normalized = password.normalize('NFC')
-      checkNewPassword(normalized, nameKey, '/password')
+      passwordPolicy.check(normalized, nameKey, '/password')
       // Before the hash, so that a taken name costs none; the store decides about those that come at once.
       if (await store.findUserByName(nameKey)) throw new Refusal('username_taken')
       const user: User = {
@@ -143,7 +130,7 @@ function createUsers({ config, store, hashing, throttle, accessTokens, revocatio
       change: { current: string; next: string; keepSessionId?: string },
     ): Promise<void> {
       const next = change.next.normalize('NFC')
-      checkNewPassword(next, user.nameKey, '/new_password')
+      passwordPolicy.check(next, user.nameKey, '/new_password')
       if (!(await isRightPassword(request, user, user.nameKey, change.current))) throw wrongPassword('/current_password')
       const isChanged = await store.changePassword({
         userId: user.id,
@@ -183,5 +170,5 @@ export default fp(
   async (app: FastifyInstance) => {
     app.decorate('users', createUsers(app))
   },
-  { name: 'users', dependencies: ['store', 'hashing', 'throttle', 'access-tokens', 'revocations'] },
+  { name: 'users', dependencies: ['store', 'hashing', 'password-policy', 'throttle', 'access-tokens', 'revocations'] },
 )

@@ -21,8 +21,8 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         body: Type.Object({
           token: Type.Optional(Type.String()),
           token_type_hint: Type.Optional(Type.String({ examples: ['access_token', 'refresh_token'] })),
-          client_id: Type.Optional(Type.String()),
-          client_secret: Type.Optional(Type.String()),
+          client_id: Type.Optional(Type.String({ examples: [''] })),
+          client_secret: Type.Optional(Type.String({ examples: [''] })),
         }),
         response: { 200: Type.Object({}, { description: 'The token is not good any more' }), ...oauthAnswers(400, 401, 413, 415, 503) },
       },

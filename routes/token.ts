@@ -8,17 +8,17 @@ import { oauthAnswers } from '../schemas/errors.ts'
 import { PresentedPassword, Scope, Username } from '../schemas/parts.ts'
 import { RefreshToken, TokenAnswer } from '../schemas/token.ts'
 
-/** The parameters of all grants; those that a grant does not know are ignored, RFC 6749 §3.2. */
+/** The parameters of all grants; those that a grant does not know are ignored, RFC 6749 §3.2. The empty examples make /docs send a login. */
 const TokenForm = Type.Object({
   grant_type: Type.Optional(
     Type.String({ description: '`password` when not sent, with a username and password', examples: ['password', 'refresh_token'] }),
   ),
   username: Type.Optional(Type.String({ examples: Username.examples })),
   password: Type.Optional(PresentedPassword),
-  refresh_token: Type.Optional(RefreshToken),
-  scope: Type.Optional(Scope),
-  client_id: Type.Optional(Type.String({ description: '`first-party` when not sent' })),
-  client_secret: Type.Optional(Type.String()),
+  refresh_token: Type.Optional(Type.String({ description: RefreshToken.description as string, examples: [''] })),
+  scope: Type.Optional(Type.String({ description: Scope.description as string, examples: [''] })),
+  client_id: Type.Optional(Type.String({ description: '`first-party` when not sent', examples: [''] })),
+  client_secret: Type.Optional(Type.String({ examples: [''] })),
 })
 type TokenForm = Static<typeof TokenForm>
 

@@ -43,6 +43,8 @@ export function openLmdbStore(dataDir: string): Store {
     maxDbs: 16,
     // Sync before a commit is visible, so that no process ever acts on what a power cut could take back.
     overlappingSync: false,
+    // With it, lmdb-js makes a promise for each batch that nobody can listen to: a full disk would end the process.
+    eventTurnBatching: false,
     // Plain MessagePack maps: rows that any later release, and any other tool, can read.
     encoder: { useRecords: false, mapsAsObjects: true },
   })

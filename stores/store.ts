@@ -171,7 +171,7 @@ export type RotationOutcome =
   | { outcome: 'unknown' | 'expired' | 'wrong_client' | 'scope_exceeded' }
 
 /**
- * What presenting a counter to a session means, by the contract's table. Both stores decide by this, inside their atomic step.
+ * What presenting a counter to a session means, by the table in `docs/architecture.md`. Both stores decide by this, inside their atomic step.
  */
 export function judgeRotation(
   session: Session | undefined,
