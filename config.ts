@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { type StaticDecode, type TSchema, Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
@@ -58,6 +59,7 @@ export const Settings = Type.Object({
       description: 'PostgreSQL instead of the embedded store; several hosts are tried in turn: host1:5432,host2:5432',
     }),
   ),
+  DATABASE_URL_FILE: Type.Optional(Type.String({ description: 'A file that holds DATABASE_URL' })),
   AUTH_DATA_DIR: Type.String({ default: './data', minLength: 1, description: 'Where the embedded store and the generated secret live' }),
   AUTH_SECRET: Type.Optional(
     Type.String({
@@ -143,6 +145,7 @@ export interface Config extends Settings {
 export function readConfig(env: Record<string, string | undefined>): Config {
   const given: Record<string, string> = {}
   for (const name of Object.keys(Settings.properties)) if (env[name]) given[name] = env[name]
+  for (const name of ['AUTH_SECRET', 'DATABASE_URL'] as const) takeFromFile(given, name)
   const raw = Value.Default(Settings, given) as Record<string, string>
 
   for (const [name, schema] of Object.entries<TSchema>(Settings.properties)) {
@@ -162,6 +165,18 @@ export function readConfig(env: Record<string, string | undefined>): Config {
     AUTH_AUDIENCE: settings.AUTH_AUDIENCE ?? issuer,
     warnings: unknownNames(env),
   })
+}
+
+/** Secrets may come by file, which no process list and no `docker inspect` shows. */
+function takeFromFile(given: Record<string, string>, name: 'AUTH_SECRET' | 'DATABASE_URL'): void {
+  const path = given[`${name}_FILE`]
+  if (path === undefined) return
+  if (given[name] !== undefined) throw new ConfigError(`${name}_FILE: expected only one of ${name} and ${name}_FILE`)
+  try {
+    given[name] = readFileSync(path, 'utf8').trim()
+  } catch (error) {
+    throw new ConfigError(`${name}_FILE: expected a file that can be read, got ${(error as NodeJS.ErrnoException).code} for ${path}`)
+  }
 }
 
 function isAcceptable(schema: TSchema, text: string): boolean {
@@ -195,10 +210,7 @@ function refuseUnsafe(settings: Settings): void {
   if (settings.AUTH_REFRESH_GRACE >= settings.AUTH_REFRESH_IDLE_TTL) {
     throw new ConfigError('AUTH_REFRESH_GRACE: expected less than AUTH_REFRESH_IDLE_TTL')
   }
-  if (settings.AUTH_SECRET && settings.AUTH_SECRET_FILE) {
-    throw new ConfigError('AUTH_SECRET_FILE: expected only one of AUTH_SECRET and AUTH_SECRET_FILE')
-  }
-  if (settings.DATABASE_URL && !settings.AUTH_SECRET && !settings.AUTH_SECRET_FILE) {
+  if (settings.DATABASE_URL && !settings.AUTH_SECRET) {
     throw new ConfigError('AUTH_SECRET: expected with DATABASE_URL, the same for every replica, for example from "openssl rand -base64 48"')
   }
 }

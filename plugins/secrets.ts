@@ -1,5 +1,5 @@
 import { createCipheriv, createDecipheriv, createHmac, hkdfSync, randomBytes, timingSafeEqual } from 'node:crypto'
-import { closeSync, fsyncSync, linkSync, mkdirSync, openSync, readFileSync, unlinkSync, writeSync } from 'node:fs'
+import { closeSync, existsSync, fsyncSync, linkSync, mkdirSync, openSync, readFileSync, unlinkSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
@@ -69,23 +69,10 @@ export function createSecrets(secrets: string[]) {
 /**
  * The secrets that the settings name, the current one first; made and kept in the data directory when they name none.
  *
- * @throws {ConfigError} when a file cannot be read, or holds too little
+ * @throws {ConfigError} when the data directory cannot be used
  */
-export function readSecrets(config: Config): string[] {
-  const current = config.AUTH_SECRET ?? readSecretFile('AUTH_SECRET_FILE', config.AUTH_SECRET_FILE) ?? generatedSecret(config.AUTH_DATA_DIR)
-  return [current, ...(config.AUTH_SECRET_PREVIOUS ? [config.AUTH_SECRET_PREVIOUS] : [])]
-}
-
-function readSecretFile(setting: string, path: string | undefined): string | undefined {
-  if (path === undefined) return undefined
-  let text: string
-  try {
-    text = readFileSync(path, 'utf8').trim()
-  } catch (error) {
-    throw new ConfigError(`${setting}: expected a file that can be read, got ${(error as NodeJS.ErrnoException).code} for ${path}`)
-  }
-  if ([...text].length < minCharacters) throw new ConfigError(`${setting}: expected at least ${minCharacters} characters in ${path}`)
-  return text
+export function readSecrets({ AUTH_SECRET, AUTH_SECRET_PREVIOUS, AUTH_DATA_DIR }: Config): string[] {
+  return [AUTH_SECRET ?? generatedSecret(AUTH_DATA_DIR), ...(AUTH_SECRET_PREVIOUS ? [AUTH_SECRET_PREVIOUS] : [])]
 }
 
 /** The winner of a hard link is the one secret, whichever of several first starts it was; a crash never leaves half a file. */
@@ -93,29 +80,28 @@ function generatedSecret(dataDir: string): string {
   const path = join(dataDir, 'secret')
   const draft = `${path}.${process.pid}.${randomBytes(4).toString('hex')}`
   try {
-    return readSecretFile('AUTH_DATA_DIR', path) as string
-  } catch (error) {
-    if (!/ENOENT/.test((error as Error).message)) throw error
-  }
-  try {
-    mkdirSync(dataDir, { recursive: true, mode: 0o700 })
-    const file = openSync(draft, 'wx', 0o600)
-    writeSync(file, `${randomBytes(48).toString('base64url')}\n`)
-    fsyncSync(file)
-    closeSync(file)
-    try {
-      linkSync(draft, path)
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
+    if (!existsSync(path)) {
+      mkdirSync(dataDir, { recursive: true, mode: 0o700 })
+      const file = openSync(draft, 'wx', 0o600)
+      writeSync(file, `${randomBytes(48).toString('base64url')}\n`)
+      fsyncSync(file)
+      closeSync(file)
+      try {
+        linkSync(draft, path)
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
+      }
+      unlinkSync(draft)
+      syncDirectory(dataDir)
     }
-    unlinkSync(draft)
-    syncDirectory(dataDir)
+    const secret = readFileSync(path, 'utf8').trim()
+    if (secret.length >= minCharacters) return secret
   } catch (error) {
     throw new ConfigError(
       `AUTH_DATA_DIR: expected a directory that can be written, got ${(error as NodeJS.ErrnoException).code} for ${dataDir}`,
     )
   }
-  return readSecretFile('AUTH_DATA_DIR', path) as string
+  throw new ConfigError(`AUTH_DATA_DIR: expected at least ${minCharacters} characters in ${path}`)
 }
 
 /** A new name in a directory is on disk only when the directory is. */
