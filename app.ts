@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
-import { createRequire } from 'node:module'
+import { existsSync, readFileSync } from 'node:fs'
 import type { Socket } from 'node:net'
+import { dirname, join } from 'node:path'
 import Fastify, { type FastifyError, type FastifyInstance } from 'fastify'
 import type { Config } from './config.ts'
 import type { ErrorCode } from './errors.ts'
@@ -144,14 +145,11 @@ export async function buildApp(
 
 export const version: string = readVersion()
 
-/** From the sources the package is here, from the build it is one level up. */
-function readVersion(): string {
-  const require = createRequire(import.meta.url)
-  try {
-    return require('./package.json').version
-  } catch {
-    return require('../package.json').version
-  }
+/** The package is beside the sources, and above wherever they were built to. */
+function readVersion(directory = import.meta.dirname): string {
+  const path = join(directory, 'package.json')
+  if (existsSync(path)) return JSON.parse(readFileSync(path, 'utf8')).version
+  return readVersion(dirname(directory))
 }
 
 /** What Node's HTTP parser refuses never becomes a request. */

@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs'
+import { isIP } from 'node:net'
 import { availableParallelism } from 'node:os'
 import { type StaticDecode, type TSchema, Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
@@ -145,14 +146,15 @@ export interface Config extends Settings {
 export function readConfig(env: Record<string, string | undefined>): Config {
   const given: Record<string, string> = {}
   for (const name of Object.keys(Settings.properties)) if (env[name]) given[name] = env[name]
-  for (const name of ['AUTH_SECRET', 'DATABASE_URL'] as const) takeFromFile(given, name)
+  const fromFile = (['AUTH_SECRET', 'DATABASE_URL'] as const).filter((name) => takeFromFile(given, name))
   const raw = Value.Default(Settings, given) as Record<string, string>
 
   for (const [name, schema] of Object.entries<TSchema>(Settings.properties)) {
     const text = raw[name]
     if (text !== undefined && !isAcceptable(schema, text)) {
       const got = schema['secret'] ? '' : `, got ${JSON.stringify(text)}`
-      throw new ConfigError(`${name}: expected ${schema['expected'] ?? 'a text'}${got}`)
+      const setting = fromFile.some((taken) => taken === name) ? `${name}_FILE` : name
+      throw new ConfigError(`${setting}: expected ${schema['expected'] ?? 'a text'}${got}`)
     }
   }
   const settings = Value.Decode(Settings, raw)
@@ -168,12 +170,13 @@ export function readConfig(env: Record<string, string | undefined>): Config {
 }
 
 /** Secrets may come by file, which no process list and no `docker inspect` shows. */
-function takeFromFile(given: Record<string, string>, name: 'AUTH_SECRET' | 'DATABASE_URL'): void {
+function takeFromFile(given: Record<string, string>, name: 'AUTH_SECRET' | 'DATABASE_URL'): boolean {
   const path = given[`${name}_FILE`]
-  if (path === undefined) return
+  if (path === undefined) return false
   if (given[name] !== undefined) throw new ConfigError(`${name}_FILE: expected only one of ${name} and ${name}_FILE`)
   try {
     given[name] = readFileSync(path, 'utf8').trim()
+    return true
   } catch (error) {
     throw new ConfigError(`${name}_FILE: expected a file that can be read, got ${(error as NodeJS.ErrnoException).code} for ${path}`)
   }
@@ -210,9 +213,22 @@ function refuseUnsafe(settings: Settings): void {
   if (settings.AUTH_REFRESH_GRACE >= settings.AUTH_REFRESH_IDLE_TTL) {
     throw new ConfigError('AUTH_REFRESH_GRACE: expected less than AUTH_REFRESH_IDLE_TTL')
   }
+  const badRange = settings.AUTH_TRUSTED_PROXIES?.find((range) => !isAddressRange(range))
+  if (badRange !== undefined) {
+    throw new ConfigError(
+      `AUTH_TRUSTED_PROXIES: expected addresses and CIDR ranges, such as 10.0.0.0/8, ::1, got ${JSON.stringify(badRange)}`,
+    )
+  }
   if (settings.DATABASE_URL && !settings.AUTH_SECRET) {
     throw new ConfigError('AUTH_SECRET: expected with DATABASE_URL, the same for every replica, for example from "openssl rand -base64 48"')
   }
+}
+
+/** An address, or a CIDR range with as many bits as its kind has. */
+function isAddressRange(range: string): boolean {
+  const [address = '', bits] = range.split('/')
+  const kind = isIP(address)
+  return kind !== 0 && (bits === undefined || Number(bits) <= (kind === 4 ? 32 : 128))
 }
 
 /** Kubernetes sets these for a Service that is named "auth". */

@@ -7,6 +7,7 @@ import { StoreUnavailable } from './stores/store.ts'
 const badConfigExitCode = 78
 /** Left of the grace, when connections that do not end are cut, for the store to close. */
 const closingReserveMs = 500
+const idleCheckMs = 50
 
 main().catch((error: NodeJS.ErrnoException) => {
   if (error instanceof ConfigError) fail(error.message, badConfigExitCode)
@@ -34,6 +35,8 @@ async function main(): Promise<void> {
     isStopping = true
     app.log.info({ signal }, 'shutting down: requests in flight are finished first')
     setTimeout(() => app.server.closeAllConnections(), config.AUTH_SHUTDOWN_GRACE * 1000 - closingReserveMs).unref()
+    // A connection whose last answer is on its way becomes idle only later, and would be kept for the next request.
+    setInterval(() => app.server.closeIdleConnections(), idleCheckMs).unref()
     await app.close()
     process.exit(0)
   }

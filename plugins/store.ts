@@ -1,5 +1,6 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
+import { ConfigError } from '../config.ts'
 import { openLmdbStore } from '../stores/lmdb.ts'
 import { openPostgresStore } from '../stores/postgres.ts'
 import type { Store } from '../stores/store.ts'
@@ -10,11 +11,20 @@ declare module 'fastify' {
   }
 }
 
+function openEmbedded(dataDir: string): Store {
+  try {
+    return openLmdbStore(dataDir)
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException
+    throw new ConfigError(`AUTH_DATA_DIR: expected a directory that can be written, got ${code ?? message} for ${dataDir}`)
+  }
+}
+
 /** Opens the store that the settings choose, and closes it when the app has closed. */
 export default fp(
   async (app: FastifyInstance) => {
     const { DATABASE_URL, AUTH_DATA_DIR } = app.config
-    const store = DATABASE_URL ? await openPostgresStore(DATABASE_URL) : openLmdbStore(AUTH_DATA_DIR)
+    const store = DATABASE_URL ? await openPostgresStore(DATABASE_URL) : openEmbedded(AUTH_DATA_DIR)
     app.decorate('store', store)
     app.addHook('onClose', () => store.close())
   },
