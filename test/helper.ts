@@ -28,6 +28,8 @@ export interface TestApp {
   logs: Record<string, unknown>[]
   /** closes the app and builds it again on the same data */
   restart(settings?: Record<string, string>): Promise<TestApp>
+  /** builds another app on the same data, as a second process or replica would */
+  beside(): Promise<TestApp>
 }
 
 /** Makes an empty directory; `t.testdir()` would empty that of an app that the test has built already. */
@@ -69,6 +71,13 @@ export function overStores(title: string, body: (t: Test, build: Build) => Promi
   }
 }
 
+/** Runs a test that no store has a part in, over one of them. */
+export function onOneStore(title: string, body: (t: Test, build: Build) => Promise<unknown>): void {
+  t.test(title, async (t) => {
+    await body(t, async (settings = {}) => buildOn(t, { AUTH_DATA_DIR: await newDir(t), ...settings }, { now: Date.now() }))
+  })
+}
+
 async function buildOn(t: Test, settings: Record<string, string>, clock: Clock): Promise<TestApp> {
   const logs: TestApp['logs'] = []
   const config = readConfig({ ...cheapHashing, AUTH_ISSUER: 'http://localhost:3000', ...settings })
@@ -83,6 +92,7 @@ async function buildOn(t: Test, settings: Record<string, string>, clock: Clock):
       await app.close()
       return buildOn(t, { ...settings, ...changed }, clock)
     },
+    beside: () => buildOn(t, settings, clock),
   }
 }
 
