@@ -27,8 +27,11 @@ export const failuresLastMs = 24 * 3_600_000
 function createThrottle({ config, store, secrets, now, log }: FastifyInstance) {
   const mac = secrets.mac('throttle')
   const isOff = config.AUTH_THROTTLE === 'off'
-  /** What this process knows without asking: guesses that are in the queue together must not all pass on one reading of the store. */
-  const known = new Lru<Failures>(10_000)
+  /**
+   * Failures that this process has seen: those of attempts that came together are not in what each of them read of the store,
+   * and must not all pass on one reading. Only what came since an attempt read counts for it, for a success elsewhere resets.
+   */
+  const seenHere = new Lru<{ failures: number; unrecorded: number; lastAt: number }>(10_000)
 
   const keysOf = (account: string, address: string) => {
     const key = (...parts: string[]) => mac.sign(Buffer.from(parts.join('\0'))).toString('base64url', 0, 18)
@@ -38,8 +41,8 @@ function createThrottle({ config, store, secrets, now, log }: FastifyInstance) {
 
   function refuseWhileWaiting(failures: (Failures | undefined)[]): void {
     const waits = failures.map((failure, index) => (failure ? failure.lastAt + waitMs(failure.count, limits[index] as number) - now() : 0))
-    const longestMs = Math.max(...waits)
-    if (longestMs <= 0) return
+    const longestMs = Math.max(0, ...waits)
+    if (longestMs === 0) return
     const seconds = Math.ceil(longestMs / 1000)
     log.warn({ event: 'login.throttled', wait_seconds: seconds }, 'an account waits after failed logins')
     throw new Refusal('too_many_failures', {
@@ -58,34 +61,43 @@ function createThrottle({ config, store, secrets, now, log }: FastifyInstance) {
      */
     async attempt(account: string, address: string) {
       const keys = isOff ? [] : keysOf(account, address)
-      const before = isOff ? [] : await store.findFailures(keys)
-      if (!isOff) refuseWhileWaiting(before)
+      const seenBefore = keys.map((key) => seenHere.get(key) ?? { failures: 0, unrecorded: 0 })
+      const stored = isOff ? [] : await store.findFailures(keys)
+      refuseWhileWaiting(stored)
+
+      /** What the store said, and what was seen here since. */
+      const failuresNow = () =>
+        keys.map((key, index) => {
+          const [seen, before] = [seenHere.get(key), seenBefore[index]]
+          const since = seen && before ? Math.max(0, seen.failures - before.failures) + before.unrecorded : 0
+          return seen && since > 0 ? { count: (stored[index]?.count ?? 0) + since, lastAt: seen.lastAt } : stored[index]
+        })
       return {
         /** Asked again right before the hash: throws when the attempts that came first have failed meanwhile. */
-        recheck(): void {
-          if (!isOff) refuseWhileWaiting(keys.map((key) => known.get(key)))
-        },
+        recheck: () => refuseWhileWaiting(failuresNow()),
         /** Counts a failure here at once; `failed` counts it for everyone. */
         note(isRight: boolean): void {
           if (isRight) return
-          for (const [index, key] of keys.entries()) {
-            const count = Math.max(known.get(key)?.count ?? 0, before[index]?.count ?? 0) + 1
-            known.set(key, { count, lastAt: now() })
+          for (const key of keys) {
+            const { failures, unrecorded } = seenHere.get(key) ?? { failures: 0, unrecorded: 0 }
+            seenHere.set(key, { failures: failures + 1, unrecorded: unrecorded + 1, lastAt: now() })
           }
         },
         async failed(): Promise<void> {
           if (isOff) return
-          const after = await store.recordFailure(keys, now())
-          // Later failures of this process may be counted here already, and not yet there.
-          for (const [index, key] of keys.entries()) {
-            const counted = after[index] as Failures
-            if (counted.count > (known.get(key)?.count ?? 0)) known.set(key, counted)
+          try {
+            await store.recordFailure(keys, now())
+          } finally {
+            for (const key of keys) {
+              const seen = seenHere.get(key)
+              if (seen) seen.unrecorded -= 1
+            }
           }
         },
         async succeeded(): Promise<void> {
-          if (keys.every((key, index) => before[index] === undefined && known.get(key) === undefined)) return
+          if (failuresNow().every((failures) => failures === undefined)) return
           await store.clearFailures(keys)
-          for (const key of keys) known.delete(key)
+          for (const key of keys) seenHere.delete(key)
         },
       }
     },

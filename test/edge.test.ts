@@ -8,6 +8,7 @@ import {
   json,
   listen,
   logIn,
+  onOneStore,
   overStores,
   password,
   postForm,
@@ -75,7 +76,7 @@ const otherRoutes: Record<string, string[]> = {
   '/openapi.json': ['GET', 'HEAD'],
 }
 
-overStores('a wrong method is 405 with Allow, in the shape of the family', async (t, build) => {
+onOneStore('a wrong method is 405 with Allow, in the shape of the family', async (t, build) => {
   const { app } = await build()
   for (const [url, methods] of Object.entries({ ...oauthRoutes, ...otherRoutes })) {
     for (const method of ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS', 'TRACE', 'PROPFIND']) {
@@ -90,7 +91,7 @@ overStores('a wrong method is 405 with Allow, in the shape of the family', async
   }
 })
 
-overStores('a wrong content type is 415', async (t, build) => {
+onOneStore('a wrong content type is 415', async (t, build) => {
   const { app } = await build()
   await signUp(app)
   const { access_token } = await logIn(app)
@@ -116,7 +117,7 @@ overStores('a wrong content type is 415', async (t, build) => {
   }
 })
 
-overStores('parameters of a right content type are no hindrance', async (t, build) => {
+onOneStore('parameters of a right content type are no hindrance', async (t, build) => {
   const { app } = await build()
   const created = await postJson(app, '/signup', JSON.stringify({ username: 'ada', password }), {
     headers: { 'content-type': 'application/json; charset=utf-8' },
@@ -127,7 +128,7 @@ overStores('parameters of a right content type are no hindrance', async (t, buil
   t.equal((await postRaw(app, '/token', fields, 'Application/X-WWW-Form-URLEncoded')).statusCode, 200, 'media types have no case')
 })
 
-overStores('a body over 16 KiB is 413, and one of 16 KiB is read', async (t, build) => {
+onOneStore('a body over 16 KiB is 413, and one of 16 KiB is read', async (t, build) => {
   const { app } = await build()
   await signUp(app)
   const { access_token } = await logIn(app)
@@ -215,7 +216,7 @@ overStores('a wrong JSON type is never coerced: 400 with a pointer', async (t, b
   t.ok((await refresh(app, refresh_token)).statusCode === 200)
 })
 
-overStores('a missing or an unknown JSON property is 400 with a pointer', async (t, build) => {
+onOneStore('a missing or an unknown JSON property is 400 with a pointer', async (t, build) => {
   const { app } = await build()
   const errorsOf = async (payload: object) => {
     const response = await app.inject({ method: 'POST', url: '/signup', payload })
@@ -236,7 +237,7 @@ overStores('a missing or an unknown JSON property is 400 with a pointer', async 
   t.equal((await signUp(app, 'ada')).statusCode, 201, 'none of them made an account')
 })
 
-overStores('bad form encoding, invalid UTF-8 and NUL are 400', async (t, build) => {
+onOneStore('bad form encoding, invalid UTF-8 and NUL are 400', async (t, build) => {
   const { app } = await build()
   const bad = ['%', '%2', '%zz', '%u0041', '%ff', '%C0%80', '%ED%A0%80', '%C3', '%F5%80%80%80', '%00', 'a%00b']
   for (const text of bad) {
@@ -263,7 +264,7 @@ overStores('bad form encoding, invalid UTF-8 and NUL are 400', async (t, build) 
   }
 })
 
-overStores('a repeated form field is 400, in any spelling of its name', async (t, build) => {
+onOneStore('a repeated form field is 400, in any spelling of its name', async (t, build) => {
   const { app } = await build()
   await signUp(app)
   const login = `grant_type=password&username=ada&password=${encodeURIComponent(password)}`
@@ -286,7 +287,7 @@ overStores('a repeated form field is 400, in any spelling of its name', async (t
   t.equal((await postRaw(app, '/token', `${login}&username[]=bob&username.x=1`)).statusCode, 200, 'nothing is nested')
 })
 
-overStores('a missing or empty parameter is invalid_request', async (t, build) => {
+onOneStore('a missing or empty parameter is invalid_request', async (t, build) => {
   const { app } = await build()
   const bodies = [
     '',
@@ -311,7 +312,7 @@ overStores('a missing or empty parameter is invalid_request', async (t, build) =
   isOAuthError(t, await postJson(app, '/refresh', '{}'), 400, 'invalid_request', 'POST /refresh with an empty object')
 })
 
-overStores('an unknown grant is unsupported_grant_type', async (t, build) => {
+onOneStore('an unknown grant is unsupported_grant_type', async (t, build) => {
   const { app } = await build()
   for (const grant of ['authorization_code', 'PASSWORD', ' password', '__proto__', 'constructor', 'toString', 'hasOwnProperty', 'ü']) {
     isOAuthError(
@@ -324,7 +325,7 @@ overStores('an unknown grant is unsupported_grant_type', async (t, build) => {
   }
 })
 
-overStores('an unknown client, or a secret that nobody gave out, is invalid_client 401', async (t, build) => {
+onOneStore('an unknown client, or a secret that nobody gave out, is invalid_client 401', async (t, build) => {
   const { app, logs } = await build()
   await signUp(app)
   const login = { grant_type: 'password', username: 'ada', password }
@@ -349,7 +350,7 @@ overStores('an unknown client, or a secret that nobody gave out, is invalid_clie
   isOAuthError(t, both, 400, 'invalid_request', 'in two places')
 })
 
-overStores('credentials and tokens in the query, a cookie or a body are not read', async (t, build) => {
+onOneStore('credentials and tokens in the query, a cookie or a body are not read', async (t, build) => {
   const { app } = await build()
   await signUp(app)
   const { access_token, refresh_token } = await logIn(app)
@@ -418,7 +419,7 @@ overStores('bearer failures have the challenges of RFC 6750, exactly', async (t,
   await refused(`Bearer ${access_token}`, challenges.expired)
 })
 
-overStores('GET /verify answers a reverse proxy with 204 and who it is', async (t, build) => {
+onOneStore('GET /verify answers a reverse proxy with 204 and who it is', async (t, build) => {
   const { app } = await build()
   const { id } = json(await signUp(app))
   const { access_token } = await logIn(app)
@@ -432,7 +433,7 @@ overStores('GET /verify answers a reverse proxy with 204 and who it is', async (
   }
 })
 
-overStores('an answer for a URL that leads nowhere never repeats it', async (t, build) => {
+onOneStore('an answer for a URL that leads nowhere never repeats it', async (t, build) => {
   const { app, logs } = await build()
   const secret = 'lkr_c2VjcmV0'
   for (const url of [
@@ -462,7 +463,7 @@ overStores('an answer for a URL that leads nowhere never repeats it', async (t, 
   t.notOk(JSON.stringify(logs).includes(`token=${secret}`), 'a query is never logged')
 })
 
-overStores('every answer carries x-request-id, and it is not the one that a client sends', async (t, build) => {
+onOneStore('every answer carries x-request-id, and it is not the one that a client sends', async (t, build) => {
   const { app } = await build()
   await signUp(app)
   const { access_token } = await logIn(app)
@@ -489,7 +490,7 @@ overStores('every answer carries x-request-id, and it is not the one that a clie
   t.equal(ids.size, requests.length, 'each its own')
 })
 
-overStores('what the HTTP parser refuses is answered as JSON with an id too', async (t, build) => {
+onOneStore('what the HTTP parser refuses is answered as JSON with an id too', async (t, build) => {
   const { app } = await build()
   const { port } = new URL(await listen(app))
   const send = (text: string) =>
@@ -553,7 +554,7 @@ overStores('every answer with a token or personal data has Cache-Control: no-sto
   t.equal(login.headers['content-type'], 'application/json; charset=utf-8')
 })
 
-overStores('the public documents may be cached, and say by ETag when they changed', async (t, build) => {
+onOneStore('the public documents may be cached, and say by ETag when they changed', async (t, build) => {
   const { app } = await build()
   const jwks = await app.inject({ url: '/.well-known/jwks.json' })
   t.equal(jwks.headers['cache-control'], 'public, max-age=300')
@@ -568,7 +569,7 @@ overStores('the public documents may be cached, and say by ETag when they change
   t.equal((await app.inject({ url: '/.well-known/jwks.json', headers: { 'if-none-match': '"x"' } })).statusCode, 200)
 })
 
-overStores('HEAD answers as GET does, without a body', async (t, build) => {
+onOneStore('HEAD answers as GET does, without a body', async (t, build) => {
   const { app } = await build()
   await signUp(app)
   const { access_token } = await logIn(app)
@@ -749,7 +750,7 @@ overStores('a fault that nobody foresaw is 500 and says nothing', async (t, buil
   }
 })
 
-overStores('what a form cannot say by mistake: names of JavaScript are only names', async (t, build) => {
+onOneStore('what a form cannot say by mistake: names of JavaScript are only names', async (t, build) => {
   const { app } = await build()
   for (const name of ['__proto__', 'constructor', 'toString', 'hasOwnProperty', 'valueOf']) {
     isOAuthError(t, await postRaw(app, '/token', `${name}=password`), 400, 'invalid_request', name)
