@@ -158,5 +158,5 @@ function clientErrorHandler(this: FastifyInstance, error: FastifyError & { code?
   const codes: Record<string, ErrorCode> = { HPE_HEADER_OVERFLOW: 'header_too_large', ERR_HTTP_REQUEST_TIMEOUT: 'request_timeout' }
   const id = randomUUID()
   this.log.info({ reqId: id, reason: error.code }, 'a request could not be read')
-  socket.end(rawRefusal(codes[error.code] ?? 'malformed_url', id))
+  socket.end(rawRefusal(codes[error.code] ?? 'malformed_request', id))
 }

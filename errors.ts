@@ -3,6 +3,7 @@
  * (sent as RFC 9457 problem by all others). `docs/errors.md` explains each. What happened in detail goes to the log only.
  */
 const table = {
+  malformed_request: [400, 'invalid_request', 'The request could not be read'],
   malformed_body: [400, 'invalid_request', 'The body could not be read'],
   malformed_url: [400, 'invalid_request', 'The URL could not be read'],
   invalid_request: [400, 'invalid_request', 'The request is not valid'],

@@ -4,7 +4,7 @@ import { Refusal } from '../errors.ts'
 
 /*
  * Strict readers of bodies. Two readers that disagree about a body are how requests are smuggled past a check, so
- * whatever has two readings (a repeated field, bytes that are no UTF-8, a lone surrogate) is refused, never repaired.
+ * whatever has two readings (a repeated form field, bytes that are no UTF-8, a lone surrogate) is refused, never repaired.
  */
 
 const utf8 = new TextDecoder('utf-8', { fatal: true })

@@ -108,7 +108,8 @@ function createHashing({ config }: FastifyInstance) {
           resolve()
         },
       }
-      socket.once('close', onClose)
+      // As many as the client pipelines: more than the ten at which Node suspects a leak.
+      socket.setMaxListeners(0).once('close', onClose)
       const queue = queues.get(ip)
       if (queue) queue.push(waiter)
       else queues.set(ip, [waiter])

@@ -56,12 +56,19 @@ async function createSigningKeys(app: FastifyInstance) {
 
   let keys = new Map<string, SigningKey>()
   let lookedAt = Number.NEGATIVE_INFINITY
+  /** the last look, which may be under way or have failed */
+  let looked: Promise<void> | undefined
 
   const newestFirst = () => [...keys.values()].sort((a, b) => b.createdAt - a.createdAt)
 
   /** Reads the store, keeping the objects of the keys that are known already. */
-  async function load(): Promise<void> {
+  function load(): Promise<void> {
     lookedAt = now()
+    looked = read()
+    return looked
+  }
+
+  async function read(): Promise<void> {
     const records = await store.listSigningKeys()
     const loaded = new Map<string, SigningKey>()
     for (const record of records) loaded.set(record.kid, keys.get(record.kid) ?? open(record))
@@ -172,7 +179,8 @@ async function createSigningKeys(app: FastifyInstance) {
     current,
     /** @returns the key of a kid, looked up again when it is unknown: another process may have made it */
     async find(kid: string): Promise<SigningKey | undefined> {
-      if (!keys.has(kid) && now() - lookedAt >= lookAgainMs) await load()
+      // Those who come while it is looked up wait for that, and nobody is told that a key is not ours because we could not look.
+      if (!keys.has(kid)) await (now() - lookedAt >= lookAgainMs ? load() : looked)
       return keys.get(kid)
     },
     /** The JWK Set of RFC 7517 §5: public halves only. */
@@ -181,7 +189,8 @@ async function createSigningKeys(app: FastifyInstance) {
   }
 }
 
-const sealContext = (kid: string) => `signing key ${kid}`
+/** What a sealed private key is bound to. */
+export const sealContext = (kid: string) => `signing key ${kid}`
 
 function generatePair(alg: SigningAlg): Promise<{ publicKey: KeyObject; privateKey: KeyObject }> {
   if (alg === 'ES256') return generateKeyPair('ec', { namedCurve: 'P-256' })

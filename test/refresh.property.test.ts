@@ -345,6 +345,12 @@ overStores('a session has one lineage; retries are benign, replays end it, and n
       test = world.currentTest
     }
   })
-  await t.resolves(fc.assert(property, { numRuns: 40, interruptAfterTimeLimit: 40_000, ...(given && { seed: Number(given) }) }))
+  await t.resolves(
+    fc.assert(property, {
+      numRuns: test.config.DATABASE_URL ? 25 : 60,
+      interruptAfterTimeLimit: 40_000,
+      ...(given && { seed: Number(given) }),
+    }),
+  )
   t.comment(`${run} interleavings`)
 })
