@@ -16,8 +16,10 @@ export type Profile = Pick<User, 'id' | 'username' | 'roles' | 'createdAt'>
 
 type Attempt = Awaited<ReturnType<FastifyInstance['throttle']['attempt']>>
 
-/** So long a change of roles may take to show. */
+/** What is younger is shown as it is; a change of roles shows with the first request after. */
 const profileFreshMs = 5_000
+/** What is older is waited for. */
+const profileStaleMs = 60_000
 const usernamePattern = /^[\p{L}\p{N}._@+-]{1,64}$/u
 
 /**
@@ -25,6 +27,18 @@ const usernamePattern = /^[\p{L}\p{N}._@+-]{1,64}$/u
  */
 function createUsers({ store, hashing, passwordPolicy, throttle, accessTokens, revocations, now }: FastifyInstance) {
   const profiles = new Lru<Profile & { readAt: number }>(10_000)
+
+  async function readProfile(id: string): Promise<Profile | undefined> {
+    const user = await store.findUser(id)
+    if (!user || user.disabledAt !== undefined) {
+      profiles.delete(id)
+      return undefined
+    }
+    const { username, roles, createdAt } = user
+    const profile = { id, username, roles, createdAt, readAt: now() }
+    profiles.set(id, profile)
+    return profile
+  }
 
   /** Finds out whether a password is right, at the same cost whether the user exists or not. */
   async function isRightPassword(request: FastifyRequest, user: User | undefined, password: string, attempt: Attempt): Promise<boolean> {
@@ -96,29 +110,20 @@ function createUsers({ store, hashing, passwordPolicy, throttle, accessTokens, r
     /**
      * What may be shown of the user of an access token that has been verified.
      *
-     * From memory for a few seconds, and for as long as the store does not answer: a user who is gone or disabled is
-     * refused by the revocation already.
+     * From memory, and read again behind the answer, so that a store that stalls delays nobody; a user who is gone or
+     * disabled is refused by the revocation already. Only what was not asked for in a while is waited for.
      *
      * @returns undefined when the user is gone or disabled
      */
     async profile(id: string): Promise<Profile | undefined> {
       const known = profiles.get(id)
-      if (known && now() - known.readAt < profileFreshMs) return known
-      let user: User | undefined
-      try {
-        user = await store.findUser(id)
-      } catch (error) {
-        if (known) return known
-        throw error
-      }
-      if (!user || user.disabledAt !== undefined) {
-        profiles.delete(id)
-        return undefined
-      }
-      const { username, roles, createdAt } = user
-      const profile = { id, username, roles, createdAt, readAt: now() }
-      profiles.set(id, profile)
-      return profile
+      if (!known) return readProfile(id)
+      const ageMs = now() - known.readAt
+      if (ageMs < profileFreshMs) return known
+      const reading = readProfile(id).catch(() => known)
+      if (ageMs >= profileStaleMs) return reading
+      known.readAt = now()
+      return known
     },
 
     /** The whole user of an access token that has been verified, as it is in the store now. @returns undefined when gone or disabled */
