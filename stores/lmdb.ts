@@ -1,6 +1,7 @@
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Database, open, type RootDatabase } from 'lmdb'
+import { byUserKey, createLmdbTransfer, uuidLength } from './lmdb-transfer.ts'
 import {
   everyGeneration,
   type Failures,
@@ -21,10 +22,6 @@ type Stage = { table: Database<any, any>; isDead(row: any, step: SweepStep): boo
 
 /** Sorts behind every UUID, so that a range `[prefix, prefix + last]` holds all keys that begin with the prefix. */
 const last = '\uffff'
-const uuidLength = 36
-
-/** Orders the sessions of a user by age: milliseconds keep 13 digits until the year 2286. */
-const byUserKey = (session: Session) => `${session.userId}/${session.createdAt}/${session.id}`
 
 /**
  * The embedded store: one LMDB environment in a directory, which several processes on the machine may open at once.
@@ -80,9 +77,10 @@ export function openLmdbStore(dataDir: string): Store {
   /**
    * Only inside a transaction: LMDB's single writer makes the next number the next for everyone. The number is kept apart
    * from the rows: counted from the newest row, it would begin anew once all were swept, behind the cursors of the followers.
+   * It follows the clock, so that a store restored from a backup, or filled from another one, is beyond every cursor given out before.
    */
   function record(revocation: Revocation): void {
-    const number = (counters.get('revocations') ?? 0) + 1
+    const number = Math.max((counters.get('revocations') ?? 0) + 1, revocation.revokedAt)
     counters.put('revocations', number)
     revocations.put(number, revocation)
   }
@@ -286,6 +284,8 @@ export function openLmdbStore(dataDir: string): Store {
       if (rows.length === step.limit) return { removed, cursor: `${stage} ${rows.at(-1)?.key}` }
       return stage + 1 < stages.length ? { removed, cursor: `${stage + 1}` } : { removed }
     },
+
+    ...createLmdbTransfer({ users, usersByName, sessions, sessionsByUser, signingKeys, failures, revocations, counters }, read, write),
   }
 }
 

@@ -1,130 +1,68 @@
+import { Lru } from 'toad-cache'
 import { migrate } from './migrations.ts'
 import { openPool, type PoolOptions } from './pool.ts'
+import {
+  type FailuresRow,
+  firstUuid,
+  isUuid,
+  type RevocationRow,
+  type SessionRow,
+  type SigningKeyRow,
+  toFailures,
+  toRevocation,
+  toSession,
+  toSigningKey,
+  toUser,
+  type UserRow,
+  uuidOrNull,
+} from './postgres-rows.ts'
+import { createPostgresTransfer } from './postgres-transfer.ts'
 import { revocationLines, type Statement, statements } from './sql.ts'
 import {
   everyGeneration,
   type Failures,
   judgeRotation,
   type PresentedRefresh,
-  type Revocation,
   type RotationOutcome,
-  type Session,
-  type SigningKeyRecord,
   type Store,
   StoreUnavailable,
   type SweepStep,
-  type User,
 } from './store.ts'
 
-interface UserRow {
-  u_id: string
-  u_username: string
-  u_name_key: string
-  u_password_hash: string
-  u_roles: string[]
-  u_created_at: number
-  u_disabled_at: number | null
-  u_generation: number
-}
-
-interface SessionRow {
-  s_id: string
-  s_user_id: string
-  s_client_id: string
-  s_scope: string[]
-  s_generation: number
-  s_counter: number
-  s_created_at: number
-  s_refreshed_at: number
-  s_address: string
-  s_user_agent: string
-}
-
-interface RevocationRow {
-  line: number
-  number: number
-  kind: Revocation['kind']
-  id: string
-  generation: number | null
-  except_session_id: string | null
-  revoked_at: number
-  expires_at: number
-}
-
-interface SigningKeyRow {
-  kid: string
-  alg: SigningKeyRecord['alg']
-  public_jwk: string
-  sealed_private_key: Buffer | null
-  created_at: number
-  signs_from: number
-}
-
-interface FailuresRow {
-  key: string
-  count: number
-  last_at: number
-}
-
-const toUser = (row: UserRow): User => ({
-  id: row.u_id,
-  username: row.u_username,
-  nameKey: row.u_name_key,
-  passwordHash: row.u_password_hash,
-  roles: row.u_roles,
-  createdAt: row.u_created_at,
-  generation: row.u_generation,
-  ...(row.u_disabled_at !== null && { disabledAt: row.u_disabled_at }),
-})
-
-const toSession = (row: SessionRow): Session => ({
-  id: row.s_id,
-  userId: row.s_user_id,
-  clientId: row.s_client_id,
-  scope: row.s_scope,
-  generation: row.s_generation,
-  counter: row.s_counter,
-  createdAt: row.s_created_at,
-  refreshedAt: row.s_refreshed_at,
-  address: row.s_address,
-  userAgent: row.s_user_agent,
-})
-
-const toRevocation = ({ kind, id, generation, except_session_id, revoked_at, expires_at }: RevocationRow) =>
-  ({
-    kind,
-    id,
-    revokedAt: revoked_at,
-    expiresAt: expires_at,
-    ...(generation !== null && { generation }),
-    ...(except_session_id !== null && { exceptSessionId: except_session_id }),
-  }) as Revocation
-
-const toSigningKey = (row: SigningKeyRow): SigningKeyRecord => ({
-  kid: row.kid,
-  alg: row.alg,
-  publicJwk: row.public_jwk,
-  createdAt: row.created_at,
-  signsFrom: row.signs_from,
-  ...(row.sealed_private_key !== null && { sealedPrivateKey: row.sealed_private_key }),
-})
-
-const toFailures = ({ count, last_at }: FailuresRow): Failures => ({ count, lastAt: last_at })
-
-/** What is no UUID is the id of nothing; the database would not compare it but fail. */
-const isUuid = (text: string) => /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(text)
-const uuidOrNull = (text: string | undefined) => (text !== undefined && isUuid(text) ? text : null)
-const firstUuid = '00000000-0000-0000-0000-000000000000'
 const lastUuid = 'ffffffff-ffff-ffff-ffff-ffffffffffff'
+
+/** Of a session that was rotated: what the statement was not told. */
+type RotatedRow = Pick<SessionRow, 's_user_id' | 's_scope' | 's_generation' | 's_created_at'> &
+  Pick<UserRow, 'u_username' | 'u_name_key' | 'u_password_hash' | 'u_roles' | 'u_created_at'>
+
+/** Puts together what the statement was told and what it answered. The user is current, or nothing would have been rotated. */
+function toRotation(row: RotatedRow, { sessionId, counter, clientId, now, address, userAgent }: PresentedRefresh): RotationOutcome {
+  const told = {
+    s_id: sessionId,
+    s_client_id: clientId,
+    s_counter: counter + 1,
+    s_refreshed_at: now,
+    s_address: address,
+    s_user_agent: userAgent,
+    u_id: row.s_user_id,
+    u_disabled_at: null,
+    u_generation: row.s_generation,
+  }
+  const whole = { ...row, ...told }
+  return { outcome: 'rotated', session: toSession(whole), user: toUser(whole) }
+}
 
 /** Each time it is run again, another call has moved the session on. */
 const rotationTriesAtMost = 10
 
+/** So many sessions are remembered whose refresh got no answer. */
+const unansweredAtMost = 10_000
+
 /**
  * The store for any number of replicas: PostgreSQL, or what speaks like it.
  *
- * Each method is one statement, and one round trip; the statements and how they stand up to races are in `sql.ts`,
- * connections, time limits and retries in `pool.ts`. The schema is brought up to date first.
+ * Each method is one statement, and one round trip, but for a refresh that is refused or repeated. The statements and how they
+ * stand up to races are in `sql.ts`; connections, time limits and retries in `pool.ts`. The schema is brought up to date first.
  *
  * @param url `postgres://user:password@host:port,host:port/database?…`; of several hosts the first that is writable is used
  * @throws StoreUnavailable when the database cannot be reached; another error when the URL cannot be read
@@ -144,20 +82,22 @@ export async function openPostgresStore(url: string, options?: PoolOptions): Pro
   /** The first three values of every statement that records a revocation. */
   const recorded = (revokedAt: number, expiresAt: number) => [Math.floor(Math.random() * revocationLines), revokedAt, expiresAt]
 
+  /** By session: the counter that was presented, since when, and when the caller was last told that there is no answer. */
+  const unanswered = new Lru<{ counter: number; since: number; toldAt: number }>(unansweredAtMost)
+
   async function rotateSession(presented: PresentedRefresh): Promise<RotationOutcome> {
     const { sessionId, counter, now, address, userAgent, clientId, idleTtlMs, maxTtlMs, scope = [] } = presented
     for (let tries = 1; tries <= rotationTriesAtMost; tries++) {
-      const row = await runForOne<SessionRow & UserRow & { is_rotated: boolean }>(
+      const rotated = await runForOne<RotatedRow>(
         statements.rotateSession,
         ...[sessionId, counter, now, address, userAgent, clientId, idleTtlMs, maxTtlMs, scope],
       )
-      if (!row) return { outcome: 'unknown' }
-      const [session, user] = [toSession(row), toUser(row)]
-      if (row.is_rotated) {
-        return { outcome: 'rotated', session: { ...session, counter: counter + 1, refreshedAt: now, address, userAgent }, user }
-      }
-      // Not rotated, so the session as it was when the statement began says why. A counter that is spent stays spent and an age
-      // only grows, so a verdict upon that moment is a true one; but a verdict of `rotated` has been overtaken by another call.
+      if (rotated) return toRotation(rotated, presented)
+      const found = await runForOne<SessionRow & UserRow>(statements.findRotation, sessionId)
+      if (!found) return { outcome: 'unknown' }
+      const [session, user] = [toSession(found), toUser(found)]
+      // Read after the statement that did not rotate it, and so possibly after another call that did. A counter that is spent stays
+      // spent and an age only grows, so a verdict upon that moment is a true one; but for a verdict of `rotated` it is to be tried again.
       const outcome = judgeRotation(session, user, presented)
       if (outcome === 'repeated') return { outcome, session, user }
       if (outcome === 'reused') return endReusedSession(presented)
@@ -166,7 +106,25 @@ export async function openPostgresStore(url: string, options?: PoolOptions): Pro
     throw new StoreUnavailable(new Error(`The session was ahead of us ${rotationTriesAtMost} times`))
   }
 
-  /** Theft pays for a second round trip: CockroachDB takes no UPDATE and DELETE of one table in one statement. */
+  /**
+   * A database that stalls may do what it was sent long after the caller was told 503: an honest client, who comes again with
+   * the same token as it was asked to, would find it spent beyond the grace. So time that the store took from a client does
+   * not count: who comes again within the grace is judged as of the first time that there was no answer.
+   */
+  async function rotatePatiently(presented: PresentedRefresh): Promise<RotationOutcome> {
+    const { sessionId, counter, now, graceMs } = presented
+    const askedAtMs = performance.now()
+    const before = unanswered.get(sessionId)
+    const since = before?.counter === counter && now - before.toldAt <= graceMs ? before.since : now
+    try {
+      return await rotateSession({ ...presented, graceMs: graceMs + now - since })
+    } catch (error) {
+      unanswered.set(sessionId, { counter, since, toldAt: now + performance.now() - askedAtMs })
+      throw error
+    }
+  }
+
+  /** Theft pays for one more round trip: CockroachDB takes no UPDATE and DELETE of one table in one statement. */
   async function endReusedSession({ sessionId, counter, now, revokedUntil }: PresentedRefresh): Promise<RotationOutcome> {
     const ended = await runForOne<SessionRow>(statements.endReusedSession, ...recorded(now, revokedUntil), sessionId, counter)
     return ended ? { outcome: 'reused', session: toSession(ended) } : { outcome: 'unknown' }
@@ -232,7 +190,7 @@ export async function openPostgresStore(url: string, options?: PoolOptions): Pro
         statements.createSession,
         ...[id, userId, clientId, scope, generation, counter, createdAt, refreshedAt, address, userAgent],
       ),
-    rotateSession: async (presented) => (isUuid(presented.sessionId) ? rotateSession(presented) : { outcome: 'unknown' }),
+    rotateSession: async (presented) => (isUuid(presented.sessionId) ? rotatePatiently(presented) : { outcome: 'unknown' }),
     async findSession(id) {
       const row = isUuid(id) && (await runForOne<SessionRow>(statements.findSession, id))
       return row ? toSession(row) : undefined
@@ -291,6 +249,8 @@ export async function openPostgresStore(url: string, options?: PoolOptions): Pro
       if (row?.looked === step.limit) return { removed, cursor: `${number} ${stage.position(row)}` }
       return number + 1 < stages.length ? { removed, cursor: `${number + 1}` } : { removed }
     },
+
+    ...createPostgresTransfer(run),
   }
 }
 

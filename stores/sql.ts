@@ -1,5 +1,8 @@
+import { session, user } from './sql-columns.ts'
+import { transfer } from './sql-transfer.ts'
+
 /**
- * Every statement of the PostgreSQL store.
+ * Every statement of the PostgreSQL store; those that move and check it are in `sql-transfer.ts`.
  *
  * - The SQL stays inside what CockroachDB, YugabyteDB and Citus run as well: no advisory locks, no triggers, no functions,
  *   no sequences, and never two changes of one table in one statement, which CockroachDB refuses. `test/postgres.test.ts` holds it to that.
@@ -17,12 +20,6 @@ export interface Statement {
 
 /** Revocations are numbered in this many independent lines, so that ending sessions waits for no more than every eighth other one. */
 export const revocationLines = 8
-
-const user = `u.id AS u_id, u.username AS u_username, u.name_key AS u_name_key, u.password_hash AS u_password_hash,
-  u.roles AS u_roles, u.created_at AS u_created_at, u.disabled_at AS u_disabled_at, u.generation AS u_generation`
-
-const session = `s.id AS s_id, s.user_id AS s_user_id, s.client_id AS s_client_id, s.scope AS s_scope, s.generation AS s_generation,
-  s.counter AS s_counter, s.created_at AS s_created_at, s.refreshed_at AS s_refreshed_at, s.address AS s_address, s.user_agent AS s_user_agent`
 
 const isCurrent = 'u.id = s.user_id AND u.generation = s.generation AND u.disabled_at IS NULL'
 
@@ -104,19 +101,20 @@ const prepared = {
     FROM latchkey_users u
     WHERE u.id = $2 AND u.generation = $5::bigint AND u.disabled_at IS NULL
     RETURNING id`,
-  // Compare and set, by the same conditions as judgeRotation's `rotated`. What is returned is the session as it was at the start
-  // of the statement, for the caller to judge when `is_rotated` is false; see `rotateSession` in postgres.ts for the rest.
+  // Compare and set, by the same conditions as judgeRotation's `rotated`. What is returned is what the caller does not know
+  // already: a refresh is the most frequent write, and each column costs both sides time. No row: see `findRotation`.
   rotateSession: `
-    WITH rotated AS (
-      UPDATE latchkey_sessions s
-      SET counter = $2::bigint + 1, refreshed_at = $3::bigint, address = $4, user_agent = $5
-      FROM latchkey_users u
-      WHERE s.id = $1 AND s.counter <= $2::bigint AND s.client_id = $6
-        AND $3::bigint < s.refreshed_at + $7::bigint AND $3::bigint < s.created_at + $8::bigint
-        AND s.scope @> $9::text[] AND ${isCurrent}
-      RETURNING s.id
-    )
-    SELECT ${session}, ${user}, EXISTS (SELECT 1 FROM rotated) AS is_rotated
+    UPDATE latchkey_sessions s
+    SET counter = $2::bigint + 1, refreshed_at = $3::bigint, address = $4, user_agent = $5
+    FROM latchkey_users u
+    WHERE s.id = $1 AND s.counter <= $2::bigint AND s.client_id = $6
+      AND $3::bigint < s.refreshed_at + $7::bigint AND $3::bigint < s.created_at + $8::bigint
+      AND s.scope @> $9::text[] AND ${isCurrent}
+    RETURNING s.user_id AS s_user_id, s.scope AS s_scope, s.generation AS s_generation, s.created_at AS s_created_at,
+      u.username AS u_username, u.name_key AS u_name_key, u.password_hash AS u_password_hash, u.roles AS u_roles, u.created_at AS u_created_at`,
+  // Why a session was not rotated, for the caller to judge.
+  findRotation: `
+    SELECT ${session}, ${user}
     FROM latchkey_sessions s JOIN latchkey_users u ON u.id = s.user_id
     WHERE s.id = $1`,
   endReusedSession: recording(`
@@ -198,9 +196,9 @@ const planned = {
   sweepRevocations: sweeping('latchkey_revocations', 'line, number', '$2::smallint, $3::bigint', 't.expires_at <= $4::bigint'),
 } as const
 
-type StatementName = keyof typeof prepared | keyof typeof planned
+type StatementName = keyof typeof prepared | keyof typeof planned | keyof typeof transfer
 
 export const statements = Object.fromEntries([
   ...Object.entries(prepared).map(([name, text]) => [name, { name, text }]),
-  ...Object.entries(planned).map(([name, text]) => [name, { text }]),
+  ...Object.entries({ ...planned, ...transfer }).map(([name, text]) => [name, { text }]),
 ]) as Record<StatementName, Statement>

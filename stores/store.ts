@@ -88,7 +88,62 @@ export interface Store {
    * @returns how many rows went, and where the next call goes on (undefined: a round is complete)
    */
   sweep(sweep: SweepStep): Promise<{ removed: number; cursor?: string }>
+
+  // Moving to another store, and checking: for the command line, never for a request. Revocations move by `revocationsSince` and `revoke`.
+
+  /**
+   * The rows of a table, page by page, in the order of their keys. What changes meanwhile may be in it or not.
+   * @param page `after` is the `next` of the page before
+   */
+  exportRows<T extends TableName>(table: T, page: { after?: string; limit: number }): Promise<{ rows: Tables[T][]; next?: string }>
+  /** @param keys see {@link keyOf} @returns the rows, in the order of the keys */
+  findRows<T extends TableName>(table: T, keys: string[]): Promise<(Tables[T] | undefined)[]>
+  /**
+   * Puts rows in, each in the place of the one with its key, all or none of the call. Left as they are: a row that is ahead of the
+   * one given (see {@link isAhead}), and a user whose name is another user's.
+   * @returns how many were written
+   */
+  importRows<T extends TableName>(table: T, rows: Tables[T][]): Promise<number>
+  /** Looks for what no row shows by itself: rows that cannot be read, and indexes that do not fit their tables. Beside a running service. */
+  check(): AsyncIterable<Finding>
 }
+
+/** What is moved row by row. */
+export interface Tables {
+  users: User
+  sessions: Session
+  signingKeys: SigningKeyRecord
+  failures: Failures & { key: string }
+}
+export type TableName = keyof Tables
+
+/** The key of a row: the `id` of users and sessions, the `kid` of signing keys, the `key` of failures. */
+export function keyOf<T extends TableName>(row: Tables[T]): string {
+  return 'id' in row ? row.id : 'kid' in row ? row.kid : row.key
+}
+
+/**
+ * Whether a row has gone on since the other one with its key was: generations and counters only rise. It is not to be
+ * replaced, or a spent refresh token would be good again, or a password that was changed.
+ */
+export function isAhead<T extends TableName>(row: Tables[T] | undefined, other: Tables[T]): boolean {
+  if (row === undefined) return false
+  if ('generation' in row && 'generation' in other && row.generation > other.generation) return true
+  return 'counter' in row && 'counter' in other && row.counter > other.counter
+}
+
+/** What a check found. */
+export interface Finding {
+  /** an `error` is to be mended; a `note` is nothing wrong */
+  level: 'error' | 'note'
+  table: string
+  /** of the row or the index entry; undefined for what concerns the table */
+  key?: string
+  /** the same words for the same kind of finding */
+  what: string
+}
+/** Of a row that is not what it was written as: no page with it can be read. */
+export const unreadableRow = 'the row cannot be read'
 
 /** The database did not answer, or not in time. The caller answers 503. */
 export class StoreUnavailable extends Error {

@@ -3,6 +3,8 @@ import { setImmediate } from 'node:timers/promises'
 import type { Test } from 'tap'
 import {
   everyGeneration,
+  type Finding,
+  keyOf,
   type PresentedRefresh,
   type Revocation,
   type RotationOutcome,
@@ -11,6 +13,8 @@ import {
   type Store,
   StoreUnavailable,
   type SweepStep,
+  type TableName,
+  type Tables,
   type User,
 } from '../stores/store.ts'
 
@@ -73,6 +77,12 @@ function makeKey(over: Partial<SigningKeyRecord> = {}): SigningKeyRecord {
 
 const makeJti = (over: Partial<Revocation> = {}) =>
   ({ kind: 'jti', id: randomUUID(), revokedAt: now, expiresAt: end.expiresAt, ...over }) as Revocation & { kind: 'jti' }
+
+async function findings(store: Store): Promise<Finding[]> {
+  const found: Finding[] = []
+  for await (const finding of store.check()) found.push(finding)
+  return found
+}
 
 const outcomes = (results: RotationOutcome[]) => results.map(({ outcome }) => outcome).sort()
 
@@ -668,6 +678,100 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
     }
   })
 
+  // Moving
+
+  async function everyRow<T extends TableName>(table: T, limit = 7): Promise<Tables[T][]> {
+    const rows: Tables[T][] = []
+    let after: string | undefined
+    do {
+      const page = await store.exportRows(table, { limit, ...(after !== undefined && { after }) })
+      rows.push(...page.rows)
+      after = page.next
+    } while (after !== undefined)
+    return rows
+  }
+
+  t.test(`[${name}] what is imported is exported, found and used as if it had been made here`, async (t) => {
+    const users = Array.from({ length: 20 }, (_, i) => makeUser({ roles: ['admin', 'a, "b" {c} \\d'], generation: i + 1 }))
+    const disabled = makeUser({ disabledAt: now, roles: [] })
+    const sessions = users.map((user, i) => makeSession(user, { counter: i + 5, scope: i % 2 ? [] : ['x', 'y"z\\'] }))
+    const keys = [makeKey({ createdAt: now + day }), makeKey({ createdAt: now + day + 1, sealedPrivateKey: Buffer.from([0, 1, 255]) })]
+    const failures = [{ key: `imported-${t.name}`, count: 3, lastAt: now }]
+    t.equal(await store.importRows('users', [...users, disabled]), 21)
+    t.equal(await store.importRows('sessions', sessions), 20)
+    t.equal(await store.importRows('signingKeys', keys), 2)
+    t.equal(await store.importRows('failures', failures), 1)
+
+    const given: { [T in TableName]: Tables[T][] } = { users: [...users, disabled], sessions, signingKeys: keys, failures }
+    for (const table of Object.keys(given) as TableName[]) {
+      const rows = new Map((await everyRow(table)).map((row) => [keyOf(row), row]))
+      for (const row of given[table]) t.strictSame(rows.get(keyOf(row)), row, table)
+      const found = await other.findRows(table, [...given[table].map(keyOf), randomUUID()])
+      t.strictSame(found, [...given[table], undefined])
+    }
+    const [user, session] = [users[3] as User, sessions[3] as Session]
+    t.strictSame(await other.findUserByName(user.nameKey), user)
+    t.strictSame((await other.listSessions(user.id, { ...limits, now }, { limit: 5 })).sessions, [session])
+    t.match(await rotate(session), { outcome: 'rotated', session: { counter: session.counter + 1 } })
+    t.match(await store.findFailures([`imported-${t.name}`]), [{ count: 3 }])
+    const newest = keys[1] as SigningKeyRecord
+    t.equal(await store.addSigningKey(makeKey({ createdAt: newest.createdAt + 1 }), newest.kid), true, 'a key can follow an imported one')
+  })
+
+  t.test(`[${name}] rows come page by page in the order of their keys, each once`, async (t) => {
+    for (let i = 0; i < 20; i++) await addUser()
+    for (const limit of [1, 3, 1000]) {
+      const ids = (await everyRow('users', limit)).map(({ id }) => id)
+      t.same(ids, [...new Set(ids)].sort(), `by ${limit}`)
+    }
+  })
+
+  t.test(`[${name}] an import that is repeated changes nothing, and a later one replaces by key`, async (t) => {
+    const user = makeUser()
+    const session = makeSession(user)
+    for (let i = 0; i < 2; i++) {
+      await store.importRows('users', [user])
+      await store.importRows('sessions', [session])
+    }
+    const renamed = { ...user, nameKey: `later-${user.nameKey}`, username: 'later', disabledAt: now }
+    const moved = { ...session, counter: 9, createdAt: now - 1, userAgent: 'later' }
+    t.equal(await store.importRows('users', [renamed]), 1)
+    t.equal(await store.importRows('sessions', [moved]), 1)
+    t.strictSame(await store.findUserByName(renamed.nameKey), renamed)
+    t.equal(await store.findUserByName(user.nameKey), undefined, 'the name before is free')
+    t.strictSame(await store.findSession(session.id), moved)
+    t.equal((await findings(store)).filter(({ level }) => level === 'error').length, 0, 'and no index has lost its way')
+  })
+
+  t.test(`[${name}] an import never turns a session or a user back, nor takes a name away`, async (t) => {
+    const user = await addUser({ generation: 2 })
+    const session = await addSession(user, { counter: 5 })
+    t.equal(await store.importRows('users', [{ ...user, generation: 1, passwordHash: 'from before' }]), 0)
+    t.equal(await store.importRows('sessions', [{ ...session, counter: 4 }]), 0)
+    t.equal(await store.importRows('sessions', [{ ...session, counter: 6, generation: 1 }]), 0)
+    const [rival, free] = [makeUser({ nameKey: user.nameKey }), makeUser()]
+    t.equal(await store.importRows('users', [rival, free]), 1, 'the others of the call are written')
+    t.strictSame(await store.findUserByName(user.nameKey), user)
+    t.strictSame(await store.findSession(session.id), session)
+    t.equal(await store.findUser(rival.id), undefined)
+    t.ok(await store.findUser(free.id))
+  })
+
+  t.test(`[${name}] a refresh racing an import of its session is never undone`, async (t) => {
+    for (let round = 0; round < 20; round++) {
+      const session = await addSession()
+      await Promise.all([rotate(session), other.importRows('sessions', [session])])
+      t.equal((await store.findSession(session.id))?.counter, 2)
+    }
+  })
+
+  t.test(`[${name}] a check of a store that only these methods wrote finds no error`, async (t) => {
+    t.same(
+      (await findings(store)).filter(({ level }) => level === 'error'),
+      [],
+    )
+  })
+
   t.test(`[${name}] close finishes what is under way, and every call after it rejects with StoreUnavailable`, async (t) => {
     const closing = await open()
     const user = makeUser()
@@ -701,6 +805,10 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
       recordFailure: () => closing.recordFailure(['key'], now),
       clearFailures: () => closing.clearFailures(['key']),
       sweep: () => closing.sweep({ ...limits, now, failuresBefore: now, limit: 1 }),
+      exportRows: () => closing.exportRows('users', { limit: 1 }),
+      findRows: () => closing.findRows('users', [user.id]),
+      importRows: () => closing.importRows('users', [user]),
+      check: () => findings(closing),
     }
     for (const [method, call] of Object.entries(calls)) {
       const error = await call().catch((error: unknown) => error)

@@ -1,0 +1,221 @@
+import { createHash } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { isAhead, keyOf, type Revocation, type Store, StoreUnavailable, type TableName, type Tables } from './store.ts'
+
+/** In the order that they are moved: nothing is in the target before what it needs. Revocations come last. */
+export const tableNames = ['signingKeys', 'users', 'sessions', 'failures'] as const satisfies TableName[]
+export type CopiedTable = TableName | 'revocations'
+
+/** What a table holds: the number of its rows, and a checksum that knows no order. */
+export interface Digest {
+  rows: number
+  checksum: string
+}
+
+/** How one table came out. */
+export interface TableReport {
+  table: CopiedTable
+  source: Digest
+  target: Digest
+  /** that the target did not have, or had otherwise */
+  written: number
+  /** left as they are, because they have gone on in the target since */
+  newer: number
+  /** that the target has and the source has not */
+  extra: number
+  removed: number
+  isSame: boolean
+}
+
+export interface CopyOptions {
+  /** whether rows that the source does not have are removed from the target */
+  remove: boolean
+  now: number
+  onProgress?(step: 'comparing' | 'copying' | 'verifying', table: CopiedTable, rows: number): void
+}
+
+/** The target has been in service since the source was. Nothing was removed. */
+export class TargetIsAhead extends Error {}
+
+const rowsPerPage = 1000
+const revocationsAtOnce = 100
+const triesAtMost = 4
+const pauseMs = 1000
+
+/**
+ * Brings one store up to date with another, and compares the two afterwards.
+ *
+ * It may be run again at any time, whether the one before came to its end or not: rows have keys, and what has gone on in the
+ * target is never turned back. The source may be in service; then the two differ in the end by what happened meanwhile.
+ *
+ * @throws {TargetIsAhead} when rows are to be removed, and the target turns out to be the one that was used last
+ */
+export async function copyStore(source: Store, target: Store, { remove, now, onProgress = () => {} }: CopyOptions): Promise<TableReport[]> {
+  const removed: Partial<Record<CopiedTable, number>> = {}
+  if (remove) {
+    await refuseIfAhead(source, target, onProgress)
+    for (const table of tableNames) removed[table] = await removeExtra(source, target, table, now)
+  }
+
+  const reports: TableReport[] = []
+  const counts: { table: TableName; written: number; newer: number }[] = []
+  for (const table of tableNames) counts.push({ table, ...(await copyTable(source, target, table, onProgress)) })
+  const revoked = await copyRevocations(source, target, onProgress)
+
+  for (const { table, written, newer } of counts) {
+    const [sourceDigest, targetDigest] = await Promise.all([
+      digestOf(source, table, (rows) => onProgress('verifying', table, rows)),
+      digestOf(target, table),
+    ])
+    const isSame = sourceDigest.rows === targetDigest.rows && sourceDigest.checksum === targetDigest.checksum
+    const extra = isSame ? 0 : await countExtra(source, target, table)
+    reports.push({ table, source: sourceDigest, target: targetDigest, written, newer, extra, removed: removed[table] ?? 0, isSame })
+  }
+  return [...reports, { ...(await verifyRevocations(source, target)), written: revoked }]
+}
+
+type Progress = NonNullable<CopyOptions['onProgress']>
+
+/** A page, or an import, can be asked for again; a moment's failure is not to end an hour's work. */
+async function patiently<T>(work: () => Promise<T>): Promise<T> {
+  for (let tries = 1; ; tries++) {
+    try {
+      return await work()
+    } catch (error) {
+      if (!(error instanceof StoreUnavailable) || tries === triesAtMost) throw error
+      await sleep(pauseMs * tries)
+    }
+  }
+}
+
+/** All rows of a table, a page at a time. */
+export async function* pagesOf<T extends TableName>(store: Store, table: T): AsyncGenerator<Tables[T][]> {
+  let after: string | undefined
+  do {
+    const position = after
+    const page = await patiently(() => store.exportRows(table, { limit: rowsPerPage, ...(position !== undefined && { after: position }) }))
+    if (page.rows.length > 0) yield page.rows
+    after = page.next
+  } while (after !== undefined)
+}
+
+async function copyTable<T extends TableName>(source: Store, target: Store, table: T, onProgress: Progress) {
+  let [read, written, newer] = [0, 0, 0]
+  for await (const rows of pagesOf(source, table)) {
+    const there = await patiently(() => target.findRows(table, rows.map(keyOf)))
+    const due = rows.filter((row, i) => {
+      const other = there[i]
+      if (isAhead(other, row)) newer += 1
+      else return other === undefined || textOf(other) !== textOf(row)
+      return false
+    })
+    if (due.length > 0) written += await patiently(() => target.importRows(table, due))
+    read += rows.length
+    onProgress('copying', table, read)
+  }
+  return { written, newer }
+}
+
+/** In the order of their numbers, and recorded as new ones, so that they get numbers of the target that its followers understand. */
+async function copyRevocations(source: Store, target: Store, onProgress: Progress): Promise<number> {
+  const [given, there] = await Promise.all([source.revocationsSince(), target.revocationsSince()])
+  const known = new Set(there.revocations.map(textOf))
+  const due = given.revocations.filter((revocation) => !known.has(textOf(revocation)))
+  for (let done = 0; done < due.length; done += revocationsAtOnce) {
+    await Promise.all(due.slice(done, done + revocationsAtOnce).map((revocation) => patiently(() => target.revoke(revocation))))
+    onProgress('copying', 'revocations', done)
+  }
+  return due.length
+}
+
+/** Those that the target has beside them are of no harm: a revocation refuses tokens that were ended, and goes by itself. */
+async function verifyRevocations(source: Store, target: Store): Promise<Omit<TableReport, 'written'>> {
+  const [given, there] = await Promise.all([source.revocationsSince(), target.revocationsSince()])
+  const wanted = new Set(given.revocations.map(textOf))
+  const have = new Set(there.revocations.map(textOf))
+  const [sourceDigest, targetDigest] = [[...wanted], [...have].filter((text) => wanted.has(text))].map(digestOfTexts) as [Digest, Digest]
+  const isSame = sourceDigest.checksum === targetDigest.checksum && sourceDigest.rows === targetDigest.rows
+  return { table: 'revocations', source: sourceDigest, target: targetDigest, newer: 0, extra: 0, removed: 0, isSame }
+}
+
+async function refuseIfAhead(source: Store, target: Store, onProgress: Progress): Promise<void> {
+  for (const table of ['users', 'sessions'] as const) {
+    let read = 0
+    for await (const rows of pagesOf(target, table)) {
+      const given = await patiently(() => source.findRows(table, rows.map(keyOf)))
+      const row = rows.find((row, i) => given[i] !== undefined && isAhead(row, given[i]))
+      if (row) throw new TargetIsAhead(`${table}: ${keyOf(row)} has gone on in the target since`)
+      read += rows.length
+      onProgress('comparing', table, read)
+    }
+  }
+}
+
+async function* extraOf<T extends TableName>(source: Store, target: Store, table: T): AsyncGenerator<Tables[T][]> {
+  for await (const rows of pagesOf(target, table)) {
+    const given = await patiently(() => source.findRows(table, rows.map(keyOf)))
+    yield rows.filter((_, i) => given[i] === undefined)
+  }
+}
+
+async function countExtra(source: Store, target: Store, table: TableName): Promise<number> {
+  let count = 0
+  for await (const rows of extraOf(source, target, table)) count += rows.length
+  return count
+}
+
+async function removeExtra(source: Store, target: Store, table: TableName, now: number): Promise<number> {
+  // What is recorded along with it has expired at once: the revocation that counts is the source's.
+  const end = { now, expiresAt: now }
+  const remove: Record<TableName, (key: string) => Promise<unknown>> = {
+    users: (id) => target.deleteUser(id, end),
+    sessions: (id) => target.endSession(id, end),
+    signingKeys: (kid) => target.removeSigningKey(kid),
+    failures: (key) => target.clearFailures([key]),
+  }
+  let count = 0
+  for await (const rows of extraOf(source, target, table)) {
+    await Promise.all(rows.map((row) => patiently(() => remove[table](keyOf(row)))))
+    count += rows.length
+  }
+  return count
+}
+
+async function digestOf(store: Store, table: TableName, onRows: (rows: number) => void = () => {}): Promise<Digest> {
+  const sum = startDigest()
+  for await (const rows of pagesOf(store, table)) {
+    for (const row of rows) sum.add(textOf(row))
+    onRows(sum.rows)
+  }
+  return sum.end()
+}
+
+function digestOfTexts(texts: string[]): Digest {
+  const sum = startDigest()
+  for (const text of texts) sum.add(text)
+  return sum.end()
+}
+
+/** The SHA-256 of each row, all of them XORed: no row comes twice, so none cancels another. */
+function startDigest() {
+  const sum = new BigUint64Array(4)
+  let rows = 0
+  return {
+    get rows() {
+      return rows
+    },
+    add(text: string): void {
+      rows += 1
+      const digest = createHash('sha256').update(text).digest()
+      for (let i = 0; i < 4; i++) sum[i] = (sum[i] as bigint) ^ digest.readBigUInt64BE(i * 8)
+    },
+    end: (): Digest => ({ rows, checksum: [...sum].map((part) => part.toString(16).padStart(16, '0')).join('') }),
+  }
+}
+
+/** The same text for the same row, whichever store it came from. */
+function textOf(row: object | Revocation): string {
+  const members = Object.entries(row).filter(([, value]) => value !== undefined)
+  members.sort(([a], [b]) => (a < b ? -1 : 1))
+  return JSON.stringify(members.map(([name, value]) => [name, value instanceof Uint8Array ? Buffer.from(value).toString('base64') : value]))
+}

@@ -1,0 +1,118 @@
+import { migrations } from './migrations.ts'
+import {
+  type FailuresRow,
+  firstUuid,
+  isUuid,
+  type SessionRow,
+  type SigningKeyRow,
+  toFailures,
+  toSession,
+  toSigningKey,
+  toUser,
+  type UserRow,
+} from './postgres-rows.ts'
+import { type Statement, statements } from './sql.ts'
+import { keyOf, type Store, type TableName, type Tables } from './store.ts'
+
+type Run = <Row>(statement: Statement, ...values: unknown[]) => Promise<Row[]>
+
+const rowsPerStep = 1000
+
+/** PostgreSQL's text form of an array. */
+const arrayLiteral = (texts: string[]) => `{${texts.map((text) => `"${text.replace(/["\\]/g, '\\$&')}"`).join(',')}}`
+
+/** The part of the PostgreSQL store that moves and checks it. */
+export function createPostgresTransfer(run: Run): Pick<Store, 'exportRows' | 'findRows' | 'importRows' | 'check'> {
+  const toFailuresRow = (row: FailuresRow) => ({ key: row.key, ...toFailures(row) })
+
+  const exportPage: { [T in TableName]: (after: string | undefined, limit: number) => Promise<Tables[T][]> } = {
+    users: async (after = firstUuid, limit) => (await run<UserRow>(statements.exportUsers, after, limit)).map(toUser),
+    sessions: async (after = firstUuid, limit) => (await run<SessionRow>(statements.exportSessions, after, limit)).map(toSession),
+    signingKeys: async (after = '', limit) => (await run<SigningKeyRow>(statements.exportSigningKeys, after, limit)).map(toSigningKey),
+    failures: async (after = '', limit) => (await run<FailuresRow>(statements.exportFailures, after, limit)).map(toFailuresRow),
+  }
+
+  const find: { [T in TableName]: (keys: string[]) => Promise<Tables[T][]> } = {
+    users: async (keys) => (await run<UserRow>(statements.findUsers, keys.filter(isUuid))).map(toUser),
+    sessions: async (keys) => (await run<SessionRow>(statements.findSessions, keys.filter(isUuid))).map(toSession),
+    signingKeys: async (keys) => (await run<SigningKeyRow>(statements.findSigningKeys, keys)).map(toSigningKey),
+    failures: async (keys) => (await run<FailuresRow>(statements.findFailures, keys)).map(toFailuresRow),
+  }
+
+  const put: { [T in TableName]: (rows: Tables[T][]) => Promise<unknown[]> } = {
+    users: (rows) =>
+      run(
+        statements.importUsers,
+        rows.map((row) => row.id),
+        rows.map((row) => row.username),
+        rows.map((row) => row.nameKey),
+        rows.map((row) => row.passwordHash),
+        rows.map((row) => arrayLiteral(row.roles)),
+        rows.map((row) => row.createdAt),
+        rows.map((row) => row.disabledAt),
+        rows.map((row) => row.generation),
+      ),
+    sessions: (rows) =>
+      run(
+        statements.importSessions,
+        rows.map((row) => row.id),
+        rows.map((row) => row.userId),
+        rows.map((row) => row.clientId),
+        rows.map((row) => arrayLiteral(row.scope)),
+        rows.map((row) => row.generation),
+        rows.map((row) => row.counter),
+        rows.map((row) => row.createdAt),
+        rows.map((row) => row.refreshedAt),
+        rows.map((row) => row.address),
+        rows.map((row) => row.userAgent),
+      ),
+    signingKeys: (rows) =>
+      run(
+        statements.importSigningKeys,
+        rows.map((row) => row.kid),
+        rows.map((row) => row.alg),
+        rows.map((row) => row.publicJwk),
+        rows.map((row) => row.sealedPrivateKey && Buffer.from(row.sealedPrivateKey)),
+        rows.map((row) => row.createdAt),
+        rows.map((row) => row.signsFrom),
+      ),
+    failures: (rows) =>
+      run(
+        statements.importFailures,
+        rows.map((row) => row.key),
+        rows.map((row) => row.count),
+        rows.map((row) => row.lastAt),
+      ),
+  }
+
+  return {
+    async exportRows(table, { after, limit }) {
+      const rows = await exportPage[table](after, limit)
+      const newest = rows.at(-1)
+      return rows.length === limit && newest ? { rows, next: keyOf(newest) } : { rows }
+    },
+    async findRows(table, keys) {
+      const byKey = new Map((await find[table](keys)).map((row) => [keyOf(row), row]))
+      return keys.map((key) => byKey.get(key))
+    },
+    importRows: async (table, rows) => (await put[table](rows)).length,
+
+    async *check() {
+      const newest = migrations.at(-1)?.version ?? 0
+      const [row] = await run<{ version: number | null }>(statements.schemaVersion)
+      const version = row?.version ?? 0
+      if (version > newest) yield { level: 'note', table: 'schema', what: `version ${version}, of a newer release than this one` }
+      if (version < newest) yield { level: 'error', table: 'schema', what: `version ${version}, and this release needs ${newest}` }
+
+      let after: string | undefined = firstUuid
+      while (after !== undefined) {
+        const users: { id: string; holders: number }[] = await run(statements.checkNames, after, rowsPerStep)
+        for (const { id, holders } of users) {
+          if (holders === 0) yield { level: 'error', table: 'users', key: id, what: 'the user is missing in the index of names' }
+          if (holders > 1) yield { level: 'error', table: 'users', key: id, what: 'the name is that of another user, too' }
+        }
+        after = users.length === rowsPerStep ? users.at(-1)?.id : undefined
+      }
+    },
+  }
+}

@@ -1,0 +1,245 @@
+import { spawn } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
+import { once } from 'node:events'
+import { readFile } from 'node:fs/promises'
+import { createRequire } from 'node:module'
+import { createServer, connect as openSocket, type Socket } from 'node:net'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import t, { type Test } from 'tap'
+import { cheapHashing, newDir, password, type Tokens } from './helper.ts'
+
+/* Replicas as they run: real processes of the built program, and a network between them and their database that can fail. */
+
+/** The soak, `npm run test:soak`: the same tests with the numbers that the product is held to. */
+export const isLong = process.env['LATCHKEY_LONG'] === '1'
+
+const root = join(import.meta.dirname, '..')
+const require = createRequire(import.meta.url)
+
+/** The program as `npm run build` makes it, in a place of this test file's own; built while the test starts its database. */
+const program = (async () => {
+  const outDir = t.testdir({ 'package.json': await readFile(join(root, 'package.json')) })
+  const tsc = join(require.resolve('typescript/package.json'), '../bin/tsc')
+  const options = ['-p', 'tsconfig.build.json', '--noCheck', '--outDir', outDir, '--tsBuildInfoFile', join(outDir, '.tsbuildinfo')]
+  const [code] = await once(
+    spawn('env', ['-u', 'NODE_OPTIONS', process.execPath, tsc, ...options], { cwd: root, stdio: 'inherit' }),
+    'exit',
+  )
+  if (code !== 0) throw new Error('the build failed')
+  return join(outDir, 'start.cjs')
+})()
+
+export interface Call {
+  method?: string
+  /** an access token */
+  token?: string
+  json?: object
+  form?: Record<string, string>
+}
+
+export interface Answer {
+  status: number
+  headers: Headers
+  text: string
+  /** of a JSON text */
+  // biome-ignore lint/suspicious/noExplicitAny: what it holds is the test's to say
+  body: any
+  /** from sending the request to the end of the answer */
+  ms: number
+}
+
+export interface Replica {
+  readonly origin: string
+  readonly pid: number
+  /** Sends a request; a POST when it has a body. */
+  call(path: string, call?: Call): Promise<Answer>
+  signUp(username: string): Promise<Answer>
+  tryLogIn(username: string, secret?: string): Promise<Answer>
+  /** @throws when it is refused */
+  logIn(username: string, secret?: string): Promise<Tokens>
+  refresh(refreshToken: string): Promise<Answer>
+  /** The status of a route that needs an access token. */
+  check(accessToken: string): Promise<number>
+  /** every answer so far that was a refusal */
+  readonly refusals: Answer[]
+  /** what it has written to stdout and stderr */
+  readonly output: { stdout: string; stderr: string }
+}
+
+/** What all replicas of one service have in common. */
+export const replicaSettings = (url: string) => ({
+  ...cheapHashing,
+  DATABASE_URL: url,
+  AUTH_SECRET: randomUUID(),
+  AUTH_ISSUER: 'http://auth.example',
+})
+
+/** Starts the program with these settings and no others, and waits until it listens. @throws when it ends before */
+export async function startReplica(t: Test, settings: Record<string, string>): Promise<Replica> {
+  const { PATH = '' } = process.env
+  // By way of `env`, which becomes the program itself: the test runner puts its own loader into NODE_OPTIONS of what a test starts.
+  const child = spawn('env', ['-u', 'NODE_OPTIONS', process.execPath, '--enable-source-maps', await program], {
+    cwd: await newDir(t),
+    env: { PATH, PORT: '0', ...settings },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  const ended = once(child, 'close')
+  t.teardown(async () => {
+    child.kill('SIGKILL')
+    await ended
+  })
+  const output = { stdout: '', stderr: '' }
+  const origin = await new Promise<string>((resolve, reject) => {
+    for (const name of ['stdout', 'stderr'] as const) {
+      child[name].setEncoding('utf8').on('data', (chunk) => {
+        output[name] += chunk
+        const found = /Latchkey listens on (http:[^",\s]+)/.exec(output.stdout)?.[1]
+        if (found) resolve(found)
+      })
+    }
+    ended.then(([code]) => reject(new Error(`ended with ${code}: ${output.stderr}`)))
+  })
+
+  const refusals: Answer[] = []
+  async function call(path: string, { method, token, json, form }: Call = {}): Promise<Answer> {
+    const startedAt = performance.now()
+    const body = json ? JSON.stringify(json) : form ? new URLSearchParams(form) : undefined
+    const response = await fetch(origin + path, {
+      method: method ?? (body ? 'POST' : 'GET'),
+      headers: { ...(json && { 'content-type': 'application/json' }), ...(token && { authorization: `Bearer ${token}` }) },
+      ...(body && { body }),
+      signal: AbortSignal.timeout(20_000),
+    })
+    const text = await response.text()
+    const { status, headers } = response
+    const isJson = /json/.test(headers.get('content-type') ?? '')
+    const answer = { status, headers, text, body: isJson ? JSON.parse(text) : undefined, ms: performance.now() - startedAt }
+    if (status >= 400) refusals.push(answer)
+    return answer
+  }
+  const tryLogIn = (username: string, secret = password) => call('/token', { form: { username, password: secret } })
+
+  return {
+    origin,
+    pid: child.pid as number,
+    refusals,
+    output,
+    call,
+    signUp: (username) => call('/signup', { json: { username, password } }),
+    tryLogIn,
+    async logIn(username, secret) {
+      const answer = await tryLogIn(username, secret)
+      if (answer.status !== 200) throw new Error(`login failed: ${answer.text}`)
+      return answer.body
+    },
+    refresh: (refreshToken) => call('/refresh', { json: { refresh_token: refreshToken } }),
+    check: async (accessToken) => (await call('/verify', { token: accessToken })).status,
+  }
+}
+
+/** Asks until it is so. @returns milliseconds that it took; those of the limit when it did not come to pass */
+export async function until(isSo: () => Promise<boolean>, limitMs = 10_000, pauseMs = 10): Promise<number> {
+  const startedAt = performance.now()
+  for (;;) {
+    const holds = await isSo()
+    const ms = performance.now() - startedAt
+    if (holds || ms > limitMs) return ms
+    await sleep(pauseMs)
+  }
+}
+
+/** @param ms in any order */
+export function distribution(ms: number[]) {
+  const sorted = ms.map(Math.round).sort((a, b) => a - b)
+  const at = (share: number) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] as number
+  return { n: sorted.length, p50: at(0.5), p99: at(0.99), max: at(1) }
+}
+
+/** A network between a replica and its database: it lets through, cuts, or swallows. */
+export interface Network {
+  /** Puts this network in the place of the database's address. */
+  through(url: string): string
+  /** Breaks every connection and refuses new ones, as a host that is down does. */
+  cut(): void
+  /** Lets nothing through, either way, and breaks nothing, as a lost route does. */
+  swallow(): void
+  /** Lets through again, what was held back first. */
+  heal(): void
+  /**
+   * Breaks the next connection on which something is sent that holds this text.
+   *
+   * @param when before the database gets it, or after it has done it and before it is answered
+   * @returns a promise of the break
+   */
+  breakAt(text: string, when: 'before' | 'after'): Promise<void>
+}
+
+/** @param port of the database, on the loopback */
+export async function startNetwork(t: Test, port: number): Promise<Network> {
+  let state: 'through' | 'cut' | 'swallow' = 'through'
+  let trap: { text: string; when: 'before' | 'after'; sprung: () => void } | undefined
+  const sockets = new Set<Socket>()
+
+  const server = createServer((near) => {
+    if (state === 'cut') return void near.resetAndDestroy()
+    const far = openSocket(port, '127.0.0.1')
+    let isLast = false
+    const spring = () => {
+      trap?.sprung()
+      trap = undefined
+      near.resetAndDestroy()
+      far.destroy()
+    }
+    const relay = (from: Socket, to: Socket, onData: (chunk: Buffer) => boolean) => {
+      sockets.add(from)
+      if (state === 'swallow') from.pause()
+      from.on('data', (chunk) => {
+        if (onData(chunk)) to.write(chunk)
+      })
+      from.on('error', () => {})
+      from.on('close', () => {
+        sockets.delete(from)
+        to.destroy()
+      })
+    }
+    relay(near, far, (chunk) => {
+      if (!trap || !chunk.includes(trap.text)) return true
+      isLast = true
+      if (trap.when === 'after') return true
+      spring()
+      return false
+    })
+    relay(far, near, () => {
+      if (isLast) spring()
+      return !isLast
+    })
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port: ownPort } = server.address() as { port: number }
+  t.teardown(() => {
+    server.close()
+    for (const socket of sockets) socket.destroy()
+  })
+
+  return {
+    through: (url) => url.replace(`127.0.0.1:${port}`, `127.0.0.1:${ownPort}`),
+    cut() {
+      state = 'cut'
+      for (const socket of sockets) socket.resetAndDestroy()
+    },
+    swallow() {
+      state = 'swallow'
+      for (const socket of sockets) socket.pause()
+    },
+    heal() {
+      state = 'through'
+      for (const socket of sockets) socket.resume()
+    },
+    breakAt: (text, when) =>
+      new Promise((sprung) => {
+        trap = { text, when, sprung }
+      }),
+  }
+}
