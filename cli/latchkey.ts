@@ -1,0 +1,64 @@
+#!/usr/bin/env node
+import { existsSync, readFileSync } from 'node:fs'
+import { Command, CommanderError } from 'commander'
+import { exitCodes, explain } from './exit.ts'
+import { createOutput, type Output } from './output.ts'
+import { placeHelp } from './places.ts'
+import { serve } from './serve.ts'
+import { storeCheck } from './store-check.ts'
+import { storeCopy } from './store-copy.ts'
+
+const exitHelp = `
+Exit codes
+  0 fine   1 problems were found   64 wrong usage   69 the store is unavailable   78 a setting is wrong
+
+Settings come from the environment, as for the service.`
+
+/** Runs a subcommand; what it returns is the exit code. A last turn of the event loop lets the output out. */
+const running =
+  <Options>(command: (options: Options, output: Output) => Promise<number>) =>
+  async (options: Options & { json?: true }) => {
+    process.exitCode = await command(options, createOutput(options.json === true))
+  }
+
+/** The package is above `cli/`, and above `dist/cli/` where it was built to. */
+const packageJson = ['../package.json', '../../package.json'].map((path) => new URL(path, import.meta.url)).find((url) => existsSync(url))
+const { version } = JSON.parse(readFileSync(packageJson as URL, 'utf8'))
+
+const program = new Command('latchkey')
+  .description('Runs and looks after Latchkey, a small auth service.')
+  .version(version)
+  .addHelpText('after', exitHelp)
+  .exitOverride()
+  .configureOutput({ outputError: (text, write) => write(`${text.trim().replaceAll('\n', ' ')}\n`) })
+
+program.command('serve').description('start the service, as npm start does').action(running(serve))
+
+const store = program.command('store').description('move and check stores')
+store
+  .command('copy')
+  .description('bring one store up to date with another; safe to repeat')
+  .requiredOption('--from <store>', 'where from')
+  .requiredOption('--to <store>', 'where to')
+  .option('--delete', 'remove from the target what the source does not have (any more)')
+  .option('--json', 'one JSON document')
+  .addHelpText('after', `\n${placeHelp}`)
+  .action(running(storeCopy))
+store
+  .command('check')
+  .description('read everything and say what is wrong')
+  .option('--store <store>', 'which one; that of the settings when not given')
+  .option('--json', 'one JSON document')
+  .addHelpText('after', `\n${placeHelp}`)
+  .action(running(storeCheck))
+
+try {
+  await program.parseAsync()
+} catch (error) {
+  if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? exitCodes.fine : exitCodes.usage
+  else {
+    const { line, exitCode } = explain(error)
+    process.stderr.write(`${line}\n`)
+    process.exitCode = exitCode
+  }
+}

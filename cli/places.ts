@@ -1,0 +1,112 @@
+import { existsSync, readFileSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { type Config, ConfigError, readConfig } from '../config.ts'
+import { openLmdbStore } from '../stores/lmdb.ts'
+import { openPostgresStore } from '../stores/postgres.ts'
+import type { Store } from '../stores/store.ts'
+import { CommandError, exitCodes } from './exit.ts'
+
+/** Where a store is. */
+export type Place = { kind: 'lmdb'; dir: string; label: string } | { kind: 'pg'; url: string; label: string }
+
+export const placeHelp = `A store is one of
+  lmdb                  the embedded store in AUTH_DATA_DIR
+  lmdb:DIR, ./DIR       the embedded store in a directory
+  pg                    PostgreSQL at DATABASE_URL, or DATABASE_URL_FILE
+  pg:NAME               PostgreSQL at the URL in the environment variable NAME
+  postgres://…          a URL without a password (it may be in PGPASSWORD)`
+
+type Env = Record<string, string | undefined>
+
+/**
+ * Reads an argument that names a store. Passwords are taken from the environment only: arguments are shown to everyone on the machine.
+ *
+ * @param text undefined for the store that the settings choose
+ * @throws {CommandError} usage @throws {ConfigError} when it names a setting that is missing
+ */
+export function readPlace(text: string | undefined, { DATABASE_URL, AUTH_DATA_DIR }: Config, env: Env): Place {
+  const embedded = (dir: string): Place => ({ kind: 'lmdb', dir, label: `lmdb ${dir}` })
+  const postgres = (url: string): Place => ({ kind: 'pg', url, label: `pg ${withoutSecrets(url)}` })
+
+  if (text === undefined) return DATABASE_URL ? postgres(DATABASE_URL) : embedded(AUTH_DATA_DIR)
+  if (text === 'lmdb') return embedded(AUTH_DATA_DIR)
+  if (text === 'pg') {
+    if (!DATABASE_URL) throw new ConfigError('DATABASE_URL: expected a URL such as postgres://user:password@host:5432/database')
+    return postgres(DATABASE_URL)
+  }
+  if (text.startsWith('lmdb:') && text.length > 5) return embedded(text.slice(5))
+  if (text.startsWith('pg:') && text.length > 3) {
+    const url = env[text.slice(3)]
+    if (!url || !isPostgresUrl(url))
+      throw new ConfigError(`${text.slice(3)}: expected a URL such as postgres://user:password@host:5432/database`)
+    return postgres(url)
+  }
+  if (isPostgresUrl(text)) {
+    if (withoutSecrets(text) === text) return postgres(text)
+    const advice = 'put the URL into DATABASE_URL and write "pg", or into another variable and write "pg:NAME"'
+    throw new CommandError(`A password in an argument is shown to everyone on this machine: ${advice}`, exitCodes.usage)
+  }
+  if (/^[a-z]+:/.test(text) || !/[./]/.test(text)) {
+    const shown = JSON.stringify(text.replace(/\/\/.*/s, '//…'))
+    throw new CommandError(`Expected lmdb, lmdb:DIR, a path, pg, pg:NAME or postgres://…, got ${shown}`, exitCodes.usage)
+  }
+  return embedded(text)
+}
+
+/** Whether two places are one store. */
+export const isSamePlace = (a: Place, b: Place) =>
+  a.kind === 'lmdb' && b.kind === 'lmdb' ? resolve(a.dir) === resolve(b.dir) : a.kind === 'pg' && b.kind === 'pg' && a.url === b.url
+
+/**
+ * Opens a store.
+ *
+ * @param mustExist whether an embedded store that is not there is refused, rather than made
+ * @throws {CommandError} when it is not there or cannot be opened @throws {StoreUnavailable} when the database does not answer
+ */
+export async function openPlace(place: Place, { mustExist }: { mustExist: boolean }): Promise<Store> {
+  if (place.kind === 'pg') {
+    try {
+      return await openPostgresStore(place.url)
+    } catch (error) {
+      throw new CommandError(`${place.label}: ${reasonOf(error)}`, exitCodes.unavailable)
+    }
+  }
+  if (mustExist && !existsSync(join(place.dir, 'lmdb', 'data.mdb'))) {
+    throw new CommandError(`${place.label}: there is no embedded store; set AUTH_DATA_DIR or name another directory`, exitCodes.unavailable)
+  }
+  try {
+    return openLmdbStore(place.dir)
+  } catch (error) {
+    throw new CommandError(`${place.label}: it cannot be opened: ${reasonOf(error)}`, exitCodes.unavailable)
+  }
+}
+
+/**
+ * The secrets that a store is used with: AUTH_SECRET, or else the one that was made beside an embedded store.
+ *
+ * @returns the current one first; none when there is none to be found
+ */
+export function secretsFor(place: Place, { AUTH_SECRET, AUTH_SECRET_PREVIOUS }: Config): string[] {
+  const path = place.kind === 'lmdb' ? join(place.dir, 'secret') : undefined
+  const made = path !== undefined && existsSync(path) ? readFileSync(path, 'utf8').trim() : undefined
+  return [AUTH_SECRET ?? made, AUTH_SECRET_PREVIOUS].filter((secret) => secret !== undefined)
+}
+
+/** Reads the settings. Beside an embedded store its secret is to be found, so that a move away from it needs no AUTH_SECRET to be set. */
+export function readSettings(env: Env): Config {
+  const made = join(env['AUTH_DATA_DIR'] || './data', 'secret')
+  const isOpen = !env['AUTH_SECRET'] && !env['AUTH_SECRET_FILE']
+  return readConfig(isOpen && existsSync(made) ? { ...env, AUTH_SECRET_FILE: made } : env)
+}
+
+const isPostgresUrl = (text: string) => /^postgres(ql)?:\/\/./.test(text)
+
+/** A URL without its password and its parameters, one of which may be a password. */
+function withoutSecrets(url: string): string {
+  return url.replace(/^([a-z]+:\/\/[^:/?#@]*)(:.*)?@/s, '$1@').replace(/(password|sslpassword)=[^&#]*/gi, '$1=…')
+}
+
+function reasonOf(error: unknown): string {
+  const { cause, message } = error as Error
+  return ((cause as Error | undefined)?.message || message).replace(/\s+/g, ' ')
+}

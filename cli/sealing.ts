@@ -1,0 +1,9 @@
+import { createSecrets } from '../plugins/secrets.ts'
+import { sealContext } from '../plugins/signing-keys.ts'
+import type { SigningKeyRecord } from '../stores/store.ts'
+
+/** @returns whether a key opens under one of the secrets */
+export function opener(secrets: string[]): (key: SigningKeyRecord) => boolean {
+  const { open } = createSecrets(secrets)
+  return ({ kid, sealedPrivateKey }) => sealedPrivateKey !== undefined && open(sealedPrivateKey, sealContext(kid)) !== undefined
+}
