@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Config } from '../config.ts'
-import { copyStore, type TableReport, TargetIsAhead } from '../stores/copy.ts'
+import { CopyRefused, copyStore, type TableReport } from '../stores/copy.ts'
 import type { Store } from '../stores/store.ts'
 import { CommandError, exitCodes } from './exit.ts'
 import { type Output, table } from './output.ts'
@@ -44,9 +44,9 @@ async function copy(source: Store, target: Store, remove: boolean, output: Outpu
       onProgress: (step, table, rows) => output.progress(`${step} ${labelOf(table)}: ${rows.toLocaleString('en-US')}`),
     })
   } catch (error) {
-    if (!(error instanceof TargetIsAhead)) throw error
-    const advice = 'it was in service after the source, so nothing was changed. Are --from and --to the right way round?'
-    throw new CommandError(`The target is ahead (${error.message}): ${advice}`, exitCodes.problems)
+    if (!(error instanceof CopyRefused)) throw error
+    const advice = 'Nothing was changed. Are --from and --to the right way round?'
+    throw new CommandError(`--delete: ${error.message}. ${advice}`, exitCodes.problems)
   }
 }
 

@@ -34,8 +34,8 @@ export interface CopyOptions {
   onProgress?(step: 'comparing' | 'copying' | 'verifying', table: CopiedTable, rows: number): void
 }
 
-/** The target has been in service since the source was. Nothing was removed. */
-export class TargetIsAhead extends Error {}
+/** Rows were to be removed from what looks like the wrong store. Nothing was changed. */
+export class CopyRefused extends Error {}
 
 const rowsPerPage = 1000
 const revocationsAtOnce = 100
@@ -48,12 +48,12 @@ const pauseMs = 1000
  * It may be run again at any time, whether the one before came to its end or not: rows have keys, and what has gone on in the
  * target is never turned back. The source may be in service; then the two differ in the end by what happened meanwhile.
  *
- * @throws {TargetIsAhead} when rows are to be removed, and the target turns out to be the one that was used last
+ * @throws {CopyRefused} when rows are to be removed, and the target was in service after the source, or has nothing to do with it
  */
 export async function copyStore(source: Store, target: Store, { remove, now, onProgress = () => {} }: CopyOptions): Promise<TableReport[]> {
   const removed: Partial<Record<CopiedTable, number>> = {}
   if (remove) {
-    await refuseIfAhead(source, target, onProgress)
+    await refuseWrongTarget(source, target, onProgress)
     for (const table of tableNames) removed[table] = await removeExtra(source, target, table, now)
   }
 
@@ -138,16 +138,23 @@ async function verifyRevocations(source: Store, target: Store): Promise<Omit<Tab
   return { table: 'revocations', source: sourceDigest, target: targetDigest, newer: 0, extra: 0, removed: 0, isSame }
 }
 
-async function refuseIfAhead(source: Store, target: Store, onProgress: Progress): Promise<void> {
+/** `--from` and `--to` are easily confused, and one of the two has all that happened last. */
+async function refuseWrongTarget(source: Store, target: Store, onProgress: Progress): Promise<void> {
   for (const table of ['users', 'sessions'] as const) {
-    let read = 0
+    let [read, shared] = [0, 0]
     for await (const rows of pagesOf(target, table)) {
       const given = await patiently(() => source.findRows(table, rows.map(keyOf)))
-      const row = rows.find((row, i) => given[i] !== undefined && isAhead(row, given[i]))
-      if (row) throw new TargetIsAhead(`${table}: ${keyOf(row)} has gone on in the target since`)
+      for (const [i, row] of rows.entries()) {
+        const other = given[i]
+        if (other !== undefined) shared += 1
+        if (other !== undefined && isAhead(row, other)) {
+          throw new CopyRefused(`the target was in service after the source (${table}: ${keyOf(row)} has gone on in it)`)
+        }
+      }
       read += rows.length
       onProgress('comparing', table, read)
     }
+    if (table === 'users' && read > 0 && shared === 0) throw new CopyRefused('the two have no user in common')
   }
 }
 

@@ -38,12 +38,11 @@ export async function run(args: string[], env?: Record<string, string>): Promise
   return { code, ...texts }
 }
 
-/** Runs it with `--json`. @returns the members of its document, beside the exit code and stderr */
 // biome-ignore lint/suspicious/noExplicitAny: the document is the command's
-export async function runJson(
-  args: string[],
-  env?: Record<string, string>,
-): Promise<{ code: number; stderr: string; [member: string]: any }> {
+type Result = { code: number; stderr: string; [member: string]: any }
+
+/** Runs it with `--json`. @returns the members of its document, beside the exit code and stderr */
+export async function runJson(args: string[], env?: Record<string, string>): Promise<Result> {
   const { code, stdout, stderr } = await run([...args, '--json'], env)
   return { code, stderr, ...JSON.parse(stdout || '{}') }
 }

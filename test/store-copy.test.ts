@@ -125,7 +125,8 @@ for (const [name, newTarget] of Object.entries({ lmdb: newLmdb, pg: newPostgres 
     const newcomer = makeUser()
     await target.createUser(newcomer)
 
-    await t.rejects(copy(source, target, true), { message: /has gone on in the target since/ })
+    await t.rejects(copy(source, target, true), { message: /in service after the source/ })
+    await t.rejects(copy(await newLmdb(t), target, true), { message: /no user in common/ }, 'nor emptied for the sake of another store')
     t.ok(await target.findUser(newcomer.id), 'nothing was removed')
     const reports = await copy(source, target)
     t.match(
