@@ -155,7 +155,7 @@ export default fp(
 /**
  * Answers what Node's HTTP parser refused before there was a request: it has the same shape and carries an id too.
  *
- * @param newId makes the request id
+ * @returns the whole HTTP answer, as text
  */
 export function rawRefusal(code: ErrorCode, requestId: string): string {
   const refusal = new Refusal(code)

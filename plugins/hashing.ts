@@ -126,8 +126,6 @@ function createHashing({ config }: FastifyInstance) {
     }
   }
 
-  const isBelow = (stored: number | string | undefined, today: number) => Number(stored) < today
-
   return {
     /** For the metrics. */
     get load() {
@@ -162,7 +160,7 @@ function createHashing({ config }: FastifyInstance) {
     /** Whether a stored hash was made below today's settings. */
     isOutdated(storedHash: string): boolean {
       const { memory, passes } = /^\$argon2id\$v=19\$m=(?<memory>\d+),t=(?<passes>\d+),/.exec(storedHash)?.groups ?? {}
-      return memory === undefined || isBelow(memory, options.memoryCost) || isBelow(passes, options.timeCost)
+      return memory === undefined || Number(memory) < options.memoryCost || Number(passes) < options.timeCost
     },
   }
 }
