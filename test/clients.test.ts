@@ -109,7 +109,7 @@ overStores('openid-client discovers, logs in, refreshes and revokes', async (t, 
   t.equal(config.serverMetadata().issuer, issuer.origin)
 
   const tokens = await openid.genericGrantRequest(config, 'password', { username: 'ada', password })
-  t.equal(tokens.expiresIn(), 600)
+  t.equal(tokens.expires_in, 600)
   const next = await openid.refreshTokenGrant(config, tokens.refresh_token as string)
   t.not(next.refresh_token, tokens.refresh_token)
   const greeting = await openid.fetchProtectedResource(config, next.access_token, new URL('/protected', issuer), 'GET')
