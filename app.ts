@@ -8,9 +8,10 @@ import type { ErrorCode } from './errors.ts'
 import { loggerOptions, QuietLog } from './logging.ts'
 import accessTokens from './plugins/access-tokens.ts'
 import bearer from './plugins/bearer.ts'
-import { ignoreBodies } from './plugins/body-parsers.ts'
+import clientAuthentication from './plugins/client-authentication.ts'
 import clients from './plugins/clients.ts'
 import cors from './plugins/cors.ts'
+import declaredClients from './plugins/declared-clients.ts'
 import errors, { rawRefusal, sendRefusal, toRefusal } from './plugins/errors.ts'
 import hashing from './plugins/hashing.ts'
 import metrics from './plugins/metrics.ts'
@@ -26,8 +27,10 @@ import sweeper from './plugins/sweeper.ts'
 import throttle from './plugins/throttle.ts'
 import users from './plugins/users.ts'
 import healthRoutes from './routes/health.ts'
+import introspectRoute from './routes/introspect.ts'
 import protectedRoute from './routes/protected.ts'
 import refreshRoute from './routes/refresh.ts'
+import revocationsRoute from './routes/revocations.ts'
 import revokeRoute from './routes/revoke.ts'
 import sessionRoutes from './routes/sessions.ts'
 import signupRoute from './routes/signup.ts'
@@ -115,6 +118,8 @@ export async function buildApp(
     await app.register(throttle)
     await app.register(users)
     await app.register(clients)
+    await app.register(clientAuthentication)
+    await app.register(declaredClients)
     await app.register(sessions)
     await app.register(sweeper)
     await app.register(metrics)
@@ -125,15 +130,14 @@ export async function buildApp(
     await app.register(tokenRoute)
     await app.register(refreshRoute)
     await app.register(revokeRoute)
-    await app.register(async (guarded) => {
-      guarded.addHook('onRequest', guarded.requireToken)
-      await guarded.register(userRoutes)
-      await guarded.register(async (bodiless) => {
-        ignoreBodies(bodiless)
-        await bodiless.register(protectedRoute)
-        await bodiless.register(sessionRoutes)
-        await bodiless.register(verifyRoute)
-      })
+    await app.register(introspectRoute)
+    await app.register(revocationsRoute)
+    await app.register(verifyRoute)
+    await app.register(async (ofUsers) => {
+      ofUsers.addHook('onRequest', ofUsers.requireUser)
+      await ofUsers.register(userRoutes)
+      await ofUsers.register(protectedRoute)
+      await ofUsers.register(sessionRoutes)
     })
     await app.ready()
   } catch (error) {

@@ -120,6 +120,7 @@ export const Settings = Type.Object({
       description: 'Browser origins that may call this service',
     }),
   ),
+  AUTH_CLIENTS_FILE: Type.Optional(Type.String({ description: 'Clients declared in JSON, applied at each start: see docs/clients.md' })),
   AUTH_METRICS_PORT: Type.Optional(WholeNumber(0, 65_535, { description: 'Port of GET /metrics for Prometheus; off when not set' })),
   AUTH_SHUTDOWN_GRACE: DurationSeconds({ default: '10s', description: 'Longest time that requests in flight may take after SIGTERM' }),
   AUTH_INSECURE: Type.Optional(OneOf(['1'], { description: 'Allows argon2 below the OWASP minimum; for tests' })),

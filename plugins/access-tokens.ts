@@ -33,9 +33,15 @@ export const AccessTokenClaims = Type.Object({
 export type AccessTokenClaims = Static<typeof AccessTokenClaims>
 
 /** What the caller decides of a new token; the rest follows from the settings and the time. */
-export type AccessTokenSubject = Pick<AccessTokenClaims, 'sub' | 'client_id' | 'sid' | 'scope' | 'roles'> & {
-  /** of the user; travels in the jti, so that all older tokens can be revoked by one entry */
-  generation: number
+export type AccessTokenSubject = Pick<AccessTokenClaims, 'aud' | 'sub' | 'client_id' | 'sid' | 'scope' | 'roles'> & {
+  /** travel in the jti, so that all older tokens can be revoked by one entry */
+  generations: Generations
+}
+
+/** Of the user and of the client, at the time that a token was made. */
+export interface Generations {
+  user: number
+  client: number
 }
 
 const claimsCheck = TypeCompiler.Compile(AccessTokenClaims)
@@ -44,15 +50,18 @@ const cachedTokens = 5_000
 /** How far the clocks of two replicas may be apart. */
 export const clockSkewSeconds = 60
 
-/** The generation that a token was made in, from its jti `<generation>.<random>`; 0 for a jti that has none. */
-export const generationOf = (jti: string): number => Number(/^(\d{1,15})\./.exec(jti)?.[1] ?? 0)
+/** The generations that a token was made in, from its jti `<user>.<client>.<random>`; 0 for one that the jti does not have. */
+export function generationsOf(jti: string): Generations {
+  const [, user = 0, client = 0] = /^(\d{1,15})\.(?:(\d{1,15})\.)?/.exec(jti) ?? []
+  return { user: Number(user), client: Number(client) }
+}
 
 /**
  * Signs and checks access tokens, each key by a `@fastify/jwt` of its own, so that a signer and a verifier are made once
  * a key and a new key needs no restart.
  */
 function createAccessTokens({ config, signingKeys, now }: FastifyInstance) {
-  const { AUTH_ISSUER: iss, AUTH_AUDIENCE: aud, AUTH_ACCESS_TTL: ttlSeconds } = config
+  const { AUTH_ISSUER: iss, AUTH_ACCESS_TTL: ttlSeconds } = config
   const jwtByKey = new WeakMap<SigningKey, JWT>()
   /** Only tokens that passed every check that does not change with time. The key is the whole text, so nothing can be confused. */
   const verified = new Lru<AccessTokenClaims>(cachedTokens)
@@ -70,7 +79,6 @@ function createAccessTokens({ config, signingKeys, now }: FastifyInstance) {
       verify: {
         algorithms: [key.alg],
         allowedIss: iss,
-        allowedAud: aud,
         checkTyp: 'at+jwt',
         requiredClaims: ['iss', 'aud', 'sub', 'client_id', 'iat', 'exp', 'jti'],
         // Told by the app's clock below, on each use and not only on the first.
@@ -93,23 +101,22 @@ function createAccessTokens({ config, signingKeys, now }: FastifyInstance) {
     forgottenAt: () => now() + (ttlSeconds + clockSkewSeconds) * 1000,
 
     /** Makes an access token, RFC 9068 §2. */
-    async issue({ generation, ...subject }: AccessTokenSubject): Promise<string> {
+    async issue({ generations, ...subject }: AccessTokenSubject): Promise<string> {
       const iat = Math.floor(now() / 1000)
       const key = signingKeys.current()
       const signer = jwtByKey.get(key) ?? (await jwtOf(key))
       return signer.sign({
         iss,
-        aud,
         ...subject,
         iat,
         exp: iat + ttlSeconds,
-        jti: `${generation}.${randomUUID()}`,
+        jti: `${generations.user}.${generations.client}.${randomUUID()}`,
       })
     },
 
     /**
-     * Checks a presented token by RFC 9068 §4 and RFC 8725: signature by a key of ours, type, issuer, audience, claims, time.
-     * Does not look at revocations.
+     * Checks a presented token by RFC 9068 §4 and RFC 8725: signature by a key of ours, type, issuer, claims, time.
+     * Does not look at whom it is for, nor at revocations.
      *
      * @throws {Refusal} 401 `invalid_token`, expired or invalid
      */

@@ -1,7 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { type Revocation, StoreUnavailable } from '../stores/store.ts'
-import { type AccessTokenClaims, generationOf } from './access-tokens.ts'
+import { type AccessTokenClaims, generationsOf } from './access-tokens.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -12,8 +12,14 @@ declare module 'fastify' {
 /** How often the revocations of other processes are fetched. */
 const pollMs = 400
 
+/** Not heard of the store for so long, a process no longer says that it knows everything. */
+const upToDateMs = 2_000
+
 /** Cut off from the store, a process vouches for tokens for so long, and then refuses to. */
 const mostStaleMs = 5 * 60_000
+
+/** Is told what has been revoked, and the cursor that stands behind it. */
+export type Follower = (revocations: Revocation[], cursor: string) => void
 
 /**
  * What is revoked, answered from memory. Each process follows the store; what it revoked itself it knows before it answers.
@@ -24,6 +30,7 @@ async function createRevocations(app: FastifyInstance) {
   let cursor: string | undefined
 
   let heardAtMs = uptimeMs()
+  const followers = new Set<Follower>()
 
   /** Catches up with the store. */
   async function pull(): Promise<void> {
@@ -35,9 +42,10 @@ async function createRevocations(app: FastifyInstance) {
       const key = `${revocation.kind}:${revocation.id}`
       const known = inForce.get(key)
       // Entries may come twice and out of order; a later generation covers the earlier.
-      if (known?.kind === 'user' && revocation.kind === 'user' && known.generation > revocation.generation) continue
+      if (known && 'generation' in known && 'generation' in revocation && known.generation > revocation.generation) continue
       inForce.set(key, revocation)
     }
+    if (revocations.length > 0) for (const follower of followers) follower(revocations, next)
   }
 
   function forgetExpired(): void {
@@ -67,6 +75,22 @@ async function createRevocations(app: FastifyInstance) {
       return inForce.size
     },
 
+    /** Whether what this process knows is what the store knew a moment ago. */
+    get isUpToDate() {
+      return uptimeMs() - heardAtMs < upToDateMs
+    },
+    /** Where this process is in the store's list. */
+    get cursor() {
+      return cursor
+    },
+    /** What was revoked since a cursor: everything in force without one. */
+    since: (position: string | undefined) => store.revocationsSince(position),
+    /** Tells a follower of everything that comes from now on. @returns a function that ends it */
+    follow(follower: Follower): () => void {
+      followers.add(follower)
+      return () => void followers.delete(follower)
+    },
+
     /** Records that one access token, or all of one session, are refused from now on. */
     async revoke(kind: 'jti' | 'sid', id: string): Promise<void> {
       await store.revoke({ kind, id, revokedAt: now(), expiresAt: app.accessTokens.forgottenAt() })
@@ -77,14 +101,16 @@ async function createRevocations(app: FastifyInstance) {
      * @param claims of a token that has been verified
      * @throws {StoreUnavailable} when the store has not been heard of for so long that the answer would be a guess
      */
-    isRevoked({ jti, sid, sub }: AccessTokenClaims): boolean {
+    isRevoked({ jti, sid, sub, client_id: clientId }: AccessTokenClaims): boolean {
       if (uptimeMs() - heardAtMs > mostStaleMs) throw new StoreUnavailable(new Error('the revocations are too old to vouch for a token'))
       if (inForce.size === 0) return false
       if (inForce.has(`jti:${jti}`)) return true
+      const client = inForce.get(`client:${clientId}`)
+      if (client?.kind === 'client' && generationsOf(jti).client < client.generation) return true
       if (sid === undefined) return false
       if (inForce.has(`sid:${sid}`)) return true
       const user = inForce.get(`user:${sub}`)
-      return user?.kind === 'user' && generationOf(jti) < user.generation && sid !== user.exceptSessionId
+      return user?.kind === 'user' && generationsOf(jti).user < user.generation && sid !== user.exceptSessionId
     },
   }
 }

@@ -2,8 +2,8 @@ import { randomUUID } from 'node:crypto'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { Refusal } from '../errors.ts'
-import type { Session, SessionLimits, User } from '../stores/store.ts'
-import type { Client } from './clients.ts'
+import { isCurrent, isExpired, type Session, type SessionLimits, type User } from '../stores/store.ts'
+import { adminScope, type Client } from './clients.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -19,6 +19,8 @@ export interface TokenAnswer {
   refresh_token?: string
   scope?: string
 }
+
+type Audience = string | string[]
 
 const longestUserAgent = 256
 
@@ -40,27 +42,42 @@ function createSessions(app: FastifyInstance) {
     userAgent: (headers['user-agent'] ?? '').slice(0, longestUserAgent),
   })
 
-  async function answer(user: User, session: Session, scope: string[]): Promise<TokenAnswer> {
+  async function answer(user: User, client: Client, session: Session, asked: { scope: string[]; aud: Audience }): Promise<TokenAnswer> {
+    // Whoever is no administrator any more does not get the scope again.
+    const scope = user.roles.includes(adminScope) ? asked.scope : asked.scope.filter((name) => name !== adminScope)
     const scopeText = scope.length > 0 ? { scope: scope.join(' ') } : undefined
     return {
       access_token: await accessTokens.issue({
+        aud: asked.aud,
         sub: user.id,
         client_id: session.clientId,
         sid: session.id,
         ...scopeText,
         ...(user.roles.length > 0 && { roles: user.roles }),
-        generation: user.generation,
+        generations: { user: user.generation, client: client.generation },
       }),
       token_type: 'Bearer',
       expires_in: accessTokens.ttlSeconds,
-      refresh_token: refreshTokens.encode(session.id, session.counter),
+      ...(client.grants.includes('refresh_token') && { refresh_token: refreshTokens.encode(session.id, session.counter) }),
       ...scopeText,
     }
   }
 
   return {
-    /** Opens a session for a user who has just logged in. @throws {Refusal} `invalid_grant` when the user went meanwhile */
-    async open(request: FastifyRequest, user: User, client: Client, scope: string[]): Promise<TokenAnswer> {
+    /**
+     * Opens a session for a user who has just logged in.
+     *
+     * @throws {Refusal} `invalid_grant` when the user went meanwhile; `invalid_scope` for `admin` without the role
+     */
+    async open(
+      request: FastifyRequest,
+      user: User,
+      client: Client,
+      { scope, aud }: { scope: string[]; aud: Audience },
+    ): Promise<TokenAnswer> {
+      if (scope.includes(adminScope) && !user.roles.includes(adminScope)) {
+        throw new Refusal('invalid_scope', { detail: `The scope ${adminScope} is for users with the role ${adminScope}` })
+      }
       const openedAt = now()
       const session: Session = {
         id: randomUUID(),
@@ -80,16 +97,21 @@ function createSessions(app: FastifyInstance) {
         })
       }
       request.log.info({ event: 'login.succeeded', sub: user.id, sid: session.id, client_id: client.id, address: request.ip }, 'a login')
-      return answer(user, session, scope)
+      return answer(user, client, session, { scope, aud })
     },
 
     /**
      * Trades a refresh token for the next pair, RFC 6749 §6 and RFC 9700 §4.14.2.
      *
-     * @param scope to narrow the access token to; the session keeps its own
+     * @param asked `scope` to narrow the access token to, the session keeps its own; `aud` of the access token
      * @throws {Refusal} `invalid_grant` or `invalid_scope`; a spent token ends its session
      */
-    async refresh(request: FastifyRequest, token: string, client: Client, scope: string[] | undefined): Promise<TokenAnswer> {
+    async refresh(
+      request: FastifyRequest,
+      token: string,
+      client: Client,
+      asked: { scope?: string[]; aud: Audience },
+    ): Promise<TokenAnswer> {
       const presented = refreshTokens.decode(token)
       if (!presented) throw refused('not a refresh token of ours')
       const result = await store.rotateSession({
@@ -97,14 +119,14 @@ function createSessions(app: FastifyInstance) {
         ...limits(),
         ...seenFrom(request),
         clientId: client.id,
-        scope,
+        scope: asked.scope,
         graceMs,
         revokedUntil: accessTokens.forgottenAt(),
       })
       switch (result.outcome) {
         case 'rotated':
         case 'repeated':
-          return answer(result.user, result.session, scope ?? result.session.scope)
+          return answer(result.user, client, result.session, { scope: asked.scope ?? result.session.scope, aud: asked.aud })
         case 'reused': {
           await revocations.pull()
           const { id: sid, userId: sub, clientId: client_id } = result.session
@@ -129,6 +151,15 @@ function createSessions(app: FastifyInstance) {
         request.log.info({ event: 'session.ended', sub: userId, sid: id }, 'a session was ended')
       }
       return isEnded
+    },
+
+    /** The session that a refresh token stands for, while the token is good. For those who only ask: nothing comes of it. */
+    async findByRefreshToken(token: string): Promise<{ session: Session; user: User } | undefined> {
+      const presented = refreshTokens.decode(token)
+      const session = presented && (await store.findSession(presented.sessionId))
+      if (!session || presented.counter < session.counter || isExpired(session, limits())) return undefined
+      const user = await store.findUser(session.userId)
+      return isCurrent(session, user) ? { session, user } : undefined
     },
 
     /** Ends the session that a refresh token of this client belongs to. Any other text is ignored, RFC 7009 §2.2. */

@@ -57,10 +57,11 @@ function createThrottle({ config, store, secrets, now, log }: FastifyInstance) {
      * Begins an attempt on an account.
      *
      * @param account the mapped name, existing or not
+     * @param isGuessable whether there is a second bar, for guessers at many addresses: a secret of 256 bits needs none
      * @throws {Refusal} 429 `too_many_failures` while a wait is on
      */
-    async attempt(account: string, address: string) {
-      const keys = isOff ? [] : keysOf(account, address)
+    async attempt(account: string, address: string, { isGuessable = true } = {}) {
+      const keys = isOff ? [] : keysOf(account, address).slice(0, isGuessable ? 2 : 1)
       const seenBefore = keys.map((key) => seenHere.get(key) ?? { failures: 0, unrecorded: 0 })
       const stored = isOff ? [] : await store.findFailures(keys)
       refuseWhileWaiting(stored)

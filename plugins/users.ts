@@ -20,12 +20,14 @@ type Attempt = Awaited<ReturnType<FastifyInstance['throttle']['attempt']>>
 const profileFreshMs = 5_000
 /** What is older is waited for. */
 const profileStaleMs = 60_000
+const triesAtMost = 10
 const usernamePattern = /^[\p{L}\p{N}._@+-]{1,64}$/u
 
 /**
  * Accounts: made, found by name and password, changed, removed.
  */
 function createUsers({ store, hashing, passwordPolicy, throttle, accessTokens, revocations, now }: FastifyInstance) {
+  const end = () => ({ now: now(), expiresAt: accessTokens.forgottenAt() })
   const profiles = new Lru<Profile & { readAt: number }>(10_000)
 
   async function readProfile(id: string): Promise<Profile | undefined> {
@@ -57,7 +59,7 @@ function createUsers({ store, hashing, passwordPolicy, throttle, accessTokens, r
      *
      * @throws {Refusal} 400 for a name or password that is not acceptable, 409 for a name that is taken, 503 when hashing is overloaded
      */
-    async signUp(request: FastifyRequest, username: string, password: string): Promise<User> {
+    async signUp(request: FastifyRequest, username: string, password: string, roles: string[] = []): Promise<User> {
       const nameKey = mapUsername(username)
       if (!isUsername(username)) {
         const detail = 'must be 1 to 64 letters, digits and ._-@+'
@@ -72,7 +74,7 @@ function createUsers({ store, hashing, passwordPolicy, throttle, accessTokens, r
         username,
         nameKey,
         passwordHash: await hashing.hash(request, normalized),
-        roles: [],
+        roles,
         createdAt: now(),
         generation: 0,
       }
@@ -161,12 +163,88 @@ function createUsers({ store, hashing, passwordPolicy, throttle, accessTokens, r
     /** Removes the account, its sessions and its access tokens. @throws {Refusal} 403 when the password is wrong */
     async remove(request: FastifyRequest, user: User, password: string): Promise<void> {
       if (!(await isOwnPassword(request, user, password))) throw wrongPassword('/password')
-      await store.deleteUser(user.id, { now: now(), expiresAt: accessTokens.forgottenAt() })
+      await this.delete(request, user.id)
+    },
+
+    // What administrators do. Each of these takes effect at once, everywhere: see `revocations`.
+
+    /** Users in the order of their names, disabled ones too. */
+    list: (page: { after?: string; limit: number }) => store.listUsers(page),
+
+    /** The user of a name, as people type it, or of an id; disabled ones too. @throws {Refusal} 404 */
+    async get(by: { username: string } | { id: string }): Promise<User> {
+      const user =
+        'id' in by ? await store.findUser(by.id) : isUsername(by.username) && (await store.findUserByName(mapUsername(by.username)))
+      if (!user) throw unknownUser()
+      return user
+    },
+
+    /** Removes the account, its sessions and its access tokens. @throws {Refusal} 404 */
+    async delete(request: FastifyRequest, id: string): Promise<void> {
+      if (!(await store.deleteUser(id, end()))) throw unknownUser()
+      profiles.delete(id)
       await revocations.pull()
-      request.log.info({ event: 'user.deleted', sub: user.id }, 'an account was deleted')
+      request.log.info({ event: 'user.deleted', sub: id, by: request.token?.sub }, 'an account was deleted')
+    },
+
+    /** Ends the sessions and access tokens of a user, who cannot log in until enabled again. @throws {Refusal} 404 */
+    async disable(request: FastifyRequest, id: string): Promise<void> {
+      if (!(await store.disableUser(id, end()))) throw unknownUser()
+      profiles.delete(id)
+      await revocations.pull()
+      request.log.info({ event: 'user.disabled', sub: id, by: request.token?.sub }, 'an account was disabled')
+    },
+
+    /** Lets a disabled user log in again; what was ended stays so. @throws {Refusal} 404 */
+    async enable(request: FastifyRequest, id: string): Promise<void> {
+      if (!(await store.enableUser(id))) throw unknownUser()
+      profiles.delete(id)
+      request.log.info({ event: 'user.enabled', sub: id, by: request.token?.sub }, 'an account was enabled')
+    },
+
+    /**
+     * Sets the roles. One that is added shows in the next access token; when one is taken away, the sessions and access tokens
+     * of the user end, so that it cannot be used any more.
+     *
+     * @throws {Refusal} 404
+     */
+    async setRoles(request: FastifyRequest, id: string, roles: string[]): Promise<void> {
+      for (let tries = 1; tries <= triesAtMost; tries++) {
+        const user = await this.get({ id })
+        const isTakingAway = user.roles.some((role) => !roles.includes(role))
+        const change = { userId: id, expectedRoles: user.roles, roles, ...(isTakingAway && { end: end() }) }
+        if (!(await store.setRoles(change))) continue
+        profiles.delete(id)
+        if (isTakingAway) await revocations.pull()
+        request.log.info({ event: 'user.roles_set', sub: id, roles, by: request.token?.sub }, 'the roles of a user were set')
+        return
+      }
+      throw new Error('The roles were changed by others all the time')
+    },
+
+    /**
+     * Sets a password that the user has not chosen, and ends all sessions.
+     *
+     * @throws {Refusal} 404; 400 when it is not acceptable; 503 when hashing is overloaded
+     */
+    async setPassword(request: FastifyRequest, id: string, password: string): Promise<void> {
+      const { nameKey } = await this.get({ id })
+      const normalized = password.normalize('NFC')
+      passwordPolicy.check(normalized, nameKey, '/password')
+      const passwordHash = await hashing.hash(request, normalized)
+      for (let tries = 1; tries <= triesAtMost; tries++) {
+        const { passwordHash: expectedHash } = await this.get({ id })
+        if (!(await store.changePassword({ userId: id, expectedHash, passwordHash, ...end() }))) continue
+        await revocations.pull()
+        request.log.info({ event: 'password.set', sub: id, by: request.token?.sub }, 'a password was set by an administrator')
+        return
+      }
+      throw new Error('The password was changed by others all the time')
     },
   }
 }
+
+const unknownUser = () => new Refusal('not_found', { detail: 'There is no such user' })
 
 const wrongPassword = (pointer: string) =>
   new Refusal('wrong_password', { reason: 'wrong password', errors: [{ pointer, detail: 'is wrong' }] })

@@ -1,10 +1,12 @@
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
 import { tokenRefused } from '../errors.ts'
+import { ignoreBodies } from '../plugins/body-parsers.ts'
 import { withToken } from '../plugins/openapi.ts'
 import { problemAnswers } from '../schemas/errors.ts'
 
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
   const { users } = app
+  ignoreBodies(app)
 
   app.get(
     '/protected',
@@ -13,7 +15,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         summary: 'A greeting for whoever has logged in',
         tags: ['accounts'],
         security: withToken,
-        response: { 200: Type.Object({ message: Type.String() }), ...problemAnswers(401, 503) },
+        response: { 200: Type.Object({ message: Type.String() }), ...problemAnswers(401, 403, 503) },
       },
     },
     async (request) => {

@@ -5,7 +5,7 @@ import { oauthAnswers } from '../schemas/errors.ts'
 import { RefreshToken, TokenAnswer } from '../schemas/token.ts'
 
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
-  const { clients, sessions } = app
+  const { clients, clientAuthentication, sessions } = app
   acceptJson(app)
   await acceptForms(app)
 
@@ -30,7 +30,8 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       const { refresh_token: token } = request.body as { refresh_token: string }
       reply.header('pragma', 'no-cache')
       if (!token) throw new Refusal('invalid_request', { detail: 'The parameter refresh_token is missing' })
-      return sessions.refresh(request, token, clients.identify(undefined, {}), undefined)
+      const client = await clientAuthentication.identify(request, {})
+      return sessions.refresh(request, token, client, { aud: clients.grantAudience(client, undefined) })
     },
   )
 }

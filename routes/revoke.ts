@@ -5,7 +5,7 @@ import { oauthAnswers } from '../schemas/errors.ts'
 
 /** RFC 7009. What kind a token is shows from the token itself, so the hint is not needed (§2.1). */
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
-  const { clients, sessions, accessTokens, revocations } = app
+  const { clientAuthentication, sessions, accessTokens, revocations } = app
   await acceptForms(app)
 
   app.post(
@@ -29,7 +29,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     },
     async (request) => {
       const { token, ...form } = request.body
-      const client = clients.identify(request.headers.authorization, form)
+      const client = await clientAuthentication.identify(request, form)
       if (!token) throw new Refusal('invalid_request', { detail: 'The parameter token is missing' })
       await sessions.endByRefreshToken(request, token, client)
       const claims = await accessTokens.verify(token).catch(ignoreRefusal)

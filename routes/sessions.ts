@@ -1,5 +1,6 @@
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
 import { Refusal } from '../errors.ts'
+import { ignoreBodies } from '../plugins/body-parsers.ts'
 import { withToken } from '../plugins/openapi.ts'
 import { problemAnswers } from '../schemas/errors.ts'
 import { Id, Timestamp, toTimestamp } from '../schemas/parts.ts'
@@ -9,6 +10,7 @@ const defaultPageSize = 100
 /** What people see of their sessions, and how they end them. */
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
   const { sessions, revocations } = app
+  ignoreBodies(app)
 
   app.get(
     '/users/me/sessions',
@@ -36,7 +38,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
             ),
             next_cursor: Type.Optional(Type.String()),
           }),
-          ...problemAnswers(400, 401, 503),
+          ...problemAnswers(400, 401, 403, 503),
         },
       },
     },
@@ -66,7 +68,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         tags: ['sessions'],
         security: withToken,
         params: Type.Object({ id: Id }),
-        response: { 204: Type.Null({ description: 'The session has ended' }), ...problemAnswers(401, 404, 503) },
+        response: { 204: Type.Null({ description: 'The session has ended' }), ...problemAnswers(401, 403, 404, 503) },
       },
     },
     async (request, reply) => {
@@ -83,7 +85,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         summary: 'End all sessions, this one too',
         tags: ['sessions'],
         security: withToken,
-        response: { 204: Type.Null({ description: 'All sessions have ended' }), ...problemAnswers(401, 503) },
+        response: { 204: Type.Null({ description: 'All sessions have ended' }), ...problemAnswers(401, 403, 503) },
       },
     },
     async (request, reply) => {
@@ -99,7 +101,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         summary: 'End this session',
         tags: ['sessions'],
         security: withToken,
-        response: { 204: Type.Null({ description: 'The session has ended' }), ...problemAnswers(401, 503) },
+        response: { 204: Type.Null({ description: 'The session has ended' }), ...problemAnswers(401, 403, 503) },
       },
     },
     async (request, reply) => {

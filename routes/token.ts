@@ -2,21 +2,21 @@ import { type FastifyPluginAsyncTypebox, type Static, Type } from '@fastify/type
 import type { FastifyRequest } from 'fastify'
 import { Refusal } from '../errors.ts'
 import { acceptForms } from '../plugins/body-parsers.ts'
-import { type Client, type GrantType, parseScope } from '../plugins/clients.ts'
+import { type Client, parseScope } from '../plugins/clients.ts'
 import type { TokenAnswer as Tokens } from '../plugins/sessions.ts'
+import { grantTypes } from '../schemas/clients.ts'
 import { oauthAnswers } from '../schemas/errors.ts'
 import { PresentedPassword, Scope, Username } from '../schemas/parts.ts'
 import { RefreshToken, TokenAnswer } from '../schemas/token.ts'
 
 /** The parameters of all grants; those that a grant does not know are ignored, RFC 6749 §3.2. The empty examples make /docs send a login. */
 const TokenForm = Type.Object({
-  grant_type: Type.Optional(
-    Type.String({ description: '`password` when not sent, with a username and password', examples: ['password', 'refresh_token'] }),
-  ),
+  grant_type: Type.Optional(Type.String({ description: '`password` when not sent, with a username and password', examples: grantTypes })),
   username: Type.Optional(Type.String({ examples: Username.examples })),
   password: Type.Optional(PresentedPassword),
   refresh_token: Type.Optional(Type.String({ description: RefreshToken.description as string, examples: [''] })),
   scope: Type.Optional(Type.String({ description: Scope.description as string, examples: [''] })),
+  resource: Type.Optional(Type.String({ description: 'RFC 8707: which of the audiences of the client the token is for', examples: [''] })),
   client_id: Type.Optional(Type.String({ description: '`first-party` when not sent', examples: [''] })),
   client_secret: Type.Optional(Type.String({ examples: [''] })),
 })
@@ -25,7 +25,7 @@ type TokenForm = Static<typeof TokenForm>
 type Grant = (request: FastifyRequest, client: Client, form: TokenForm) => Promise<Tokens>
 
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
-  const { config, users, clients, sessions } = app
+  const { config, users, clients, clientAuthentication, accessTokens, sessions } = app
   await acceptForms(app)
 
   const grants = new Map<string, Grant>([
@@ -33,16 +33,32 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       'password',
       async (request, client, form) => {
         const [username, password] = [required(form, 'username'), required(form, 'password')]
-        const scope = clients.grantScope(client, form.scope)
+        const asked = { scope: clients.grantScope(client, form.scope, 'password'), aud: clients.grantAudience(client, form.resource) }
         const user = await users.logIn(request, username, password)
-        return sessions.open(request, user, client, scope)
+        return sessions.open(request, user, client, asked)
       },
     ],
     [
       'refresh_token',
       async (request, client, form) => {
         const token = required(form, 'refresh_token')
-        return sessions.refresh(request, token, client, form.scope ? parseScope(form.scope) : undefined)
+        const aud = clients.grantAudience(client, form.resource)
+        return sessions.refresh(request, token, client, { aud, ...(form.scope && { scope: parseScope(form.scope) }) })
+      },
+    ],
+    [
+      'client_credentials',
+      async (_request, client, form) => {
+        const scope = clients.grantScope(client, form.scope, 'client_credentials').join(' ')
+        const subject = { sub: client.id, client_id: client.id, ...(scope && { scope }) }
+        const generations = { user: 0, client: client.generation }
+        const aud = clients.grantAudience(client, form.resource)
+        return {
+          access_token: await accessTokens.issue({ ...subject, aud, generations }),
+          token_type: 'Bearer',
+          expires_in: accessTokens.ttlSeconds,
+          ...(scope && { scope }),
+        }
       },
     ],
   ])
@@ -53,7 +69,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     {
       config: { errors: 'oauth' },
       schema: {
-        summary: 'Get tokens: log in, or refresh',
+        summary: 'Get tokens: log in, refresh, or get one for a service itself',
         tags: ['tokens'],
         consumes: ['application/x-www-form-urlencoded'],
         body: TokenForm,
@@ -63,12 +79,12 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     async (request, reply) => {
       const form = request.body
       reply.header('pragma', 'no-cache')
-      const client = clients.identify(request.headers.authorization, form)
+      const client = await clientAuthentication.identify(request, form)
       const grantType = form.grant_type ?? impliedGrant(form)
       if (!grantType) throw missing('grant_type')
       const grant = grants.get(grantType)
       if (!grant) throw new Refusal('unsupported_grant_type')
-      if (!client.grants.includes(grantType as GrantType)) throw new Refusal('unauthorized_client')
+      if (!client.grants.includes(grantType)) throw new Refusal('unauthorized_client')
       return grant(request, client, form)
     },
   )

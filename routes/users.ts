@@ -29,7 +29,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         security: withToken,
         response: {
           200: Type.Object({ id: Id, username: Username, roles: Roles, created_at: Timestamp }),
-          ...problemAnswers(401, 503),
+          ...problemAnswers(401, 403, 503),
         },
       },
     },

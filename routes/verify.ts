@@ -1,19 +1,26 @@
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
-import { Refusal } from '../errors.ts'
+import { Refusal, tokenRefused } from '../errors.ts'
+import { isFor } from '../plugins/bearer.ts'
+import { ignoreBodies } from '../plugins/body-parsers.ts'
 import { withToken } from '../plugins/openapi.ts'
 import { problemAnswers } from '../schemas/errors.ts'
 
 /** For reverse proxies, which ask before they pass a request on: nginx `auth_request`, Traefik ForwardAuth, Caddy `forward_auth`. */
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
+  const { config } = app
+  ignoreBodies(app)
+
   app.get(
     '/verify',
     {
+      onRequest: app.requireAnyToken,
       schema: {
         summary: 'Check a token for a reverse proxy',
         tags: ['checking'],
         security: withToken,
         querystring: Type.Object({
           scope: Type.Optional(Type.String({ description: 'scope names that the token must carry, with a space between them' })),
+          audience: Type.Optional(Type.String({ description: 'whom the token must be for; AUTH_AUDIENCE when not sent' })),
           role: Type.Optional(Type.String({ description: 'a role that the user must have' })),
         }),
         response: {
@@ -23,6 +30,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       },
     },
     async ({ token, query }, reply) => {
+      if (!isFor(token, query.audience ?? config.AUTH_AUDIENCE)) throw tokenRefused('invalid', 'aud is another')
       const scope = token.scope?.split(' ') ?? []
       const needed = query.scope?.split(' ').filter((name) => name !== '') ?? []
       if (needed.some((name) => !scope.includes(name))) throw lacking('scope', needed.join(' '))

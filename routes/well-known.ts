@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
+import { grantTypes } from '../schemas/clients.ts'
 
 const maxAgeSeconds = 300
 const AnyObject = Type.Unsafe<object>({ type: 'object', additionalProperties: true })
@@ -34,10 +35,12 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     token_endpoint: at('/token'),
     jwks_uri: at('/.well-known/jwks.json'),
     response_types_supported: [],
-    grant_types_supported: [...(config.AUTH_PASSWORD_GRANT === 'on' ? ['password'] : []), 'refresh_token'],
-    token_endpoint_auth_methods_supported: ['none'],
+    grant_types_supported: grantTypes.filter((grant) => grant !== 'password' || config.AUTH_PASSWORD_GRANT === 'on'),
+    token_endpoint_auth_methods_supported: ['none', 'client_secret_basic', 'client_secret_post'],
     revocation_endpoint: at('/revoke'),
-    revocation_endpoint_auth_methods_supported: ['none'],
+    revocation_endpoint_auth_methods_supported: ['none', 'client_secret_basic', 'client_secret_post'],
+    introspection_endpoint: at('/introspect'),
+    introspection_endpoint_auth_methods_supported: ['client_secret_basic', 'client_secret_post'],
     service_documentation: at('/docs'),
   }
   // RFC 8414 §3.1: the well-known part goes between the host and the path of the issuer.

@@ -19,6 +19,19 @@ const shapes = {
     disabledAt: Type.Optional(Count()),
     generation: Count(),
   }),
+  clients: Type.Object({
+    id: Type.String({ minLength: 1 }),
+    type: Type.Union([Type.Literal('confidential'), Type.Literal('public')]),
+    grants: Type.Array(Type.String()),
+    scopes: Type.Array(Type.String()),
+    audience: Type.Array(Type.String()),
+    introspect: Type.Union([Type.Literal('none'), Type.Literal('audience'), Type.Literal('all')]),
+    secrets: Type.Array(Type.Object({ hash: Type.String(), createdAt: Count(), expiresAt: Type.Optional(Count()) })),
+    createdAt: Count(),
+    disabledAt: Type.Optional(Count()),
+    isDeclared: Type.Boolean(),
+    generation: Count(),
+  }),
   sessions: Type.Object({
     id: Uuid,
     userId: Uuid,
@@ -43,7 +56,7 @@ const shapes = {
 } satisfies Record<TableName, TSchema>
 
 const Revoked = Type.Object({
-  kind: Type.Union([Type.Literal('jti'), Type.Literal('sid'), Type.Literal('user')]),
+  kind: Type.Union([Type.Literal('jti'), Type.Literal('sid'), Type.Literal('user'), Type.Literal('client')]),
   id: Type.String({ minLength: 1 }),
   generation: Type.Optional(Count()),
   revokedAt: Count(),

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { isAhead, keyOf, type Revocation, type Store, StoreUnavailable, type TableName, type Tables } from './store.ts'
 
 /** In the order that they are moved: nothing is in the target before what it needs. Revocations come last. */
-export const tableNames = ['signingKeys', 'users', 'sessions', 'failures'] as const satisfies TableName[]
+export const tableNames = ['signingKeys', 'clients', 'users', 'sessions', 'failures'] as const satisfies TableName[]
 export type CopiedTable = TableName | 'revocations'
 
 /** What a table holds: the number of its rows, and a checksum that knows no order. */
@@ -140,9 +140,12 @@ async function verifyRevocations(source: Store, target: Store): Promise<Omit<Tab
 
 /** `--from` and `--to` are easily confused, and one of the two has all that happened last. */
 async function refuseWrongTarget(source: Store, target: Store, onProgress: Progress): Promise<void> {
-  for (const table of ['users', 'sessions'] as const) {
-    let [read, shared] = [0, 0]
-    for await (const rows of pagesOf(target, table)) {
+  let shared = 0
+  for (const table of ['users', 'clients', 'sessions'] as const) {
+    let read = 0
+    for await (const page of pagesOf(target, table)) {
+      // Those declared say nothing of where a store comes from: each service makes them anew from a file.
+      const rows = page.filter((row) => !('isDeclared' in row && row.isDeclared))
       const given = await patiently(() => source.findRows(table, rows.map(keyOf)))
       for (const [i, row] of rows.entries()) {
         const other = given[i]
@@ -154,7 +157,7 @@ async function refuseWrongTarget(source: Store, target: Store, onProgress: Progr
       read += rows.length
       onProgress('comparing', table, read)
     }
-    if (table === 'users' && read > 0 && shared === 0) throw new CopyRefused('the two have no user in common')
+    if (table !== 'sessions' && read > 0 && shared === 0) throw new CopyRefused(`the two have no ${table.slice(0, -1)} in common`)
   }
 }
 
@@ -175,6 +178,7 @@ async function removeExtra(source: Store, target: Store, table: TableName, now: 
   // What is recorded along with it has expired at once: the revocation that counts is the source's.
   const end = { now, expiresAt: now }
   const remove: Record<TableName, (key: string) => Promise<unknown>> = {
+    clients: (id) => target.deleteClient(id, end),
     users: (id) => target.deleteUser(id, end),
     sessions: (id) => target.endSession(id, end),
     signingKeys: (kid) => target.removeSigningKey(kid),

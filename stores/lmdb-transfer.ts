@@ -1,5 +1,6 @@
 import type { Database } from 'lmdb'
 import {
+  type Client,
   type Failures,
   type Finding,
   isAhead,
@@ -18,6 +19,7 @@ import {
 interface Databases {
   users: Database<User, string>
   usersByName: Database<string, string>
+  clients: Database<Client, string>
   sessions: Database<Session, string>
   sessionsByUser: Database<0, string>
   signingKeys: Database<SigningKeyRecord, string>
@@ -46,10 +48,11 @@ export function createLmdbTransfer(
   read: Run,
   write: Run,
 ): Pick<Store, 'exportRows' | 'findRows' | 'importRows' | 'check'> {
-  const { users, usersByName, sessions, sessionsByUser, signingKeys, failures, revocations, counters } = databases
+  const { users, usersByName, clients, sessions, sessionsByUser, signingKeys, failures, revocations, counters } = databases
 
   const rowAt: { [T in TableName]: (key: string) => Tables[T] | undefined } = {
     users: (key) => users.get(key),
+    clients: (key) => clients.get(key),
     sessions: (key) => sessions.get(key),
     signingKeys: (key) => signingKeys.get(key),
     failures(key) {
@@ -66,6 +69,10 @@ export function createLmdbTransfer(
       if (before && before.nameKey !== user.nameKey) usersByName.remove(before.nameKey)
       usersByName.put(user.nameKey, user.id)
       users.put(user.id, user)
+      return true
+    },
+    clients(client) {
+      clients.put(client.id, client)
       return true
     },
     sessions(session) {
@@ -127,6 +134,7 @@ export function createLmdbTransfer(
         const user = users.get(usersByName.get(nameKey) ?? '')
         return user?.nameKey === nameKey ? undefined : 'the index entry has no user'
       })
+      yield* eachKey('clients', clients, (id) => (clients.get(id)?.id === id ? undefined : 'the row does not fit its key'))
       yield* eachKey('sessions', sessions, (id) => {
         const session = sessions.get(id)
         if (session?.id !== id) return 'the row does not fit its key'

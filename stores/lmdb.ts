@@ -1,8 +1,11 @@
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
+import { isDeepStrictEqual } from 'node:util'
 import { type Database, open, type RootDatabase } from 'lmdb'
 import { byUserKey, createLmdbTransfer, uuidLength } from './lmdb-transfer.ts'
 import {
+  type Client,
+  type End,
   everyGeneration,
   type Failures,
   isCurrent,
@@ -48,6 +51,7 @@ export function openLmdbStore(dataDir: string): Store {
   const table = <T>(name: string) => root.openDB<T, string>({ name })
   const users = table<User>('users')
   const usersByName = table<string>('users_by_name')
+  const clients = table<Client>('clients')
   const sessions = table<Session>('sessions')
   const sessionsByUser = table<0>('sessions_by_user')
   const signingKeys = table<SigningKeyRecord>('signing_keys')
@@ -88,7 +92,7 @@ export function openLmdbStore(dataDir: string): Store {
     sessions.remove(session.id)
     sessionsByUser.remove(byUserKey(session))
   }
-  function beginGeneration(user: User, revokedAt: number, expiresAt: number, kept?: Session): User {
+  function beginGeneration(user: User, { now: revokedAt, expiresAt }: End, kept?: Session): void {
     const next = { ...user, generation: user.generation + 1 }
     users.put(user.id, next)
     if (kept) sessions.put(kept.id, { ...kept, generation: next.generation })
@@ -100,7 +104,6 @@ export function openLmdbStore(dataDir: string): Store {
       revokedAt,
       expiresAt,
     })
-    return next
   }
 
   const stages = [
@@ -157,7 +160,7 @@ export function openLmdbStore(dataDir: string): Store {
         if (user?.passwordHash !== expectedHash) return false
         const kept = keepSessionId === undefined ? undefined : sessions.get(keepSessionId)
         const isKept = kept?.userId === userId && kept.generation === user.generation
-        beginGeneration({ ...user, passwordHash }, now, expiresAt, isKept ? kept : undefined)
+        beginGeneration({ ...user, passwordHash }, { now, expiresAt }, isKept ? kept : undefined)
         return true
       }),
     deleteUser: (id, { now, expiresAt }) =>
@@ -167,6 +170,60 @@ export function openLmdbStore(dataDir: string): Store {
         users.remove(id)
         usersByName.remove(user.nameKey)
         record({ kind: 'user', id, generation: everyGeneration, revokedAt: now, expiresAt })
+        return true
+      }),
+    disableUser: (id, end) =>
+      write(() => {
+        const user = users.get(id)
+        if (!user) return false
+        beginGeneration({ ...user, disabledAt: end.now }, end)
+        return true
+      }),
+    enableUser: (id) =>
+      write(() => {
+        const { disabledAt: _, ...user } = users.get(id) ?? {}
+        if (!('id' in user)) return false
+        users.put(id, user as User)
+        return true
+      }),
+    setRoles: ({ userId, expectedRoles, roles, end }) =>
+      write(() => {
+        const user = users.get(userId)
+        if (!user || !isDeepStrictEqual(user.roles, expectedRoles)) return false
+        if (end) beginGeneration({ ...user, roles }, end)
+        else users.put(userId, { ...user, roles })
+        return true
+      }),
+    listUsers: ({ after, limit }) =>
+      read(() => {
+        const start = after !== undefined && { start: after, exclusiveStart: true }
+        const names = [...usersByName.getRange({ ...start, limit })]
+        const found = names.map(({ value: id }) => users.get(id)).filter((user) => user !== undefined)
+        const next = names.at(-1)?.key
+        return names.length === limit && next !== undefined ? { users: found, next } : { users: found }
+      }),
+
+    createClient: (client) =>
+      write(() => {
+        if (clients.doesExist(client.id)) return false
+        clients.put(client.id, client)
+        return true
+      }),
+    findClient: (id) => read(() => clients.get(id)),
+    replaceClient: (client, end) =>
+      write(() => {
+        const { id, generation } = client
+        if (clients.get(id)?.generation !== generation - 1) return false
+        clients.put(id, client)
+        if (end) record({ kind: 'client', id, generation, revokedAt: end.now, expiresAt: end.expiresAt })
+        return true
+      }),
+    deleteClient: (id, { now, expiresAt }) =>
+      write(() => {
+        const client = clients.get(id)
+        if (!client) return false
+        clients.remove(id)
+        record({ kind: 'client', id, generation: client.generation + 1, revokedAt: now, expiresAt })
         return true
       }),
 
@@ -222,11 +279,11 @@ export function openLmdbStore(dataDir: string): Store {
         record({ kind: 'sid', id, revokedAt: now, expiresAt })
         return true
       }),
-    endUserSessions: (userId, { now, expiresAt }) =>
+    endUserSessions: (userId, end) =>
       write(() => {
         const user = users.get(userId)
         if (!user) return false
-        beginGeneration(user, now, expiresAt)
+        beginGeneration(user, end)
         return true
       }),
 
@@ -285,7 +342,11 @@ export function openLmdbStore(dataDir: string): Store {
       return stage + 1 < stages.length ? { removed, cursor: `${stage + 1}` } : { removed }
     },
 
-    ...createLmdbTransfer({ users, usersByName, sessions, sessionsByUser, signingKeys, failures, revocations, counters }, read, write),
+    ...createLmdbTransfer(
+      { users, usersByName, clients, sessions, sessionsByUser, signingKeys, failures, revocations, counters },
+      read,
+      write,
+    ),
   }
 }
 

@@ -72,6 +72,25 @@ export const migrations: readonly { version: number; statements: readonly string
       ) WITH (fillfactor = 70)`,
     ],
   },
+  {
+    version: 2,
+    statements: [
+      // The secrets of a client are read and replaced together, so they are one text (JSON) and no rows of their own.
+      `CREATE TABLE IF NOT EXISTS latchkey_clients (
+        id text PRIMARY KEY,
+        generation bigint NOT NULL,
+        created_at bigint NOT NULL,
+        disabled_at bigint,
+        is_declared boolean NOT NULL,
+        type text NOT NULL,
+        grants text[] NOT NULL,
+        scopes text[] NOT NULL,
+        audience text[] NOT NULL,
+        introspect text NOT NULL,
+        secrets text NOT NULL
+      )`,
+    ],
+  },
 ]
 
 /** The steps that were taken, one row each. */

@@ -1,4 +1,4 @@
-import type { Failures, Revocation, Session, SigningKeyRecord, User } from './store.ts'
+import type { Client, Failures, Revocation, Session, SigningKeyRecord, User } from './store.ts'
 
 /*
  * The rows of the PostgreSQL store as its statements return them, and as the service knows them.
@@ -13,6 +13,20 @@ export interface UserRow {
   u_created_at: number
   u_disabled_at: number | null
   u_generation: number
+}
+
+export interface ClientRow {
+  id: string
+  generation: number
+  created_at: number
+  disabled_at: number | null
+  is_declared: boolean
+  type: Client['type']
+  grants: string[]
+  scopes: string[]
+  audience: string[]
+  introspect: Client['introspect']
+  secrets: string
 }
 
 export interface SessionRow {
@@ -64,6 +78,26 @@ export const toUser = (row: UserRow): User => ({
   generation: row.u_generation,
   ...(row.u_disabled_at !== null && { disabledAt: row.u_disabled_at }),
 })
+
+export const toClient = (row: ClientRow): Client => ({
+  id: row.id,
+  type: row.type,
+  grants: row.grants,
+  scopes: row.scopes,
+  audience: row.audience,
+  introspect: row.introspect,
+  secrets: JSON.parse(row.secrets),
+  createdAt: row.created_at,
+  isDeclared: row.is_declared,
+  generation: row.generation,
+  ...(row.disabled_at !== null && { disabledAt: row.disabled_at }),
+})
+
+/** The values of a client, in the order of the columns. */
+export const clientValues = ({ id, type, grants, scopes, audience, introspect, secrets, ...rest }: Client) => [
+  ...[id, rest.generation, rest.createdAt, rest.disabledAt, rest.isDeclared, type],
+  ...[grants, scopes, audience, introspect, JSON.stringify(secrets)],
+]
 
 export const toSession = (row: SessionRow): Session => ({
   id: row.s_id,

@@ -1,10 +1,12 @@
 import { migrations } from './migrations.ts'
 import {
+  type ClientRow,
   type FailuresRow,
   firstUuid,
   isUuid,
   type SessionRow,
   type SigningKeyRow,
+  toClient,
   toFailures,
   toSession,
   toSigningKey,
@@ -12,7 +14,7 @@ import {
   type UserRow,
 } from './postgres-rows.ts'
 import { type Statement, statements } from './sql.ts'
-import { keyOf, type Store, type TableName, type Tables } from './store.ts'
+import { keyOf, type Store, type TableName, type Tables, unreadableRow } from './store.ts'
 
 type Run = <Row>(statement: Statement, ...values: unknown[]) => Promise<Row[]>
 
@@ -21,12 +23,23 @@ const rowsPerStep = 1000
 /** PostgreSQL's text form of an array. */
 const arrayLiteral = (texts: string[]) => `{${texts.map((text) => `"${text.replace(/["\\]/g, '\\$&')}"`).join(',')}}`
 
+/** The secrets are JSON in a text, which the database does not look into. */
+function isReadable(row: ClientRow): boolean {
+  try {
+    toClient(row)
+    return true
+  } catch {
+    return false
+  }
+}
+
 /** The part of the PostgreSQL store that moves and checks it. */
 export function createPostgresTransfer(run: Run): Pick<Store, 'exportRows' | 'findRows' | 'importRows' | 'check'> {
   const toFailuresRow = (row: FailuresRow) => ({ key: row.key, ...toFailures(row) })
 
   const exportPage: { [T in TableName]: (after: string | undefined, limit: number) => Promise<Tables[T][]> } = {
     users: async (after = firstUuid, limit) => (await run<UserRow>(statements.exportUsers, after, limit)).map(toUser),
+    clients: async (after = '', limit) => (await run<ClientRow>(statements.exportClients, after, limit)).map(toClient),
     sessions: async (after = firstUuid, limit) => (await run<SessionRow>(statements.exportSessions, after, limit)).map(toSession),
     signingKeys: async (after = '', limit) => (await run<SigningKeyRow>(statements.exportSigningKeys, after, limit)).map(toSigningKey),
     failures: async (after = '', limit) => (await run<FailuresRow>(statements.exportFailures, after, limit)).map(toFailuresRow),
@@ -34,6 +47,7 @@ export function createPostgresTransfer(run: Run): Pick<Store, 'exportRows' | 'fi
 
   const find: { [T in TableName]: (keys: string[]) => Promise<Tables[T][]> } = {
     users: async (keys) => (await run<UserRow>(statements.findUsers, keys.filter(isUuid))).map(toUser),
+    clients: async (keys) => (await run<ClientRow>(statements.findClients, keys)).map(toClient),
     sessions: async (keys) => (await run<SessionRow>(statements.findSessions, keys.filter(isUuid))).map(toSession),
     signingKeys: async (keys) => (await run<SigningKeyRow>(statements.findSigningKeys, keys)).map(toSigningKey),
     failures: async (keys) => (await run<FailuresRow>(statements.findFailures, keys)).map(toFailuresRow),
@@ -51,6 +65,21 @@ export function createPostgresTransfer(run: Run): Pick<Store, 'exportRows' | 'fi
         rows.map((row) => row.createdAt),
         rows.map((row) => row.disabledAt),
         rows.map((row) => row.generation),
+      ),
+    clients: (rows) =>
+      run(
+        statements.importClients,
+        rows.map((row) => row.id),
+        rows.map((row) => row.generation),
+        rows.map((row) => row.createdAt),
+        rows.map((row) => row.disabledAt),
+        rows.map((row) => row.isDeclared),
+        rows.map((row) => row.type),
+        rows.map((row) => arrayLiteral(row.grants)),
+        rows.map((row) => arrayLiteral(row.scopes)),
+        rows.map((row) => arrayLiteral(row.audience)),
+        rows.map((row) => row.introspect),
+        rows.map((row) => JSON.stringify(row.secrets)),
       ),
     sessions: (rows) =>
       run(
@@ -112,6 +141,12 @@ export function createPostgresTransfer(run: Run): Pick<Store, 'exportRows' | 'fi
           if (holders > 1) yield { level: 'error', table: 'users', key: id, what: 'the name is that of another user, too' }
         }
         after = users.length === rowsPerStep ? users.at(-1)?.id : undefined
+      }
+      after = ''
+      while (after !== undefined) {
+        const clients: ClientRow[] = await run(statements.exportClients, after, rowsPerStep)
+        for (const row of clients) if (!isReadable(row)) yield { level: 'error', table: 'clients', key: row.id, what: unreadableRow }
+        after = clients.length === rowsPerStep ? clients.at(-1)?.id : undefined
       }
     },
   }

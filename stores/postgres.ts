@@ -2,12 +2,15 @@ import { Lru } from 'toad-cache'
 import { migrate } from './migrations.ts'
 import { openPool, type PoolOptions } from './pool.ts'
 import {
+  type ClientRow,
+  clientValues,
   type FailuresRow,
   firstUuid,
   isUuid,
   type RevocationRow,
   type SessionRow,
   type SigningKeyRow,
+  toClient,
   toFailures,
   toRevocation,
   toSession,
@@ -184,6 +187,29 @@ export async function openPostgresStore(url: string, options?: PoolOptions): Pro
       )),
     deleteUser: async (id, { now, expiresAt }) =>
       isUuid(id) && (await hadEffect(statements.deleteUser, ...recorded(now, expiresAt), id, everyGeneration)),
+    disableUser: async (id, { now, expiresAt }) => isUuid(id) && (await hadEffect(statements.disableUser, ...recorded(now, expiresAt), id)),
+    enableUser: async (id) => isUuid(id) && (await hadEffect(statements.enableUser, id)),
+    setRoles: async ({ userId, expectedRoles, roles, end }) =>
+      isUuid(userId) &&
+      (await (end
+        ? hadEffect(statements.setRolesAndEnd, ...recorded(end.now, end.expiresAt), userId, expectedRoles, roles)
+        : hadEffect(statements.setRoles, userId, expectedRoles, roles))),
+    async listUsers({ after = '', limit }) {
+      const users = (await run<UserRow>(statements.listUsers, after, limit)).map(toUser)
+      const last = users.at(-1)
+      return users.length === limit && last ? { users, next: last.nameKey } : { users }
+    },
+
+    createClient: (client) => hadEffect(statements.createClient, ...clientValues(client)),
+    async findClient(id) {
+      const row = await runForOne<ClientRow>(statements.findClient, id)
+      return row && toClient(row)
+    },
+    replaceClient: (client, end) =>
+      end
+        ? hadEffect(statements.replaceClientAndEnd, ...recorded(end.now, end.expiresAt), ...clientValues(client))
+        : hadEffect(statements.replaceClient, ...clientValues(client)),
+    deleteClient: (id, { now, expiresAt }) => hadEffect(statements.deleteClient, ...recorded(now, expiresAt), id),
 
     createSession: ({ id, userId, clientId, scope, generation, counter, createdAt, refreshedAt, address, userAgent }) =>
       hadEffect(

@@ -1,4 +1,4 @@
-import { session, user } from './sql-columns.ts'
+import { client, session, user } from './sql-columns.ts'
 
 /** One page of a table, by its key. */
 const page = (columns: string, from: string, key: string, type: string) =>
@@ -13,11 +13,13 @@ const signingKey = 'kid, alg, public_jwk, sealed_private_key, created_at, signs_
  */
 export const transfer = {
   exportUsers: page(user, 'latchkey_users u', 'u.id', 'uuid'),
+  exportClients: page(client, 'latchkey_clients', 'id', 'text'),
   exportSessions: page(session, 'latchkey_sessions s', 's.id', 'uuid'),
   exportSigningKeys: page(signingKey, 'latchkey_signing_keys', 'kid', 'text'),
   exportFailures: page('key, count, last_at', 'latchkey_failures', 'key', 'text'),
 
   findUsers: `SELECT ${user} FROM latchkey_users u WHERE u.id = ANY($1::uuid[])`,
+  findClients: `SELECT ${client} FROM latchkey_clients WHERE id = ANY($1::text[])`,
   findSessions: `SELECT ${session} FROM latchkey_sessions s WHERE s.id = ANY($1::uuid[])`,
   findSigningKeys: `SELECT ${signingKey} FROM latchkey_signing_keys WHERE kid = ANY($1::text[])`,
 
@@ -33,6 +35,19 @@ export const transfer = {
       created_at = excluded.created_at, disabled_at = excluded.disabled_at, generation = excluded.generation
     WHERE u.generation <= excluded.generation
     RETURNING u.id`,
+  importClients: `
+    INSERT INTO latchkey_clients AS c (${client})
+    SELECT g.id, g.generation, g.created_at, g.disabled_at, g.is_declared, g.type,
+      g.grants::text[], g.scopes::text[], g.audience::text[], g.introspect, g.secrets
+    FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::boolean[], $6::text[],
+        $7::text[], $8::text[], $9::text[], $10::text[], $11::text[])
+      AS g (${client})
+    ON CONFLICT (id) DO UPDATE SET
+      generation = excluded.generation, created_at = excluded.created_at, disabled_at = excluded.disabled_at,
+      is_declared = excluded.is_declared, type = excluded.type, grants = excluded.grants, scopes = excluded.scopes,
+      audience = excluded.audience, introspect = excluded.introspect, secrets = excluded.secrets
+    WHERE c.generation <= excluded.generation
+    RETURNING c.id`,
   importSessions: `
     INSERT INTO latchkey_sessions AS s
       (id, user_id, client_id, scope, generation, counter, created_at, refreshed_at, address, user_agent)

@@ -1,4 +1,4 @@
-import { session, user } from './sql-columns.ts'
+import { client, session, user } from './sql-columns.ts'
 import { transfer } from './sql-transfer.ts'
 
 /**
@@ -10,7 +10,7 @@ import { transfer } from './sql-transfer.ts'
  *   UPDATE or DELETE that had to wait for a row looks at that row anew: so what can race is repeated in the WHERE of the
  *   row that changes, and what a statement says of a row that it did not change may be as old as its start.
  * - A value in a SELECT list has its type written out: CockroachDB does not take it from the column that it ends up in.
- * - Rows are locked in one order, user, session, head of the revocations, so that no two statements wait for each other.
+ * - Rows are locked in one order, user or client, session, head of the revocations, so that no two statements wait for each other.
  */
 export interface Statement {
   /** prepared once a connection under this name; without one it is planned anew each time, with the values at hand */
@@ -52,6 +52,18 @@ const recording = (ended: string) => `
   )
   SELECT * FROM ended`
 
+/**
+ * Puts a client in the place of the one of the generation before.
+ *
+ * @param first number of its first value; they come in the order of the columns
+ */
+const replacingClient = (first: number) => `
+      UPDATE latchkey_clients SET
+        generation = $${first + 1}::bigint, created_at = $${first + 2}, disabled_at = $${first + 3}, is_declared = $${first + 4},
+        type = $${first + 5}, grants = $${first + 6}, scopes = $${first + 7}, audience = $${first + 8}, introspect = $${first + 9},
+        secrets = $${first + 10}
+      WHERE id = $${first} AND generation = $${first + 1}::bigint - 1`
+
 const prepared = {
   ping: 'SELECT 1 AS ok FROM latchkey_schema LIMIT 1',
 
@@ -90,6 +102,40 @@ const prepared = {
       DELETE FROM latchkey_users
       WHERE id = $4::uuid
       RETURNING 'user' AS kind, id::text AS id, $5::bigint AS generation, NULL::uuid AS except_session_id
+    )`),
+  // Disabled since the time of the revocation. The generation rises, or sessions opened before would be alive again once enabled.
+  disableUser: recording(`
+    ended AS (
+      UPDATE latchkey_users SET disabled_at = $2::bigint, generation = generation + 1
+      WHERE id = $4::uuid
+      RETURNING 'user' AS kind, id::text AS id, generation, NULL::uuid AS except_session_id
+    )`),
+  enableUser: 'UPDATE latchkey_users SET disabled_at = NULL WHERE id = $1 RETURNING id',
+  setRoles: 'UPDATE latchkey_users SET roles = $3::text[] WHERE id = $1 AND roles = $2::text[] RETURNING id',
+  setRolesAndEnd: recording(`
+    ended AS (
+      UPDATE latchkey_users SET roles = $6::text[], generation = generation + 1
+      WHERE id = $4::uuid AND roles = $5::text[]
+      RETURNING 'user' AS kind, id::text AS id, generation, NULL::uuid AS except_session_id
+    )`),
+
+  createClient: `
+    INSERT INTO latchkey_clients (${client})
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+    ON CONFLICT DO NOTHING
+    RETURNING id`,
+  findClient: `SELECT ${client} FROM latchkey_clients WHERE id = $1`,
+  replaceClient: `${replacingClient(1)} RETURNING id`,
+  replaceClientAndEnd: recording(`
+    ended AS (${replacingClient(4)}
+      RETURNING 'client' AS kind, id, generation, NULL::uuid AS except_session_id
+    )`),
+  // One generation more than its newest tokens: a client that is created later under this id begins beyond it.
+  deleteClient: recording(`
+    ended AS (
+      DELETE FROM latchkey_clients
+      WHERE id = $4::text
+      RETURNING 'client' AS kind, id, generation + 1 AS generation, NULL::uuid AS except_session_id
     )`),
 
   // The user's row is not locked: the session carries the generation that it was opened for, so a password change or an
@@ -179,6 +225,7 @@ const sweeping = (table: string, key: string, after: string, isDead: string) => 
 
 /** Planned anew each time: a plan for any LIMIT and any position would read the whole table once it is large. */
 const planned = {
+  listUsers: `SELECT ${user} FROM latchkey_users u WHERE u.name_key > $1::text ORDER BY u.name_key LIMIT $2`,
   revocationsSince: `
     SELECT line, number, kind, id, generation, except_session_id, revoked_at, expires_at
     FROM latchkey_revocations

@@ -34,7 +34,29 @@ export interface Store {
    */
   changePassword(change: PasswordChange): Promise<boolean>
   /** Removes the user and the name, and records the revocation. The sessions are dead with it. @returns false when there was none */
-  deleteUser(id: string, revocation: { now: number; expiresAt: number }): Promise<boolean>
+  deleteUser(id: string, end: End): Promise<boolean>
+  /** Marks the user as disabled since `now`, and ends every session as `endUserSessions` does. @returns false when there was none */
+  disableUser(id: string, end: End): Promise<boolean>
+  /** @returns false when there was none */
+  enableUser(id: string): Promise<boolean>
+  /** Sets the roles; with `end`, ends every session too. @returns false when the stored ones are no longer `expectedRoles`, or the user is gone */
+  setRoles(change: { userId: string; expectedRoles: string[]; roles: string[]; end?: End }): Promise<boolean>
+  /** Users in the order of their mapped names, as the database sorts. @param page `after` is the `next` of the page before */
+  listUsers(page: { after?: string; limit: number }): Promise<{ users: User[]; next?: string }>
+
+  // Clients, by their `client_id`; `exportRows` lists them
+
+  /** Adds a client. @returns false when the id is taken */
+  createClient(client: Client): Promise<boolean>
+  findClient(id: string): Promise<Client | undefined>
+  /**
+   * Puts a client in the place of the one with its id, which has to be of the generation before.
+   * @param end to have the access tokens of earlier generations revoked
+   * @returns false when it is of another generation by now, or gone
+   */
+  replaceClient(client: Client, end?: End): Promise<boolean>
+  /** Removes a client and records the revocation. @returns false when there was none */
+  deleteClient(id: string, end: End): Promise<boolean>
 
   // Sessions: one row each for its whole life
 
@@ -50,9 +72,9 @@ export interface Store {
     page: { after?: string; limit: number },
   ): Promise<{ sessions: Session[]; next?: string }>
   /** Ends one session and records its revocation. @returns false when there is no such session of that user (any user when none is named) */
-  endSession(id: string, end: { userId?: string; now: number; expiresAt: number }): Promise<boolean>
+  endSession(id: string, end: End & { userId?: string }): Promise<boolean>
   /** Ends all sessions of a user: the next generation begins, and the revocation of the one before is recorded. */
-  endUserSessions(userId: string, end: { now: number; expiresAt: number }): Promise<boolean>
+  endUserSessions(userId: string, end: End): Promise<boolean>
 
   // Revocations of access tokens, kept until the last token they concern has expired
 
@@ -89,7 +111,7 @@ export interface Store {
    */
   sweep(sweep: SweepStep): Promise<{ removed: number; cursor?: string }>
 
-  // Moving to another store, and checking: for the command line, never for a request. Revocations move by `revocationsSince` and `revoke`.
+  // Moving to another store, and checking: for those who look after it, never for a busy route. Revocations move by `revocationsSince` and `revoke`.
 
   /**
    * The rows of a table, page by page, in the order of their keys. What changes meanwhile may be in it or not.
@@ -111,13 +133,14 @@ export interface Store {
 /** What is moved row by row. */
 export interface Tables {
   users: User
+  clients: Client
   sessions: Session
   signingKeys: SigningKeyRecord
   failures: Failures & { key: string }
 }
 export type TableName = keyof Tables
 
-/** The key of a row: the `id` of users and sessions, the `kid` of signing keys, the `key` of failures. */
+/** The key of a row: the `id` of users, clients and sessions, the `kid` of signing keys, the `key` of failures. */
 export function keyOf<T extends TableName>(row: Tables[T]): string {
   return 'id' in row ? row.id : 'kid' in row ? row.kid : row.key
 }
@@ -167,6 +190,35 @@ export interface User {
   disabledAt?: number
   /** Rises when all sessions end at once. Sessions and access tokens carry the generation that they were made in. */
   generation: number
+}
+
+/** Who asks for tokens, RFC 6749 §2. */
+export interface Client {
+  /** the `client_id` */
+  id: string
+  type: 'confidential' | 'public'
+  /** values of `grant_type` */
+  grants: string[]
+  scopes: string[]
+  /** what its tokens are for, their `aud`; empty for that of the settings */
+  audience: string[]
+  /** which tokens it may ask about: none, those for its audience, or all */
+  introspect: 'none' | 'audience' | 'all'
+  /** that are good, the newest first */
+  secrets: ClientSecret[]
+  createdAt: number
+  disabledAt?: number
+  /** by AUTH_CLIENTS_FILE, and gone when that does not name it any more */
+  isDeclared: boolean
+  /** Rises with every change. Access tokens carry the generation that they were made in. Begins at the time of creation, so that one who comes later under the same id is ahead. */
+  generation: number
+}
+
+export interface ClientSecret {
+  hash: string
+  createdAt: number
+  /** after which it is refused, where another has taken its place */
+  expiresAt?: number
 }
 
 export interface Session {
@@ -243,6 +295,12 @@ export function judgeRotation(
   return inGrace ? 'repeated' : 'rotated'
 }
 
+/** Access tokens end: when, and when the last of them will have expired. */
+export interface End {
+  now: number
+  expiresAt: number
+}
+
 export interface PasswordChange {
   userId: string
   expectedHash: string
@@ -257,6 +315,8 @@ export type Revocation = { revokedAt: number; expiresAt: number } & (
   | { kind: 'jti' | 'sid'; id: string }
   /** tokens of the user from before `generation`, but for those of one session */
   | { kind: 'user'; id: string; generation: number; exceptSessionId?: string }
+  /** tokens of the client from before its `generation` */
+  | { kind: 'client'; id: string; generation: number }
 )
 
 /** A generation that no token reaches: of a user who is gone. */

@@ -7,7 +7,7 @@ import { checkStore } from '../stores/check.ts'
 import { migrations } from '../stores/migrations.ts'
 import { openPostgresStore } from '../stores/postgres.ts'
 import { statements } from '../stores/sql.ts'
-import type { Finding } from '../stores/store.ts'
+import type { Client, Finding } from '../stores/store.ts'
 import { challenges, challengeTo, cheapHashing, isAccepted, json, logIn, password, postForm, refresh, signUp, withToken } from './helper.ts'
 import { startPostgres } from './postgres.ts'
 
@@ -49,6 +49,18 @@ async function live(t: Test, url: string): Promise<Fixture['tokens']> {
   await withToken(app, cydHere.access_token, { method: 'POST', url: '/users/me/password', payload: change })
   await withToken(app, dan.access_token, { method: 'DELETE', url: '/users/me', payload: { password } })
   await postForm(app, '/token', { grant_type: 'password', username: 'ada', password: 'a wrong password' })
+  const service: Client = {
+    ...{ id: 'a-service', type: 'confidential', grants: ['client_credentials'], scopes: ['files:read', 'a "b"'] },
+    ...{ audience: ['https://api.example'], introspect: 'audience', createdAt: madeAt, isDeclared: false, generation: madeAt },
+    secrets: [{ hash: 'sha256:new', createdAt: madeAt }],
+  }
+  await app.store.createClient(service)
+  const old = { hash: 'sha256:old', createdAt: madeAt - 1000, expiresAt: madeAt + 86_400_000 }
+  await app.store.replaceClient({ ...service, secrets: [...service.secrets, old], generation: madeAt + 1 })
+  for (const id of ['a-public-one', 'a-deleted-one']) {
+    await app.store.createClient({ ...service, id, type: 'public', introspect: 'none', secrets: [], disabledAt: madeAt })
+  }
+  await app.store.deleteClient('a-deleted-one', { now: madeAt, expiresAt: madeAt + 600_000 })
   await app.close()
   return {
     good: adaNext.access_token,

@@ -1,0 +1,134 @@
+import { timingSafeEqual } from 'node:crypto'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import fp from 'fastify-plugin'
+import { Lru } from 'toad-cache'
+import { Refusal } from '../errors.ts'
+import { type Client, firstPartyId, hashSecret } from './clients.ts'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    clientAuthentication: ReturnType<typeof createClientAuthentication>
+  }
+}
+
+/** Where a client may give its credentials besides the header. */
+interface ClientForm {
+  client_id?: string
+  client_secret?: string
+}
+
+const basicChallenge = { 'www-authenticate': 'Basic realm="latchkey", charset="UTF-8"' }
+/** Whoever has just come with the right secret from an address is not looked up in the counts of failures again for so long. */
+const trustedMs = 1_000
+
+/**
+ * Finds out which client makes a request, RFC 6749 §2.3: `client_secret_basic`, `client_secret_post`, or `none` for public ones.
+ */
+function createClientAuthentication({ clients, secrets, throttle, now, uptimeMs }: FastifyInstance) {
+  const declared = secrets.mac('client secret')
+  const trusted = new Lru<number>(1_000)
+
+  /** Every secret is compared in constant time; nothing is known of those that are not kept as the SHA-256 of the text. */
+  function isSecretOf(client: Client | undefined, secret: string): boolean {
+    const hash = Buffer.from(hashSecret(secret))
+    let isRight = false
+    for (const { hash: kept, expiresAt = Number.POSITIVE_INFINITY } of client?.secrets ?? []) {
+      if (now() >= expiresAt) continue
+      isRight ||= kept.startsWith('hmac:')
+        ? declared.verify(Buffer.from(secret), Buffer.from(kept.slice(5), 'base64url'))
+        : kept.length === hash.length && timingSafeEqual(Buffer.from(kept), hash)
+    }
+    return isRight && client?.disabledAt === undefined
+  }
+
+  async function authenticated({ ip, log }: FastifyRequest, id: string, secret: string, challenge: object): Promise<Client> {
+    const startedAt = uptimeMs()
+    const trust = `${id} ${ip}`
+    let client = await clients.find(id)
+    let isRight = isSecretOf(client, secret)
+    if (client && isRight && startedAt - (trusted.get(trust) ?? 0) < trustedMs) return client
+
+    const attempt = await throttle.attempt(`client:${id}`, ip, { isGuessable: false })
+    if (client && !isRight) {
+      // It may have got its secret on another replica a moment ago. One look into the store in all, as for a client that nobody has.
+      client = await clients.find(id, startedAt)
+      isRight = isSecretOf(client, secret)
+    }
+    if (client && isRight) {
+      await attempt.succeeded()
+      trusted.set(trust, uptimeMs())
+      return client
+    }
+    trusted.delete(trust)
+    await attempt.failed()
+    const reason = !client ? 'unknown client' : client.disabledAt !== undefined ? 'disabled client' : 'wrong secret'
+    log.warn({ event: 'client.refused', reason, ...(client && { client_id: id }), address: ip }, 'a client could not authenticate')
+    throw new Refusal('invalid_client', { reason, ...challenge })
+  }
+
+  return {
+    /**
+     * The client that makes a request; `first-party` when none is named.
+     *
+     * @throws {Refusal} 401 `invalid_client` for one that is unknown, disabled or not who it says; 400 `invalid_request` for credentials
+     * in two places; 429 `too_many_failures` while a wait is on
+     */
+    async identify(request: FastifyRequest, form: ClientForm): Promise<Client> {
+      const { authorization } = request.headers
+      const basic = authorization === undefined ? undefined : parseBasic(authorization)
+      if (basic && (form.client_secret || (form.client_id && form.client_id !== basic.id))) {
+        throw new Refusal('invalid_request', { detail: 'Client credentials must be in one place only' })
+      }
+      const id = basic?.id ?? (form.client_id || firstPartyId)
+      const secret = basic?.secret ?? form.client_secret
+      const challenge = basic ? { headers: basicChallenge } : {}
+      // RFC 6749 §2.3.1 lets an empty secret be left out.
+      if (secret) return authenticated(request, id, secret, challenge)
+      const client = await clients.find(id)
+      if (client?.type === 'public' && client.disabledAt === undefined) return client
+      const reason = !client ? 'unknown client' : client.type === 'public' ? 'disabled client' : 'no secret from a confidential client'
+      throw new Refusal('invalid_client', { reason, ...challenge })
+    },
+
+    /**
+     * The confidential client that makes a request, which has to have the right to see tokens of others (RFC 7662 §2.1).
+     *
+     * @throws {Refusal} as `identify`; 403 `unauthorized_client` without the right
+     */
+    async introspector(request: FastifyRequest, form: ClientForm): Promise<Client> {
+      const isAnonymous = !form.client_id && !request.headers.authorization
+      if (isAnonymous) throw new Refusal('invalid_client', { reason: 'no credentials', headers: basicChallenge })
+      const client = await this.identify(request, form)
+      if (client.type === 'public') throw new Refusal('invalid_client', { reason: 'a public client', headers: basicChallenge })
+      if (client.introspect === 'none') throw new Refusal('may_not_introspect')
+      return client
+    },
+
+    /** What the store keeps of a secret that somebody else chose: without AUTH_SECRET even a weak one cannot be tried out. */
+    hashDeclared: (secret: string): string => `hmac:${declared.sign(Buffer.from(secret)).toString('base64url')}`,
+    isSecretOf,
+  }
+}
+
+/** `client_secret_basic`: base64 of the form-encoded id and secret, RFC 6749 §2.3.1. Other schemes are no client's credentials. */
+function parseBasic(authorization: string): { id: string; secret: string } | undefined {
+  if (!/^Basic( |$)/i.test(authorization)) return undefined
+  const encoded = /^Basic +([A-Za-z0-9+/]+=*)$/i.exec(authorization)?.[1]
+  const text = encoded === undefined ? '' : Buffer.from(encoded, 'base64').toString()
+  const colon = text.indexOf(':')
+  try {
+    if (colon >= 0 && !text.includes('\ufffd')) return { id: decode(text.slice(0, colon)), secret: decode(text.slice(colon + 1)) }
+  } catch {
+    // Refused below.
+  }
+  throw new Refusal('invalid_client', { reason: 'malformed Basic credentials', headers: basicChallenge })
+}
+
+const decode = (text: string) => decodeURIComponent(text.replaceAll('+', ' '))
+
+export default fp(
+  async (app: FastifyInstance) => {
+    app.decorate('clientAuthentication', createClientAuthentication(app))
+  },
+  { name: 'client-authentication', dependencies: ['clients', 'secrets', 'throttle'] },
+)
