@@ -1,5 +1,6 @@
 # Three stages: one compiles the TypeScript, one installs what the service needs at run time, the last holds only the result.
-# Scripts of packages are not run: every native part comes prebuilt for glibc, and no compiler is needed.
+# Scripts of packages are not run: every native part comes prebuilt for glibc. Only argon2 is compiled, for AVX2 on x86-64:
+# it logs in about twice as many. On a processor without AVX2 the prebuilt one is used at run time.
 
 FROM node:24-slim AS build
 WORKDIR /app
@@ -9,9 +10,13 @@ COPY . .
 RUN npm run build
 
 FROM node:24-slim AS dependencies
+RUN apt-get update && apt-get install -y --no-install-recommends g++ make python3 && rm -rf /var/lib/apt/lists/*
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
 RUN npm ci --omit=dev --ignore-scripts
+COPY scripts ./scripts
+# A builder without a network to Debian may leave the two lines of g++ out: then this one does nothing.
+RUN LATCHKEY_ARGON2=avx2 npm run postinstall
 
 FROM node:24-slim
 ENV NODE_ENV=production HOST=0.0.0.0 PORT=3000 AUTH_DATA_DIR=/data

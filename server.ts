@@ -51,6 +51,7 @@ async function main(): Promise<void> {
       ...(!config.DATABASE_URL && { data_dir: config.AUTH_DATA_DIR }),
       issuer: config.AUTH_ISSUER,
       alg: config.AUTH_SIGNING_ALG,
+      argon2: app.hashing.build,
     },
     `Latchkey listens on ${address}, on ${app.store.name === 'pg' ? 'PostgreSQL' : 'LMDB'}`,
   )

@@ -1,8 +1,10 @@
+import './argon2-build.ts'
 import { randomBytes } from 'node:crypto'
 import argon2 from 'argon2'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { Refusal } from '../errors.ts'
+import { argon2Build } from './argon2-build.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -127,6 +129,9 @@ function createHashing({ config }: FastifyInstance) {
   }
 
   return {
+    /** Which build of argon2 is in use: the compiled one is about twice as fast. */
+    build: argon2Build,
+
     /** For the metrics. */
     get load() {
       return { running, waiting }
