@@ -114,19 +114,31 @@ function createSessions(app: FastifyInstance) {
     ): Promise<TokenAnswer> {
       const presented = refreshTokens.decode(token)
       if (!presented) throw refused('not a refresh token of ours')
-      const result = await store.rotateSession({
-        ...presented,
-        ...limits(),
-        ...seenFrom(request),
-        clientId: client.id,
-        scope: asked.scope,
-        graceMs,
-        revokedUntil: accessTokens.forgottenAt(),
-      })
+      const answerTo = ({ user, session }: { user: User; session: Session }) =>
+        answer(user, client, session, { scope: asked.scope ?? session.scope, aud: asked.aud })
+      // Signed while the disk writes, and handed out when it has.
+      let prepared: Promise<TokenAnswer> | undefined
+      const result = await store.rotateSession(
+        {
+          ...presented,
+          ...limits(),
+          ...seenFrom(request),
+          clientId: client.id,
+          scope: asked.scope,
+          graceMs,
+          revokedUntil: accessTokens.forgottenAt(),
+        },
+        (decided) => {
+          if (!('user' in decided)) return
+          prepared = answerTo(decided)
+          // Where the write fails nobody asks for it any more.
+          prepared.catch(() => {})
+        },
+      )
       switch (result.outcome) {
         case 'rotated':
         case 'repeated':
-          return answer(result.user, client, result.session, { scope: asked.scope ?? result.session.scope, aud: asked.aud })
+          return prepared ?? answerTo(result)
         case 'reused': {
           await revocations.pull()
           const { id: sid, userId: sub, clientId: client_id } = result.session

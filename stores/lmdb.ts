@@ -11,7 +11,9 @@ import {
   isCurrent,
   isExpired,
   judgeRotation,
+  type PresentedRefresh,
   type Revocation,
+  type RotationOutcome,
   type Session,
   type SigningKeyRecord,
   type Store,
@@ -104,6 +106,30 @@ export function openLmdbStore(dataDir: string): Store {
       revokedAt,
       expiresAt,
     })
+  }
+
+  /** Only inside a transaction. */
+  function rotate(presented: PresentedRefresh): RotationOutcome {
+    const session = sessions.get(presented.sessionId)
+    const user = session && users.get(session.userId)
+    const outcome = judgeRotation(session, user, presented)
+    if (!session || !user) return { outcome: 'unknown' }
+    switch (outcome) {
+      case 'rotated': {
+        const { address, userAgent, now: refreshedAt } = presented
+        const next = { ...session, counter: presented.counter + 1, refreshedAt, address, userAgent }
+        sessions.put(session.id, next)
+        return { outcome, session: next, user }
+      }
+      case 'repeated':
+        return { outcome, session, user }
+      case 'reused':
+        removeSession(session)
+        record({ kind: 'sid', id: session.id, revokedAt: presented.now, expiresAt: presented.revokedUntil })
+        return { outcome, session }
+      default:
+        return { outcome }
+    }
   }
 
   const stages = [
@@ -234,28 +260,12 @@ export function openLmdbStore(dataDir: string): Store {
         sessionsByUser.put(byUserKey(session), 0)
         return true
       }),
-    rotateSession: (presented) =>
+    rotateSession: (presented, onDecided) =>
       write(() => {
-        const session = sessions.get(presented.sessionId)
-        const user = session && users.get(session.userId)
-        const outcome = judgeRotation(session, user, presented)
-        if (!session || !user) return { outcome: 'unknown' as const }
-        switch (outcome) {
-          case 'rotated': {
-            const { address, userAgent, now: refreshedAt } = presented
-            const next = { ...session, counter: presented.counter + 1, refreshedAt, address, userAgent }
-            sessions.put(session.id, next)
-            return { outcome, session: next, user }
-          }
-          case 'repeated':
-            return { outcome, session, user }
-          case 'reused':
-            removeSession(session)
-            record({ kind: 'sid', id: session.id, revokedAt: presented.now, expiresAt: presented.revokedUntil })
-            return { outcome, session }
-          default:
-            return { outcome }
-        }
+        const outcome = rotate(presented)
+        // After the transaction's callbacks, when the disk is written to and this thread would only wait.
+        if (onDecided) setImmediate(onDecided, outcome)
+        return outcome
       }),
     findSession: (id) => read(() => sessions.get(id)),
     listSessions: (userId, live, { after, limit }) =>

@@ -62,8 +62,12 @@ export interface Store {
 
   /** Opens a session. @returns false when the user is gone, disabled, or no longer of the generation that the session was made for */
   createSession(session: Session): Promise<boolean>
-  /** The heart of the service: decides what a presented refresh token means, and does it, in one step. */
-  rotateSession(presented: PresentedRefresh): Promise<RotationOutcome>
+  /**
+   * The heart of the service: decides what a presented refresh token means, and does it, in one step.
+   * @param onDecided hears of the outcome when it is known and perhaps not yet on disk, so that an answer can be made ready while
+   * the disk writes. A store need not call it, and a write may fail after it: nothing may leave the process before the promise has resolved
+   */
+  rotateSession(presented: PresentedRefresh, onDecided?: (outcome: RotationOutcome) => void): Promise<RotationOutcome>
   findSession(id: string): Promise<Session | undefined>
   /** The live sessions of a user, newest first. @param page `after` is the `next` of the page before */
   listSessions(
