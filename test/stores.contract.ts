@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { setImmediate } from 'node:timers/promises'
 import type { Test } from 'tap'
 import {
+  type Client,
   everyGeneration,
   type Finding,
   keyOf,
@@ -53,6 +54,26 @@ function makeSession(user: User, over: Partial<Session> = {}): Session {
     refreshedAt: now,
     address: '192.0.2.1',
     userAgent: 'Mozilla/5.0 “test”',
+    ...over,
+  }
+}
+
+/** With all that is optional, and characters that mean something to a database or to JSON. */
+function makeClient(over: Partial<Client> = {}): Client {
+  return {
+    id: `svc:{"a", \\b}'${randomUUID()}`,
+    type: 'confidential',
+    grants: ['client_credentials', 'urn:ietf:params:oauth:grant-type:token-exchange'],
+    scopes: ['files:read', 'a, "b" {c} \\d', ''],
+    audience: ['https://api.example/ä?x={1,2}', 'NULL'],
+    introspect: 'audience',
+    secrets: [
+      { hash: 'sha256:"new"', createdAt: now },
+      { hash: 'sha256:\\old', createdAt: now - day, expiresAt: now + day },
+    ],
+    createdAt: now,
+    isDeclared: false,
+    generation: now,
     ...over,
   }
 }
@@ -111,6 +132,11 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
     if (!(await store.createSession(session))) throw new Error('the user was current')
     return session
   }
+  async function addClient(over?: Partial<Client>): Promise<Client> {
+    const client = makeClient(over)
+    if (!(await store.createClient(client))) throw new Error('the id was free')
+    return client
+  }
   const rotate = (session: Session, over?: Partial<PresentedRefresh>) => store.rotateSession(present(session, over))
   const isAlive = async (session: Session) => {
     const found = await store.findSession(session.id)
@@ -156,6 +182,14 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
       t.equal(await store.endUserSessions(id, end), false)
       t.equal(await store.deleteUser(id, end), false)
       t.equal(await store.replacePasswordHash(id, 'a', 'b'), false)
+      t.equal(await store.disableUser(id, end), false)
+      t.equal(await store.enableUser(id), false)
+      t.equal(await store.setRoles({ userId: id, expectedRoles: [], roles: ['admin'] }), false)
+      t.equal(await store.setRoles({ userId: id, expectedRoles: [], roles: ['admin'], end }), false)
+      t.equal(await store.findClient(id), undefined)
+      t.equal(await store.replaceClient(makeClient({ id })), false)
+      t.equal(await store.replaceClient(makeClient({ id }), end), false)
+      t.equal(await store.deleteClient(id, end), false)
       t.same(await store.listSessions(id, { ...limits, now }, { limit: 5 }), { sessions: [] })
     }
   })
@@ -269,6 +303,266 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
       { kind: 'user', id: user.id, generation: everyGeneration, revokedAt: end.now, expiresAt: end.expiresAt },
     ])
     t.equal(await store.createUser(makeUser({ nameKey: user.nameKey })), true)
+  })
+
+  t.test(`[${name}] disableUser ends every session, records it, and does so again when asked again`, async (t) => {
+    const user = await addUser({ roles: ['admin'] })
+    const [session, neighbour] = [await addSession(user), await addSession()]
+    t.equal(await store.disableUser(user.id, end), true)
+    t.strictSame(await other.findUser(user.id), { ...user, disabledAt: end.now, generation: 2 })
+    t.strictSame(await other.findUserByName(user.nameKey), { ...user, disabledAt: end.now, generation: 2 }, 'the name stays taken')
+    t.same(await rotate(session), { outcome: 'unknown' })
+    t.ok(await isAlive(neighbour))
+    const later = { now: end.now + 5, expiresAt: end.expiresAt + 5 }
+    t.equal(await store.disableUser(user.id, later), true)
+    t.match(await store.findUser(user.id), { disabledAt: later.now, generation: 3 })
+    const recorded = await everyRevocation(({ id }) => id === user.id)
+    t.strictSame(
+      recorded.sort((a, b) => a.revokedAt - b.revokedAt),
+      [
+        { kind: 'user', id: user.id, generation: 2, revokedAt: end.now, expiresAt: end.expiresAt },
+        { kind: 'user', id: user.id, generation: 3, revokedAt: later.now, expiresAt: later.expiresAt },
+      ],
+    )
+  })
+
+  t.test(
+    `[${name}] no session opened or refreshed while its user is disabled outlives that, nor comes back when the user does`,
+    async (t) => {
+      for (let round = 0; round < 10; round++) {
+        const user = await addUser()
+        const before = await Promise.all(Array.from({ length: 5 }, () => addSession(user)))
+        const opening = Array.from({ length: 5 }, () => makeSession(user))
+        await Promise.all([
+          ...before.map((session, i) => either(i).rotateSession(present(session))),
+          other.disableUser(user.id, end),
+          ...opening.map((session, i) => either(i).createSession(session)),
+        ])
+        for (const session of [...before, ...opening]) t.notOk(await isAlive(session))
+        t.equal(await store.createSession(makeSession({ ...user, generation: 2 })), false, 'and none opens')
+
+        t.same(await atOnce(4, (i) => either(i).enableUser(user.id)), Array(4).fill(true))
+        t.strictSame(await store.findUser(user.id), { ...user, generation: 2 })
+        for (const session of [...before, ...opening]) t.notOk(await isAlive(session))
+        t.same((await store.listSessions(user.id, { ...limits, now }, { limit: 100 })).sessions, [])
+        t.ok(await isAlive(await addSession({ ...user, generation: 2 })))
+      }
+    },
+  )
+
+  t.test(`[${name}] enableUser ends no session and records nothing`, async (t) => {
+    const user = await addUser()
+    const session = await addSession(user)
+    t.equal(await store.enableUser(user.id), true)
+    t.strictSame(await store.findUser(user.id), user)
+    t.ok(await isAlive(session))
+    t.same(await everyRevocation(({ id }) => id === user.id), [])
+  })
+
+  t.test(`[${name}] of many that set the roles at once, one does, with the end of all sessions or without`, async (t) => {
+    for (const withEnd of [{}, { end }]) {
+      const user = await addUser({ roles: ['ops', 'a, "b" {c} \\d'] })
+      const session = await addSession(user)
+      const change = { userId: user.id, expectedRoles: user.roles, ...withEnd }
+      const set = await atOnce(20, (i) => either(i).setRoles({ ...change, roles: [`role ${i}`, 'x"y'] }))
+      t.equal(set.filter(Boolean).length, 1)
+      const generation = 'end' in withEnd ? 2 : 1
+      t.strictSame(await other.findUser(user.id), { ...user, roles: [`role ${set.indexOf(true)}`, 'x"y'], generation })
+      t.equal(await isAlive(session), generation === 1)
+      t.strictSame(
+        await everyRevocation(({ id }) => id === user.id),
+        generation === 1 ? [] : [{ kind: 'user', id: user.id, generation, revokedAt: end.now, expiresAt: end.expiresAt }],
+      )
+    }
+  })
+
+  t.test(`[${name}] setRoles tells apart roles that only look alike`, async (t) => {
+    for (const [roles, expectedRoles] of [
+      [['a,b'], ['a', 'b']],
+      [
+        ['a', 'b'],
+        ['b', 'a'],
+      ],
+      [[], ['']],
+      [[''], []],
+    ] as [string[], string[]][]) {
+      const user = await addUser({ roles })
+      t.equal(await store.setRoles({ userId: user.id, expectedRoles, roles: ['admin'] }), false)
+      t.equal(await store.setRoles({ userId: user.id, expectedRoles, roles: ['admin'], end }), false)
+      t.strictSame(await store.findUser(user.id), user)
+      t.equal(await store.setRoles({ userId: user.id, expectedRoles: roles, roles: [] }), true)
+      t.strictSame(await store.findUser(user.id), { ...user, roles: [] })
+    }
+  })
+
+  async function everyUser(limit: number, onPage: (next: string | undefined) => unknown = () => {}): Promise<User[]> {
+    const users: User[] = []
+    let after: string | undefined
+    do {
+      const page = await store.listUsers({ limit, ...(after !== undefined && { after }) })
+      if (page.next !== undefined && page.users.length > limit) throw new Error('a page is larger than its limit')
+      users.push(...page.users)
+      after = page.next
+      await onPage(after)
+    } while (after !== undefined)
+    return users
+  }
+
+  t.test(`[${name}] users are listed page by page, each once and just as they are, in one order`, async (t) => {
+    const users = [await addUser({ roles: ['admin'] }), await addUser({ disabledAt: now, generation: 3 })]
+    for (let i = 0; i < 10; i++) users.push(await addUser())
+    const whole = await everyUser(100_000)
+    t.equal(new Set(whole.map(({ id }) => id)).size, whole.length)
+    for (const user of users)
+      t.strictSame(
+        whole.find(({ id }) => id === user.id),
+        user,
+      )
+    for (const limit of [1, 7, whole.length]) t.strictSame(await everyUser(limit), whole, `by ${limit}`)
+    t.same(await store.listUsers({ limit: 5, after: '\uffff' }), { users: [] })
+  })
+
+  t.test(`[${name}] a listing misses and repeats none of those who stay, while others come and go`, async (t) => {
+    const staying = await Promise.all(Array.from({ length: 40 }, () => addUser()))
+    const listed = { going: true }
+    const passing = (async () => {
+      while (listed.going) {
+        const guests = Array.from({ length: 5 }, () => makeUser())
+        await atOnce(5, (i) => either(i).createUser(guests[i] as User))
+        await atOnce(5, (i) => either(i + 1).deleteUser(guests[i]?.id ?? '', end))
+      }
+    })()
+    for (const limit of [1, 3, 10]) {
+      const ids = (await everyUser(limit)).map(({ id }) => id)
+      t.equal(new Set(ids).size, ids.length, `none twice, by ${limit}`)
+      t.same(
+        staying.filter(({ id }) => !ids.includes(id)),
+        [],
+      )
+    }
+    listed.going = false
+    await passing
+
+    const gone = new Set<string>()
+    const ids = await everyUser(3, async (next) => {
+      const last = next === undefined ? undefined : await store.findUserByName(next)
+      if (last && gone.size < 5 && staying.some(({ id }) => id === last.id)) {
+        gone.add(last.id)
+        await other.deleteUser(last.id, end)
+      }
+    })
+    t.ok(gone.size > 0, 'and where the last of a page is deleted, it goes on behind it')
+    for (const { id } of staying) t.equal(ids.filter((user) => user.id === id).length, 1)
+  })
+
+  // Clients
+
+  t.test(`[${name}] a client is found just as it was added`, async (t) => {
+    const clients = [
+      await addClient(),
+      await addClient({ type: 'public', grants: [], scopes: [], audience: [], introspect: 'none', secrets: [] }),
+      await addClient({ disabledAt: now + 5, isDeclared: true, introspect: 'all', generation: now + 7 }),
+    ]
+    for (const client of clients) t.strictSame(await other.findClient(client.id), client)
+  })
+
+  t.test(`[${name}] of fifty that make a client of one id at once, one succeeds`, async (t) => {
+    const id = randomUUID()
+    const clients = Array.from({ length: 50 }, (_, i) => makeClient({ id, scopes: [`${i}`] }))
+    const created = await atOnce(50, (i) => either(i).createClient(clients[i] as Client))
+    t.equal(created.filter(Boolean).length, 1)
+    t.strictSame(await store.findClient(id), clients[created.indexOf(true)])
+  })
+
+  t.test(`[${name}] of fifty changes of a client at once, one succeeds in each generation`, async (t) => {
+    for (const ended of [undefined, end]) {
+      const first = await addClient()
+      let client = first
+      for (let round = 1; round <= 5; round++) {
+        const generation = client.generation + 1
+        const next = Array.from({ length: 50 }, (_, i) => makeClient({ id: first.id, generation, scopes: [`${i}`], audience: [] }))
+        const replaced = await atOnce(50, (i) => either(i).replaceClient(next[i] as Client, ended))
+        t.equal(replaced.filter(Boolean).length, 1)
+        client = next[replaced.indexOf(true)] as Client
+        t.strictSame(await store.findClient(first.id), client)
+      }
+      t.equal(client.generation, first.generation + 5)
+      const recorded = await everyRevocation(({ id }) => id === first.id)
+      t.equal(recorded.length, ended ? 5 : 0, 'recorded when that was asked for, and for the winners alone')
+    }
+  })
+
+  t.test(`[${name}] replaceClient replaces all of it, and with an end revokes the generations before`, async (t) => {
+    const client = await addClient({ disabledAt: now })
+    const { disabledAt: _, ...enabled } = { ...client, generation: client.generation + 1 }
+    t.equal(await store.replaceClient(enabled), true)
+    t.strictSame(await other.findClient(client.id), enabled)
+    t.same(await everyRevocation(({ id }) => id === client.id), [])
+
+    const next = {
+      ...enabled,
+      type: 'public' as const,
+      grants: [],
+      scopes: ['x"y'],
+      audience: [],
+      introspect: 'none' as const,
+      secrets: [],
+    }
+    const changed: Client = { ...next, createdAt: now + 1, isDeclared: true, disabledAt: now + 2, generation: client.generation + 2 }
+    t.equal(await store.replaceClient(changed, end), true)
+    t.strictSame(await other.findClient(client.id), changed)
+    const revocation = { kind: 'client', id: client.id, generation: changed.generation, revokedAt: end.now, expiresAt: end.expiresAt }
+    t.strictSame(await everyRevocation(({ id }) => id === client.id), [revocation])
+
+    for (const step of [-1, 0, 2]) {
+      const stale = makeClient({ id: client.id, generation: changed.generation + step })
+      t.equal(await store.replaceClient(stale), false, `by one that is ${step} generations on`)
+      t.equal(await store.replaceClient(stale, end), false)
+    }
+    t.strictSame(await store.findClient(client.id), changed)
+    t.equal((await everyRevocation(({ id }) => id === client.id)).length, 1, 'and what was refused has revoked nothing')
+  })
+
+  t.test(`[${name}] deleteClient removes a client, once, and revokes every generation that it had`, async (t) => {
+    const [client, neighbour] = [await addClient(), await addClient()]
+    const { cursor } = await store.revocationsSince()
+    const deleted = await atOnce(5, (i) => either(i).deleteClient(client.id, end))
+    t.equal(deleted.filter(Boolean).length, 1)
+    t.equal(await other.findClient(client.id), undefined)
+    t.strictSame(await store.findClient(neighbour.id), neighbour)
+    t.strictSame((await other.revocationsSince(cursor)).revocations, [
+      { kind: 'client', id: client.id, generation: client.generation + 1, revokedAt: end.now, expiresAt: end.expiresAt },
+    ])
+    t.equal(await store.replaceClient({ ...client, generation: client.generation + 1 }, end), false, 'nothing takes its place')
+  })
+
+  t.test(`[${name}] a change racing the removal of its client does not bring it back`, async (t) => {
+    for (let round = 0; round < 10; round++) {
+      const client = await addClient()
+      const next = { ...client, generation: client.generation + 1 }
+      const [deleted, replaced] = await Promise.all([other.deleteClient(client.id, end), store.replaceClient(next, end)])
+      t.equal(deleted, true)
+      t.equal(await store.findClient(client.id), undefined)
+      const reached = Math.max(...(await everyRevocation(({ id }) => id === client.id)).map((r) => ('generation' in r ? r.generation : 0)))
+      t.equal(reached, client.generation + (replaced ? 2 : 1), 'the newest revocation is beyond whatever it came to')
+    }
+  })
+
+  t.test(`[${name}] a client made anew under the id of one that is gone is ahead of the revocation of that one`, async (t) => {
+    const before = await addClient()
+    await store.replaceClient({ ...before, generation: before.generation + 1 })
+    await store.deleteClient(before.id, end)
+    const anew = makeClient({ id: before.id, createdAt: now + 1000, generation: now + 1000, secrets: [] })
+    t.equal(await store.createClient(anew), true)
+    t.strictSame(await other.findClient(before.id), anew)
+    const [revocation] = await everyRevocation(({ id }) => id === before.id)
+    t.match(revocation, { kind: 'client', generation: before.generation + 2 })
+    t.ok(revocation && 'generation' in revocation && anew.generation >= revocation.generation)
+    t.equal(
+      await store.replaceClient({ ...before, generation: before.generation + 2 }),
+      false,
+      'who still holds the old one cannot put it back',
+    )
   })
 
   // Sessions
@@ -481,6 +775,7 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
       { kind: 'sid', id: randomUUID(), ...base },
       { kind: 'user', id: randomUUID(), generation: 2, ...base },
       { kind: 'user', id: randomUUID(), generation: everyGeneration, exceptSessionId: randomUUID(), ...base },
+      { kind: 'client', id: 'svc:{"a", \\b}', generation: now, ...base },
     ]
     for (const revocation of recorded) await store.revoke(revocation)
     const since = await other.revocationsSince(cursor)
@@ -694,15 +989,18 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
   t.test(`[${name}] what is imported is exported, found and used as if it had been made here`, async (t) => {
     const users = Array.from({ length: 20 }, (_, i) => makeUser({ roles: ['admin', 'a, "b" {c} \\d'], generation: i + 1 }))
     const disabled = makeUser({ disabledAt: now, roles: [] })
+    const clients = Array.from({ length: 20 }, (_, i) => makeClient({ generation: now + i, scopes: i % 2 ? [] : ['x', 'y"z\\'] }))
+    clients.push(makeClient({ type: 'public', disabledAt: now, isDeclared: true, introspect: 'all', secrets: [] }))
     const sessions = users.map((user, i) => makeSession(user, { counter: i + 5, scope: i % 2 ? [] : ['x', 'y"z\\'] }))
     const keys = [makeKey({ createdAt: now + day }), makeKey({ createdAt: now + day + 1, sealedPrivateKey: Buffer.from([0, 1, 255]) })]
     const failures = [{ key: `imported-${t.name}`, count: 3, lastAt: now }]
     t.equal(await store.importRows('users', [...users, disabled]), 21)
+    t.equal(await store.importRows('clients', clients), 21)
     t.equal(await store.importRows('sessions', sessions), 20)
     t.equal(await store.importRows('signingKeys', keys), 2)
     t.equal(await store.importRows('failures', failures), 1)
 
-    const given: { [T in TableName]: Tables[T][] } = { users: [...users, disabled], sessions, signingKeys: keys, failures }
+    const given: { [T in TableName]: Tables[T][] } = { users: [...users, disabled], clients, sessions, signingKeys: keys, failures }
     for (const table of Object.keys(given) as TableName[]) {
       const rows = new Map((await everyRow(table)).map((row) => [keyOf(row), row]))
       for (const row of given[table]) t.strictSame(rows.get(keyOf(row)), row, table)
@@ -713,6 +1011,10 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
     t.strictSame(await other.findUserByName(user.nameKey), user)
     t.strictSame((await other.listSessions(user.id, { ...limits, now }, { limit: 5 })).sessions, [session])
     t.match(await rotate(session), { outcome: 'rotated', session: { counter: session.counter + 1 } })
+    const client = clients[5] as Client
+    t.strictSame(await other.findClient(client.id), client)
+    t.equal(await store.createClient(makeClient({ id: client.id })), false)
+    t.equal(await store.replaceClient({ ...client, generation: client.generation + 1 }), true)
     t.match(await store.findFailures([`imported-${t.name}`]), [{ count: 3 }])
     const newest = keys[1] as SigningKeyRecord
     t.equal(await store.addSigningKey(makeKey({ createdAt: newest.createdAt + 1 }), newest.kid), true, 'a key can follow an imported one')
@@ -723,32 +1025,43 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
     for (const limit of [1, 3, 1000]) {
       const ids = (await everyRow('users', limit)).map(({ id }) => id)
       t.same(ids, [...new Set(ids)].sort(), `by ${limit}`)
+      const clientIds = (await everyRow('clients', limit)).map(({ id }) => id)
+      t.ok(clientIds.length > 20 && new Set(clientIds).size === clientIds.length)
     }
   })
 
   t.test(`[${name}] an import that is repeated changes nothing, and a later one replaces by key`, async (t) => {
     const user = makeUser()
     const session = makeSession(user)
+    const client = makeClient({ disabledAt: now })
     for (let i = 0; i < 2; i++) {
       await store.importRows('users', [user])
+      await store.importRows('clients', [client])
       await store.importRows('sessions', [session])
     }
     const renamed = { ...user, nameKey: `later-${user.nameKey}`, username: 'later', disabledAt: now }
     const moved = { ...session, counter: 9, createdAt: now - 1, userAgent: 'later' }
     t.equal(await store.importRows('users', [renamed]), 1)
     t.equal(await store.importRows('sessions', [moved]), 1)
+    const later = makeClient({ id: client.id, type: 'public', grants: [], scopes: [], audience: [], introspect: 'none', secrets: [] })
+    const changed = { ...later, createdAt: now + 1, isDeclared: true, generation: client.generation + 1 }
+    t.equal(await store.importRows('clients', [changed]), 1)
+    t.strictSame(await store.findClient(client.id), changed)
     t.strictSame(await store.findUserByName(renamed.nameKey), renamed)
     t.equal(await store.findUserByName(user.nameKey), undefined, 'the name before is free')
     t.strictSame(await store.findSession(session.id), moved)
     t.equal((await findings(store)).filter(({ level }) => level === 'error').length, 0, 'and no index has lost its way')
   })
 
-  t.test(`[${name}] an import never turns a session or a user back, nor takes a name away`, async (t) => {
+  t.test(`[${name}] an import never turns a session, a user or a client back, nor takes a name away`, async (t) => {
     const user = await addUser({ generation: 2 })
     const session = await addSession(user, { counter: 5 })
     t.equal(await store.importRows('users', [{ ...user, generation: 1, passwordHash: 'from before' }]), 0)
     t.equal(await store.importRows('sessions', [{ ...session, counter: 4 }]), 0)
     t.equal(await store.importRows('sessions', [{ ...session, counter: 6, generation: 1 }]), 0)
+    const client = await addClient()
+    t.equal(await store.importRows('clients', [makeClient({ id: client.id, generation: client.generation - 1, scopes: [] })]), 0)
+    t.strictSame(await store.findClient(client.id), client)
     const [rival, free] = [makeUser({ nameKey: user.nameKey }), makeUser()]
     t.equal(await store.importRows('users', [rival, free]), 1, 'the others of the call are written')
     t.strictSame(await store.findUserByName(user.nameKey), user)
@@ -762,6 +1075,15 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
       const session = await addSession()
       await Promise.all([rotate(session), other.importRows('sessions', [session])])
       t.equal((await store.findSession(session.id))?.counter, 2)
+    }
+  })
+
+  t.test(`[${name}] a change of a client racing an import of it is never undone`, async (t) => {
+    for (let round = 0; round < 20; round++) {
+      const client = await addClient()
+      const next = { ...client, secrets: [], generation: client.generation + 1 }
+      await Promise.all([store.replaceClient(next, end), other.importRows('clients', [client])])
+      t.strictSame(await store.findClient(client.id), next)
     }
   })
 
@@ -790,6 +1112,14 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
       replacePasswordHash: () => closing.replacePasswordHash(user.id, user.passwordHash, 'new'),
       changePassword: () => closing.changePassword({ userId: user.id, expectedHash: user.passwordHash, passwordHash: 'new', ...end }),
       deleteUser: () => closing.deleteUser(user.id, end),
+      disableUser: () => closing.disableUser(user.id, end),
+      enableUser: () => closing.enableUser(user.id),
+      setRoles: () => closing.setRoles({ userId: user.id, expectedRoles: [], roles: ['admin'] }),
+      listUsers: () => closing.listUsers({ limit: 1 }),
+      createClient: () => closing.createClient(makeClient()),
+      findClient: () => closing.findClient('id'),
+      replaceClient: () => closing.replaceClient(makeClient()),
+      deleteClient: () => closing.deleteClient('id', end),
       createSession: () => closing.createSession(session),
       rotateSession: () => closing.rotateSession(present(session)),
       findSession: () => closing.findSession(session.id),
