@@ -21,7 +21,7 @@ type Run = <Row>(statement: Statement, ...values: unknown[]) => Promise<Row[]>
 const rowsPerStep = 1000
 
 /** PostgreSQL's text form of an array. */
-const arrayLiteral = (texts: string[]) => `{${texts.map((text) => `"${text.replace(/["\\]/g, '\\$&')}"`).join(',')}}`
+export const arrayLiteral = (texts: string[]) => `{${texts.map((text) => `"${text.replace(/["\\]/g, '\\$&')}"`).join(',')}}`
 
 /** The secrets are JSON in a text, which the database does not look into. */
 function isReadable(row: ClientRow): boolean {

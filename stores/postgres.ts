@@ -1,6 +1,7 @@
 import { Lru } from 'toad-cache'
 import { migrate } from './migrations.ts'
 import { openPool, type PoolOptions } from './pool.ts'
+import { createRotations, type RotatedRow } from './postgres-rotations.ts'
 import {
   type ClientRow,
   clientValues,
@@ -34,10 +35,6 @@ import {
 
 const lastUuid = 'ffffffff-ffff-ffff-ffff-ffffffffffff'
 
-/** Of a session that was rotated: what the statement was not told. */
-type RotatedRow = Pick<SessionRow, 's_user_id' | 's_scope' | 's_generation' | 's_created_at'> &
-  Pick<UserRow, 'u_username' | 'u_name_key' | 'u_password_hash' | 'u_roles' | 'u_created_at'>
-
 /** Puts together what the statement was told and what it answered. The user is current, or nothing would have been rotated. */
 function toRotation(row: RotatedRow, { sessionId, counter, clientId, now, address, userAgent }: PresentedRefresh): RotationOutcome {
   const told = {
@@ -64,7 +61,7 @@ const unansweredAtMost = 10_000
 /**
  * The store for any number of replicas: PostgreSQL, or what speaks like it.
  *
- * Each method is one statement, and one round trip, but for a refresh that is refused or repeated. The statements and how they
+ * Each method is one statement, and one round trip, but for a refresh that is refused or repeated; refreshes that come together share one. The statements and how they
  * stand up to races are in `sql.ts`; connections, time limits and retries in `pool.ts`. The schema is brought up to date first.
  *
  * @param url `postgres://user:password@host:port,host:port/database?…`; of several hosts the first that is writable is used
@@ -88,15 +85,12 @@ export async function openPostgresStore(url: string, options?: PoolOptions): Pro
   /** By session: the counter that was presented, since when, and when the caller was last told that there is no answer. */
   const unanswered = new Lru<{ counter: number; since: number; toldAt: number }>(unansweredAtMost)
 
+  const rotate = createRotations(run)
   async function rotateSession(presented: PresentedRefresh): Promise<RotationOutcome> {
-    const { sessionId, counter, now, address, userAgent, clientId, idleTtlMs, maxTtlMs, scope = [] } = presented
     for (let tries = 1; tries <= rotationTriesAtMost; tries++) {
-      const rotated = await runForOne<RotatedRow>(
-        statements.rotateSession,
-        ...[sessionId, counter, now, address, userAgent, clientId, idleTtlMs, maxTtlMs, scope],
-      )
+      const rotated = await rotate(presented)
       if (rotated) return toRotation(rotated, presented)
-      const found = await runForOne<SessionRow & UserRow>(statements.findRotation, sessionId)
+      const found = await runForOne<SessionRow & UserRow>(statements.findRotation, presented.sessionId)
       if (!found) return { outcome: 'unknown' }
       const [session, user] = [toSession(found), toUser(found)]
       // Read after the statement that did not rotate it, and so possibly after another call that did. A counter that is spent stays

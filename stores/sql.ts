@@ -156,7 +156,26 @@ const prepared = {
     WHERE s.id = $1 AND s.counter <= $2::bigint AND s.client_id = $6
       AND $3::bigint < s.refreshed_at + $7::bigint AND $3::bigint < s.created_at + $8::bigint
       AND s.scope @> $9::text[] AND ${isCurrent}
-    RETURNING s.user_id AS s_user_id, s.scope AS s_scope, s.generation AS s_generation, s.created_at AS s_created_at,
+    RETURNING s.id AS s_id, s.user_id AS s_user_id, s.scope AS s_scope, s.generation AS s_generation, s.created_at AS s_created_at,
+      u.username AS u_username, u.name_key AS u_name_key, u.password_hash AS u_password_hash, u.roles AS u_roles, u.created_at AS u_created_at`,
+  // The same for many sessions, none of them twice. Their rows are locked in the order of their ids first, or two batches with the
+  // same sessions in them could wait for each other; a row that had to be waited for is looked at anew by the UPDATE.
+  rotateSessions: `
+    WITH asked AS (
+      SELECT a.id, a.counter, a.refreshed_at, a.address, a.user_agent, a.client_id, a.scope::text[] AS scope
+      FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $9::text[])
+        AS a (id, counter, refreshed_at, address, user_agent, client_id, scope)
+    ),
+    locked AS (
+      SELECT s.id FROM latchkey_sessions s WHERE s.id = ANY($1::uuid[]) ORDER BY s.id FOR UPDATE
+    )
+    UPDATE latchkey_sessions s
+    SET counter = a.counter + 1, refreshed_at = a.refreshed_at, address = a.address, user_agent = a.user_agent
+    FROM asked a, latchkey_users u
+    WHERE s.id = a.id AND s.id IN (SELECT locked.id FROM locked) AND s.counter <= a.counter AND s.client_id = a.client_id
+      AND a.refreshed_at < s.refreshed_at + $7::bigint AND a.refreshed_at < s.created_at + $8::bigint
+      AND s.scope @> a.scope AND ${isCurrent}
+    RETURNING s.id AS s_id, s.user_id AS s_user_id, s.scope AS s_scope, s.generation AS s_generation, s.created_at AS s_created_at,
       u.username AS u_username, u.name_key AS u_name_key, u.password_hash AS u_password_hash, u.roles AS u_roles, u.created_at AS u_created_at`,
   // Why a session was not rotated, for the caller to judge.
   findRotation: `

@@ -130,6 +130,42 @@ t.test('a start needs no more than the right to read and write when the schema i
   t.equal(await store.createUser(makeUser()), true)
 })
 
+t.test('refreshes that come together share statements, and each is told of its own session', async (t) => {
+  const url = await postgres.createDatabase()
+  const [one, other] = [await openStore(t, url), await openStore(t, url)]
+  const user = makeUser()
+  await one.createUser(user)
+  const sessions = Array.from({ length: 100 }, () => makeSession(user))
+  for (const session of sessions) await one.createSession(session)
+  const of = (session: Session, over: Partial<PresentedRefresh>, store = one) => store.rotateSession({ ...present(session, 1), ...over })
+
+  const outcomes = await Promise.all(
+    sessions.map(async (session, i) => {
+      if (i % 5 === 0) return (await of(session, { clientId: 'another' })).outcome
+      if (i % 5 === 1) return (await of(session, { scope: ['beyond'] })).outcome
+      if (i % 5 === 2) return (await of(session, { now: now + 1000 })).outcome
+      if (i % 5 === 3) return (await of({ ...session, id: randomUUID() }, {})).outcome
+      const address = `192.0.2.${i}`
+      const result = await of(session, { address, userAgent: `"agent" {${i}}, \\` })
+      const next = await one.findSession(session.id)
+      t.match(result, { session: { id: session.id, counter: 2, address, userAgent: `"agent" {${i}}, \\` }, user: { id: user.id } })
+      t.match(next, { counter: 2, address, userAgent: `"agent" {${i}}, \\` })
+      return result.outcome
+    }),
+  )
+  t.same(outcomes, Array.from({ length: 20 }, () => ['wrong_client', 'scope_exceeded', 'expired', 'unknown', 'rotated']).flat())
+
+  // The same sessions in opposite orders, from two processes: batches that locked them as they came would wait for each other.
+  const live = sessions.filter((_, i) => i % 5 === 4)
+  for (let counter = 2; counter < 30; counter++) {
+    const forth = live.map((session) => of(session, { counter }, one))
+    const back = live.toReversed().map((session) => of(session, { counter }, other))
+    const results = await Promise.all([...forth, ...back])
+    t.same([...new Set(results.map(({ outcome }) => outcome))].sort(), ['repeated', 'rotated'])
+    t.equal(results.filter(({ outcome }) => outcome === 'rotated').length, live.length, 'each once')
+  }
+})
+
 t.test('a server that is restarted heals by itself, and no call says more than that the store is unavailable', async (t) => {
   const store = await openStore(t, await postgres.createDatabase())
   const user = makeUser()
