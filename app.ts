@@ -7,6 +7,7 @@ import type { Config } from './config.ts'
 import type { ErrorCode } from './errors.ts'
 import { loggerOptions, QuietLog } from './logging.ts'
 import accessTokens from './plugins/access-tokens.ts'
+import administrators from './plugins/administrators.ts'
 import bearer from './plugins/bearer.ts'
 import clientAuthentication from './plugins/client-authentication.ts'
 import clients from './plugins/clients.ts'
@@ -26,6 +27,10 @@ import store from './plugins/store.ts'
 import sweeper from './plugins/sweeper.ts'
 import throttle from './plugins/throttle.ts'
 import users from './plugins/users.ts'
+import adminClientRoutes from './routes/admin-clients.ts'
+import adminKeyRoutes from './routes/admin-keys.ts'
+import adminSessionRoutes from './routes/admin-sessions.ts'
+import adminUserRoutes from './routes/admin-users.ts'
 import healthRoutes from './routes/health.ts'
 import introspectRoute from './routes/introspect.ts'
 import protectedRoute from './routes/protected.ts'
@@ -80,6 +85,8 @@ export async function buildApp(
     genReqId: () => randomUUID(),
     bodyLimit: maxBodyBytes,
     requestTimeout: requestTimeoutMs,
+    // As long as a client_id may be; no id is longer.
+    routerOptions: { maxParamLength: 128 },
     // Node would answer a request without Host by itself, with no body and no id; plugins/errors.ts does it.
     http: { requireHostHeader: false },
     keepAliveTimeout: keepAliveTimeoutMs,
@@ -121,6 +128,7 @@ export async function buildApp(
     await app.register(clientAuthentication)
     await app.register(declaredClients)
     await app.register(sessions)
+    await app.register(administrators)
     await app.register(sweeper)
     await app.register(metrics)
 
@@ -138,6 +146,13 @@ export async function buildApp(
       await ofUsers.register(userRoutes)
       await ofUsers.register(protectedRoute)
       await ofUsers.register(sessionRoutes)
+    })
+    await app.register(async (ofAdmins) => {
+      ofAdmins.addHook('onRequest', ofAdmins.requireAdmin)
+      await ofAdmins.register(adminUserRoutes)
+      await ofAdmins.register(adminSessionRoutes)
+      await ofAdmins.register(adminClientRoutes)
+      await ofAdmins.register(adminKeyRoutes)
     })
     await app.ready()
   } catch (error) {

@@ -1,18 +1,22 @@
 #!/usr/bin/env node
 import { existsSync, readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
+import { addClientCommands } from './client.ts'
 import { exitCodes, explain } from './exit.ts'
+import { addKeysCommands } from './keys.ts'
 import { createOutput, type Output } from './output.ts'
 import { placeHelp } from './places.ts'
 import { serve } from './serve.ts'
+import { addSessionCommands } from './session.ts'
 import { storeCheck } from './store-check.ts'
 import { storeCopy } from './store-copy.ts'
+import { addUserCommands } from './user.ts'
 
 const exitHelp = `
 Exit codes
-  0 fine   1 problems were found   64 wrong usage   69 the store is unavailable   78 a setting is wrong
+  0 fine   1 refused, not found, or problems were found   64 wrong usage   69 the store is unavailable   78 a setting is wrong
 
-Settings come from the environment, as for the service.`
+Settings come from the environment, as for the service; every command works beside a running one.`
 
 /** Runs a subcommand; what it returns is the exit code. A last turn of the event loop lets the output out. */
 const running =
@@ -34,6 +38,11 @@ const program = new Command('latchkey')
 
 program.command('serve').description('start the service, as npm start does').action(running(serve))
 
+addUserCommands(program)
+addSessionCommands(program)
+addClientCommands(program)
+addKeysCommands(program)
+
 const store = program.command('store').description('move and check stores')
 store
   .command('copy')
@@ -51,6 +60,9 @@ store
   .option('--json', 'one JSON document')
   .addHelpText('after', `\n${placeHelp}`)
   .action(running(storeCheck))
+
+// `latchkey user list | head`: nobody reads on.
+process.stdout.on('error', ({ code }: NodeJS.ErrnoException) => process.exit(code === 'EPIPE' ? exitCodes.fine : exitCodes.problems))
 
 try {
   await program.parseAsync()

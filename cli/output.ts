@@ -51,5 +51,16 @@ export function table(head: string[], rows: (string | number)[][]): string {
     .join('\n')
 }
 
+/** Names and values, one a line. */
+export const fields = (of: Record<string, string | number | undefined>): string =>
+  Object.entries(of)
+    .filter(([, value]) => value !== undefined)
+    .map(([name, value]) => `${name.padEnd(Math.max(...Object.keys(of).map(({ length }) => length)))}  ${printable(String(value))}`)
+    .join('\n')
+
+/** A time as people read it, in UTC. @param timestamp RFC 3339 */
+export const when = (timestamp: string | undefined): string =>
+  timestamp === undefined ? '' : `${timestamp.slice(0, 19).replace('T', ' ')}Z`
+
 /** What stands in a database is not to move the cursor of the terminal. */
 export const printable = (text: string) => text.replace(/\p{C}/gu, '\ufffd')

@@ -53,16 +53,17 @@ function createClients({ config, store, accessTokens, revocations, now, uptimeMs
   const known = new Lru<{ reading: Promise<Client | undefined>; readAt: number }>(1_000)
   const end = () => ({ now: now(), expiresAt: accessTokens.forgottenAt() })
 
+  const stored = async (id: string): Promise<Client | undefined> => (wellFormedId.test(id) ? store.findClient(id) : undefined)
+
   async function read(id: string): Promise<Client | undefined> {
-    const client = wellFormedId.test(id) ? await store.findClient(id) : undefined
-    return client ?? (id === firstPartyId ? builtInFirstParty : undefined)
+    return (await stored(id)) ?? (id === firstPartyId ? builtInFirstParty : undefined)
   }
 
   /** Reads, decides and writes, again when somebody else was faster: the store takes a change for the generation that it was made for only. */
   async function change(id: string, decide: (client: Client) => { next: Client; revoke: boolean }): Promise<Client> {
     for (let tries = 1; tries <= triesAtMost; tries++) {
-      const client = await store.findClient(id)
-      if (!client) throw unknownClient()
+      const client = await stored(id)
+      if (!client) throw unknownClient(id)
       const { next, revoke } = decide(client)
       const changed = { ...next, generation: client.generation + 1 }
       if (!(await store.replaceClient(changed, revoke ? end() : undefined))) continue
@@ -94,7 +95,15 @@ function createClients({ config, store, accessTokens, revocations, now, uptimeMs
       }
     },
 
+    /** Clients in the order of their ids, disabled ones too; not `first-party` while it is the built-in one. */
     list: (page: { after?: string; limit: number }) => store.exportRows('clients', page),
+
+    /** A client that somebody made, as it is in the store now, disabled ones too. @throws {Refusal} 404 */
+    async get(id: string): Promise<Client> {
+      const client = await stored(id)
+      if (!client) throw unknownClient(id)
+      return client
+    },
 
     /**
      * Makes a client.
@@ -156,7 +165,7 @@ function createClients({ config, store, accessTokens, revocations, now, uptimeMs
 
     /** @throws {Refusal} 404 */
     async remove(log: FastifyBaseLogger, id: string): Promise<void> {
-      if (!(await store.deleteClient(id, end()))) throw unknownClient()
+      if (!wellFormedId.test(id) || !(await store.deleteClient(id, end()))) throw unknownClient(id)
       known.delete(id)
       await revocations.pull()
       log.info({ event: 'client.deleted', client_id: id }, 'a client was deleted')
@@ -195,6 +204,7 @@ function createClients({ config, store, accessTokens, revocations, now, uptimeMs
 /** @returns what is not acceptable in a definition; undefined when all is */
 export function whatIsWrong({ id, type, grants, introspect }: ClientDefinition): { pointer: string; detail: string } | undefined {
   if (!wellFormedId.test(id)) return { pointer: '/client_id', detail: 'must be 1 to 128 visible ASCII characters' }
+  if (id === '.' || id === '..') return { pointer: '/client_id', detail: 'must not be . or .., which no URL can name' }
   if (likeUserId.test(id)) return { pointer: '/client_id', detail: 'must not look like the id of a user' }
   if (id === firstPartyId && type !== 'public') return { pointer: '/type', detail: 'must be public for first-party' }
   if (type === 'public' && grants.includes('client_credentials')) {
@@ -214,7 +224,10 @@ export function parseScope(scope: string): string[] {
 const scopeName = /^[\x21\x23-\x5b\x5d-\x7e]+$/
 
 const newSecret = () => secretPrefix + randomBytes(secretBytes).toString('base64url')
-const unknownClient = () => new Refusal('not_found', { detail: 'There is no such client' })
+const unknownClient = (id: string) => {
+  const builtIn = id === firstPartyId ? ': first-party is built in until somebody makes one of the name' : ''
+  return new Refusal('not_found', { detail: `There is no such client${builtIn}` })
+}
 
 export default fp(
   async (app: FastifyInstance) => {

@@ -8,9 +8,10 @@ import {
 } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { promisify } from 'node:util'
-import type { FastifyInstance } from 'fastify'
+import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { ConfigError } from '../config.ts'
+import { Refusal } from '../errors.ts'
 import type { SigningKeyRecord } from '../stores/store.ts'
 
 declare module 'fastify' {
@@ -34,6 +35,18 @@ export interface SigningKey {
   signsFrom: number
 }
 
+/** A key as it may be shown. */
+export interface SigningKeyStatus {
+  kid: string
+  alg: SigningAlg
+  /** published and not signing yet, signing now, or only verifying what it signed before */
+  state: 'next' | 'current' | 'previous'
+  createdAt: number
+  signsFrom: number
+  /** of a previous one: when it goes */
+  retiresAt?: number
+}
+
 const generateKeyPair = promisify(generateKeyPairCallback)
 
 /** A new key is published for so long before it signs: twice the max-age of the JWKS. */
@@ -44,6 +57,9 @@ const retirementMarginMs = 24 * 3_600_000
 const pollMs = 60_000
 /** An unknown kid has the store read at most once in so long, so that forged ones cost nothing. */
 const lookAgainMs = 1_000
+/** How often each process looks whether a key was withdrawn: with a leaked one anybody makes tokens, and they are not to be good for a minute more. */
+const withdrawnLookMs = 500
+const triesAtMost = 10
 
 /**
  * The keys that access tokens are signed with: made at first start, sealed in the store, agreed on by every process,
@@ -58,8 +74,11 @@ async function createSigningKeys(app: FastifyInstance) {
   let lookedAt = Number.NEGATIVE_INFINITY
   /** the last look, which may be under way or have failed */
   let looked: Promise<void> | undefined
+  /** that the store had and does not have any more */
+  const gone = new Set<string>()
 
   const newestFirst = () => [...keys.values()].sort((a, b) => b.createdAt - a.createdAt)
+  const newestOfAlg = () => newestFirst().find((key) => key.alg === alg)
 
   /** Reads the store, keeping the objects of the keys that are known already. */
   function load(): Promise<void> {
@@ -72,6 +91,8 @@ async function createSigningKeys(app: FastifyInstance) {
     const records = await store.listSigningKeys()
     const loaded = new Map<string, SigningKey>()
     for (const record of records) loaded.set(record.kid, keys.get(record.kid) ?? open(record))
+    for (const kid of keys.keys()) if (!loaded.has(kid)) gone.add(kid)
+    for (const kid of loaded.keys()) gone.delete(kid)
     keys = loaded
   }
 
@@ -96,7 +117,7 @@ async function createSigningKeys(app: FastifyInstance) {
 
   /** Makes the next key when there is none, when the newest is old, or when it is sealed under the secret before. */
   async function rotateIfDue(): Promise<void> {
-    const newest = newestFirst().find((key) => key.alg === alg)
+    const newest = newestOfAlg()
     if (operatorKey) {
       if (keys.has(operatorKey.kid)) return
       if (await store.addSigningKey({ ...operatorKey.record, createdAt: after(newest), signsFrom: now() }, newest?.kid)) {
@@ -109,13 +130,14 @@ async function createSigningKeys(app: FastifyInstance) {
     const ageMs = newest ? now() - newest.createdAt : 0
     const isDue =
       !newest?.privateKey || ageMs >= config.AUTH_KEY_ROTATION * 1000 || (newest.sealedBy === 'previous' && ageMs > publishLeadMs)
-    if (isDue) await rotate(newest)
+    if (isDue) await add(newest, newest?.privateKey ? now() + publishLeadMs : now(), log)
   }
 
   /** A key comes after the one before it, whatever the clock says. */
   const after = (newest: SigningKey | undefined) => Math.max(now(), (newest?.createdAt ?? 0) + 1)
 
-  async function rotate(newest: SigningKey | undefined): Promise<void> {
+  /** Makes a key. @returns its kid; undefined when another process was faster */
+  async function add(newest: SigningKey | undefined, signsFrom: number, log: FastifyBaseLogger): Promise<string | undefined> {
     const pair = await generatePair(alg)
     const publicJwk = publicJwkOf(pair.publicKey, alg)
     const kid = publicJwk.kid as string
@@ -126,23 +148,47 @@ async function createSigningKeys(app: FastifyInstance) {
       publicJwk: JSON.stringify(publicJwk),
       sealedPrivateKey: secrets.seal(der, sealContext(kid)),
       createdAt: after(newest),
-      signsFrom: newest?.privateKey ? now() + publishLeadMs : now(),
+      signsFrom,
     }
-    if (await store.addSigningKey(record, newest?.kid)) {
-      log.info({ event: 'key.rotated', kid, alg, signs_from: new Date(record.signsFrom).toISOString() }, 'a signing key was made')
-    }
+    const isAdded = await store.addSigningKey(record, newest?.kid)
+    if (isAdded) log.info({ event: 'key.rotated', kid, alg, signs_from: new Date(signsFrom).toISOString() }, 'a signing key was made')
     await load()
+    return isAdded ? kid : undefined
   }
 
   /** Removes what was superseded so long ago that no token of it can be alive. */
   async function retire(): Promise<void> {
-    const { createdAt, signsFrom } = current()
     for (const key of keys.values()) {
-      if (key.createdAt < createdAt && signsFrom + config.AUTH_ACCESS_TTL * 1000 + retirementMarginMs < now()) {
+      const retiresAt = retirementOf(key)
+      if (retiresAt !== undefined && retiresAt < now()) {
         await store.removeSigningKey(key.kid)
         log.info({ event: 'key.retired', kid: key.kid, alg: key.alg }, 'a signing key was retired')
       }
     }
+  }
+
+  /** When a key has been superseded for so long. @returns undefined while it has not been superseded */
+  function retirementOf({ createdAt }: SigningKey): number | undefined {
+    const signing = current()
+    return createdAt < signing.createdAt ? signing.signsFrom + config.AUTH_ACCESS_TTL * 1000 + retirementMarginMs : undefined
+  }
+
+  /** Takes keys away before their time: what they signed is refused from now on. */
+  async function withdraw(kids: string[], log: FastifyBaseLogger): Promise<void> {
+    for (const kid of kids) {
+      await store.removeSigningKey(kid)
+      log.info({ event: 'key.withdrawn', kid }, 'a signing key was withdrawn: what it signed is refused')
+    }
+    await load()
+  }
+
+  function statusOf(key: SigningKey): SigningKeyStatus {
+    const { kid, createdAt, signsFrom } = key
+    const signing = current()
+    const isNext = createdAt > signing.createdAt && key.alg === alg && key.privateKey !== undefined
+    const retiresAt = retirementOf(key)
+    const state = kid === signing.kid ? 'current' : isNext ? 'next' : 'previous'
+    return { kid, alg: key.alg, state, createdAt, signsFrom, ...(retiresAt !== undefined && { retiresAt }) }
   }
 
   /** The key that signs now. */
@@ -156,7 +202,7 @@ async function createSigningKeys(app: FastifyInstance) {
   }
 
   await load()
-  if (!operatorKey && newestFirst().find((key) => key.alg === alg)?.sealedBy === 'another') {
+  if (!operatorKey && newestOfAlg()?.sealedBy === 'another') {
     throw new ConfigError(
       'AUTH_SECRET: expected the secret that sealed the signing keys in the store; set it, or set it as AUTH_SECRET_PREVIOUS beside the new one',
     )
@@ -172,8 +218,27 @@ async function createSigningKeys(app: FastifyInstance) {
       log.warn({ err: error }, 'the signing keys could not be looked at; those known stay in use')
     }
   }
-  const timer = setInterval(poll, pollMs).unref()
-  app.addHook('onClose', async () => clearInterval(timer))
+  let isLooking = false
+  /** Where a key is gone that should sign, the next one is made at once. That a store does not answer is said by `poll`. */
+  const lookForWithdrawn = async () => {
+    if (isLooking) return
+    isLooking = true
+    try {
+      const kids = [...keys.keys()]
+      const found = await store.findRows('signingKeys', kids)
+      if (!kids.some((kid, index) => found[index] === undefined && keys.has(kid))) return
+      await load()
+      await rotateIfDue()
+    } catch {
+      // Looked for again in a moment.
+    } finally {
+      isLooking = false
+    }
+  }
+  const timers = [setInterval(poll, pollMs).unref(), setInterval(lookForWithdrawn, withdrawnLookMs).unref()]
+  app.addHook('onClose', async () => {
+    for (const timer of timers) clearInterval(timer)
+  })
 
   return {
     current,
@@ -186,8 +251,59 @@ async function createSigningKeys(app: FastifyInstance) {
     /** The JWK Set of RFC 7517 §5: public halves only. */
     publicJwks: () => newestFirst().map(({ publicJwk }) => publicJwk),
     poll,
+
+    /** Whether the key that a verified token was signed with has been withdrawn since; asked of each token, also of those that were verified before. */
+    isWithdrawnKeyOf: (token: string): boolean => gone.size > 0 && gone.has(kidOf(token)),
+
+    /** The keys as the store has them now, the newest first. */
+    async list(): Promise<SigningKeyStatus[]> {
+      await load()
+      return newestFirst().map(statusOf)
+    },
+
+    /**
+     * Makes the next key now, whatever the age of the one that signs.
+     *
+     * It is published first, and signs when every cache of the JWKS has it. Where one is on its way already, that is the next one.
+     * After a leak there is no time for that: the new key signs at once and all others are withdrawn, so that every access
+     * token is refused, here now and in other processes within a second. Sessions go on with their next refresh.
+     *
+     * @param log of who wants it
+     * @throws {Refusal} 409 where the key is the operator's own
+     */
+    async rotateNow(log: FastifyBaseLogger, { isLeaked }: { isLeaked: boolean }): Promise<SigningKeyStatus> {
+      if (operatorKey) throw new Refusal('operators_key')
+      for (let tries = 1; tries <= triesAtMost; tries++) {
+        await load()
+        const newest = newestOfAlg()
+        if (!isLeaked && newest?.privateKey && newest.signsFrom > now()) return statusOf(newest)
+        const kid = await add(newest, isLeaked || !newest?.privateKey ? now() : now() + publishLeadMs, log)
+        if (kid === undefined) continue
+        if (isLeaked) {
+          const others = [...keys.keys()].filter((other) => other !== kid)
+          await withdraw(others, log)
+        }
+        return statusOf(keys.get(kid) as SigningKey)
+      }
+      throw new Error('The signing keys were changed by others all the time')
+    },
+
+    /**
+     * Withdraws a key that does not sign any more, before it retires: the operator's own of before that has leaked, say.
+     *
+     * @throws {Refusal} 404; 409 for the one that signs
+     */
+    async withdraw(log: FastifyBaseLogger, kid: string): Promise<void> {
+      await load()
+      if (!keys.has(kid)) throw new Refusal('not_found', { detail: 'There is no such key' })
+      if (kid === current().kid) throw new Refusal('key_in_use')
+      await withdraw([kid], log)
+    },
   }
 }
+
+/** The kid in the header of a token that has been verified. */
+const kidOf = (token: string): string => JSON.parse(Buffer.from(token.slice(0, token.indexOf('.')), 'base64url').toString()).kid
 
 /** What a sealed private key is bound to. */
 export const sealContext = (kid: string) => `signing key ${kid}`

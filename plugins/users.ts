@@ -184,7 +184,7 @@ function createUsers({ store, hashing, passwordPolicy, throttle, accessTokens, r
       if (!(await store.deleteUser(id, end()))) throw unknownUser()
       profiles.delete(id)
       await revocations.pull()
-      request.log.info({ event: 'user.deleted', sub: id, by: request.token?.sub }, 'an account was deleted')
+      request.log.info({ event: 'user.deleted', sub: id }, 'an account was deleted')
     },
 
     /** Ends the sessions and access tokens of a user, who cannot log in until enabled again. @throws {Refusal} 404 */
@@ -192,14 +192,14 @@ function createUsers({ store, hashing, passwordPolicy, throttle, accessTokens, r
       if (!(await store.disableUser(id, end()))) throw unknownUser()
       profiles.delete(id)
       await revocations.pull()
-      request.log.info({ event: 'user.disabled', sub: id, by: request.token?.sub }, 'an account was disabled')
+      request.log.info({ event: 'user.disabled', sub: id }, 'an account was disabled')
     },
 
     /** Lets a disabled user log in again; what was ended stays so. @throws {Refusal} 404 */
     async enable(request: FastifyRequest, id: string): Promise<void> {
       if (!(await store.enableUser(id))) throw unknownUser()
       profiles.delete(id)
-      request.log.info({ event: 'user.enabled', sub: id, by: request.token?.sub }, 'an account was enabled')
+      request.log.info({ event: 'user.enabled', sub: id }, 'an account was enabled')
     },
 
     /**
@@ -216,7 +216,7 @@ function createUsers({ store, hashing, passwordPolicy, throttle, accessTokens, r
         if (!(await store.setRoles(change))) continue
         profiles.delete(id)
         if (isTakingAway) await revocations.pull()
-        request.log.info({ event: 'user.roles_set', sub: id, roles, by: request.token?.sub }, 'the roles of a user were set')
+        request.log.info({ event: 'user.roles_set', sub: id, roles }, 'the roles of a user were set')
         return
       }
       throw new Error('The roles were changed by others all the time')
@@ -236,7 +236,7 @@ function createUsers({ store, hashing, passwordPolicy, throttle, accessTokens, r
         const { passwordHash: expectedHash } = await this.get({ id })
         if (!(await store.changePassword({ userId: id, expectedHash, passwordHash, ...end() }))) continue
         await revocations.pull()
-        request.log.info({ event: 'password.set', sub: id, by: request.token?.sub }, 'a password was set by an administrator')
+        request.log.info({ event: 'password.set', sub: id }, 'a password was set by an administrator')
         return
       }
       throw new Error('The password was changed by others all the time')
