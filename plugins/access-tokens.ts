@@ -38,6 +38,12 @@ export type AccessTokenSubject = Pick<AccessTokenClaims, 'aud' | 'sub' | 'client
   generations: Generations
 }
 
+/** What every check that does not change with time has passed, and the key that it depends on. */
+interface Verified {
+  claims: AccessTokenClaims
+  kid: string
+}
+
 /** Of the user and of the client, at the time that a token was made. */
 export interface Generations {
   user: number
@@ -64,7 +70,7 @@ function createAccessTokens({ config, signingKeys, now }: FastifyInstance) {
   const { AUTH_ISSUER: iss, AUTH_ACCESS_TTL: ttlSeconds } = config
   const jwtByKey = new WeakMap<SigningKey, JWT>()
   /** Only tokens that passed every check that does not change with time. The key is the whole text, so nothing can be confused. */
-  const verified = new Lru<AccessTokenClaims>(cachedTokens)
+  const verified = new Lru<Verified>(cachedTokens)
 
   async function jwtOf(key: SigningKey): Promise<JWT> {
     const known = jwtByKey.get(key)
@@ -121,11 +127,14 @@ function createAccessTokens({ config, signingKeys, now }: FastifyInstance) {
      * @throws {Refusal} 401 `invalid_token`, expired or invalid
      */
     async verify(token: string): Promise<AccessTokenClaims> {
-      let claims = verified.get(token)
-      if (!claims) {
-        claims = await verifyOnce(token)
-        verified.set(token, claims)
+      let known = verified.get(token)
+      if (!known) {
+        known = await verifyOnce(token)
+        verified.set(token, known)
       }
+      const { claims, kid } = known
+      // It may have been withdrawn since the token was verified.
+      if (!signingKeys.has(kid)) throw tokenRefused('invalid', 'its key is none of ours any more')
       const nowSeconds = now() / 1000
       // A life that AUTH_ACCESS_TTL does not allow would outlive the revocations, which are kept for that long.
       if (nowSeconds >= Math.min(claims.exp, claims.iat + ttlSeconds)) throw tokenRefused('expired', 'the access token expired')
@@ -134,7 +143,7 @@ function createAccessTokens({ config, signingKeys, now }: FastifyInstance) {
     },
   }
 
-  async function verifyOnce(token: string): Promise<AccessTokenClaims> {
+  async function verifyOnce(token: string): Promise<Verified> {
     const key = await signingKeys.find(kidOf(token))
     if (!key) throw tokenRefused('invalid', 'no key of ours has its kid')
     let claims: unknown
@@ -144,7 +153,7 @@ function createAccessTokens({ config, signingKeys, now }: FastifyInstance) {
       throw tokenRefused('invalid', (error as { code?: string }).code ?? 'not a JWT')
     }
     if (!claimsCheck.Check(claims)) throw tokenRefused('invalid', 'a claim is missing or of a wrong type')
-    return claims
+    return { claims, kid: key.kid }
   }
 }
 

@@ -28,7 +28,7 @@ export const isFor = ({ aud }: AccessTokenClaims, audience: string): boolean =>
 /** Guards routes by RFC 6750. Tokens are read from the Authorization header and from nowhere else. */
 export default fp(
   async (app: FastifyInstance) => {
-    const { config, accessTokens, signingKeys, revocations } = app
+    const { config, accessTokens, revocations } = app
 
     app.decorateRequest('token', null as unknown as AccessTokenClaims)
     async function requireAnyToken(request: FastifyRequest): Promise<void> {
@@ -39,7 +39,6 @@ export default fp(
       const token = credentials.exec(authorization)?.[1]
       if (!token) throw tokenRefused('invalid', 'not a b64token')
       const claims = await accessTokens.verify(token)
-      if (signingKeys.isWithdrawnKeyOf(token)) throw tokenRefused('invalid', 'its key was withdrawn')
       if (revocations.isRevoked(claims)) throw tokenRefused('revoked', 'the access token was revoked')
       request.token = claims
     }
@@ -56,5 +55,5 @@ export default fp(
     app.decorate('requireToken', requireToken)
     app.decorate('requireUser', requireUser)
   },
-  { name: 'bearer', dependencies: ['signing-keys', 'access-tokens', 'revocations'] },
+  { name: 'bearer', dependencies: ['access-tokens', 'revocations'] },
 )

@@ -9,8 +9,9 @@ export default fp(
     if (!origin) return
     await app.register(cors, {
       origin,
-      methods: ['GET', 'HEAD', 'POST', 'DELETE'],
-      allowedHeaders: ['authorization', 'content-type'],
+      methods: ['GET', 'HEAD', 'POST', 'PUT', 'DELETE'],
+      // The login form of Swagger UI, and so of FastAPI's /docs, sends the last one.
+      allowedHeaders: ['authorization', 'content-type', 'x-requested-with'],
       exposedHeaders: ['x-request-id', 'www-authenticate', 'retry-after', 'location'],
       maxAge: 600,
       strictPreflight: false,

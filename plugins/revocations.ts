@@ -32,8 +32,11 @@ async function createRevocations(app: FastifyInstance) {
   let heardAtMs = uptimeMs()
   const followers = new Set<Follower>()
 
+  /** Has the other processes of this machine catch up; undefined where there are none. */
+  let tellOthers: (() => Promise<void>) | undefined
+
   /** Catches up with the store. */
-  async function pull(): Promise<void> {
+  async function catchUp(): Promise<void> {
     const askedAtMs = uptimeMs()
     const { revocations, cursor: next } = await store.revocationsSince(cursor)
     cursor = next
@@ -45,20 +48,27 @@ async function createRevocations(app: FastifyInstance) {
       if (known && 'generation' in known && 'generation' in revocation && known.generation > revocation.generation) continue
       inForce.set(key, revocation)
     }
+    // Awaited: a key that was withdrawn is to be gone when this process says that it has caught up.
+    if (revocations.some(({ kind }) => kind === 'key')) await app.signingKeys.poll()
     if (revocations.length > 0) for (const follower of followers) follower(revocations, next)
+  }
+
+  /** After something was revoked here: when it resolves, this process and the others of this machine refuse it. */
+  async function pull(): Promise<void> {
+    await Promise.all([catchUp(), tellOthers?.()])
   }
 
   function forgetExpired(): void {
     for (const [key, { expiresAt }] of inForce) if (expiresAt <= now()) inForce.delete(key)
   }
 
-  await pull()
+  await catchUp()
   let isPolling = false
   const poll = async () => {
     if (isPolling) return
     isPolling = true
     try {
-      await pull()
+      await catchUp()
       forgetExpired()
     } catch (error) {
       log.warn({ err: error }, 'the revocations could not be fetched; those known stay in force')
@@ -71,6 +81,11 @@ async function createRevocations(app: FastifyInstance) {
 
   return {
     pull,
+    catchUp,
+    /** @param tell is waited for before whoever revoked something is answered; bounded in time, and never fails */
+    tellOthersBy(tell: () => Promise<void>): void {
+      tellOthers = tell
+    },
     get size() {
       return inForce.size
     },
@@ -91,8 +106,8 @@ async function createRevocations(app: FastifyInstance) {
       return () => void followers.delete(follower)
     },
 
-    /** Records that one access token, or all of one session, are refused from now on. */
-    async revoke(kind: 'jti' | 'sid', id: string): Promise<void> {
+    /** Records that one access token, all of one session, or all that one key has signed, are refused from now on. */
+    async revoke(kind: 'jti' | 'sid' | 'key', id: string): Promise<void> {
       await store.revoke({ kind, id, revokedAt: now(), expiresAt: app.accessTokens.forgottenAt() })
       await pull()
     },

@@ -1,26 +1,18 @@
-import {
-  createHash,
-  createPrivateKey,
-  createPublicKey,
-  generateKeyPair as generateKeyPairCallback,
-  type JsonWebKey,
-  type KeyObject,
-} from 'node:crypto'
-import { readFileSync } from 'node:fs'
-import { promisify } from 'node:util'
+import { createPrivateKey, createPublicKey, type JsonWebKey, type KeyObject } from 'node:crypto'
 import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { ConfigError } from '../config.ts'
 import { Refusal } from '../errors.ts'
 import type { SigningKeyRecord } from '../stores/store.ts'
+import { generatePair, publicJwkOf, readKeyFile, type SigningAlg } from './key-material.ts'
+
+export type { SigningAlg } from './key-material.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
     signingKeys: Awaited<ReturnType<typeof createSigningKeys>>
   }
 }
-
-export type SigningAlg = SigningKeyRecord['alg']
 
 /** A key as it is used: verifying needs the public half, signing the private one too. */
 export interface SigningKey {
@@ -47,8 +39,6 @@ export interface SigningKeyStatus {
   retiresAt?: number
 }
 
-const generateKeyPair = promisify(generateKeyPairCallback)
-
 /** A new key is published for so long before it signs: twice the max-age of the JWKS. */
 const publishLeadMs = 10 * 60_000
 /** A superseded key stays for so long after its last token has expired: clocks differ, and AUTH_ACCESS_TTL may have been longer. */
@@ -57,8 +47,6 @@ const retirementMarginMs = 24 * 3_600_000
 const pollMs = 60_000
 /** An unknown kid has the store read at most once in so long, so that forged ones cost nothing. */
 const lookAgainMs = 1_000
-/** How often each process looks whether a key was withdrawn: with a leaked one anybody makes tokens, and they are not to be good for a minute more. */
-const withdrawnLookMs = 500
 const triesAtMost = 10
 
 /**
@@ -74,8 +62,6 @@ async function createSigningKeys(app: FastifyInstance) {
   let lookedAt = Number.NEGATIVE_INFINITY
   /** the last look, which may be under way or have failed */
   let looked: Promise<void> | undefined
-  /** that the store had and does not have any more */
-  const gone = new Set<string>()
 
   const newestFirst = () => [...keys.values()].sort((a, b) => b.createdAt - a.createdAt)
   const newestOfAlg = () => newestFirst().find((key) => key.alg === alg)
@@ -91,8 +77,6 @@ async function createSigningKeys(app: FastifyInstance) {
     const records = await store.listSigningKeys()
     const loaded = new Map<string, SigningKey>()
     for (const record of records) loaded.set(record.kid, keys.get(record.kid) ?? open(record))
-    for (const kid of keys.keys()) if (!loaded.has(kid)) gone.add(kid)
-    for (const kid of loaded.keys()) gone.delete(kid)
     keys = loaded
   }
 
@@ -173,10 +157,11 @@ async function createSigningKeys(app: FastifyInstance) {
     return createdAt < signing.createdAt ? signing.signsFrom + config.AUTH_ACCESS_TTL * 1000 + retirementMarginMs : undefined
   }
 
-  /** Takes keys away before their time: what they signed is refused from now on. */
+  /** Takes keys away before their time: what they signed is refused from now on. Other processes, and services, hear of it as of a revocation. */
   async function withdraw(kids: string[], log: FastifyBaseLogger): Promise<void> {
     for (const kid of kids) {
       await store.removeSigningKey(kid)
+      await app.revocations.revoke('key', kid)
       log.info({ event: 'key.withdrawn', kid }, 'a signing key was withdrawn: what it signed is refused')
     }
     await load()
@@ -218,27 +203,8 @@ async function createSigningKeys(app: FastifyInstance) {
       log.warn({ err: error }, 'the signing keys could not be looked at; those known stay in use')
     }
   }
-  let isLooking = false
-  /** Where a key is gone that should sign, the next one is made at once. That a store does not answer is said by `poll`. */
-  const lookForWithdrawn = async () => {
-    if (isLooking) return
-    isLooking = true
-    try {
-      const kids = [...keys.keys()]
-      const found = await store.findRows('signingKeys', kids)
-      if (!kids.some((kid, index) => found[index] === undefined && keys.has(kid))) return
-      await load()
-      await rotateIfDue()
-    } catch {
-      // Looked for again in a moment.
-    } finally {
-      isLooking = false
-    }
-  }
-  const timers = [setInterval(poll, pollMs).unref(), setInterval(lookForWithdrawn, withdrawnLookMs).unref()]
-  app.addHook('onClose', async () => {
-    for (const timer of timers) clearInterval(timer)
-  })
+  const timer = setInterval(poll, pollMs).unref()
+  app.addHook('onClose', async () => clearInterval(timer))
 
   return {
     current,
@@ -252,8 +218,8 @@ async function createSigningKeys(app: FastifyInstance) {
     publicJwks: () => newestFirst().map(({ publicJwk }) => publicJwk),
     poll,
 
-    /** Whether the key that a verified token was signed with has been withdrawn since; asked of each token, also of those that were verified before. */
-    isWithdrawnKeyOf: (token: string): boolean => gone.size > 0 && gone.has(kidOf(token)),
+    /** Whether a key still is one of ours: it may have been withdrawn. */
+    has: (kid: string): boolean => keys.has(kid),
 
     /** The keys as the store has them now, the newest first. */
     async list(): Promise<SigningKeyStatus[]> {
@@ -302,54 +268,8 @@ async function createSigningKeys(app: FastifyInstance) {
   }
 }
 
-/** The kid in the header of a token that has been verified. */
-const kidOf = (token: string): string => JSON.parse(Buffer.from(token.slice(0, token.indexOf('.')), 'base64url').toString()).kid
-
 /** What a sealed private key is bound to. */
 export const sealContext = (kid: string) => `signing key ${kid}`
-
-function generatePair(alg: SigningAlg): Promise<{ publicKey: KeyObject; privateKey: KeyObject }> {
-  if (alg === 'ES256') return generateKeyPair('ec', { namedCurve: 'P-256' })
-  if (alg === 'EdDSA') return generateKeyPair('ed25519')
-  return generateKeyPair('rsa', { modulusLength: 2048 })
-}
-
-/** The public JWK with `kid` (its thumbprint, RFC 7638), `use` and `alg`. */
-function publicJwkOf(publicKey: KeyObject, alg: SigningAlg): JsonWebKey {
-  const { kty, crv, x, y, n, e } = publicKey.export({ format: 'jwk' })
-  const members = kty === 'RSA' ? { e, kty, n } : kty === 'OKP' ? { crv, kty, x } : { crv, kty, x, y }
-  // RFC 7638 §3.2: the required members, in the order of their names, without white space.
-  const kid = createHash('sha256').update(JSON.stringify(members)).digest('base64url')
-  return { ...members, kid, use: 'sig', alg } as JsonWebKey
-}
-
-/** The kind of key that each algorithm needs (RFC 7518 §3.3 and §3.4, RFC 8037 §3.1). */
-const fitting: Record<SigningAlg, (key: KeyObject) => boolean> = {
-  ES256: (key) => key.asymmetricKeyType === 'ec' && key.asymmetricKeyDetails?.namedCurve === 'prime256v1',
-  RS256: (key) => key.asymmetricKeyType === 'rsa' && (key.asymmetricKeyDetails?.modulusLength ?? 0) >= 2048,
-  EdDSA: (key) => key.asymmetricKeyType === 'ed25519',
-}
-
-function readKeyFile(path: string, alg: SigningAlg) {
-  const expected = { ES256: 'an EC P-256', RS256: 'an RSA (2048 bits or more)', EdDSA: 'an Ed25519' }[alg]
-  let privateKey: KeyObject
-  try {
-    const text = readFileSync(path, 'utf8')
-    privateKey = text.trimStart().startsWith('{')
-      ? createPrivateKey({ key: JSON.parse(text), format: 'jwk' })
-      : createPrivateKey({ key: text, format: 'pem' })
-  } catch (error) {
-    // Never the parser's message: it may quote the key.
-    const why = (error as NodeJS.ErrnoException).code ?? 'no such key in it'
-    throw new ConfigError(`AUTH_SIGNING_KEY_FILE: expected a private key as PEM or JWK in ${path}, got ${why}`)
-  }
-  if (!fitting[alg](privateKey)) {
-    throw new ConfigError(`AUTH_SIGNING_KEY_FILE: expected ${expected} private key for AUTH_SIGNING_ALG=${alg} in ${path}`)
-  }
-  const publicJwk = publicJwkOf(createPublicKey(privateKey), alg)
-  const kid = publicJwk.kid as string
-  return { kid, privateKey, record: { kid, alg, publicJwk: JSON.stringify(publicJwk) } }
-}
 
 export default fp(
   async (app: FastifyInstance) => {

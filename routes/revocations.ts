@@ -8,8 +8,11 @@ import type { Revocation } from '../stores/store.ts'
 
 const RevocationEntry = Type.Object(
   {
-    kind: Type.Union([Type.Literal('jti'), Type.Literal('sid'), Type.Literal('user'), Type.Literal('client')]),
-    id: Type.String({ description: 'the `jti`, `sid`, `sub` or `client_id` of the tokens that are refused' }),
+    kind: Type.Union([Type.Literal('jti'), Type.Literal('sid'), Type.Literal('user'), Type.Literal('client'), Type.Literal('key')]),
+    id: Type.String({
+      description:
+        'the `jti`, `sid`, `sub` or `client_id` of the tokens that are refused; the `kid` of a `key` that was withdrawn: drop it, and read the JWKS again',
+    }),
     generation: Type.Optional(
       Type.Integer({
         description:
@@ -39,6 +42,8 @@ function toEntry({ kind, id, revokedAt, expiresAt, ...rest }: Revocation): Stati
 const heartbeatMs = 5_000
 /** A follower that reads so slowly is dropped, and comes again with its cursor. */
 const mostUnsentBytes = 1024 * 1024
+/** Left to a follower to read what is on its way: to a slow one that is dropped, and when this process ends. */
+const lastWordsMs = { dropped: 10_000, closing: 300 }
 const mostStreams = 1_000
 const retryMs = 1_000
 
@@ -49,67 +54,79 @@ const retryMs = 1_000
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
   const { clientAuthentication, revocations, clients } = app
   ignoreBodies(app)
-  const open = new Set<() => void>()
+  const open = new Set<(lingerMs?: number) => void>()
+  let isClosing = false
   app.addHook('preClose', async () => {
-    for (const close of open) close()
+    isClosing = true
+    for (const close of open) close(lastWordsMs.closing)
   })
 
   async function stream(reply: FastifyReply, clientId: string, since: string | undefined): Promise<FastifyReply> {
+    if (isClosing) throw new Refusal('draining', { headers: { 'retry-after': '1' } })
     if (open.size >= mostStreams) throw new Refusal('overloaded', { reason: 'too many streams', headers: { 'retry-after': '5' } })
     /** What comes while the store is read has to wait for what was before. */
     let waiting: [Revocation[], string][] | undefined = []
     const socket = reply.raw
     const send = (event: string, id: string | undefined, data: object) => {
+      if (!open.has(close)) return
       if (socket.writableLength > mostUnsentBytes) return close()
       socket.write(`event: ${event}\n${id === undefined ? '' : `id: ${id}\n`}data: ${JSON.stringify(data)}\n\n`)
     }
-    const sendRevocations = (entries: Revocation[], cursor: string) => {
-      send('revocations', cursor, { revocations: entries.map(toEntry) })
-      // Whoever has lost the right is not told more.
+    const tell = (entries: Revocation[], cursor: string) => send('revocations', cursor, { revocations: entries.map(toEntry) })
+    const hear = (entries: Revocation[], cursor: string) => {
+      if (waiting) return void waiting.push([entries, cursor])
+      tell(entries, cursor)
+      // Whoever has lost the right is not told more; whoever still has it comes again.
       if (entries.some(({ kind, id }) => kind === 'client' && id === clientId)) close()
     }
-    const endFollowing = revocations.follow((entries, cursor) => {
-      if (waiting) waiting.push([entries, cursor])
-      else sendRevocations(entries, cursor)
-    })
-    const close = () => {
+    const endFollowing = revocations.follow(hear)
+    const close = (lingerMs = lastWordsMs.dropped) => {
+      if (!open.delete(close)) return
       endFollowing()
       clearInterval(heartbeat)
-      open.delete(close)
+      if (!reply.sent) return
       socket.end()
+      // Whoever does not read at all would hold the connection, and with it a shutdown.
+      if (!socket.writableFinished) setTimeout(() => socket.destroy(), lingerMs).unref()
     }
     const beat = async () => {
       try {
         const client = await clients.find(clientId)
         if (client === undefined || client.disabledAt !== undefined || client.introspect === 'none') close()
-        else if (revocations.isUpToDate) send('heartbeat', revocations.cursor, {})
+        else if (!waiting && revocations.isUpToDate) send('heartbeat', revocations.cursor, {})
       } catch {
         // The store does not answer: saying nothing tells the follower that there may be something it does not know.
       }
     }
     const heartbeat = setInterval(beat, heartbeatMs).unref()
     open.add(close)
+    // From now on: it may go while the store is read, and nothing would tell of it later.
+    socket.on('close', () => close())
+    socket.on('error', () => close())
 
     try {
       const { revocations: entries, cursor } = await revocations.since(since)
       reply.hijack()
+      if (!open.has(close)) {
+        socket.destroy()
+        return reply
+      }
       socket.writeHead(200, {
         ...(reply.getHeaders() as Record<string, string>),
         'content-type': 'text/event-stream; charset=utf-8',
         // nginx would keep the events until its buffer is full.
         'x-accel-buffering': 'no',
+        // It ends with the stream, and is not kept for another request that a shutdown would have to wait for.
+        connection: 'close',
       })
-      socket.on('close', close)
-      socket.on('error', close)
       socket.write(`retry: ${retryMs}\n`)
-      sendRevocations(entries, cursor)
-      for (const [entries, cursor] of waiting) sendRevocations(entries, cursor)
+      tell(entries, cursor)
+      const missed = waiting
       waiting = undefined
+      for (const [entries, cursor] of missed) hear(entries, cursor)
       return reply
     } catch (error) {
-      endFollowing()
-      clearInterval(heartbeat)
-      open.delete(close)
+      close()
       throw error
     }
   }
@@ -138,7 +155,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       const client = await clientAuthentication.introspector(request, {})
       const { accept = '', 'last-event-id': lastEventId } = request.headers
       const since = (typeof lastEventId === 'string' && lastEventId) || request.query.since
-      if (/(^|,) *text\/event-stream *(;|,|$)/.test(accept)) return stream(reply, client.id, since)
+      if (request.method === 'GET' && /(^|,) *text\/event-stream *(;|,|$)/.test(accept)) return stream(reply, client.id, since)
       const { revocations: entries, cursor } = await revocations.since(since)
       return { revocations: entries.map(toEntry), cursor }
     },

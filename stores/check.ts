@@ -56,7 +56,7 @@ const shapes = {
 } satisfies Record<TableName, TSchema>
 
 const Revoked = Type.Object({
-  kind: Type.Union([Type.Literal('jti'), Type.Literal('sid'), Type.Literal('user'), Type.Literal('client')]),
+  kind: Type.Union([Type.Literal('jti'), Type.Literal('sid'), Type.Literal('user'), Type.Literal('client'), Type.Literal('key')]),
   id: Type.String({ minLength: 1 }),
   generation: Type.Optional(Count()),
   revokedAt: Count(),

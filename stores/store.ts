@@ -317,6 +317,8 @@ export interface PasswordChange {
 /** Which access tokens are refused from now on. */
 export type Revocation = { revokedAt: number; expiresAt: number } & (
   | { kind: 'jti' | 'sid'; id: string }
+  /** tokens that were signed with a key that is withdrawn, whatever they say; recorded so that everyone looks at the keys */
+  | { kind: 'key'; id: string }
   /** tokens of the user from before `generation`, but for those of one session */
   | { kind: 'user'; id: string; generation: number; exceptSessionId?: string }
   /** tokens of the client from before its `generation` */
