@@ -27,6 +27,14 @@ const WholeNumber = (least: number, most: number, options: { default?: string; d
     .Decode(Number)
     .Encode(String)
 
+/** A number of processes; `auto` is one for each core. */
+const Workers = (most: number, options: { default: string; description: string }) =>
+  Type.Transform(
+    Type.String({ pattern: '^(auto|[0-9]{1,9})$', expected: `a whole number from 1 to ${most}, or auto`, least: 1, most, ...options }),
+  )
+    .Decode((text) => (text === 'auto' ? Math.min(availableParallelism(), most) : Number(text)))
+    .Encode(String)
+
 const OneOf = <const T extends string[]>(values: [...T], options: { default?: T[number]; description: string }) =>
   Type.Unsafe<T[number]>(
     Type.Union(
@@ -52,6 +60,7 @@ export const Settings = Type.Object({
     default: 'info',
     description: 'Least severity that is logged; debug adds a line for each request',
   }),
+  AUTH_WORKERS: Workers(64, { default: '1', description: 'Processes that share the port and the store; auto is one for each core' }),
   DATABASE_URL: Type.Optional(
     Type.String({
       pattern: '^postgres(ql)?://.',
@@ -104,7 +113,7 @@ export const Settings = Type.Object({
   AUTH_ARGON2_PARALLELISM: WholeNumber(1, 255, { default: '1', description: 'argon2id lanes' }),
   AUTH_HASH_CONCURRENCY: WholeNumber(1, 1024, {
     default: String(availableParallelism()),
-    description: 'Password hashes computed at once; the number of cores when not set',
+    description: 'Password hashes computed at once, by all workers together; the number of cores when not set',
   }),
   AUTH_HASH_MAX_WAIT: DurationSeconds({ default: '2s', description: 'Longest wait for a hash before the answer is 503' }),
   AUTH_THROTTLE: OneOf(['on', 'off'], { default: 'on', description: 'Waits after failed logins; off for a load test' }),

@@ -6,7 +6,10 @@ const os = process.getBuiltinModule('node:os')
 
 /** For the store's commits, file access and name look-ups, beside the hashes. */
 const otherThreads = 4
-const hashes = Number(process.env['AUTH_HASH_CONCURRENCY']) || os.availableParallelism()
+const { AUTH_HASH_CONCURRENCY, AUTH_WORKERS } = process.env
+const hashes = Number(AUTH_HASH_CONCURRENCY) || os.availableParallelism()
+/** Each of them has its part of the hashes; they inherit the size. */
+const workers = AUTH_WORKERS === 'auto' ? os.availableParallelism() : Number(AUTH_WORKERS) || 1
 
-process.env['UV_THREADPOOL_SIZE'] ??= String(Math.min(hashes, 1020) + otherThreads)
+process.env['UV_THREADPOOL_SIZE'] ??= String(Math.min(Math.ceil(hashes / workers), 1020) + otherThreads)
 import('./server.ts')

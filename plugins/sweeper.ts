@@ -2,17 +2,27 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { failuresLastMs } from './throttle.ts'
 
+declare module 'fastify' {
+  interface FastifyInstance {
+    sweeper: {
+      /** Leaves the sweeping to another process. */
+      stop(): void
+    }
+  }
+}
+
 const rowsPerStep = 500
 /** Between the steps of a round, and between rounds. */
 const stepPauseMs = 250
 const roundPauseMs = 60_000
 
-/** Removes what has expired, a small batch at a time, in every process: two that meet do no harm. */
+/** Removes what has expired, a small batch at a time, in every replica: two that meet do no harm. */
 export default fp(
   async (app: FastifyInstance) => {
     const { store, sessions, now, log } = app
     let cursor: string | undefined
     let timer: NodeJS.Timeout
+    let isStopped = false
 
     async function step(): Promise<void> {
       try {
@@ -28,11 +38,16 @@ export default fp(
         log.warn({ err: error }, 'the store could not be swept')
         cursor = undefined
       }
-      timer = setTimeout(step, cursor === undefined ? roundPauseMs : stepPauseMs).unref()
+      if (!isStopped) timer = setTimeout(step, cursor === undefined ? roundPauseMs : stepPauseMs).unref()
     }
 
     timer = setTimeout(step, stepPauseMs).unref()
-    app.addHook('preClose', async () => clearTimeout(timer))
+    const stop = () => {
+      isStopped = true
+      clearTimeout(timer)
+    }
+    app.decorate('sweeper', { stop })
+    app.addHook('preClose', async () => stop())
   },
   { name: 'sweeper', dependencies: ['store', 'sessions'] },
 )

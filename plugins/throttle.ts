@@ -62,7 +62,8 @@ function createThrottle({ config, store, secrets, now, log }: FastifyInstance) {
      */
     async attempt(account: string, address: string, { isGuessable = true } = {}) {
       const keys = isOff ? [] : keysOf(account, address).slice(0, isGuessable ? 2 : 1)
-      const seenBefore = keys.map((key) => seenHere.get(key) ?? { failures: 0, unrecorded: 0 })
+      // Copies, for what is recorded meanwhile may not be in the store's answer.
+      const seenBefore = keys.map((key) => ({ failures: 0, unrecorded: 0, ...seenHere.get(key) }))
       const stored = isOff ? [] : await store.findFailures(keys)
       refuseWhileWaiting(stored)
 
