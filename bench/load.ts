@@ -1,16 +1,11 @@
 /* Load over HTTP, as clients of the service make it. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import autocannon from 'autocannon'
+import { asForm, form, type Tokens } from './client.ts'
 
-export const form = { 'content-type': 'application/x-www-form-urlencoded' }
-export const password = 'correct horse battery staple'
+export * from './client.ts'
 
 const settleMs = 500
-
-export interface Tokens {
-  access_token: string
-  refresh_token: string
-}
 
 export interface Measured {
   perSecond: number
@@ -31,31 +26,6 @@ export async function measure(options: autocannon.Options): Promise<Measured> {
     errors: result.errors + result.non2xx,
   }
 }
-
-export async function signUp(url: string, username: string): Promise<void> {
-  const response = await fetch(`${url}/signup`, {
-    method: 'POST',
-    headers: { 'content-type': 'application/json' },
-    body: JSON.stringify({ username, password }),
-  })
-  if (response.status !== 201) throw new Error(`signup: ${response.status} ${await response.text()}`)
-}
-
-export async function logIn(url: string, username: string): Promise<Tokens> {
-  const response = await fetch(`${url}/token`, { method: 'POST', body: new URLSearchParams({ username, password }) })
-  if (response.status !== 200) throw new Error(`login: ${response.status} ${await response.text()}`)
-  return (await response.json()) as Tokens
-}
-
-export async function refresh(url: string, tokens: Tokens): Promise<void> {
-  const response = await fetch(`${url}/token`, { method: 'POST', headers: form, body: asForm(tokens.refresh_token) })
-  if (response.status !== 200) throw new Error(`refresh: ${response.status} ${await response.text()}`)
-  Object.assign(tokens, await response.json())
-}
-
-export const bearer = (tokens: Tokens) => ({ authorization: `Bearer ${tokens.access_token}` })
-
-export const asForm = (refreshToken: string) => `grant_type=refresh_token&refresh_token=${refreshToken}`
 
 /** Each connection refreshes a session of its own, always with the token of the answer before, which is kept in `sessions`. */
 export function refreshing(url: string, sessions: Tokens[]): autocannon.Options {

@@ -41,8 +41,8 @@ export function onEnd(undo: () => unknown): void {
   endings.push(undo)
 }
 
-/** Runs a benchmark, and then, however it ended, everything that `onEnd` was given. */
-export async function runToEnd(benchmark: () => Promise<void>): Promise<void> {
+/** Runs some work, and then, however it ended, everything that `onEnd` was given; also when it is interrupted. */
+export async function endingAll<T>(work: () => Promise<T>): Promise<T> {
   const end = async () => {
     for (let undo = endings.pop(); undo; undo = endings.pop()) {
       try {
@@ -55,12 +55,20 @@ export async function runToEnd(benchmark: () => Promise<void>): Promise<void> {
   const interrupted = () => void end().finally(() => process.exit(130))
   process.once('SIGINT', interrupted).once('SIGTERM', interrupted)
   try {
-    await benchmark()
+    return await work()
+  } finally {
+    await end()
+    process.off('SIGINT', interrupted).off('SIGTERM', interrupted)
+  }
+}
+
+/** Runs a benchmark that is the whole program. */
+export async function runToEnd(benchmark: () => Promise<void>): Promise<void> {
+  try {
+    await endingAll(benchmark)
   } catch (error) {
     console.error(error)
     process.exitCode = 1
-  } finally {
-    await end()
   }
   process.exit()
 }

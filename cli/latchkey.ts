@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { existsSync, readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
+import { addBenchCommand } from './bench.ts'
 import { addClientCommands } from './client.ts'
 import { exitCodes, explain } from './exit.ts'
 import { addKeysCommands } from './keys.ts'
@@ -60,6 +61,7 @@ store
   .option('--json', 'one JSON document')
   .addHelpText('after', `\n${placeHelp}`)
   .action(running(storeCheck))
+addBenchCommand(program)
 
 // `latchkey user list | head`: nobody reads on.
 process.stdout.on('error', ({ code }: NodeJS.ErrnoException) => process.exit(code === 'EPIPE' ? exitCodes.fine : exitCodes.problems))
