@@ -17,6 +17,9 @@ interface ClientForm {
   client_secret?: string
 }
 
+/** A secret that somebody else chose is kept under a MAC, one that was made here as a plain hash. */
+const isChosen = (hash: string) => hash.startsWith('hmac:')
+
 const basicChallenge = { 'www-authenticate': 'Basic realm="latchkey", charset="UTF-8"' }
 /** Whoever has just come with the right secret from an address is not looked up in the counts of failures again for so long. */
 const trustedMs = 1_000
@@ -34,26 +37,35 @@ function createClientAuthentication({ clients, secrets, throttle, now, uptimeMs 
     let isRight = false
     for (const { hash: kept, expiresAt = Number.POSITIVE_INFINITY } of client?.secrets ?? []) {
       if (now() >= expiresAt) continue
-      isRight ||= kept.startsWith('hmac:')
+      isRight ||= isChosen(kept)
         ? declared.verify(Buffer.from(secret), Buffer.from(kept.slice(5), 'base64url'))
         : kept.length === hash.length && timingSafeEqual(Buffer.from(kept), hash)
     }
     return isRight && client?.disabledAt === undefined
   }
 
+  /** Of the secrets of a client that were made here, none can be guessed. */
+  const isGuessable = (client: Client) => client.secrets.some(({ hash }) => isChosen(hash))
+
   async function authenticated({ ip, log }: FastifyRequest, id: string, secret: string, challenge: object): Promise<Client> {
     const startedAt = uptimeMs()
     const trust = `${id} ${ip}`
     let client = await clients.find(id)
     let isRight = isSecretOf(client, secret)
-    if (client && isRight && startedAt - (trusted.get(trust) ?? 0) < trustedMs) return client
+    // Waits are for guessers. Who has 256 bits right is none, and must not wait for what a neighbour with an old secret does.
+    const isTrusted = client && (!isGuessable(client) || startedAt - (trusted.get(trust) ?? Number.NEGATIVE_INFINITY) < trustedMs)
+    if (client && isRight && isTrusted) return client
 
     const attempt = await throttle.attempt(`client:${id}`, ip, { isGuessable: false })
-    if (client && !isRight) {
-      // It may have got its secret on another replica a moment ago. One look into the store in all, as for a client that nobody has.
+    if (client) {
+      // It may have got its secret on another replica a moment ago. One look into the store in all, as for a client that nobody has;
+      // for a right secret too, or it would overtake the wrong ones that came with it, and be told before they are counted.
       client = await clients.find(id, startedAt)
       isRight = isSecretOf(client, secret)
     }
+    // Guesses that come together have all read the same count: those past the bar are not told whether they were right.
+    attempt.recheck()
+    attempt.note(isRight)
     if (client && isRight) {
       await attempt.succeeded()
       trusted.set(trust, uptimeMs())
@@ -110,13 +122,17 @@ function createClientAuthentication({ clients, secrets, throttle, now, uptimeMs 
   }
 }
 
-/** `client_secret_basic`: base64 of the form-encoded id and secret, RFC 6749 §2.3.1. Other schemes are no client's credentials. */
+/**
+ * `client_secret_basic`: base64 of the form-encoded id and secret, RFC 6749 §2.3.1. Other schemes are no client's credentials, nor
+ * are an empty id with an empty secret, which the login form of Swagger UI sends when its fields are left empty.
+ */
 function parseBasic(authorization: string): { id: string; secret: string } | undefined {
   if (!/^Basic( |$)/i.test(authorization)) return undefined
   const encoded = /^Basic +([A-Za-z0-9+/]+=*)$/i.exec(authorization)?.[1]
   const text = encoded === undefined ? '' : Buffer.from(encoded, 'base64').toString()
   const colon = text.indexOf(':')
   try {
+    if (text === ':') return undefined
     if (colon >= 0 && !text.includes('\ufffd')) return { id: decode(text.slice(0, colon)), secret: decode(text.slice(colon + 1)) }
   } catch {
     // Refused below.

@@ -163,8 +163,18 @@ function createClients({ config, store, accessTokens, revocations, now, uptimeMs
       return client
     },
 
-    /** @throws {Refusal} 404 */
+    /**
+     * Removes a client, and refuses its access tokens. Under the name of `first-party` the built-in one takes its place again.
+     *
+     * @throws {Refusal} 404
+     */
     async remove(log: FastifyBaseLogger, id: string): Promise<void> {
+      if (id === firstPartyId) {
+        // In its row, so that the generation goes on: tokens of one that began anew would fall under the revocation of these.
+        await change(id, () => ({ next: builtInFirstParty, revoke: true }))
+        log.info({ event: 'client.deleted', client_id: id }, 'first-party is the built-in client again')
+        return
+      }
       if (!wellFormedId.test(id) || !(await store.deleteClient(id, end()))) throw unknownClient(id)
       known.delete(id)
       await revocations.pull()

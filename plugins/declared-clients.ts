@@ -4,6 +4,7 @@ import { Value } from '@sinclair/typebox/value'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { ConfigError } from '../config.ts'
+import { Refusal } from '../errors.ts'
 import { Audience, GrantTypes, ScopeNames } from '../schemas/clients.ts'
 import type { Client, ClientSecret } from '../stores/store.ts'
 import { type ClientDefinition, whatIsWrong } from './clients.ts'
@@ -18,7 +19,7 @@ const Declaration = Type.Object(
     grants: Type.Optional(GrantTypes),
     scopes: Type.Optional(ScopeNames),
     audience: Type.Optional(Type.Union([Type.String({ minLength: 1 }), Audience])),
-    introspect: Type.Optional(Type.Union([Type.Boolean(), Type.Literal('all')])),
+    introspect: Type.Optional(Type.Union([Type.Boolean(), Type.Literal('audience'), Type.Literal('all')])),
   },
   { additionalProperties: false },
 )
@@ -40,14 +41,15 @@ export function readDeclarations(path: string): { definition: ClientDefinition; 
   const expected = (what: string) => new ConfigError(`AUTH_CLIENTS_FILE: expected ${what} in ${path}`)
   let content: unknown
   try {
-    content = JSON.parse(readFileSync(path, 'utf8'))
+    content = JSON.parse(readFileSync(path, 'utf8').replace(/^\ufeff/, ''))
   } catch (error) {
     // Never the parser's message: it may quote a secret.
     throw expected(`JSON that can be read, got ${(error as NodeJS.ErrnoException).code ?? 'no JSON'},`)
   }
-  const list = Array.isArray(content) ? content : (content as { clients?: unknown } | null)?.clients
+  const given = Array.isArray(content) ? content : (content as { clients?: unknown } | null)?.clients
+  const list = Array.isArray(given) ? given.map(withScopeNames) : given
   const error = Value.Errors(Declarations, list).First()
-  if (error) throw expected(`every client to have what docs/clients.md says (${error.path || 'the list'}: ${error.message})`)
+  if (error) throw expected(`every client to have what docs/clients.md says (${memberOf(error.path)}: ${error.message})`)
 
   const declarations = (list as Declaration[]).map((declaration) => {
     const { client_id: id, client_secret: secret, type = secret === undefined ? 'public' : 'confidential' } = declaration
@@ -68,6 +70,13 @@ export function readDeclarations(path: string): { definition: ClientDefinition; 
   if (twice !== undefined) throw expected(`${JSON.stringify(twice)} once only`)
   return declarations
 }
+
+/** Scopes are often written as OAuth sends them, with a space between them. */
+const withScopeNames = (item: { scopes?: unknown } | null) =>
+  typeof item?.scopes === 'string' ? { ...item, scopes: item.scopes.split(' ') } : item
+
+/** The pointer of a member. A name that is no short word may be a secret in the wrong place, and is not repeated. */
+const memberOf = (pointer: string) => pointer.replace(/[^/]+/g, (name) => (/^\w{1,32}$/.test(name) ? name : '?')) || 'the list'
 
 /**
  * Brings the store up to what AUTH_CLIENTS_FILE says: what it declares is made or changed, what it declared before and does
@@ -108,6 +117,15 @@ async function applyDeclarations({ config, store, clients, clientAuthentication,
     throw new Error(`The client ${definition.id} was changed by others all the time`)
   }
 
+  async function remove(id: string): Promise<void> {
+    try {
+      await clients.remove(log, id)
+    } catch (error) {
+      // Another process that starts was faster.
+      if (!(error instanceof Refusal && error.code === 'not_found')) throw error
+    }
+  }
+
   for (const { definition, secrets } of declarations) {
     if (secrets.some((secret) => secret.length < shortSecret)) {
       log.warn(
@@ -121,7 +139,7 @@ async function applyDeclarations({ config, store, clients, clientAuthentication,
   let after: string | undefined
   do {
     const page = await store.exportRows('clients', { limit: 100, ...(after !== undefined && { after }) })
-    for (const { id, isDeclared } of page.rows) if (isDeclared && !declared.has(id)) await clients.remove(log, id)
+    for (const { id, isDeclared } of page.rows) if (isDeclared && !declared.has(id)) await remove(id)
     after = page.next
   } while (after !== undefined)
 }

@@ -3,7 +3,8 @@ import type { FastifyInstance, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { Refusal } from '../errors.ts'
 import { isCurrent, isExpired, type Session, type SessionLimits, type User } from '../stores/store.ts'
-import { adminScope, type Client } from './clients.ts'
+import { clockSkewSeconds } from './access-tokens.ts'
+import { adminScope, type Client, firstPartyId } from './clients.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -43,8 +44,8 @@ function createSessions(app: FastifyInstance) {
   })
 
   async function answer(user: User, client: Client, session: Session, asked: { scope: string[]; aud: Audience }): Promise<TokenAnswer> {
-    // Whoever is no administrator any more does not get the scope again.
-    const scope = user.roles.includes(adminScope) ? asked.scope : asked.scope.filter((name) => name !== adminScope)
+    // What the client may not have any more it does not get again; nor who is no administrator any more that scope.
+    const scope = asked.scope.filter((name) => client.scopes.includes(name) && (name !== adminScope || user.roles.includes(adminScope)))
     const scopeText = scope.length > 0 ? { scope: scope.join(' ') } : undefined
     return {
       access_token: await accessTokens.issue({
@@ -138,6 +139,11 @@ function createSessions(app: FastifyInstance) {
       switch (result.outcome) {
         case 'rotated':
         case 'repeated':
+          // Its client is gone, and another has come under the same id. The built-in one is always the same.
+          if (client.id !== firstPartyId && result.session.createdAt + clockSkewSeconds * 1000 < client.createdAt) {
+            await this.end(request, result.session.id, result.session.userId)
+            throw refused('the session was opened by a client of the same id that is gone')
+          }
           return prepared ?? answerTo(result)
         case 'reused': {
           await revocations.pull()

@@ -46,14 +46,18 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     return isMeantFor || asks.introspect === 'all' ? { active: true, token_type: 'Bearer', ...claims } : inactive
   }
 
-  /** Whoever may see the access tokens of a session may see its refresh token. */
-  async function introspectRefreshToken(token: string, asks: Client): Promise<IntrospectionAnswer> {
+  /**
+   * A refresh token is meant for no audience but for us: a service that took an `active` one for an access token would let in, for
+   * weeks, whoever has stolen it. So it is seen by its own client, with the right to all, and where the hint says that a refresh
+   * token is what is asked about.
+   */
+  async function introspectRefreshToken(token: string, asks: Client, isAskedFor: boolean): Promise<IntrospectionAnswer> {
     const found = await sessions.findByRefreshToken(token)
     const client = found && (await clients.find(found.session.clientId))
-    if (!client || client.disabledAt !== undefined) return inactive
+    if (!client || client.disabledAt !== undefined || !client.grants.includes('refresh_token')) return inactive
     const audience = clients.audience(client)
-    const isMeantFor = clients.audience(asks).some((one) => audience.includes(one)) || client.id === asks.id
-    if (!isMeantFor && asks.introspect !== 'all') return inactive
+    const isMeantFor = isAskedFor && clients.audience(asks).some((one) => audience.includes(one))
+    if (client.id !== asks.id && asks.introspect !== 'all' && !isMeantFor) return inactive
     const { id: sid, scope, createdAt, refreshedAt } = found.session
     const { idleTtlMs, maxTtlMs } = sessions.limits()
     return {
@@ -77,7 +81,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       schema: {
         summary: 'Ask whether a token is good',
         description:
-          'For confidential clients with the introspection right. A client is told of tokens that are meant for it by their `aud`, of its own, and of all with the right to all. The store failing is 503, never inactive.',
+          'For confidential clients with the introspection right. A client is told of access tokens that are meant for it by their `aud`, of its own tokens, and of all with the right to all. The store failing is 503, never inactive.',
         tags: ['checking'],
         consumes: ['application/x-www-form-urlencoded'],
         body: Type.Object({
@@ -89,12 +93,12 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         response: { 200: IntrospectionAnswer, ...oauthAnswers(400, 401, 403, 413, 415, 429, 503) },
       },
     },
-    async (request: FastifyRequest<{ Body: { token?: string; client_id?: string; client_secret?: string } }>) => {
-      const { token, ...form } = request.body
+    async (request: FastifyRequest<{ Body: { token?: string; token_type_hint?: string; client_id?: string; client_secret?: string } }>) => {
+      const { token, token_type_hint: hint, ...form } = request.body
       const client = await clientAuthentication.introspector(request, form)
       if (!token) throw new Refusal('invalid_request', { detail: 'The parameter token is missing' })
       const answer = await introspectAccessToken(token, client)
-      return answer.active ? answer : introspectRefreshToken(token, client)
+      return answer.active ? answer : introspectRefreshToken(token, client, hint === 'refresh_token')
     },
   )
 }

@@ -20,17 +20,20 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         body: {
           content: {
             'application/json': { schema: Type.Object({ refresh_token: RefreshToken }, { additionalProperties: false }) },
-            'application/x-www-form-urlencoded': { schema: Type.Object({ refresh_token: RefreshToken }) },
+            'application/x-www-form-urlencoded': {
+              schema: Type.Object({ refresh_token: RefreshToken, client_id: Type.Optional(Type.String({ examples: [''] })) }),
+            },
           },
         },
-        response: { 200: TokenAnswer, ...oauthAnswers(400, 413, 415, 503) },
+        response: { 200: TokenAnswer, ...oauthAnswers(400, 401, 413, 415, 429, 503) },
       },
     },
     async (request, reply) => {
-      const { refresh_token: token } = request.body as { refresh_token: string }
+      const { refresh_token: token, ...form } = request.body as { refresh_token: string; client_id?: string }
       reply.header('pragma', 'no-cache')
       if (!token) throw new Refusal('invalid_request', { detail: 'The parameter refresh_token is missing' })
-      const client = await clientAuthentication.identify(request, {})
+      const client = await clientAuthentication.identify(request, form)
+      if (!client.grants.includes('refresh_token')) throw new Refusal('unauthorized_client')
       return sessions.refresh(request, token, client, { aud: clients.grantAudience(client, undefined) })
     },
   )

@@ -24,7 +24,10 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
           client_id: Type.Optional(Type.String({ examples: [''] })),
           client_secret: Type.Optional(Type.String({ examples: [''] })),
         }),
-        response: { 200: Type.Object({}, { description: 'The token is not good any more' }), ...oauthAnswers(400, 401, 413, 415, 503) },
+        response: {
+          200: Type.Object({}, { description: 'The token is not good any more' }),
+          ...oauthAnswers(400, 401, 413, 415, 429, 503),
+        },
       },
     },
     async (request) => {

@@ -2,8 +2,10 @@ import { createServer } from 'node:net'
 import { createRemoteJWKSet, jwtVerify } from 'jose'
 import * as oauth from 'oauth4webapi'
 import * as openid from 'openid-client'
+import { ClientCredentials, ResourceOwnerPassword } from 'simple-oauth2'
 import type { Test } from 'tap'
-import { type Build, json, logIn, onOneStore, overStores, password, signUp } from './helper.ts'
+import { writeClients } from './client-helper.ts'
+import { type Build, claimsOf, isAccepted, json, logIn, onOneStore, overStores, password, signUp } from './helper.ts'
 
 /* Clients as people use them, over a real socket. */
 
@@ -119,6 +121,124 @@ overStores('openid-client discovers, logs in, refreshes and revokes', async (t, 
   t.match(await errorOf(openid.fetchProtectedResource(config, next.access_token, new URL('/protected', issuer), 'GET')), { status: 401 })
   await openid.tokenRevocation(config, next.refresh_token as string)
   t.match(await errorOf(openid.refreshTokenGrant(config, next.refresh_token as string)), { error: 'invalid_grant' })
+})
+
+/** A confidential client whose credentials have to be encoded by the book, and a service that asks about its tokens. */
+const orders = { client_id: 'orders:1+1=2&3%', client_secret: 'a+b %2B&c=d:"e\\é漢😀' }
+/** Its other one: simple-oauth2 takes those of RFC 6749 appendix A.2 only, which is ASCII. */
+const asciiSecret = 'a+b %2B&c=d:"e\\~'
+const api = { client_id: 'api', client_secret: 'of the service that asks, in words' }
+
+async function serveConfidential(t: Test, build: Build) {
+  const grants = ['password', 'refresh_token', 'client_credentials']
+  const file = await writeClients(t, [
+    { ...orders, client_secret: [orders.client_secret, asciiSecret], grants, scopes: ['files:read', 'files:write'] },
+    { ...api, introspect: true },
+  ])
+  return serve(build, { AUTH_CLIENTS_FILE: file })
+}
+
+overStores(
+  'oauth4webapi is a confidential client by each method: its own token, those of users, introspection, revocation',
+  async (t, build) => {
+    const { issuer } = await serveConfidential(t, build)
+    const as = await discover(issuer)
+    for (const [name, method] of Object.entries({ basic: oauth.ClientSecretBasic, post: oauth.ClientSecretPost })) {
+      const [auth, apiAuth] = [method(orders.client_secret), method(api.client_secret)]
+      const active = async (token: string) => {
+        const response = await oauth.introspectionRequest(as, api, apiAuth, token, insecure)
+        return oauth.processIntrospectionResponse(as, api, response)
+      }
+      const scope = new URLSearchParams({ scope: 'files:read' })
+      const granted = await oauth.clientCredentialsGrantRequest(as, orders, auth, scope, insecure)
+      const own = await oauth.processClientCredentialsResponse(as, orders, granted)
+      t.match(own, { access_token: String, token_type: 'bearer', expires_in: 600, scope: 'files:read' }, name)
+      t.notOk(own.refresh_token)
+      const claims = await oauth.validateJwtAccessToken(as, requestWith(own.access_token), issuer.origin, insecure)
+      t.match(claims, { sub: orders.client_id, client_id: orders.client_id, scope: 'files:read' })
+      t.match(await active(own.access_token), { active: true, client_id: orders.client_id, sub: orders.client_id })
+
+      const parameters = new URLSearchParams({ username: 'ada', password, scope: 'files:read files:write' })
+      const login = await oauth.genericTokenEndpointRequest(as, orders, auth, 'password', parameters, insecure)
+      const tokens = await oauth.processGenericTokenEndpointResponse(as, orders, login)
+      const refreshed = await oauth.refreshTokenGrantRequest(as, orders, auth, tokens.refresh_token as string, {
+        ...insecure,
+        additionalParameters: { scope: 'files:read' },
+      })
+      const next = await oauth.processRefreshTokenResponse(as, orders, refreshed)
+      t.equal(next.scope, 'files:read', 'narrowed')
+      t.match(await active(next.access_token), { active: true, scope: 'files:read', sid: String })
+
+      await oauth.processRevocationResponse(await oauth.revocationRequest(as, orders, auth, next.refresh_token as string, insecure))
+      t.same(await active(next.access_token), { active: false })
+      const afterwards = await oauth.refreshTokenGrantRequest(as, orders, auth, next.refresh_token as string, insecure)
+      t.match(await errorOf(oauth.processRefreshTokenResponse(as, orders, afterwards)), { error: 'invalid_grant' })
+      await oauth.processRevocationResponse(await oauth.revocationRequest(as, orders, auth, own.access_token, insecure))
+      t.same(await active(own.access_token), { active: false })
+
+      const wrong = await oauth.clientCredentialsGrantRequest(as, orders, method('wrong'), scope, insecure)
+      const error = await errorOf(oauth.processClientCredentialsResponse(as, orders, wrong))
+      if (name === 'basic') t.match(error, { cause: [{ scheme: 'basic', parameters: { realm: 'latchkey' } }] })
+      else t.match(error, { error: 'invalid_client' })
+    }
+  },
+)
+
+overStores('openid-client is a confidential client by each method: its own token, refresh, introspection, revocation', async (t, build) => {
+  const { issuer } = await serveConfidential(t, build)
+  const options = { algorithm: 'oauth2' as const }
+  for (const method of [openid.ClientSecretBasic, openid.ClientSecretPost]) {
+    const configure = ({ client_id, client_secret }: typeof orders) =>
+      openid.discovery(issuer, client_id, client_secret, method(client_secret), { ...options, execute: [openid.allowInsecureRequests] })
+    const [config, ofApi] = [await configure(orders), await configure(api)]
+    const own = await openid.clientCredentialsGrant(config, { scope: 'files:write', resource: issuer.origin })
+    t.match(own, { token_type: 'bearer', expires_in: 600, scope: 'files:write' })
+    t.match(await openid.tokenIntrospection(ofApi, own.access_token), { active: true, sub: orders.client_id, scope: 'files:write' })
+    t.match(await errorOf(openid.clientCredentialsGrant(config, { scope: 'admin' })), { error: 'invalid_scope' })
+    t.match(await errorOf(openid.clientCredentialsGrant(config, { resource: 'https://other.example' })), { error: 'invalid_target' })
+    t.match(await errorOf(openid.tokenIntrospection(config, own.access_token)), { status: 403 }, 'it has no right to ask')
+
+    const tokens = await openid.genericGrantRequest(config, 'password', { username: 'ada', password })
+    const next = await openid.refreshTokenGrant(config, tokens.refresh_token as string)
+    t.match(await errorOf(openid.refreshTokenGrant(ofApi, next.refresh_token as string)), { error: 'unauthorized_client' })
+    t.match(await openid.tokenIntrospection(ofApi, next.access_token), { active: true, client_id: orders.client_id, sid: String })
+    t.same(await openid.tokenIntrospection(ofApi, next.refresh_token as string), { active: false }, 'which is for its own client only')
+    await openid.tokenRevocation(config, next.refresh_token as string)
+    t.same(await openid.tokenIntrospection(ofApi, next.access_token), { active: false })
+  }
+})
+
+overStores('simple-oauth2 gets a token of its own, logs in, refreshes and revokes', async (t, build) => {
+  const { app, issuer } = await serveConfidential(t, build)
+  for (const authorizationMethod of ['header', 'body'] as const) {
+    const settings = {
+      client: { id: orders.client_id, secret: asciiSecret },
+      auth: { tokenHost: issuer.origin, tokenPath: '/token', revokePath: '/revoke' },
+      options: { authorizationMethod },
+    }
+    const service = new ClientCredentials(settings)
+    const own = await service.getToken({ scope: ['files:read', 'files:write'] })
+    t.match(own.token, { token_type: 'Bearer', expires_in: 600, scope: 'files:read files:write' }, authorizationMethod)
+    t.match(claimsOf(own.token['access_token'] as string), { sub: orders.client_id, client_id: orders.client_id })
+    t.equal(own.expired(), false)
+    t.match(await errorOf(service.getToken({ scope: 'admin' })), { output: { statusCode: 400 } })
+
+    const people = new ResourceOwnerPassword(settings)
+    const login = await people.getToken({ username: 'ada', password, scope: 'files:read' })
+    t.ok(await isAccepted(app, login.token['access_token'] as string))
+    const next = await login.refresh()
+    t.not(next.token['refresh_token'], login.token['refresh_token'])
+    t.equal(next.token['scope'], 'files:read')
+    await next.revoke('access_token')
+    t.notOk(await isAccepted(app, next.token['access_token'] as string))
+    const last = await next.refresh()
+    await last.revokeAll()
+    t.notOk(await isAccepted(app, last.token['access_token'] as string))
+    t.match(await errorOf(last.refresh()), { output: { statusCode: 400 } })
+    t.match(await errorOf(people.getToken({ username: 'ada', password: 'wrong' })), { output: { statusCode: 400 } })
+    const wrong = new ClientCredentials({ ...settings, client: { ...settings.client, secret: 'wrong' } })
+    t.match(await errorOf(wrong.getToken({})), { output: { statusCode: 401 } })
+  }
 })
 
 onOneStore('jose checks a token by the JWKS, for every algorithm', async (t, build) => {
