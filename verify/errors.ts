@@ -1,0 +1,95 @@
+/** The problem types of the refusals, as the server names them; `verifier_unavailable` is the verifier's own. */
+const problems = {
+  missing_token: [401, 'An access token is required'],
+  invalid_token: [401, 'The access token was refused'],
+  insufficient_scope: [403, 'The access token does not carry the scope that is needed'],
+  verifier_unavailable: [503, 'Access tokens cannot be checked at the moment'],
+} as const
+
+/** Every way in which a token is not accepted: type of the problem, and the words for the client. */
+const failures = {
+  missing: ['missing_token', problems.missing_token[1]],
+  expired: ['invalid_token', 'The access token expired'],
+  revoked: ['invalid_token', 'The access token was revoked'],
+  invalid: ['invalid_token', 'The access token is invalid'],
+  scope: ['insufficient_scope', 'The access token lacks the scope that is needed'],
+  role: ['insufficient_scope', 'The access token lacks the role that is needed'],
+  unavailable: ['verifier_unavailable', problems.verifier_unavailable[1]],
+} as const
+
+export type Failure = keyof typeof failures
+
+/** The body of the answer, RFC 9457. */
+export interface Problem {
+  type: string
+  title: string
+  status: number
+  detail: string
+}
+
+const realm = 'Bearer realm="latchkey"'
+const retryAfterSeconds = 5
+/** RFC 6750 §3: only these characters can stand in the attribute; scope names of Latchkey's have no others. */
+const scopeAttribute = /^[\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*$/
+
+function challengeOf(failure: Failure, scope: string): string | undefined {
+  if (failure === 'unavailable') return undefined
+  if (failure === 'missing') return realm
+  if (failure === 'role') return `${realm}, error="insufficient_scope"`
+  if (failure === 'scope') return `${realm}, error="insufficient_scope"${scopeAttribute.test(scope) ? `, scope="${scope}"` : ''}`
+  return `${realm}, error="invalid_token", error_description="${failures[failure][1]}"`
+}
+
+/**
+ * Why a token was not accepted, and the whole answer to the request that brought it: RFC 6750 §3 and RFC 9457.
+ *
+ * ```ts
+ * response.writeHead(error.statusCode, error.headers).end(JSON.stringify(error.body))
+ * ```
+ *
+ * `message` says exactly why, for the log. Neither it nor the answer ever holds the token or a secret.
+ */
+export class VerifierError extends Error {
+  override readonly name: string = 'VerifierError'
+  readonly failure: Failure
+  /** 401, 403 or 503 */
+  readonly statusCode: number
+  /** `content-type` and `cache-control`, with `www-authenticate` of a refusal or `retry-after` (seconds) of a 503 */
+  readonly headers: Readonly<Record<string, string>>
+  /** RFC 6750 §3; undefined for a 503 */
+  readonly wwwAuthenticate: string | undefined
+  readonly body: Readonly<Problem>
+
+  /**
+   * @param reason words for the log
+   * @param scope that is needed, of a failure for `scope`
+   */
+  constructor(failure: Failure, reason: string, { scope = '', cause }: { scope?: string; cause?: unknown } = {}) {
+    super(reason, { cause })
+    const [problem, detail] = failures[failure]
+    const [status, title] = problems[problem]
+    this.failure = failure
+    this.statusCode = status
+    this.wwwAuthenticate = challengeOf(failure, scope)
+    this.headers = {
+      'content-type': 'application/problem+json; charset=utf-8',
+      'cache-control': 'no-store',
+      ...(this.wwwAuthenticate === undefined ? { 'retry-after': String(retryAfterSeconds) } : { 'www-authenticate': this.wwwAuthenticate }),
+    }
+    this.body = { type: `urn:latchkey:problem:${problem}`, title, status, detail }
+  }
+}
+
+/** The token is missing, expired, revoked, invalid (401), or lacks a scope or role (403). */
+export class TokenRefused extends VerifierError {
+  override readonly name = 'TokenRefused'
+}
+
+/** Nobody can say whether the token is good: keys or revocations cannot be had. 503, and never to be read as "revoked". */
+export class VerifierUnavailable extends VerifierError {
+  override readonly name = 'VerifierUnavailable'
+
+  constructor(reason: string, cause?: unknown) {
+    super('unavailable', reason, { cause })
+  }
+}

@@ -1,0 +1,198 @@
+import { compactVerify } from 'jose'
+import { LruMap } from 'toad-cache'
+import { TokenRefused, VerifierUnavailable } from './errors.ts'
+import { createFeed, type FeedState, type feedLimits } from './feed.ts'
+import { createHttp } from './http.ts'
+import { createKeys, type Key, type keyLimits } from './jwks.ts'
+import { readOptions, type VerifierOptions } from './options.ts'
+import { createRevocations, type Generations, generationsOf } from './revocations.ts'
+import { type Claims, likelyTokenOf, readClaims, readHeader, tokenOf } from './token.ts'
+
+/** What a token needs beyond being good. */
+export interface Requirements {
+  /** every one of these names, in a list or with a space between them */
+  scope?: string | readonly string[]
+  /** a role of the user's */
+  role?: string
+}
+
+export interface VerifierStatus {
+  /** public keys that are known */
+  keys: number
+  /** how the revocations come; `off` without a clientId, `connecting` until they came once, `lost` after 15 s without a word */
+  feed: FeedState | 'off'
+  /** seconds since the server was heard of revocations; undefined when it never was */
+  feedHeardSecondsAgo: number | undefined
+  /** that are in force, in memory */
+  revocations: number
+  /** verified tokens that are remembered */
+  cachedTokens: number
+}
+
+export interface Verifier {
+  /**
+   * Checks an access token by RFC 9068 §4 and RFC 8725: type, algorithm, signature by a published key of the issuer, issuer, audience,
+   * times, and that nothing has revoked it; then scope and role. A token that was checked before is recognised; what can have changed
+   * is looked at each time.
+   *
+   * Not checked: whether the user still exists beyond what was revoked, where the token came from, and its binding to a key (DPoP, mTLS).
+   *
+   * @param presented the token, or the value of the Authorization header with it
+   * @returns the claims, frozen
+   * @throws {TokenRefused} 401 or 403, with the challenge of RFC 6750 §3
+   * @throws {VerifierUnavailable} 503, when keys or revocations cannot be had
+   * @throws {TypeError} for requirements that are not what they should be
+   */
+  verify(presented: string | undefined, requirements?: Requirements): Promise<Claims>
+  /**
+   * Waits until keys and revocations are there. Need not be called: the first `verify` waits as well.
+   *
+   * @throws {VerifierUnavailable} when they are not after `timeoutSeconds`, 10 by default; they are tried for further
+   */
+  ready(options?: { timeoutSeconds?: number }): Promise<void>
+  readonly status: VerifierStatus
+  /** Ends every request and timer. Tokens are answered by `VerifierUnavailable` from then on. */
+  close(): Promise<void>
+}
+
+/** A token that passed every check that does not change with time. */
+interface Good {
+  claims: Claims
+  scope: readonly string[]
+  generations: Generations
+  key: Key
+}
+
+const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
+
+/**
+ * Makes a verifier of access tokens for one issuer, and starts to fetch its keys and to follow its revocations. It does not keep the
+ * process alive. One is enough for a process.
+ *
+ * @param limits for tests
+ * @throws {TypeError} for an option that is not what it should be
+ */
+export function createVerifier(options: VerifierOptions, limits: { keys?: typeof keyLimits; feed?: typeof feedLimits } = {}): Verifier {
+  const settings = readOptions(options)
+  const { issuer, audience, authorization, feedLost, feedLostAfterMs, clockSkewSeconds, maxTokenAgeSeconds, cacheSize, now } = settings
+  const http = createHttp(settings.agent)
+  const keys = createKeys(settings, http, limits.keys)
+  const revocations = createRevocations((kid) => keys.drop(kid))
+  const feed = authorization === undefined ? undefined : createFeed(settings, http, revocations, limits.feed)
+  /** by the whole text, so that nothing can be confused */
+  const known = new LruMap<Good>(cacheSize)
+  let isClosed = false
+  if (!feed) {
+    const message = 'revocations are not followed, and a token is good until it expires: give clientId and clientSecret'
+    settings.tell({ type: 'feed.off', level: 'info', message })
+  }
+
+  /** What does not change with time: done once for a token. */
+  async function verifyOnce(token: string): Promise<Good> {
+    const { kid, alg } = readHeader(token)
+    if (revocations.isKeyWithdrawn(kid)) throw new TokenRefused('invalid', 'its key was withdrawn')
+    const key = await keys.find(kid)
+    if (!key || key.alg !== alg) throw new TokenRefused('invalid', 'no key of the issuer has its kid and alg')
+    let payload: string
+    try {
+      payload = utf8.decode((await compactVerify(token, key.cryptoKey, { algorithms: [key.alg] })).payload)
+    } catch {
+      // Without the error of the library, which may hold what the token says.
+      throw new TokenRefused('invalid', 'the signature is not by the key, or the payload is no text')
+    }
+    const claims = readClaims(payload, issuer, audience)
+    return { claims, scope: claims.scope?.split(' ') ?? [], generations: generationsOf(claims.jti), key }
+  }
+
+  async function recognise(token: string): Promise<Good> {
+    const seen = known.get(token)
+    if (seen?.key.isPublished) return seen
+    known.delete(token)
+    const good = await verifyOnce(token)
+    checkTime(good.claims)
+    known.set(token, good)
+    return good
+  }
+
+  /** @throws {TokenRefused} when it is not its time */
+  function checkTime({ exp, iat, nbf = 0 }: Claims): void {
+    const nowSeconds = now() / 1000
+    if (nowSeconds >= Math.min(exp, iat + maxTokenAgeSeconds)) throw new TokenRefused('expired', 'the token expired')
+    if (Math.max(iat, nbf) > nowSeconds + clockSkewSeconds) throw new TokenRefused('invalid', 'iat or nbf is in the future')
+  }
+
+  /** @throws {VerifierUnavailable} when nobody knows whether something was revoked, and `feedLost` says to refuse then */
+  function checkFeed({ silenceMs, failure }: NonNullable<typeof feed>): void {
+    if (feedLost === 'accept') return
+    if (silenceMs === undefined) throw new VerifierUnavailable('the revocations could not be had yet', failure)
+    if (silenceMs >= feedLostAfterMs) throw new VerifierUnavailable('the revocations have been lost for too long', failure)
+  }
+
+  return {
+    async verify(presented, requirements = {}) {
+      const needed = readRequirements(requirements)
+      if (isClosed) throw new VerifierUnavailable('the verifier was closed')
+      let good = known.get(likelyTokenOf(presented))
+      if (!good?.key.isPublished) good = await recognise(tokenOf(presented))
+      const waiting = feed?.firstAnswer()
+      if (waiting) await waiting
+      // While something was waited for.
+      if (!good.key.isPublished) throw new TokenRefused('invalid', 'its key was withdrawn')
+      checkTime(good.claims)
+      if (feed) {
+        if (revocations.isRevoked(good.claims, good.generations)) throw new TokenRefused('revoked', 'the token was revoked')
+        checkFeed(feed)
+      }
+      for (const name of needed.scope) {
+        if (!good.scope.includes(name)) throw new TokenRefused('scope', 'the token lacks a scope', { scope: needed.scope.join(' ') })
+      }
+      if (needed.role !== undefined && !good.claims.roles?.includes(needed.role)) throw new TokenRefused('role', 'the user lacks a role')
+      return good.claims
+    },
+
+    async ready({ timeoutSeconds = 10 } = {}) {
+      if (isClosed) throw new VerifierUnavailable('the verifier was closed')
+      const ms = timeoutSeconds * 1000
+      const [, isCaughtUp = true] = await Promise.all([keys.ready(ms), feed?.ready(ms)])
+      if (!isCaughtUp) throw new VerifierUnavailable('the revocations could not be had', feed?.failure)
+    },
+
+    get status(): VerifierStatus {
+      const silenceMs = feed?.silenceMs
+      return {
+        keys: keys.count,
+        feed: feed?.state ?? 'off',
+        feedHeardSecondsAgo: silenceMs === undefined ? undefined : silenceMs / 1000,
+        revocations: revocations.size,
+        cachedTokens: known.size,
+      }
+    },
+
+    async close() {
+      isClosed = true
+      keys.close()
+      feed?.close()
+      http.close()
+      known.clear()
+    },
+  }
+}
+
+interface Needed {
+  scope: readonly string[]
+  role: string | undefined
+}
+
+const noNames: readonly string[] = []
+
+/** @throws {TypeError} for what is not known or not a text: a requirement that is misspelt or undefined would guard nothing */
+export function readRequirements(requirements: Requirements): Needed {
+  for (const name in requirements) {
+    if (name !== 'scope' && name !== 'role') throw new TypeError(`latchkey/verify: there is no requirement ${name}`)
+    const value = requirements[name]
+    if (typeof value === 'string' || (name === 'scope' && Array.isArray(value) && value.every((one) => typeof one === 'string'))) continue
+    throw new TypeError(`latchkey/verify: the requirement ${name} is not a text`)
+  }
+  const { scope = noNames, role } = requirements
+  return { scope: typeof scope === 'string' ? scope.split(' ').filter((name) => name !== '') : scope, role }
+}
