@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto'
 import argon2 from 'argon2'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
+import ipaddr from 'ipaddr.js'
 import { Refusal } from '../errors.ts'
 import { argon2Build } from './argon2-build.ts'
 
@@ -15,6 +16,14 @@ declare module 'fastify' {
 /** Whoever has to wait for a hash. */
 interface Waiter {
   begin: () => void
+  sinceMs: number
+}
+
+/** Those who wait from one address, the first come first. */
+interface Line {
+  address: string
+  waiters: Waiter[]
+  hadTurn: boolean
 }
 
 /** Whoever counts failures has a word before a hash, and hears of it first. */
@@ -27,13 +36,89 @@ const clientGone = () => new Refusal('request_timeout', { reason: 'the client ha
 
 /** Most requests that wait at once: beyond this even their bookkeeping would be a burden. */
 const mostWaiting = 10_000
+/** So many turns in a row may addresses have that have just come, before one that had its turn gets another. */
+const newcomersInARow = 3
+
+/**
+ * Decides who is next while more come than can be served.
+ *
+ * - Addresses take turns, and those that have just come are let in before those that had theirs: a lone client is served at once
+ *   in the midst of any number of flooders. (The new and old flows of RFC 8290 §4.2.)
+ * - Where the first has waited for long, the last come is next. Under a lasting overload every first one is about to give up, and
+ *   hashes for those who have gone help nobody.
+ */
+function createTurns(longWaitMs: number, uptimeMs: () => number) {
+  const lines = new Map<string, Line>()
+  const newcomers: Line[] = []
+  const returning: Line[] = []
+  let newcomersSince = 0
+  let waiting = 0
+
+  const nextOf = <T>(list: T[], first: Waiter | undefined): T | undefined =>
+    first && uptimeMs() - first.sinceMs > longWaitMs ? list.pop() : list.shift()
+
+  return {
+    get waiting() {
+      return waiting
+    },
+    /** Whether there is a place: one address leaves as many free as it has, so that no flood takes them all. */
+    hasPlace: (address: string): boolean => (lines.get(address)?.waiters.length ?? 0) < mostWaiting - waiting,
+    join(address: string, waiter: Waiter): void {
+      let line = lines.get(address)
+      if (!line) {
+        line = { address, waiters: [], hadTurn: false }
+        lines.set(address, line)
+        newcomers.push(line)
+      }
+      line.waiters.push(waiter)
+      waiting += 1
+    },
+    leave(address: string, waiter: Waiter): void {
+      const line = lines.get(address)
+      const index = line?.waiters.indexOf(waiter) ?? -1
+      if (!line || index < 0) return
+      // Most that leave have waited longest, and a splice moves all the others.
+      if (index === 0) line.waiters.shift()
+      else line.waiters.splice(index, 1)
+      waiting -= 1
+      // One that had its turn is forgotten only when its next has come, or it would be back as a newcomer.
+      if (line.waiters.length > 0 || line.hadTurn) return
+      lines.delete(address)
+      newcomers.splice(newcomers.indexOf(line), 1)
+    },
+    next(): Waiter | undefined {
+      for (;;) {
+        const isNewcomers = newcomers.length > 0 && (newcomersSince < newcomersInARow || returning.length === 0)
+        const line = isNewcomers ? nextOf(newcomers, newcomers[0]?.waiters[0]) : returning.shift()
+        if (!line) return undefined
+        const waiter = nextOf(line.waiters, line.waiters[0])
+        if (!waiter) {
+          lines.delete(line.address)
+          continue
+        }
+        newcomersSince = isNewcomers ? newcomersSince + 1 : 0
+        line.hadTurn = true
+        returning.push(line)
+        waiting -= 1
+        return waiter
+      }
+    },
+  }
+}
+
+/** What counts as one address: of IPv6 the /64, which any one host may have to itself. */
+function addressOf(ip: string): string {
+  if (!ip.includes(':') || !ipaddr.isValid(ip)) return ip
+  const parsed = ipaddr.process(ip)
+  return parsed.kind() === 'ipv4' ? parsed.toString() : parsed.toByteArray().slice(0, 8).join('.')
+}
 
 /**
  * Password hashes, admitted rather than queued without end: so many at once, a bounded wait, addresses in turn.
  *
  * A hash costs a core for tens of milliseconds by design. Whoever could queue them without bound could stop the service.
  */
-function createHashing({ config }: FastifyInstance) {
+function createHashing({ config, uptimeMs }: FastifyInstance) {
   const { AUTH_HASH_CONCURRENCY: concurrency, AUTH_HASH_MAX_WAIT: maxWaitSeconds } = config
   const options = {
     type: argon2.argon2id,
@@ -50,30 +135,14 @@ function createHashing({ config }: FastifyInstance) {
   ].join('$')
 
   let running = 0
-  let waiting = 0
-  /** By address, in the order of their turns: the first address is next, and goes to the end when it has had its turn. */
-  const queues = new Map<string, Waiter[]>()
+  const turns = createTurns((maxWaitSeconds * 1000) / 4, uptimeMs)
 
   function finish(): void {
     running -= 1
-    const next = queues.entries().next()
-    if (next.done) return
-    const [address, queue] = next.value
-    queues.delete(address)
-    const waiter = queue.shift() as Waiter
-    if (queue.length > 0) queues.set(address, queue)
-    waiting -= 1
+    const next = turns.next()
+    if (!next) return
     running += 1
-    waiter.begin()
-  }
-
-  function leave(address: string, waiter: Waiter): void {
-    const queue = queues.get(address)
-    const index = queue?.indexOf(waiter) ?? -1
-    if (!queue || index < 0) return
-    queue.splice(index, 1)
-    waiting -= 1
-    if (queue.length === 0) queues.delete(address)
+    next.begin()
   }
 
   function overloaded(reason: string): Refusal {
@@ -91,10 +160,11 @@ function createHashing({ config }: FastifyInstance) {
       running += 1
       return
     }
-    if (waiting >= mostWaiting) throw overloaded('too many requests wait for a hash')
+    const address = addressOf(ip)
+    if (!turns.hasPlace(address)) throw overloaded('too many requests wait for a hash')
     await new Promise<void>((resolve, reject) => {
       const stopWaiting = (error: Error) => {
-        leave(ip, waiter)
+        turns.leave(address, waiter)
         done()
         reject(error)
       }
@@ -109,13 +179,11 @@ function createHashing({ config }: FastifyInstance) {
           done()
           resolve()
         },
+        sinceMs: uptimeMs(),
       }
       // As many as the client pipelines: more than the ten at which Node suspects a leak.
       socket.setMaxListeners(0).once('close', onClose)
-      const queue = queues.get(ip)
-      if (queue) queue.push(waiter)
-      else queues.set(ip, [waiter])
-      waiting += 1
+      turns.join(address, waiter)
     })
   }
 
@@ -134,7 +202,7 @@ function createHashing({ config }: FastifyInstance) {
 
     /** For the metrics. */
     get load() {
-      return { running, waiting }
+      return { running, waiting: turns.waiting }
     },
 
     /**
