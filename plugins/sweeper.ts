@@ -11,9 +11,10 @@ declare module 'fastify' {
   }
 }
 
-const rowsPerStep = 500
+/** Few: an LMDB transaction that touches many pages leaves a free list that every later commit has to carry (see `stores/copy.ts`). */
+const rowsPerStep = 100
 /** Between the steps of a round, and between rounds. */
-const stepPauseMs = 250
+const stepPauseMs = 50
 const roundPauseMs = 60_000
 
 /** Removes what has expired, a small batch at a time, in every replica: two that meet do no harm. */
