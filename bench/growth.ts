@@ -158,8 +158,7 @@ async function loadLmdb(size: number): Promise<Loaded> {
   onEnd(() => rmSync(dataDir, { recursive: true, force: true }))
   const store = openLmdbStore(dataDir)
   const file = () => statSync(join(dataDir, 'lmdb', 'data.mdb')).size
-  // As many as come together in real life: a transaction of thousands leaves a free list that slows every later commit.
-  const perBatch = 100
+  const perBatch = 20_000
   const load = async (add: (n: number) => Promise<boolean>) => {
     for (let from = 0; from < size; from += perBatch) {
       const batch = Array.from({ length: Math.min(perBatch, size - from) }, (_, index) => add(from + index))

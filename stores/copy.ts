@@ -38,11 +38,6 @@ export interface CopyOptions {
 export class CopyRefused extends Error {}
 
 const rowsPerPage = 1000
-/**
- * An LMDB transaction that touches a thousand pages leaves a free list that every later commit has to carry along:
- * refreshes then write four times as much, for good.
- */
-const rowsPerImport: Record<Store['name'], number> = { lmdb: 100, pg: 1000 }
 const revocationsAtOnce = 100
 const triesAtMost = 4
 const pauseMs = 1000
@@ -114,9 +109,7 @@ async function copyTable<T extends TableName>(source: Store, target: Store, tabl
       else return other === undefined || textOf(other) !== textOf(row)
       return false
     })
-    for (let done = 0; done < due.length; done += rowsPerImport[target.name]) {
-      written += await patiently(() => target.importRows(table, due.slice(done, done + rowsPerImport[target.name])))
-    }
+    if (due.length > 0) written += await patiently(() => target.importRows(table, due))
     read += rows.length
     onProgress('copying', table, read)
   }
