@@ -11,10 +11,9 @@ declare module 'fastify' {
   }
 }
 
-/** Few: an LMDB transaction that touches many pages leaves a free list that every later commit has to carry (see `stores/copy.ts`). */
-const rowsPerStep = 100
+const rowsPerStep = 500
 /** Between the steps of a round, and between rounds. */
-const stepPauseMs = 50
+const stepPauseMs = 250
 const roundPauseMs = 60_000
 
 /** Removes what has expired, a small batch at a time, in every replica: two that meet do no harm. */
