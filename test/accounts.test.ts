@@ -657,10 +657,11 @@ onOneStore('hashing is admitted: what finds no turn within AUTH_HASH_MAX_WAIT is
   const { app } = await build({ ...slowHashing, AUTH_HASH_MAX_WAIT: '1s' })
   const logins = Array.from({ length: 20 }, (_, index) => tryLogIn(app, `user${index}`, password))
   t.ok(await soon(() => app.hashing.load.waiting > 10))
-  const signups = Array.from({ length: 4 }, (_, index) => signUp(app, `new${index}`))
+  // More than find a turn: under overload it is the last come who do.
+  const signups = Array.from({ length: 50 }, (_, index) => signUp(app, `new${index}`))
   const askedAt = performance.now()
   t.equal((await app.inject({ url: '/livez' })).statusCode, 200)
-  t.ok(performance.now() - askedAt < 200, 'other routes stay fast meanwhile')
+  t.ok(performance.now() - askedAt < 500, 'other routes stay fast meanwhile')
   t.ok(app.hashing.load.running <= 1, 'one at a time')
 
   const answers = await Promise.all([...logins, ...signups])
