@@ -1,4 +1,5 @@
-import { randomUUID } from 'node:crypto'
+import { type KeyObject, randomUUID, sign } from 'node:crypto'
+import { promisify } from 'node:util'
 import jwt, { type JWT } from '@fastify/jwt'
 import { type Static, Type } from '@sinclair/typebox'
 import { TypeCompiler } from '@sinclair/typebox/compiler'
@@ -63,11 +64,12 @@ export function generationsOf(jti: string): Generations {
 }
 
 /**
- * Signs and checks access tokens, each key by a `@fastify/jwt` of its own, so that a signer and a verifier are made once
- * a key and a new key needs no restart.
+ * Signs and checks access tokens. Checks are made by a `@fastify/jwt` for each key, so that a verifier is made once and a
+ * new key needs no restart.
  */
 function createAccessTokens({ config, signingKeys, now }: FastifyInstance) {
   const { AUTH_ISSUER: iss, AUTH_ACCESS_TTL: ttlSeconds } = config
+  const signers = new WeakMap<SigningKey, ReturnType<typeof createSigner>>()
   const jwtByKey = new WeakMap<SigningKey, JWT>()
   /** Only tokens that passed every check that does not change with time. The key is the whole text, so nothing can be confused. */
   const verified = new Lru<Verified>(cachedTokens)
@@ -77,11 +79,7 @@ function createAccessTokens({ config, signingKeys, now }: FastifyInstance) {
     if (known) return known
     const holder = Fastify()
     await holder.register(jwt, {
-      secret: {
-        public: key.publicKey.export({ format: 'pem', type: 'spki' }) as string,
-        ...(key.privateKey && { private: key.privateKey.export({ format: 'pem', type: 'pkcs8' }) as string }),
-      },
-      sign: { algorithm: key.alg, kid: key.kid, header: { alg: key.alg, typ: 'at+jwt' } },
+      secret: { public: key.publicKey.export({ format: 'pem', type: 'spki' }) as string },
       verify: {
         algorithms: [key.alg],
         allowedIss: iss,
@@ -106,18 +104,18 @@ function createAccessTokens({ config, signingKeys, now }: FastifyInstance) {
      */
     forgottenAt: () => now() + (ttlSeconds + clockSkewSeconds) * 1000,
 
-    /** Makes an access token, RFC 9068 §2. */
-    async issue({ generations, ...subject }: AccessTokenSubject): Promise<string> {
+    /**
+     * Makes an access token, RFC 9068 §2.
+     *
+     * @param where it is signed: on this thread, or on one of libuv's pool
+     */
+    async issue({ generations, ...subject }: AccessTokenSubject, where: 'here' | 'pool' = 'here'): Promise<string> {
       const iat = Math.floor(now() / 1000)
       const key = signingKeys.current()
-      const signer = jwtByKey.get(key) ?? (await jwtOf(key))
-      return signer.sign({
-        iss,
-        ...subject,
-        iat,
-        exp: iat + ttlSeconds,
-        jti: `${generations.user}.${generations.client}.${randomUUID()}`,
-      })
+      const signer = signers.get(key) ?? createSigner(key)
+      signers.set(key, signer)
+      const jti = `${generations.user}.${generations.client}.${randomUUID()}`
+      return signer({ iss, ...subject, iat, exp: iat + ttlSeconds, jti }, where)
     },
 
     /**
@@ -156,6 +154,29 @@ function createAccessTokens({ config, signingKeys, now }: FastifyInstance) {
     return { claims, kid: key.kid }
   }
 }
+
+/**
+ * Signs by one key, RFC 7515 §7.1. `@fastify/jwt` can sign on the thread that answers requests only, where the signature is half
+ * of what a token for a service costs. Waking another thread costs as much as a third of it.
+ */
+function createSigner({ kid, alg, privateKey }: SigningKey & { privateKey: KeyObject }) {
+  const header = encode({ alg, typ: 'at+jwt', kid })
+  // Ed25519 hashes by itself; RFC 7518 §3.4 wants the two numbers of an ECDSA signature side by side.
+  const hash = alg === 'EdDSA' ? null : 'sha256'
+  const key = { key: privateKey, dsaEncoding: 'ieee-p1363' } as const
+  // An RSA signature takes ten times as long as the others.
+  const isSlow = alg === 'RS256'
+
+  return async (claims: AccessTokenClaims, where: 'here' | 'pool'): Promise<string> => {
+    const input = `${header}.${encode(claims)}`
+    const bytes = Buffer.from(input)
+    const signature = where === 'here' && !isSlow ? sign(hash, bytes, key) : await signInPool(hash, bytes, key)
+    return `${input}.${signature.toString('base64url')}`
+  }
+}
+
+const signInPool = promisify(sign)
+const encode = (part: object) => Buffer.from(JSON.stringify(part)).toString('base64url')
 
 /** The kid in the header of a JWS; whether it is true shows when its key verifies. */
 function kidOf(token: string): string {

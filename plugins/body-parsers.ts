@@ -37,7 +37,7 @@ export function parseForm(body: string): Record<string, string> {
 function decodeFormText(text: string): string {
   let decoded: string
   try {
-    decoded = decodeURIComponent(text.replaceAll('+', ' '))
+    decoded = /[%+]/.test(text) ? decodeURIComponent(text.replaceAll('+', ' ')) : text
   } catch {
     throw malformed('The form has a bad percent-encoding')
   }

@@ -37,7 +37,7 @@ function createRefreshTokens({ secrets }: FastifyInstance) {
       if (!mac.verify(body, bytes.subarray(...layout.mac))) return undefined
       const hex = body.toString('hex', ...layout.id)
       return {
-        sessionId: hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5'),
+        sessionId: `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`,
         counter: body.readUIntBE(...span(layout.counter)),
       }
     },

@@ -54,7 +54,8 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         const generations = { user: 0, client: client.generation }
         const aud = clients.grantAudience(client, form.resource)
         return {
-          access_token: await accessTokens.issue({ ...subject, aud, generations }),
+          // Nothing is stored, so the signature is most of the work, and another core may do it.
+          access_token: await accessTokens.issue({ ...subject, aud, generations }, 'pool'),
           token_type: 'Bearer',
           expires_in: accessTokens.ttlSeconds,
           ...(scope && { scope }),
