@@ -42,8 +42,9 @@ async function main(): Promise<void> {
 
 async function serve(config: Config): Promise<void> {
   // Only now: a primary does without all of it.
-  const { buildApp } = await import('./app.ts')
-  const app = await buildApp(config)
+  const [{ buildApp }, { stdoutInBlocks }] = await Promise.all([import('./app.ts'), import('./logging.ts')])
+  const logStream = stdoutInBlocks()
+  const app = await buildApp(config, { logStream })
   if (!primary) for (const warning of config.warnings) app.log.warn(warning)
 
   let isStopping = false
@@ -81,6 +82,7 @@ async function serve(config: Config): Promise<void> {
   const message = `Latchkey listens on ${address}, on ${app.store.name === 'pg' ? 'PostgreSQL' : 'LMDB'}`
   if (primary) primary.listens({ details, message })
   else app.log.info(details, message)
+  logStream.flushSync()
 }
 
 function freePort(host: string | undefined): Promise<number> {

@@ -6,24 +6,12 @@ import fp from 'fastify-plugin'
 import ipaddr from 'ipaddr.js'
 import { Refusal } from '../errors.ts'
 import { argon2Build } from './argon2-build.ts'
+import { createTurns, type Waiter } from './turns.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
     hashing: ReturnType<typeof createHashing>
   }
-}
-
-/** Whoever has to wait for a hash. */
-interface Waiter {
-  begin: () => void
-  sinceMs: number
-}
-
-/** Those who wait from one address, the first come first. */
-interface Line {
-  address: string
-  waiters: Waiter[]
-  hadTurn: boolean
 }
 
 /** Whoever counts failures has a word before a hash, and hears of it first. */
@@ -34,77 +22,8 @@ interface Guard {
 
 const clientGone = () => new Refusal('request_timeout', { reason: 'the client has gone' })
 
-/** Most requests that wait at once: beyond this even their bookkeeping would be a burden. */
-const mostWaiting = 10_000
-/** So many turns in a row may addresses have that have just come, before one that had its turn gets another. */
-const newcomersInARow = 3
-
-/**
- * Decides who is next while more come than can be served.
- *
- * - Addresses take turns, and those that have just come are let in before those that had theirs: a lone client is served at once
- *   in the midst of any number of flooders. (The new and old flows of RFC 8290 §4.2.)
- * - Where the first has waited for long, the last come is next. Under a lasting overload every first one is about to give up, and
- *   hashes for those who have gone help nobody.
- */
-function createTurns(longWaitMs: number, uptimeMs: () => number) {
-  const lines = new Map<string, Line>()
-  const newcomers: Line[] = []
-  const returning: Line[] = []
-  let newcomersSince = 0
-  let waiting = 0
-
-  const nextOf = <T>(list: T[], first: Waiter | undefined): T | undefined =>
-    first && uptimeMs() - first.sinceMs > longWaitMs ? list.pop() : list.shift()
-
-  return {
-    get waiting() {
-      return waiting
-    },
-    /** Whether there is a place: one address leaves as many free as it has, so that no flood takes them all. */
-    hasPlace: (address: string): boolean => (lines.get(address)?.waiters.length ?? 0) < mostWaiting - waiting,
-    join(address: string, waiter: Waiter): void {
-      let line = lines.get(address)
-      if (!line) {
-        line = { address, waiters: [], hadTurn: false }
-        lines.set(address, line)
-        newcomers.push(line)
-      }
-      line.waiters.push(waiter)
-      waiting += 1
-    },
-    leave(address: string, waiter: Waiter): void {
-      const line = lines.get(address)
-      const index = line?.waiters.indexOf(waiter) ?? -1
-      if (!line || index < 0) return
-      // Most that leave have waited longest, and a splice moves all the others.
-      if (index === 0) line.waiters.shift()
-      else line.waiters.splice(index, 1)
-      waiting -= 1
-      // One that had its turn is forgotten only when its next has come, or it would be back as a newcomer.
-      if (line.waiters.length > 0 || line.hadTurn) return
-      lines.delete(address)
-      newcomers.splice(newcomers.indexOf(line), 1)
-    },
-    next(): Waiter | undefined {
-      for (;;) {
-        const isNewcomers = newcomers.length > 0 && (newcomersSince < newcomersInARow || returning.length === 0)
-        const line = isNewcomers ? nextOf(newcomers, newcomers[0]?.waiters[0]) : returning.shift()
-        if (!line) return undefined
-        const waiter = nextOf(line.waiters, line.waiters[0])
-        if (!waiter) {
-          lines.delete(line.address)
-          continue
-        }
-        newcomersSince = isNewcomers ? newcomersSince + 1 : 0
-        line.hadTurn = true
-        returning.push(line)
-        waiting -= 1
-        return waiter
-      }
-    },
-  }
-}
+/** Most requests that wait at once, however fast the hashes: beyond this even their bookkeeping would be a burden. */
+const mostPlaces = 10_000
 
 /** What counts as one address: of IPv6 the /64, which any one host may have to itself. */
 function addressOf(ip: string): string {
@@ -134,11 +53,17 @@ function createHashing({ config, uptimeMs }: FastifyInstance) {
     randomBytes(32).toString('base64').replaceAll('=', ''),
   ].join('$')
 
+  const maxWaitMs = maxWaitSeconds * 1000
   let running = 0
-  const turns = createTurns((maxWaitSeconds * 1000) / 4, uptimeMs)
+  /** a moving average; 0 before the first */
+  let hashMs = 0
+  // Twice as many as can be served in time: so many each address may have, and leaves as many free.
+  const places = () => Math.min(mostPlaces, Math.ceil((2 * maxWaitMs * concurrency) / hashMs))
+  const turns = createTurns(places, maxWaitMs / 4, uptimeMs)
 
-  function finish(): void {
+  function finish(ms: number): void {
     running -= 1
+    hashMs = hashMs === 0 ? ms : 0.9 * hashMs + 0.1 * ms
     const next = turns.next()
     if (!next) return
     running += 1
@@ -149,27 +74,32 @@ function createHashing({ config, uptimeMs }: FastifyInstance) {
     return new Refusal('overloaded', { reason, headers: { 'retry-after': String(Math.ceil(maxWaitSeconds)) } })
   }
 
+  /** Refuses whoever would have to be refused later, before anything is read for it. */
+  function refuseWithoutPlace({ ip }: FastifyRequest): void {
+    if (running >= concurrency && !turns.hasPlace(addressOf(ip))) throw overloaded('too many requests wait for a hash')
+  }
+
   /**
    * Waits for a turn. A request whose client has gone leaves the queue, and costs no hash.
    *
    * The socket tells, and not `request.signal`: that follows the incoming message, which is over once its body was read.
    */
-  async function turn({ ip, socket }: FastifyRequest): Promise<void> {
+  async function turn(request: FastifyRequest): Promise<void> {
+    const { ip, socket } = request
     if (socket.destroyed) throw clientGone()
+    refuseWithoutPlace(request)
     if (running < concurrency) {
       running += 1
       return
     }
-    const address = addressOf(ip)
-    if (!turns.hasPlace(address)) throw overloaded('too many requests wait for a hash')
     await new Promise<void>((resolve, reject) => {
       const stopWaiting = (error: Error) => {
-        turns.leave(address, waiter)
+        turns.leave(waiter)
         done()
         reject(error)
       }
       const onClose = () => stopWaiting(clientGone())
-      const timer = setTimeout(() => stopWaiting(overloaded('no hash came free in time')), maxWaitSeconds * 1000)
+      const timer = setTimeout(() => stopWaiting(overloaded('no hash came free in time')), maxWaitMs)
       const done = () => {
         clearTimeout(timer)
         socket.off('close', onClose)
@@ -179,24 +109,28 @@ function createHashing({ config, uptimeMs }: FastifyInstance) {
           done()
           resolve()
         },
+        giveUp: () => stopWaiting(overloaded('others came meanwhile, and all places were taken')),
         sinceMs: uptimeMs(),
       }
       // As many as the client pipelines: more than the ten at which Node suspects a leak.
       socket.setMaxListeners(0).once('close', onClose)
-      turns.join(address, waiter)
+      turns.join(addressOf(ip), waiter)
     })
   }
 
   async function admitted<T>(request: FastifyRequest, work: () => Promise<T>): Promise<T> {
     await turn(request)
+    const startedMs = uptimeMs()
     try {
       return await work()
     } finally {
-      finish()
+      finish(uptimeMs() - startedMs)
     }
   }
 
   return {
+    refuseWithoutPlace,
+
     /** Which build of argon2 is in use: the compiled one is about twice as fast. */
     build: argon2Build,
 

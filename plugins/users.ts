@@ -67,6 +67,7 @@ function createUsers({ store, hashing, passwordPolicy, throttle, accessTokens, r
       }
       const normalized = password.normalize('NFC')
       passwordPolicy.check(normalized, nameKey, '/password')
+      hashing.refuseWithoutPlace(request)
       // Before the hash, so that a taken name costs none; the store decides about those that come at once.
       if (await store.findUserByName(nameKey)) throw new Refusal('username_taken')
       const user: User = {
@@ -90,6 +91,7 @@ function createUsers({ store, hashing, passwordPolicy, throttle, accessTokens, r
      * 429 while a wait is on; 503 when hashing is overloaded
      */
     async logIn(request: FastifyRequest, username: string, password: string): Promise<User> {
+      hashing.refuseWithoutPlace(request)
       const nameKey = mapUsername(username)
       // Side by side: on a database across a network each would be a round trip.
       const [user, attempt] = await Promise.all([

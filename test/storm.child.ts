@@ -23,6 +23,8 @@ export interface StormResult {
   sent: number
   /** by status; `ms` are quantiles of the time to the answer */
   answers: Record<string, { count: number; p50Ms: number; p99Ms: number; maxMs: number }>
+  /** answers a second to logins that were hashed, while the storm lasted */
+  hashedPerSecond: number
   /** connections that the service broke, or did not take */
   broken: number
   /** the first answers that were not as the contract has it */
@@ -57,12 +59,13 @@ async function rage({ origin, perSecond, seconds, from = [''], forwardedFor, bod
   const wrong: string[] = []
   const idle = new Map<string, Socket[]>(from.map((address) => [address, []]))
   const open = new Set<Socket>()
-  let [sent, pending, broken] = [0, 0, 0]
+  let [sent, pending, broken, hashed] = [0, 0, 0, 0]
 
   function take(status: number, head: string, body: string, ms: number): void {
     const times = latencies.get(String(status)) ?? []
     latencies.set(String(status), times)
     times.push(ms)
+    if (status <= 400 && performance.now() < startedAt + seconds * 1000) hashed += 1
     const fault = faultOf(status, head, body)
     if (fault !== undefined && wrong.length < mostWrong) wrong.push(fault)
   }
@@ -151,7 +154,7 @@ async function rage({ origin, perSecond, seconds, from = [''], forwardedFor, bod
     const at = (share: number) => Math.round(sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] as number)
     answers[status] = { count: sorted.length, p50Ms: at(0.5), p99Ms: at(0.99), maxMs: at(1) }
   }
-  return { sent, answers, broken, wrong }
+  return { sent, answers, hashedPerSecond: hashed / seconds, broken, wrong }
 }
 
 process.on('message', async (storm: Storm) => process.send?.(await rage(storm)))

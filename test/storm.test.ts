@@ -327,6 +327,31 @@ t.test('where the first have waited for long, the last come first: they are stil
   t.same(order.slice(8), ['192.0.2.1', '203.0.113.2', '203.0.113.1'])
 })
 
+t.test('as many may wait as can be served in time; the others are refused at once, and a newcomer gets the oldest place', async (t) => {
+  const { app, clock, logIn, come, letGo, order } = await withGate(t)
+  void logIn('192.0.2.1', 'first')
+  await until(async () => app.hashing.load.running === 1, 10_000, 1)
+  clock.ms += 10_000
+  await letGo()
+  // A hash takes 10 s, and the longest wait is a minute: twice six places, of which one address leaves half.
+  void logIn('192.0.2.1', 'running')
+  for (let each = 0; each < 6; each++) await come('192.0.2.1')
+  const findUserByName = t.capture(app.store, 'findUserByName', app.store.findUserByName)
+  const refused = await postForm(app, '/token', { username: 'nobody', password }, { remoteAddress: '192.0.2.1' })
+  t.equal(refused.statusCode, 503)
+  t.match(refused.headers, { 'retry-after': '60' })
+  t.equal(findUserByName().length, 0, 'before anything is read')
+  t.equal(app.hashing.load.waiting, 6)
+
+  await come(...hosts(6))
+  t.equal(app.hashing.load.waiting, 12)
+  order.length = 0
+  void logIn('203.0.113.1')
+  await until(async () => order.length === 1, 10_000, 1)
+  t.same(order, ['192.0.2.1'], 'whoever has waited longest is told to come again')
+  t.equal(app.hashing.load.waiting, 12)
+})
+
 t.test('connections that are dropped free their places before they cost a hash', async (t) => {
   const { app, begun, letGo, logIn } = await withGate(t)
   const { hostname, port } = new URL(await listen(app))
@@ -374,9 +399,8 @@ t.test('in a storm the excess is told to come again, and everybody else is serve
   const [storm, honest, times] = await Promise.all([
     rage(t, {
       origin: service.origin,
-      perSecond: 300,
+      perSecond: 800,
       seconds: ms / 1000,
-
       bodies: [...valid, ...invalid, ...unknown],
     }),
     honestClient(t, service, ms, 300),
@@ -403,7 +427,6 @@ t.test('guessers are told to wait, and cost no hash any more', inLongForm, async
       origin: service.origin,
       perSecond: 200,
       seconds: ms / 1000,
-
       bodies: [invalid[0], unknown[0]] as string[],
     }),
     honestClient(t, service, ms, 300),
@@ -435,14 +458,12 @@ const scenarios: Scenario[] = [
   },
   {
     title: 'the same, with the throttle',
-
     bodies: [...valid, ...invalid, ...unknown],
     settings: { AUTH_THROTTLE: 'on' },
   },
   { title: 'clients that give up after 1 s', bodies: valid, patienceMs: 1_000 },
   {
     title: 'the same, each with an address of its own',
-
     forwardedFor: range(65_536, (n) => `10.9.${n >> 8}.${n & 255}`),
     bodies: valid,
     patienceMs: 1_000,
@@ -506,7 +527,7 @@ async function measure(t: Test, scenario: Scenario): Promise<void> {
     const good = countOf(storm, 200, 400)
     note('capacity', capacity)
     note('storm', storm.sent / stormSeconds)
-    note('good', good / (stormSeconds + (load.patienceMs ?? longestWaitSeconds * 1000) / 1000))
+    note('good', storm.hashedPerSecond)
     note('goodput', (measured.get('good')?.at(-1) as number) / capacity)
     note('good p50 ms', storm.answers['200']?.p50Ms ?? Number.NaN)
     note('503 max ms', storm.answers['503']?.maxMs ?? 0)
