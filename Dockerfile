@@ -19,8 +19,6 @@ COPY scripts ./scripts
 RUN LATCHKEY_ARGON2=avx2 npm run postinstall
 
 FROM node:24-slim
-# Two arenas: with more, each thread that has hashed a password keeps 19 MiB.
-ENV MALLOC_ARENA_MAX=2
 ENV NODE_ENV=production HOST=0.0.0.0 PORT=3000 AUTH_DATA_DIR=/data
 WORKDIR /app
 COPY package.json LICENSE ./

@@ -13,8 +13,6 @@ export async function serve(): Promise<number> {
   const start = join(import.meta.dirname, '..', 'start.cjs')
   const child = spawn(process.execPath, ['--max-semi-space-size=4', start], {
     stdio: 'inherit',
-    // As `npm start` has it: with more arenas each thread that has hashed a password keeps 19 MiB.
-    env: { MALLOC_ARENA_MAX: '2', ...process.env },
   })
   for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => child.kill(signal))
   const [code, signal] = (await once(child, 'exit')) as [number | null, NodeJS.Signals | null]
