@@ -2,6 +2,7 @@
  * Where the process begins. Password hashes and the store's commits share libuv's threads, and a pool that hashing fills
  * stalls every commit. Its size is read once, before the first ES module is loaded: hence CommonJS, and this file.
  */
+const fs = process.getBuiltinModule('node:fs')
 const os = process.getBuiltinModule('node:os')
 
 /** For the store's commits, file access and name look-ups, beside the hashes. */
@@ -12,4 +13,16 @@ const hashes = Number(AUTH_HASH_CONCURRENCY) || os.availableParallelism()
 const workers = AUTH_WORKERS === 'auto' ? os.availableParallelism() : Number(AUTH_WORKERS) || 1
 
 process.env['UV_THREADPOOL_SIZE'] ??= String(Math.min(Math.ceil(hashes / workers), 1020) + otherThreads)
-import('./server.ts')
+
+/**
+ * Hashes leave the cores to whoever answers requests: with as many of them as there are cores, every other request would wait for
+ * its turn. Linux only, where each thread has a niceness of its own. They get their full share of what nobody else wants.
+ */
+const poolNiceness = 5
+const threads = () => (process.platform === 'linux' ? fs.readdirSync('/proc/self/task') : [])
+const others = new Set(threads())
+// The first use of the pool starts all of its threads.
+fs.stat('.', () => {
+  for (const thread of threads()) if (!others.has(thread)) os.setPriority(Number(thread), poolNiceness)
+  import('./server.ts')
+})

@@ -57,9 +57,11 @@ function createHashing({ config, uptimeMs }: FastifyInstance) {
   let running = 0
   /** a moving average; 0 before the first */
   let hashMs = 0
-  // Twice as many as can be served in time: so many each address may have, and leaves as many free.
-  const places = () => Math.min(mostPlaces, Math.ceil((2 * maxWaitMs * concurrency) / hashMs))
-  const turns = createTurns(places, maxWaitMs / 4, uptimeMs)
+  /** A burst may be twice what can be served in time: so much each address may have of it, and leaves as much. */
+  const burstMs = 2 * maxWaitMs
+  const standingMs = maxWaitMs / 4
+  const places = (isStanding: boolean) => Math.min(mostPlaces, Math.ceil(((isStanding ? standingMs : burstMs) * concurrency) / hashMs))
+  const turns = createTurns(places, standingMs, uptimeMs)
 
   function finish(ms: number): void {
     running -= 1

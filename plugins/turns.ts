@@ -22,24 +22,24 @@ const newcomersInARow = 3
  *
  * - Addresses take turns, and those that have just come are let in before those that had theirs: a lone client is served at once
  *   in the midst of any number of flooders. (The new and old flows of RFC 8290 §4.2.)
- * - Where the first has waited for long, the last come is next. Under a lasting overload every first one is about to give up, and
- *   hashes for those who have gone help nobody.
  * - One address leaves as many places free as it has. Where none is free, who has nobody waiting yet gets the place of whoever
  *   has waited longest.
+ * - Many places are for a burst. Where the queue stands instead (somebody has waited for long or lost a place, and it has not been
+ *   empty since), it only makes everyone wait, and the first are about to give up: few places then, and the last come is next.
  *
  * @param places how many may wait, now
- * @param longWaitMs after how much of a wait the last come is next
+ * @param longWaitMs of the first, where the queue stands
  */
-export function createTurns(places: () => number, longWaitMs: number, uptimeMs: () => number) {
+export function createTurns(places: (isStanding: boolean) => number, longWaitMs: number, uptimeMs: () => number) {
   /** in the order in which they came */
   const all = new Map<Waiter, string>()
   const lines = new Map<string, Line>()
   const newcomers: Line[] = []
   const returning: Line[] = []
   let newcomersSince = 0
+  let isStanding = false
 
-  const nextOf = <T>(list: T[], first: Waiter | undefined): T | undefined =>
-    first && uptimeMs() - first.sinceMs > longWaitMs ? list.pop() : list.shift()
+  const nextOf = <T>(list: T[]): T | undefined => (isStanding ? list.pop() : list.shift())
 
   function leave(waiter: Waiter): void {
     const line = lines.get(all.get(waiter) ?? '')
@@ -60,11 +60,12 @@ export function createTurns(places: () => number, longWaitMs: number, uptimeMs: 
     },
     hasPlace(address: string): boolean {
       const own = lines.get(address)?.waiters.length ?? 0
-      return own === 0 || own < places() - all.size
+      return own === 0 || own < places(isStanding) - all.size
     },
     join(address: string, waiter: Waiter): void {
-      for (const [oldest] of all) {
-        if (all.size < places()) break
+      const [oldest] = all.size >= places(isStanding) ? all.keys() : []
+      if (oldest) {
+        isStanding = true
         leave(oldest)
         oldest.giveUp()
       }
@@ -79,11 +80,13 @@ export function createTurns(places: () => number, longWaitMs: number, uptimeMs: 
     },
     leave,
     next(): Waiter | undefined {
+      const [oldest] = all.keys()
+      isStanding = oldest !== undefined && (isStanding || uptimeMs() - oldest.sinceMs > longWaitMs)
       for (;;) {
         const isNewcomers = newcomers.length > 0 && (newcomersSince < newcomersInARow || returning.length === 0)
-        const line = isNewcomers ? nextOf(newcomers, newcomers[0]?.waiters[0]) : returning.shift()
+        const line = isNewcomers ? nextOf(newcomers) : returning.shift()
         if (!line) return undefined
-        const waiter = nextOf(line.waiters, line.waiters[0])
+        const waiter = nextOf(line.waiters)
         if (!waiter) {
           lines.delete(line.address)
           continue

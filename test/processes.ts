@@ -1,34 +1,16 @@
 import { spawn } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
-import { readFile } from 'node:fs/promises'
-import { createRequire } from 'node:module'
 import { createServer, connect as openSocket, type Socket } from 'node:net'
-import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import t, { type Test } from 'tap'
+import type { Test } from 'tap'
 import { cheapHashing, newDir, password, type Tokens } from './helper.ts'
+import { program } from './program.ts'
 
 /* Replicas as they run: real processes of the built program, and a network between them and their database that can fail. */
 
 /** The soak, `npm run test:soak`: the same tests with the numbers that the product is held to. */
 export const isLong = process.env['LATCHKEY_LONG'] === '1'
-
-const root = join(import.meta.dirname, '..')
-const require = createRequire(import.meta.url)
-
-/** The program as `npm run build` makes it, in a place of this test file's own; built while the test starts its database. */
-const program = (async () => {
-  const outDir = t.testdir({ 'package.json': await readFile(join(root, 'package.json')) })
-  const tsc = join(require.resolve('typescript/package.json'), '../bin/tsc')
-  const options = ['-p', 'tsconfig.build.json', '--noCheck', '--outDir', outDir, '--tsBuildInfoFile', join(outDir, '.tsbuildinfo')]
-  const [code] = await once(
-    spawn('env', ['-u', 'NODE_OPTIONS', process.execPath, tsc, ...options], { cwd: root, stdio: 'inherit' }),
-    'exit',
-  )
-  if (code !== 0) throw new Error('the build failed')
-  return join(outDir, 'start.cjs')
-})()
 
 export interface Call {
   method?: string
@@ -79,7 +61,7 @@ export const replicaSettings = (url: string) => ({
 export async function startReplica(t: Test, settings: Record<string, string>): Promise<Replica> {
   const { PATH = '' } = process.env
   // By way of `env`, which becomes the program itself: the test runner puts its own loader into NODE_OPTIONS of what a test starts.
-  const child = spawn('env', ['-u', 'NODE_OPTIONS', process.execPath, '--enable-source-maps', await program], {
+  const child = spawn('env', ['-u', 'NODE_OPTIONS', process.execPath, '--enable-source-maps', await program('start.cjs')], {
     cwd: await newDir(t),
     env: { PATH, PORT: '0', ...settings },
     stdio: ['ignore', 'pipe', 'pipe'],

@@ -1,6 +1,8 @@
 // What `npm test` runs: type check, lint, every test; then one line that counts. Plain JavaScript, for it runs before anything is compiled.
 import { spawn } from 'node:child_process'
+import { copyFileSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs'
 import { createRequire } from 'node:module'
+import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
@@ -33,8 +35,18 @@ async function check(title, args) {
   else failed += 1
 }
 
-await check('types', [bin('typescript', 'bin/tsc'), '-p', '.'])
+const tsc = bin('typescript', 'bin/tsc')
+await check('types', [tsc, '-p', '.'])
 await check('lint and format', [bin('@biomejs/biome', 'bin/biome'), 'check', '.'])
+
+/** The built program, for all tests that start one (`program.ts`): not in dist/, which may be running. */
+const built = mkdtempSync(join(tmpdir(), 'latchkey-built-'))
+process.on('exit', () => rmSync(built, { recursive: true, force: true }))
+copyFileSync(join(root, 'package.json'), join(built, 'package.json'))
+symlinkSync(join(root, 'node_modules'), join(built, 'node_modules'))
+const outputs = ['--outDir', built, '--tsBuildInfoFile', join(built, '.tsbuildinfo')]
+await check('build', [tsc, '-p', 'tsconfig.build.json', '--noCheck', ...outputs])
+process.env.LATCHKEY_BUILT = built
 
 // The runner's own count: `# { total: 12, pass: 11, fail: 1 }`.
 const code = await run([bin('tap', 'dist/esm/run.mjs'), '--reporter=terse', ...process.argv.slice(2)], (line) => {

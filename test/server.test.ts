@@ -1,30 +1,15 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { copyFile, readFile, stat, symlink, writeFile } from 'node:fs/promises'
-import { createRequire } from 'node:module'
+import { readFile, stat, writeFile } from 'node:fs/promises'
 import { connect, createServer, type Socket } from 'node:net'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { buildApp } from '../app.ts'
 import { ConfigError, readConfig } from '../config.ts'
 import { cheapHashing, newDir, password, stores, type Tokens } from './helper.ts'
+import { program } from './program.ts'
 
 /* The process: what it prints, how it ends, what it keeps when it is killed, and two of them on one store. */
-
-const root = join(import.meta.dirname, '..')
-const require = createRequire(import.meta.url)
-
-/** The program as `npm run build` makes it, in a place of its own. */
-const program = (async () => {
-  const outDir = await newDir(t)
-  await copyFile(join(root, 'package.json'), join(outDir, 'package.json'))
-  await symlink(join(root, 'node_modules'), join(outDir, 'node_modules'))
-  const tsc = join(require.resolve('typescript/package.json'), '../bin/tsc')
-  const options = ['-p', 'tsconfig.build.json', '--noCheck', '--outDir', outDir, '--tsBuildInfoFile', join(outDir, '.tsbuildinfo')]
-  const [code] = await once(spawn(process.execPath, [tsc, ...options], { cwd: root, stdio: 'inherit' }), 'exit')
-  if (code !== 0) throw new Error('the build failed')
-  return join(outDir, 'start.cjs')
-})()
 
 interface Ended {
   code: number | null
@@ -47,7 +32,7 @@ type Settings = Record<string, string>
 async function run(t: Test, settings: Settings) {
   const { PATH = '' } = process.env
   // By way of `env`, because the test runner puts its own loader into NODE_OPTIONS of what a test starts.
-  const child = spawn('env', ['-u', 'NODE_OPTIONS', process.execPath, await program], {
+  const child = spawn('env', ['-u', 'NODE_OPTIONS', process.execPath, await program('start.cjs')], {
     cwd: await newDir(t),
     env: { PATH, PORT: '0', ...settings },
     stdio: ['ignore', 'pipe', 'pipe'],

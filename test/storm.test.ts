@@ -1,9 +1,7 @@
 import { type ChildProcess, fork, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { closeSync, openSync, readFileSync } from 'node:fs'
-import { copyFile, symlink } from 'node:fs/promises'
 import { Agent, request } from 'node:http'
-import { createRequire } from 'node:module'
 import { connect } from 'node:net'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
@@ -15,6 +13,7 @@ import { buildApp } from '../app.ts'
 import { readConfig } from '../config.ts'
 import { cheapHashing, listen, newDir, password, postForm, type Tokens } from './helper.ts'
 import { isLong, until } from './processes.ts'
+import { program } from './program.ts'
 import type { Storm, StormResult } from './storm.child.ts'
 
 /*
@@ -23,24 +22,6 @@ import type { Storm, StormResult } from './storm.child.ts'
  */
 
 if (isLong) t.setTimeout(1_800_000)
-
-const root = join(import.meta.dirname, '..')
-const require = createRequire(import.meta.url)
-
-/** The program as `npm run build` makes it, in a place of its own. */
-const program = (async () => {
-  const outDir = await newDir(t)
-  await copyFile(join(root, 'package.json'), join(outDir, 'package.json'))
-  await symlink(join(root, 'node_modules'), join(outDir, 'node_modules'))
-  const tsc = join(require.resolve('typescript/package.json'), '../bin/tsc')
-  const options = ['-p', 'tsconfig.build.json', '--noCheck', '--outDir', outDir, '--tsBuildInfoFile', join(outDir, '.tsbuildinfo')]
-  const [code] = await once(
-    spawn('env', ['-u', 'NODE_OPTIONS', process.execPath, tsc, ...options], { cwd: root, stdio: 'inherit' }),
-    'exit',
-  )
-  if (code !== 0) throw new Error('the build failed')
-  return join(outDir, 'start.cjs')
-})()
 
 interface Service {
   origin: string
@@ -55,7 +36,7 @@ async function start(t: Test, settings: Record<string, string>): Promise<Service
   const logPath = join(dir, 'log')
   const log = openSync(logPath, 'a')
   const { PATH = '' } = process.env
-  const child = spawn('env', ['-u', 'NODE_OPTIONS', process.execPath, '--max-semi-space-size=4', await program], {
+  const child = spawn('env', ['-u', 'NODE_OPTIONS', process.execPath, '--max-semi-space-size=4', await program('start.cjs')], {
     cwd: dir,
     env: { PATH, PORT: '0', AUTH_DATA_DIR: join(dir, 'data'), ...settings },
     stdio: ['ignore', log, log],
@@ -287,46 +268,6 @@ t.test('one network of IPv6 is one address', async (t) => {
   for (let turn = 0; turn < 19; turn++) await letGo()
 })
 
-t.test('where the first have waited for long, the last come first: they are still there', async (t) => {
-  const { app, clock, logIn, come, letGo, order } = await withGate(t)
-  const [one] = hosts(1) as [string]
-  void logIn(one, 'running')
-  void logIn(one, 'first')
-  await waits(app, 1)
-  void logIn(one, 'second')
-  await waits(app, 2)
-  clock.ms += 14_000
-  await letGo()
-  await letGo()
-  t.same(order, ['running', 'first'], 'in their order while none waits for long')
-  void logIn(one, 'third')
-  await waits(app, 1)
-  clock.ms += 2_000
-  void logIn(one, 'last')
-  await waits(app, 2)
-  await letGo()
-  await letGo()
-  await letGo()
-  t.same(order.slice(2), ['second', 'third', 'last'])
-
-  void logIn(one, 'running')
-  void logIn(one, 'early')
-  await waits(app, 1)
-  clock.ms += 16_000
-  void logIn(one, 'late')
-  await waits(app, 2)
-  for (let turn = 0; turn < 3; turn++) await letGo()
-  t.same(order.slice(5), ['running', 'late', 'early'])
-
-  // Addresses that have just come, likewise.
-  void logIn('192.0.2.1')
-  await come('203.0.113.1')
-  clock.ms += 16_000
-  await come('203.0.113.2')
-  for (let turn = 0; turn < 3; turn++) await letGo()
-  t.same(order.slice(8), ['192.0.2.1', '203.0.113.2', '203.0.113.1'])
-})
-
 t.test('as many may wait as can be served in time; the others are refused at once, and a newcomer gets the oldest place', async (t) => {
   const { app, clock, logIn, come, letGo, order } = await withGate(t)
   void logIn('192.0.2.1', 'first')
@@ -543,7 +484,9 @@ async function measure(t: Test, scenario: Scenario): Promise<void> {
   t.comment(`${title}: ${JSON.stringify({ 'idle MB': Math.round(idleMB), ...medians })}`)
 
   const at = (figure: string) => medians[figure] ?? Number.NaN
-  if (!settings) t.ok(at('goodput') >= 0.9, `goodput ${at('goodput')} of capacity`)
+  // Of tens of thousands of addresses each is a newcomer, who cannot be refused before anything is read for it.
+  const floor = load.forwardedFor ? 0.75 : 0.9
+  if (!settings) t.ok(at('goodput') >= floor, `goodput ${at('goodput')} of capacity`)
   if (!load.forwardedFor) t.ok(at('honest served') >= 0.9, `an honest client is served: ${at('honest served')}`)
   for (const name of ['/protected', 'refresh', '/livez']) {
     const bound = Math.max(15, 4 * at(`${name} idle p99`))

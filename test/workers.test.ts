@@ -1,35 +1,15 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { copyFile, symlink } from 'node:fs/promises'
 import { Agent, request } from 'node:http'
-import { createRequire } from 'node:module'
 import { createServer } from 'node:net'
-import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { readConfig } from '../config.ts'
 import { cheapHashing, claimsOf, newDir, password, stores, type Tokens } from './helper.ts'
 import { until } from './processes.ts'
+import { program } from './program.ts'
 
 /* AUTH_WORKERS: several processes on one port are one service. */
-
-const root = join(import.meta.dirname, '..')
-const require = createRequire(import.meta.url)
-
-/** The program as `npm run build` makes it, in a place of its own. */
-const program = (async () => {
-  const outDir = await newDir(t)
-  await copyFile(join(root, 'package.json'), join(outDir, 'package.json'))
-  await symlink(join(root, 'node_modules'), join(outDir, 'node_modules'))
-  const tsc = join(require.resolve('typescript/package.json'), '../bin/tsc')
-  const options = ['-p', 'tsconfig.build.json', '--noCheck', '--outDir', outDir, '--tsBuildInfoFile', join(outDir, '.tsbuildinfo')]
-  const [code] = await once(
-    spawn('env', ['-u', 'NODE_OPTIONS', process.execPath, tsc, ...options], { cwd: root, stdio: 'inherit' }),
-    'exit',
-  )
-  if (code !== 0) throw new Error('the build failed')
-  return join(outDir, 'start.cjs')
-})()
 
 interface Answer {
   status: number
@@ -55,7 +35,7 @@ type Service = Awaited<ReturnType<typeof start>>
 /** Runs the program with these settings and no others. */
 async function run(t: Test, settings: Record<string, string>) {
   const { PATH = '' } = process.env
-  const child: ChildProcess = spawn('env', ['-u', 'NODE_OPTIONS', process.execPath, await program], {
+  const child: ChildProcess = spawn('env', ['-u', 'NODE_OPTIONS', process.execPath, await program('start.cjs')], {
     cwd: await newDir(t),
     env: { PATH, PORT: '0', ...settings },
     stdio: ['ignore', 'pipe', 'pipe'],
