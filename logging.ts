@@ -1,8 +1,7 @@
 import { type FastifyReply, type FastifyRequest, LogController } from 'fastify'
-import pino from 'pino'
 
 /** Below what one write into a pipe may hold without being mixed with those of other processes (PIPE_BUF), by the length of a line. */
-const blockBytes = 2_048
+const blockLength = 2_048
 const longestDelayMs = 100
 
 /**
@@ -34,10 +33,28 @@ export class QuietLog extends LogController {
 
 /**
  * stdout, written to in blocks: with a write for each line, the log is a tenth of what it costs to refuse a request in a storm.
- * The last lines follow within a moment, or when the process ends.
+ * The last lines follow within a moment, or when the process ends. (pino's own blocks wait for ever at a pipe that nobody reads.)
  */
 export function stdoutInBlocks() {
-  const stream = pino.destination({ dest: 1, sync: true, minLength: blockBytes, periodicFlush: longestDelayMs })
-  process.on('exit', () => stream.flushSync())
-  return stream
+  let block = ''
+  let timer: NodeJS.Timeout | undefined
+  function flush(): void {
+    clearTimeout(timer)
+    timer = undefined
+    if (block === '') return
+    const text = block
+    block = ''
+    process.stdout.write(text)
+  }
+  // Who read the log has gone, or its disk is full: the service goes on.
+  process.stdout.on('error', () => {})
+  process.on('exit', flush)
+  return {
+    write(line: string): void {
+      block += line
+      if (block.length >= blockLength) flush()
+      else timer ??= setTimeout(flush, longestDelayMs).unref()
+    },
+    flush,
+  }
 }

@@ -82,7 +82,7 @@ async function serve(config: Config): Promise<void> {
   const message = `Latchkey listens on ${address}, on ${app.store.name === 'pg' ? 'PostgreSQL' : 'LMDB'}`
   if (primary) primary.listens({ details, message })
   else app.log.info(details, message)
-  logStream.flushSync()
+  logStream.flush()
 }
 
 function freePort(host: string | undefined): Promise<number> {

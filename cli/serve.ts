@@ -11,9 +11,7 @@ import { join } from 'node:path'
  */
 export async function serve(): Promise<number> {
   const start = join(import.meta.dirname, '..', 'start.cjs')
-  const child = spawn(process.execPath, ['--max-semi-space-size=4', start], {
-    stdio: 'inherit',
-  })
+  const child = spawn(process.execPath, ['--max-semi-space-size=4', start], { stdio: 'inherit' })
   for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => child.kill(signal))
   const [code, signal] = (await once(child, 'exit')) as [number | null, NodeJS.Signals | null]
   return code ?? 128 + constants.signals[signal as NodeJS.Signals]

@@ -7,6 +7,7 @@ import t, { type Test } from 'tap'
 import { buildApp } from '../app.ts'
 import { ConfigError, readConfig } from '../config.ts'
 import { cheapHashing, newDir, password, stores, type Tokens } from './helper.ts'
+import { until } from './processes.ts'
 import { program } from './program.ts'
 
 /* The process: what it prints, how it ends, what it keeps when it is killed, and two of them on one store. */
@@ -207,6 +208,28 @@ t.test('it prints where it listens, warns of a name that is no setting, keeps it
   second.process.kill('SIGINT')
   t.same(await second.ended, { code: 0, signal: null }, 'an interrupt ends it as well')
   t.equal(first.stderr() + second.stderr(), '')
+})
+
+t.test('every line of the log is there when it has ended, and a refusal within a moment', async (t) => {
+  const service = await start(t, { ...cheapHashing, AUTH_DATA_DIR: await newDir(t) })
+  await tryLogIn(service.origin, 'nobody')
+  await until(async () => service.lines.some(({ event }) => event === 'login.failed'))
+  const ids: (string | null)[] = []
+  for (let n = 0; n < 20; n++) ids.push((await tryLogIn(service.origin, 'nobody-else')).headers.get('x-request-id'))
+  t.same(await service.stop(), { code: 0, signal: null })
+  const logged = new Set(service.lines.map(({ reqId }) => reqId))
+  t.same(
+    ids.filter((id) => !logged.has(id)),
+    [],
+  )
+})
+
+t.test('it goes on, and ends, when nobody reads its log any more', async (t) => {
+  const service = await start(t, { ...cheapHashing, AUTH_DATA_DIR: await newDir(t) })
+  service.process.stdout?.destroy()
+  for (let n = 0; n < 20; n++) t.equal((await tryLogIn(service.origin, 'nobody')).status, n < 10 ? 400 : 429)
+  t.equal((await fetch(`${service.origin}/readyz`)).status, 200)
+  t.same(await service.stop(), { code: 0, signal: null })
 })
 
 t.test('a port that is taken stops the start with one line', async (t) => {

@@ -405,7 +405,7 @@ t.test('wrong arguments, settings and stores each have an exit code and one line
   t.equal(code, 0)
   t.match(stdout, /pg:NAME/)
   copyFileSync(join(source, 'secret'), join(other, 'kept'))
-  const noted = await run(copyTo(other), {})
+  const noted = await run(copyTo(other), { AUTH_DATA_DIR: join(dir, 'none') })
   t.match(noted.stdout, /other\/secret is another secret/)
 })
 
