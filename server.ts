@@ -43,8 +43,7 @@ async function main(): Promise<void> {
 async function serve(config: Config): Promise<void> {
   // Only now: a primary does without all of it.
   const [{ buildApp }, { stdoutInBlocks }] = await Promise.all([import('./app.ts'), import('./logging.ts')])
-  const logStream = stdoutInBlocks()
-  const app = await buildApp(config, { logStream })
+  const app = await buildApp(config, { logStream: stdoutInBlocks() })
   if (!primary) for (const warning of config.warnings) app.log.warn(warning)
 
   let isStopping = false
@@ -82,7 +81,6 @@ async function serve(config: Config): Promise<void> {
   const message = `Latchkey listens on ${address}, on ${app.store.name === 'pg' ? 'PostgreSQL' : 'LMDB'}`
   if (primary) primary.listens({ details, message })
   else app.log.info(details, message)
-  logStream.flush()
 }
 
 function freePort(host: string | undefined): Promise<number> {

@@ -210,7 +210,7 @@ t.test('it prints where it listens, warns of a name that is no setting, keeps it
   t.equal(first.stderr() + second.stderr(), '')
 })
 
-t.test('every line of the log is there when it has ended, and a refusal within a moment', async (t) => {
+t.test('every line of the log is there when it has ended, and a refusal at once', async (t) => {
   const service = await start(t, { ...cheapHashing, AUTH_DATA_DIR: await newDir(t) })
   await tryLogIn(service.origin, 'nobody')
   await until(async () => service.lines.some(({ event }) => event === 'login.failed'))
