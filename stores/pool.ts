@@ -81,7 +81,7 @@ export function openPool(url: string, { maxConnections = 12 }: PoolOptions = {})
     fallback_application_name: 'latchkey',
     types: { getTypeParser },
     verify: (client, done) => {
-      requireWritable(client).then(() => done(), done)
+      makeReady(client).then(() => done(), done)
     },
   } as pg.PoolConfig)
   // A connection that breaks emits 'error', idle or lent, and would end the process if nobody listened.
@@ -192,10 +192,18 @@ export function splitHosts(url: string): string[] {
     .map((host) => `${scheme}${authority.slice(0, hostsAt)}${host}${rest}`)
 }
 
-/** Rejects on a standby, as libpq's `target_session_attrs=read-write` does. */
-async function requireWritable(client: pg.ClientBase): Promise<void> {
-  const { rows } = await client.query({ text: 'SHOW transaction_read_only', query_timeout: verifyMs } as pg.QueryConfig)
-  if (rows[0]?.transaction_read_only !== 'off') throw new Error('This server is read-only')
+/**
+ * Makes a new connection ready. Every statement finds its rows by an index, but a plan is kept for as long as the connection:
+ * one that was made while a table had few rows would read all of it when it has many, a million for each refresh, until the
+ * server analyzes the table. So reading whole tables is made the last resort.
+ *
+ * @throws on a standby, as libpq's `target_session_attrs=read-write` does
+ */
+async function makeReady(client: pg.ClientBase): Promise<void> {
+  const query = { text: 'SET enable_seqscan = off; SHOW transaction_read_only', query_timeout: verifyMs } as pg.QueryConfig
+  // One result for each of the two.
+  const results = (await client.query(query)) as unknown as pg.QueryResult[]
+  if (results[1]?.rows[0]?.transaction_read_only !== 'off') throw new Error('This server is read-only')
 }
 
 /** All bigints of the schema are milliseconds and counters, which a number holds exactly. */

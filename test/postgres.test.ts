@@ -166,6 +166,32 @@ t.test('refreshes that come together share statements, and each is told of its o
   }
 })
 
+t.test('a plan that was made while a table had few rows reads no more of it once it has many', async (t) => {
+  const url = await postgres.createDatabase()
+  const store = await openStore(t, url)
+  const user = makeUser()
+  await store.createUser(user)
+  const sessions = Array.from({ length: 16 }, () => makeSession(user))
+  for (const session of sessions) await store.createSession(session)
+  // So small that to read the whole of it would be the cheapest.
+  await postgres.execute('ANALYZE', url)
+  for (let counter = 1; counter <= 20; counter++) {
+    const outcomes = await Promise.all(sessions.map((session) => store.rotateSession(present(session, counter))))
+    t.ok(outcomes.every(({ outcome }) => outcome === 'rotated'))
+  }
+  // What a connection has done is counted when it ends.
+  await store.close()
+  const scans = () =>
+    postgres.execute("SELECT seq_scan, idx_scan FROM pg_stat_user_tables WHERE relname = 'latchkey_sessions' AND n_tup_upd = 320", url)
+  let counted = await scans()
+  for (let tries = 0; tries < 200 && counted.length === 0; tries++) {
+    await sleep(50)
+    counted = await scans()
+  }
+  // To read the whole of it is what making its indexes takes.
+  t.match(counted, [{ seq_scan: /^[0-3]$/, idx_scan: /^\d{2,}$/ }])
+})
+
 t.test('a server that is restarted heals by itself, and no call says more than that the store is unavailable', async (t) => {
   const store = await openStore(t, await postgres.createDatabase())
   const user = makeUser()
