@@ -694,6 +694,28 @@ onOneStore('waiting for a hash is fair between addresses', async (t, build) => {
   t.ok(turn <= 3, `a lone address has turn ${turn + 1} behind a crowd of 8`)
 })
 
+onOneStore('while others wait for a hash, those who had theirs go on together', async (t, build) => {
+  const { app } = await build({ AUTH_HASH_CONCURRENCY: '1', AUTH_HASH_MAX_WAIT: '1m' })
+  const { verify } = app.hashing
+  const waitingWhenDone: number[] = []
+  app.hashing.verify = async (...args) => {
+    const isRight = await verify(...args)
+    waitingWhenDone.push(app.hashing.load.waiting)
+    return isRight
+  }
+  // The first tells how long a hash takes.
+  await tryLogIn(app, 'nobody', password)
+  const startedAt = performance.now()
+  await Promise.all(Array.from({ length: 6 }, (_, index) => tryLogIn(app, `user${index}`, password)))
+  t.equal(waitingWhenDone.length, 7)
+  const ms = performance.now() - startedAt
+  const parts = new Set(waitingWhenDone).size
+  t.ok(
+    parts <= 2 + Math.floor(ms / 25),
+    `in ${parts} parts within ${Math.round(ms)} ms, and nobody waits for company for longer than 25 ms`,
+  )
+})
+
 /** A login over a socket that its client may close. */
 function logInBySocket(origin: string): Promise<Socket> {
   const { hostname, port } = new URL(origin)
