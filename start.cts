@@ -20,9 +20,21 @@ process.env['UV_THREADPOOL_SIZE'] ??= String(Math.min(Math.ceil(hashes / workers
  */
 const poolNiceness = 5
 const threads = () => (process.platform === 'linux' ? fs.readdirSync('/proc/self/task') : [])
-const others = new Set(threads())
+
+/** A sandbox may have no /proc, or refuse this. Then all threads are alike, and everything works. */
+function attempt<T>(work: () => T): T | undefined {
+  try {
+    return work()
+  } catch {
+    return undefined
+  }
+}
+
+const others = attempt(() => new Set(threads()))
 // The first use of the pool starts all of its threads.
 fs.stat('.', () => {
-  for (const thread of threads()) if (!others.has(thread)) os.setPriority(Number(thread), poolNiceness)
+  attempt(() => {
+    for (const thread of threads()) if (others && !others.has(thread)) os.setPriority(Number(thread), poolNiceness)
+  })
   import('./server.ts')
 })
