@@ -7,6 +7,7 @@ import Fastify, { type FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { Lru } from 'toad-cache'
 import { tokenRefused } from '../errors.ts'
+import { clockSkewSeconds } from '../stores/time.ts'
 import type { SigningKey } from './signing-keys.ts'
 
 declare module 'fastify' {
@@ -54,8 +55,6 @@ export interface Generations {
 const claimsCheck = TypeCompiler.Compile(AccessTokenClaims)
 const header = /^[A-Za-z0-9_-]+(?=\.)/
 const cachedTokens = 5_000
-/** How far the clocks of two replicas may be apart. */
-export const clockSkewSeconds = 60
 
 /** The generations that a token was made in, from its jti `<user>.<client>.<random>`; 0 for one that the jti does not have. */
 export function generationsOf(jti: string): Generations {

@@ -3,7 +3,7 @@ import type { FastifyInstance, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { Refusal } from '../errors.ts'
 import { isCurrent, isExpired, type Session, type SessionLimits, type User } from '../stores/store.ts'
-import { clockSkewSeconds } from './access-tokens.ts'
+import { clockSkewSeconds } from '../stores/time.ts'
 import { adminScope, type Client, firstPartyId } from './clients.ts'
 
 declare module 'fastify' {
