@@ -24,8 +24,9 @@ WORKDIR /app
 COPY package.json LICENSE ./
 COPY --from=dependencies /app/node_modules ./node_modules
 COPY --from=build /app/dist ./dist
-# All that is ever written is in /data, so the root may be read-only. A new volume takes over this owner and mode.
-RUN install -d -o 1000 -g 1000 -m 700 /data
+# All that is ever written is in /data, so the root may be read-only. A new volume takes over this owner and mode; group 0 is
+# for platforms that start any uid in it (OpenShift).
+RUN install -d -o 1000 -g 0 -m 770 /data
 VOLUME /data
 # The image's user "node", by number, so that Kubernetes can tell that it is not root.
 USER 1000:1000
