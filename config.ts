@@ -4,6 +4,7 @@ import { availableParallelism } from 'node:os'
 import { type StaticDecode, type TSchema, Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import { distance } from 'fastest-levenshtein'
+import { whatIsWrongWithOrigin } from './origins.ts'
 
 /** A setting that is wrong or unsafe; the process ends with exit code 78 (EX_CONFIG of sysexits.h). */
 export class ConfigError extends Error {}
@@ -124,9 +125,9 @@ export const Settings = Type.Object({
     }),
   ),
   AUTH_CORS_ORIGINS: Type.Optional(
-    ListOf('https?://[^/,\\s]+', {
+    ListOf('[^,\\s]+', {
       expected: 'a comma-separated list of origins, such as https://app.example.com, http://localhost:5173',
-      description: 'Browser origins that may call this service',
+      description: 'Origins that browsers may call from; also https://*.example.com, and of apps, such as capacitor://localhost',
     }),
   ),
   AUTH_CLIENTS_FILE: Type.Optional(Type.String({ description: 'Clients declared in JSON, applied at each start: see docs/clients.md' })),
@@ -228,6 +229,10 @@ function refuseUnsafe(settings: Settings): void {
     throw new ConfigError(
       `AUTH_TRUSTED_PROXIES: expected addresses and CIDR ranges, such as 10.0.0.0/8, ::1, got ${JSON.stringify(badRange)}`,
     )
+  }
+  for (const origin of settings.AUTH_CORS_ORIGINS ?? []) {
+    const wrong = whatIsWrongWithOrigin(origin)
+    if (wrong) throw new ConfigError(`AUTH_CORS_ORIGINS: expected origins as browsers send them, got ${JSON.stringify(origin)}: ${wrong}`)
   }
   if (settings.DATABASE_URL && !settings.AUTH_SECRET) {
     throw new ConfigError('AUTH_SECRET: expected with DATABASE_URL, the same for every replica, for example from "openssl rand -base64 48"')
