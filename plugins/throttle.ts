@@ -35,7 +35,7 @@ function createThrottle({ config, store, secrets, now, log }: FastifyInstance) {
 
   const keysOf = (account: string, address: string) => {
     const key = (...parts: string[]) => mac.sign(Buffer.from(parts.join('\0'))).toString('base64url', 0, 18)
-    return [key('prefix', account, prefixOf(address)), key('account', account)]
+    return [key('prefix', account, prefixOf(address)), key('account', account)].map((text) => ({ key: text }))
   }
   const limits = [allowedFailures.fromPrefix, allowedFailures.fromAnywhere]
 
@@ -63,13 +63,13 @@ function createThrottle({ config, store, secrets, now, log }: FastifyInstance) {
     async attempt(account: string, address: string, { isGuessable = true } = {}) {
       const keys = isOff ? [] : keysOf(account, address).slice(0, isGuessable ? 2 : 1)
       // Copies, for what is recorded meanwhile may not be in the store's answer.
-      const seenBefore = keys.map((key) => ({ failures: 0, unrecorded: 0, ...seenHere.get(key) }))
+      const seenBefore = keys.map(({ key }) => ({ failures: 0, unrecorded: 0, ...seenHere.get(key) }))
       const stored = isOff ? [] : await store.findFailures(keys)
       refuseWhileWaiting(stored)
 
       /** What the store said, and what was seen here since. */
       const failuresNow = () =>
-        keys.map((key, index) => {
+        keys.map(({ key }, index) => {
           const [seen, before] = [seenHere.get(key), seenBefore[index]]
           const since = seen && before ? Math.max(0, seen.failures - before.failures) + before.unrecorded : 0
           return seen && since > 0 ? { count: (stored[index]?.count ?? 0) + since, lastAt: seen.lastAt } : stored[index]
@@ -80,7 +80,7 @@ function createThrottle({ config, store, secrets, now, log }: FastifyInstance) {
         /** Counts a failure here at once; `failed` counts it for everyone. */
         note(isRight: boolean): void {
           if (isRight) return
-          for (const key of keys) {
+          for (const { key } of keys) {
             const { failures, unrecorded } = seenHere.get(key) ?? { failures: 0, unrecorded: 0 }
             seenHere.set(key, { failures: failures + 1, unrecorded: unrecorded + 1, lastAt: now() })
           }
@@ -90,7 +90,7 @@ function createThrottle({ config, store, secrets, now, log }: FastifyInstance) {
           try {
             await store.recordFailure(keys, now())
           } finally {
-            for (const key of keys) {
+            for (const { key } of keys) {
               const seen = seenHere.get(key)
               if (seen) seen.unrecorded -= 1
             }
@@ -99,7 +99,7 @@ function createThrottle({ config, store, secrets, now, log }: FastifyInstance) {
         async succeeded(): Promise<void> {
           if (failuresNow().every((failures) => failures === undefined)) return
           await store.clearFailures(keys)
-          for (const key of keys) seenHere.delete(key)
+          for (const { key } of keys) seenHere.delete(key)
         },
       }
     },

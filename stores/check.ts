@@ -52,7 +52,7 @@ const shapes = {
     createdAt: Count(),
     signsFrom: Count(),
   }),
-  failures: Type.Object({ key: Type.String(), count: Count(1), lastAt: Count() }),
+  failures: Type.Object({ key: Type.String(), count: Count(1), lastAt: Count(), tag: Type.Optional(Type.String()) }),
 } satisfies Record<TableName, TSchema>
 
 const Revoked = Type.Object({

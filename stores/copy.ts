@@ -174,19 +174,19 @@ async function countExtra(source: Store, target: Store, table: TableName): Promi
   return count
 }
 
-async function removeExtra(source: Store, target: Store, table: TableName, now: number): Promise<number> {
+async function removeExtra<T extends TableName>(source: Store, target: Store, table: T, now: number): Promise<number> {
   // What is recorded along with it has expired at once: the revocation that counts is the source's.
   const end = { now, expiresAt: now }
-  const remove: Record<TableName, (key: string) => Promise<unknown>> = {
-    clients: (id) => target.deleteClient(id, end),
-    users: (id) => target.deleteUser(id, end),
-    sessions: (id) => target.endSession(id, end),
-    signingKeys: (kid) => target.removeSigningKey(kid),
-    failures: (key) => target.clearFailures([key]),
+  const remove: { [T in TableName]: (row: Tables[T]) => Promise<unknown> } = {
+    clients: ({ id }) => target.deleteClient(id, end),
+    users: ({ id }) => target.deleteUser(id, end),
+    sessions: ({ id }) => target.endSession(id, end),
+    signingKeys: ({ kid }) => target.removeSigningKey(kid),
+    failures: (row) => target.clearFailures([row]),
   }
   let count = 0
   for await (const rows of extraOf(source, target, table)) {
-    await Promise.all(rows.map((row) => patiently(() => remove[table](keyOf(row)))))
+    await Promise.all(rows.map((row) => patiently(() => remove[table](row))))
     count += rows.length
   }
   return count

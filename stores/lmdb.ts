@@ -7,10 +7,13 @@ import {
   type Client,
   type End,
   everyGeneration,
+  type FailureKey,
   type Failures,
   isCurrent,
   isExpired,
+  isHeld,
   judgeRotation,
+  noneHeld,
   type PresentedRefresh,
   type Revocation,
   type RotationOutcome,
@@ -106,6 +109,11 @@ export function openLmdbStore(dataDir: string): Store {
       revokedAt,
       expiresAt,
     })
+  }
+
+  function failuresOf({ key, tag }: FailureKey): Failures | undefined {
+    const row = failures.get(key)
+    return row?.tag === tag ? row : undefined
   }
 
   /** Only inside a transaction. */
@@ -322,16 +330,28 @@ export function openLmdbStore(dataDir: string): Store {
       }),
     removeSigningKey: (kid) => write(() => void signingKeys.remove(kid)),
 
-    findFailures: (keys) => read(() => keys.map((key) => failures.get(key))),
-    recordFailure: (keys, now) =>
+    findFailures: (keys) => read(() => keys.map(failuresOf)),
+    recordFailure: (keys, now, held = noneHeld) =>
       write(() =>
-        keys.map((key) => {
-          const next = { count: (failures.get(key)?.count ?? 0) + 1, lastAt: now }
+        keys.map(({ key, tag }) => {
+          const before = failures.get(key)
+          if (before && before.tag !== tag && isHeld(before, held)) return undefined
+          const next = { count: (before?.tag === tag ? (before?.count ?? 0) : 0) + 1, lastAt: now, ...(tag !== undefined && { tag }) }
           failures.put(key, next)
           return next
         }),
       ),
-    clearFailures: (keys) => write(() => keys.forEach((key) => void failures.remove(key))),
+    capFailures: (keys, now) =>
+      write(() => {
+        for (const of of keys) {
+          const row = failuresOf(of)
+          if (row && row.lastAt > now) failures.put(of.key, { ...row, lastAt: now })
+        }
+      }),
+    clearFailures: (keys) =>
+      write(() => {
+        for (const of of keys) if (failuresOf(of)) failures.remove(of.key)
+      }),
 
     async sweep(step) {
       const [stage, after] = readCursor(step.cursor)

@@ -91,6 +91,10 @@ export const migrations: readonly { version: number; statements: readonly string
       )`,
     ],
   },
+  {
+    version: 3,
+    statements: ['ALTER TABLE latchkey_failures ADD COLUMN IF NOT EXISTS tag text'],
+  },
 ]
 
 /** The steps that were taken, one row each. */

@@ -66,6 +66,7 @@ export interface FailuresRow {
   key: string
   count: number
   last_at: number
+  tag: string | null
 }
 
 export const toUser = (row: UserRow): User => ({
@@ -131,7 +132,11 @@ export const toSigningKey = (row: SigningKeyRow): SigningKeyRecord => ({
   ...(row.sealed_private_key !== null && { sealedPrivateKey: row.sealed_private_key }),
 })
 
-export const toFailures = ({ count, last_at }: FailuresRow): Failures => ({ count, lastAt: last_at })
+export const toFailures = ({ count, last_at, tag }: FailuresRow): Failures => ({
+  count,
+  lastAt: last_at,
+  ...(tag !== null && { tag }),
+})
 
 /** What is no UUID is the id of nothing; the database would not compare it but fail. */
 export const isUuid = (text: string) => /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(text)

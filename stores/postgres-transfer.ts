@@ -111,6 +111,7 @@ export function createPostgresTransfer(run: Run): Pick<Store, 'exportRows' | 'fi
         rows.map((row) => row.key),
         rows.map((row) => row.count),
         rows.map((row) => row.lastAt),
+        rows.map((row) => row.tag),
       ),
   }
 

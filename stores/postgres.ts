@@ -24,8 +24,10 @@ import { createPostgresTransfer } from './postgres-transfer.ts'
 import { revocationLines, type Statement, statements } from './sql.ts'
 import {
   everyGeneration,
+  type FailureKey,
   type Failures,
   judgeRotation,
+  noneHeld,
   type PresentedRefresh,
   type RotationOutcome,
   type Store,
@@ -249,16 +251,16 @@ export async function openPostgresStore(url: string, options?: PoolOptions): Pro
     removeSigningKey: async (kid) => void (await run(statements.removeSigningKey, kid)),
 
     async findFailures(keys) {
-      const rows = await run<FailuresRow>(statements.findFailures, keys)
-      const byKey = new Map(rows.map((row) => [row.key, toFailures(row)]))
-      return keys.map((key) => byKey.get(key))
+      const rows = await run<FailuresRow>(
+        statements.findFailures,
+        keys.map(({ key }) => key),
+      )
+      return countsOf(keys, rows)
     },
-    async recordFailure(keys, now) {
-      const rows = await run<FailuresRow>(statements.recordFailure, keys, now)
-      const byKey = new Map(rows.map((row) => [row.key, toFailures(row)]))
-      return keys.map((key) => byKey.get(key) as Failures)
-    },
-    clearFailures: async (keys) => void (await run(statements.clearFailures, keys)),
+    recordFailure: async (keys, now, held = noneHeld) =>
+      countsOf(keys, await run(statements.recordFailure, ...keysAndTags(keys), now, held.count, held.since, held.until)),
+    capFailures: async (keys, now) => void (await run(statements.capFailures, ...keysAndTags(keys), now)),
+    clearFailures: async (keys) => void (await run(statements.clearFailures, ...keysAndTags(keys))),
 
     async sweep(step) {
       const [, text = '0', after] = step.cursor?.match(/^([0-9])(?: (.*))?$/s) ?? []
@@ -272,6 +274,17 @@ export async function openPostgresStore(url: string, options?: PoolOptions): Pro
 
     ...createPostgresTransfer(run),
   }
+}
+
+/** As two arrays, for `unnest`. */
+const keysAndTags = (keys: FailureKey[]) => [keys.map(({ key }) => key), keys.map(({ tag }) => tag ?? null)]
+
+function countsOf(keys: FailureKey[], rows: FailuresRow[]): (Failures | undefined)[] {
+  const byKey = new Map(rows.map((row) => [row.key, toFailures(row)]))
+  return keys.map(({ key, tag }) => {
+    const failures = byKey.get(key)
+    return failures?.tag === tag ? failures : undefined
+  })
 }
 
 /** A cursor is the last number seen in each line. Any other text stands before the first. */

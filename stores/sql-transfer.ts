@@ -16,7 +16,7 @@ export const transfer = {
   exportClients: page(client, 'latchkey_clients', 'id', 'text'),
   exportSessions: page(session, 'latchkey_sessions s', 's.id', 'uuid'),
   exportSigningKeys: page(signingKey, 'latchkey_signing_keys', 'kid', 'text'),
-  exportFailures: page('key, count, last_at', 'latchkey_failures', 'key', 'text'),
+  exportFailures: page('key, count, last_at, tag', 'latchkey_failures', 'key', 'text'),
 
   findUsers: `SELECT ${user} FROM latchkey_users u WHERE u.id = ANY($1::uuid[])`,
   findClients: `SELECT ${client} FROM latchkey_clients WHERE id = ANY($1::text[])`,
@@ -71,9 +71,9 @@ export const transfer = {
       created_at = excluded.created_at, signs_from = excluded.signs_from
     RETURNING kid`,
   importFailures: `
-    INSERT INTO latchkey_failures (key, count, last_at)
-    SELECT g.key, g.count, g.last_at FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS g (key, count, last_at)
-    ON CONFLICT (key) DO UPDATE SET count = excluded.count, last_at = excluded.last_at
+    INSERT INTO latchkey_failures (key, count, last_at, tag)
+    SELECT g.key, g.count, g.last_at, g.tag FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[]) AS g (key, count, last_at, tag)
+    ON CONFLICT (key) DO UPDATE SET count = excluded.count, last_at = excluded.last_at, tag = excluded.tag
     RETURNING key`,
 
   schemaVersion: 'SELECT max(version) AS version FROM latchkey_schema',

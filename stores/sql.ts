@@ -64,6 +64,13 @@ const replacingClient = (first: number) => `
         secrets = $${first + 10}
       WHERE id = $${first} AND generation = $${first + 1}::bigint - 1`
 
+/** Locked in the order of the keys: two calls with the same keys in another order would wait for each other. */
+const lockedFailures = `
+      SELECT f.key FROM latchkey_failures f
+      WHERE f.key = ANY($1::text[])
+        AND EXISTS (SELECT 1 FROM unnest($1::text[], $2::text[]) AS k (key, tag) WHERE k.key = f.key AND k.tag IS NOT DISTINCT FROM f.tag)
+      ORDER BY f.key FOR UPDATE`
+
 const prepared = {
   ping: 'SELECT 1 AS ok FROM latchkey_schema LIMIT 1',
 
@@ -219,16 +226,20 @@ const prepared = {
     RETURNING kid`,
   removeSigningKey: 'DELETE FROM latchkey_signing_keys WHERE kid = $1',
 
-  findFailures: 'SELECT key, count, last_at FROM latchkey_failures WHERE key = ANY($1::text[])',
-  // In the order of the keys, as clearFailures: two calls with the same keys in another order would wait for each other.
+  findFailures: 'SELECT key, count, last_at, tag FROM latchkey_failures WHERE key = ANY($1::text[])',
+  // In the order of the keys, as `lockedFailures`.
   recordFailure: `
-    INSERT INTO latchkey_failures AS f (key, count, last_at)
-    SELECT DISTINCT key, 1, $2::bigint FROM unnest($1::text[]) AS key ORDER BY key
-    ON CONFLICT (key) DO UPDATE SET count = f.count + 1, last_at = excluded.last_at
-    RETURNING key, count, last_at`,
-  clearFailures: `
-    DELETE FROM latchkey_failures
-    WHERE key IN (SELECT key FROM latchkey_failures WHERE key = ANY($1::text[]) ORDER BY key FOR UPDATE)`,
+    INSERT INTO latchkey_failures AS f (key, tag, count, last_at)
+    SELECT k.key, k.tag, 1, $3::bigint FROM unnest($1::text[], $2::text[]) AS k (key, tag) ORDER BY k.key
+    ON CONFLICT (key) DO UPDATE SET
+      count = CASE WHEN f.tag IS NOT DISTINCT FROM excluded.tag THEN f.count + 1 ELSE 1 END,
+      last_at = excluded.last_at, tag = excluded.tag
+    WHERE f.tag IS NOT DISTINCT FROM excluded.tag OR f.count < $4::bigint OR f.last_at < $5::bigint OR f.last_at > $6::bigint
+    RETURNING key, count, last_at, tag`,
+  capFailures: `
+    UPDATE latchkey_failures SET last_at = $3::bigint
+    WHERE last_at > $3::bigint AND key IN (${lockedFailures})`,
+  clearFailures: `DELETE FROM latchkey_failures WHERE key IN (${lockedFailures})`,
 } as const
 
 /**

@@ -102,10 +102,19 @@ export interface Store {
 
   // Failed logins
 
-  findFailures(keys: string[]): Promise<(Failures | undefined)[]>
-  /** Counts one failure under each key. @returns the counts after it, in the order of the keys */
-  recordFailure(keys: string[], now: number): Promise<Failures[]>
-  clearFailures(keys: string[]): Promise<void>
+  /** @returns what is counted under each key for its tag, in the order of the keys */
+  findFailures(keys: FailureKey[]): Promise<(Failures | undefined)[]>
+  /**
+   * Counts one failure under each key. A row of another tag is taken over and begins at one, unless it is held.
+   *
+   * @param keys none of them twice
+   * @param held see {@link isHeld}; no row is, when not given
+   * @returns the counts after it, in the order of the keys; undefined where the row is held for another tag
+   */
+  recordFailure(keys: FailureKey[], now: number, held?: Held): Promise<(Failures | undefined)[]>
+  /** Sets the last failure to `now` where it lies ahead of it. The count stays. */
+  capFailures(keys: FailureKey[], now: number): Promise<void>
+  clearFailures(keys: FailureKey[]): Promise<void>
 
   // Housekeeping
 
@@ -344,7 +353,26 @@ export interface SigningKeyRecord {
 export interface Failures {
   count: number
   lastAt: number
+  /** whose count it is, where many share the row one after the other */
+  tag?: string
 }
+
+/** Where failures are counted. With a `tag`, the key is a slot that others use as well, and a count is that of one tag only. */
+export interface FailureKey {
+  key: string
+  tag?: string
+}
+
+/** Which rows are kept for their tag when another comes: those with at least `count` failures, the last of them from `since` to `until`. */
+export interface Held {
+  count: number
+  since: number
+  until: number
+}
+export const noneHeld: Held = { count: Number.MAX_SAFE_INTEGER, since: 0, until: 0 }
+
+export const isHeld = ({ count, lastAt }: Failures, held: Held): boolean =>
+  count >= held.count && lastAt >= held.since && lastAt <= held.until
 
 export interface SweepStep extends SessionLimits {
   /** counters with no failure since are forgotten */

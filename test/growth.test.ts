@@ -81,7 +81,7 @@ overStores('months go by: what has expired leaves, what lives stays, and the sto
     await Promise.all(
       Array.from({ length: openedEachDay }, () => store.createSession({ ...first, ...times, id: crypto.randomUUID(), counter: 0 })),
     )
-    await store.recordFailure([`guess of day ${today}`], clock.now)
+    await store.recordFailure([{ key: `guess of day ${today}` }], clock.now)
     await store.revoke({ kind: 'jti', id: crypto.randomUUID(), revokedAt: clock.now, expiresAt: clock.now + 600_000 })
     await sweep(test)
     if (today % 10 === 0) sizes.push(await sizeOf(test))

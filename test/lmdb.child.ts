@@ -17,7 +17,7 @@ await started
 
 if (task === 'count') {
   for (let i = 0; i < Number(times); i += 10) {
-    const counts = await Promise.all(Array.from({ length: 10 }, () => store.recordFailure([key], 1)))
+    const counts = await Promise.all(Array.from({ length: 10 }, () => store.recordFailure([{ key }], 1)))
     writeSync(1, counts.map(([failures]) => `${failures?.count}\n`).join(''))
   }
   await store.close()

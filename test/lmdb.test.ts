@@ -39,7 +39,7 @@ t.test('two processes that count on the same environment agree', async (t) => {
     'each count was given out once',
   )
   const store = openLmdbStore(dir)
-  t.same(await store.findFailures(['key']), [{ count: 1000, lastAt: 1 }])
+  t.same(await store.findFailures([{ key: 'key' }]), [{ count: 1000, lastAt: 1 }])
   await store.close()
 })
 

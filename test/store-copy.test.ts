@@ -60,7 +60,7 @@ async function fill(store: Store, n: number): Promise<{ clients: Client[]; users
   await store.importRows('clients', clients)
   await store.importRows('users', users)
   await store.importRows('sessions', sessions)
-  await Promise.all(users.slice(0, 50).map(({ id }) => store.recordFailure([id], now)))
+  await Promise.all(users.slice(0, 50).map(({ id: key }, i) => store.recordFailure([i % 2 ? { key } : { key, tag: `tag ${i}` }], now)))
   await Promise.all(users.slice(0, 20).map(({ id }) => store.revoke({ kind: 'jti', id, revokedAt: now, expiresAt: end.expiresAt })))
   return { clients, users, sessions }
 }
@@ -109,7 +109,7 @@ for (const [name, newTarget] of Object.entries({ lmdb: newLmdb, pg: newPostgres 
     await source.changePassword({ userId: changed.id, expectedHash: changed.passwordHash, passwordHash: 'new', ...end })
     await source.rotateSession(present(sessions[3] as Session))
     await source.endSession(sessions[4]?.id ?? '', end)
-    await source.clearFailures([users[5]?.id ?? ''])
+    await source.clearFailures([{ key: users[5]?.id ?? '' }])
     const [removed, remade, rotated] = clients as [Client, Client, Client]
     await source.deleteClient(removed.id, end)
     await source.deleteClient(remade.id, end)

@@ -884,7 +884,7 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
   // Failed logins
 
   t.test(`[${name}] failures are counted under each key, fifty at once as fifty`, async (t) => {
-    const keys = [randomUUID(), `name with spaces ${randomUUID()}`, '12345']
+    const keys = [randomUUID(), `name with spaces ${randomUUID()}`, '12345'].map((key) => ({ key }))
     t.same(await store.findFailures(keys), [undefined, undefined, undefined])
     t.same(
       await store.recordFailure(keys, now),
@@ -897,7 +897,7 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
       keys.map(() => ({ count: 51, lastAt: now + 1 })),
     )
 
-    await other.clearFailures([keys[0], 'never seen'] as string[])
+    await other.clearFailures([...keys.slice(0, 1), { key: 'never seen' }])
     t.same(await store.findFailures(keys), [undefined, { count: 51, lastAt: now + 1 }, { count: 51, lastAt: now + 1 }])
     t.same(await store.recordFailure(keys.slice(0, 2).reverse(), now + 2), [
       { count: 52, lastAt: now + 2 },
@@ -906,6 +906,60 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
     t.same(await store.findFailures([]), [])
     t.same(await store.recordFailure([], now), [])
     await store.clearFailures([])
+    await store.capFailures([], now)
+  })
+
+  t.test(`[${name}] a slot counts for one tag at a time: another takes it over at one, and shares no count`, async (t) => {
+    const slot = randomUUID()
+    const [first, second, plain] = [{ key: slot, tag: 'first' }, { key: slot, tag: 'second' }, { key: slot }]
+    for (const at of [now, now + 1, now + 2]) await store.recordFailure([first], at)
+    t.same(await other.findFailures([first, second, plain]), [{ count: 3, lastAt: now + 2, tag: 'first' }, undefined, undefined])
+    await other.clearFailures([second, plain])
+    t.same((await store.findFailures([first]))[0]?.count, 3, 'only its own tag clears it')
+
+    t.strictSame(await store.recordFailure([second], now + 3), [{ count: 1, lastAt: now + 3, tag: 'second' }])
+    t.strictSame(await store.recordFailure([plain], now + 4), [{ count: 1, lastAt: now + 4 }])
+    t.same(await store.findFailures([first, second, plain]), [undefined, undefined, { count: 1, lastAt: now + 4 }])
+    await atOnce(50, (i) => either(i).recordFailure([i % 2 ? first : second], now + 5))
+    const [one, two] = await store.findFailures([first, second])
+    t.equal([one, two].filter((found) => found !== undefined).length, 1, 'fifty at once leave it to one of the two')
+    t.ok(((one ?? two)?.count ?? 0) <= 25)
+    const ownCounts = await atOnce(20, (i) => either(i).recordFailure([{ key: `${slot} own`, tag: 'a' }], now))
+    t.same(new Set(ownCounts.map(([own]) => own?.count)).size, 20, 'under one tag each counts')
+    await store.clearFailures([first, second])
+    t.same(await store.findFailures([first, second, plain]), [undefined, undefined, undefined])
+  })
+
+  t.test(`[${name}] a slot is held for its tag from a number of failures on, as long as the last of them is recent`, async (t) => {
+    const held = { count: 3, since: now - 100, until: now + 100 }
+    const cases = [
+      { count: 2, lastAt: now, isHeld: false },
+      { count: 3, lastAt: now, isHeld: true },
+      { count: 9, lastAt: now - 100, isHeld: true },
+      { count: 9, lastAt: now + 100, isHeld: true },
+      { count: 9, lastAt: now - 101, isHeld: false },
+      { count: 9, lastAt: now + 101, isHeld: false },
+    ]
+    for (const { count, lastAt, isHeld } of cases) {
+      const [holder, comer] = [{ key: randomUUID(), tag: 'holder' }, { tag: 'comer' }]
+      await store.importRows('failures', [{ ...holder, count, lastAt }])
+      const [failures] = await other.recordFailure([{ ...holder, ...comer }], now, held)
+      t.strictSame(failures, isHeld ? undefined : { count: 1, lastAt: now, ...comer }, JSON.stringify({ count, lastAt }))
+      t.equal((await store.findFailures([holder]))[0]?.count, isHeld ? count : undefined)
+      t.equal((await store.recordFailure([holder], now, held))[0]?.count, isHeld ? count + 1 : 1, 'and its own tag counts on')
+    }
+  })
+
+  t.test(`[${name}] a last failure that lies ahead is set back, with its count and tag, and no other is`, async (t) => {
+    const [key, tag] = [randomUUID(), 'a tag']
+    const rows = [
+      { key: `${key} ahead`, count: 7, lastAt: now + 400 * day, tag },
+      { key: `${key} before`, count: 8, lastAt: now - 1 },
+      { key: `${key} of another`, count: 9, lastAt: now + 1, tag: 'another' },
+    ]
+    await store.importRows('failures', rows)
+    await other.capFailures([{ key: `${key} of another`, tag }, ...rows.slice(0, 2), { key: `${key} never seen` }], now)
+    t.strictSame(await store.findRows('failures', rows.map(keyOf)), [{ ...rows[0], lastAt: now }, rows[1], rows[2]])
   })
 
   // Housekeeping
@@ -934,8 +988,8 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
       await store.revoke(makeJti({ expiresAt: now }))
       await store.revoke(revocation)
     }
-    const forgotten = Array.from({ length: 5 }, (_, i) => `${i} forgotten ${i}`)
-    const remembered = Array.from({ length: 5 }, (_, i) => `${i} remembered ${i}`)
+    const forgotten = Array.from({ length: 5 }, (_, i) => ({ key: `${i} forgotten ${i}` }))
+    const remembered = Array.from({ length: 5 }, (_, i) => ({ key: `${i} remembered ${i}` }))
     await store.recordFailure(forgotten, now - 1)
     await store.recordFailure(remembered, now)
 
@@ -993,12 +1047,15 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
     clients.push(makeClient({ type: 'public', disabledAt: now, isDeclared: true, introspect: 'all', secrets: [] }))
     const sessions = users.map((user, i) => makeSession(user, { counter: i + 5, scope: i % 2 ? [] : ['x', 'y"z\\'] }))
     const keys = [makeKey({ createdAt: now + day }), makeKey({ createdAt: now + day + 1, sealedPrivateKey: Buffer.from([0, 1, 255]) })]
-    const failures = [{ key: `imported-${t.name}`, count: 3, lastAt: now }]
+    const failures = ['tagged', 'plain'].map((kind) => ({
+      ...{ key: `${kind}-${t.name}`, count: 3, lastAt: now },
+      ...(kind === 'tagged' && { tag: 'a tag' }),
+    }))
     t.equal(await store.importRows('users', [...users, disabled]), 21)
     t.equal(await store.importRows('clients', clients), 21)
     t.equal(await store.importRows('sessions', sessions), 20)
     t.equal(await store.importRows('signingKeys', keys), 2)
-    t.equal(await store.importRows('failures', failures), 1)
+    t.equal(await store.importRows('failures', failures), 2)
 
     const given: { [T in TableName]: Tables[T][] } = { users: [...users, disabled], clients, sessions, signingKeys: keys, failures }
     for (const table of Object.keys(given) as TableName[]) {
@@ -1015,7 +1072,10 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
     t.strictSame(await other.findClient(client.id), client)
     t.equal(await store.createClient(makeClient({ id: client.id })), false)
     t.equal(await store.replaceClient({ ...client, generation: client.generation + 1 }), true)
-    t.match(await store.findFailures([`imported-${t.name}`]), [{ count: 3 }])
+    t.strictSame(await store.findFailures(failures), [
+      { count: 3, lastAt: now, tag: 'a tag' },
+      { count: 3, lastAt: now },
+    ])
     const newest = keys[1] as SigningKeyRecord
     t.equal(await store.addSigningKey(makeKey({ createdAt: newest.createdAt + 1 }), newest.kid), true, 'a key can follow an imported one')
   })
@@ -1131,9 +1191,10 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
       listSigningKeys: () => closing.listSigningKeys(),
       addSigningKey: () => closing.addSigningKey(makeKey(), undefined),
       removeSigningKey: () => closing.removeSigningKey('kid'),
-      findFailures: () => closing.findFailures(['key']),
-      recordFailure: () => closing.recordFailure(['key'], now),
-      clearFailures: () => closing.clearFailures(['key']),
+      findFailures: () => closing.findFailures([{ key: 'key' }]),
+      recordFailure: () => closing.recordFailure([{ key: 'key' }], now),
+      capFailures: () => closing.capFailures([{ key: 'key' }], now),
+      clearFailures: () => closing.clearFailures([{ key: 'key' }]),
       sweep: () => closing.sweep({ ...limits, now, failuresBefore: now, limit: 1 }),
       exportRows: () => closing.exportRows('users', { limit: 1 }),
       findRows: () => closing.findRows('users', [user.id]),
