@@ -229,3 +229,11 @@ t.test('every file of the project that a page names is there', async (t) => {
   }
   t.same(missing, [])
 })
+
+t.test('no command has a comment with it, which zsh would take for arguments', async (t) => {
+  const commented = pages.flatMap((page) => split(page).blocks.filter(({ language, text }) => language === 'sh' && /(^|\s)#/.test(text)))
+  t.same(
+    commented.map(({ text }) => text),
+    [],
+  )
+})
