@@ -9,6 +9,7 @@ import { loggerOptions, QuietLog } from './logging.ts'
 import accessTokens from './plugins/access-tokens.ts'
 import administrators from './plugins/administrators.ts'
 import bearer from './plugins/bearer.ts'
+import clientAddress from './plugins/client-address.ts'
 import clientAuthentication from './plugins/client-authentication.ts'
 import clients from './plugins/clients.ts'
 import cors from './plugins/cors.ts'
@@ -90,7 +91,6 @@ export async function buildApp(
     // Node would answer a request without Host by itself, with no body and no id; plugins/errors.ts does it.
     http: { requireHostHeader: false },
     keepAliveTimeout: keepAliveTimeoutMs,
-    trustProxy: config.AUTH_TRUSTED_PROXIES ?? false,
     return503OnClosing: false,
     forceCloseConnections: 'idle',
     // A number stays a number and what is unknown is refused: nothing is guessed.
@@ -109,6 +109,7 @@ export async function buildApp(
   app.decorate('uptimeMs', uptimeMs)
 
   try {
+    await app.register(clientAddress)
     await app.register(errors)
     await app.register(cors)
     await app.register(openapi, { version })

@@ -13,7 +13,7 @@ export function loggerOptions(level: string, stream?: { write(line: string): voi
   return {
     level,
     serializers: {
-      req: ({ method, routeOptions, ip }: FastifyRequest) => ({ method, route: routeOptions.url, ip }),
+      req: ({ method, routeOptions, address }: FastifyRequest) => ({ method, route: routeOptions.url, address }),
       res: ({ statusCode }: { statusCode: number }) => ({ statusCode }),
     },
     ...(stream && { stream }),

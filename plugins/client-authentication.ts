@@ -47,16 +47,16 @@ function createClientAuthentication({ clients, secrets, throttle, now, uptimeMs 
   /** Of the secrets of a client that were made here, none can be guessed. */
   const isGuessable = (client: Client) => client.secrets.some(({ hash }) => isChosen(hash))
 
-  async function authenticated({ ip, log }: FastifyRequest, id: string, secret: string, challenge: object): Promise<Client> {
+  async function authenticated({ address, log }: FastifyRequest, id: string, secret: string, challenge: object): Promise<Client> {
     const startedAt = uptimeMs()
-    const trust = `${id} ${ip}`
+    const trust = `${id} ${address}`
     let client = await clients.find(id)
     let isRight = isSecretOf(client, secret)
     // Waits are for guessers. Who has 256 bits right is none, and must not wait for what a neighbour with an old secret does.
     const isTrusted = client && (!isGuessable(client) || startedAt - (trusted.get(trust) ?? Number.NEGATIVE_INFINITY) < trustedMs)
     if (client && isRight && isTrusted) return client
 
-    const attempt = await throttle.attempt(`client:${id}`, ip, { isGuessable: false })
+    const attempt = await throttle.attempt(`client:${id}`, address, { isGuessable: false })
     if (client) {
       // It may have got its secret on another replica a moment ago. One look into the store in all, as for a client that nobody has;
       // for a right secret too, or it would overtake the wrong ones that came with it, and be told before they are counted.
@@ -74,7 +74,7 @@ function createClientAuthentication({ clients, secrets, throttle, now, uptimeMs 
     trusted.delete(trust)
     await attempt.failed()
     const reason = !client ? 'unknown client' : client.disabledAt !== undefined ? 'disabled client' : 'wrong secret'
-    log.warn({ event: 'client.refused', reason, ...(client && { client_id: id }), address: ip }, 'a client could not authenticate')
+    log.warn({ event: 'client.refused', reason, ...(client && { client_id: id }), address }, 'a client could not authenticate')
     throw new Refusal('invalid_client', { reason, ...challenge })
   }
 

@@ -3,9 +3,9 @@ import { randomBytes } from 'node:crypto'
 import argon2 from 'argon2'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
-import ipaddr from 'ipaddr.js'
 import { Refusal } from '../errors.ts'
 import { argon2Build } from './argon2-build.ts'
+import { networkOf } from './client-address.ts'
 import { createTurns, type Waiter } from './turns.ts'
 
 declare module 'fastify' {
@@ -28,13 +28,6 @@ const mostPlaces = 10_000
 /** Of those whose hashes are done: so many go on together, and wait for each other no longer than this. */
 const companyAtMost = 8
 const patienceMs = 25
-
-/** What counts as one address: of IPv6 the /64, which any one host may have to itself. */
-function addressOf(ip: string): string {
-  if (!ip.includes(':') || !ipaddr.isValid(ip)) return ip
-  const parsed = ipaddr.process(ip)
-  return parsed.kind() === 'ipv4' ? parsed.toString() : parsed.toByteArray().slice(0, 8).join('.')
-}
 
 /**
  * Password hashes, admitted rather than queued without end: so many at once, a bounded wait, addresses in turn.
@@ -106,8 +99,8 @@ function createHashing({ config, uptimeMs }: FastifyInstance) {
   }
 
   /** Refuses whoever would have to be refused later, before anything is read for it. */
-  function refuseWithoutPlace({ ip }: FastifyRequest): void {
-    if (running >= concurrency && !turns.hasPlace(addressOf(ip))) throw overloaded('too many requests wait for a hash')
+  function refuseWithoutPlace({ address }: FastifyRequest): void {
+    if (running >= concurrency && !turns.hasPlace(networkOf(address, 32))) throw overloaded('too many requests wait for a hash')
   }
 
   /**
@@ -116,7 +109,7 @@ function createHashing({ config, uptimeMs }: FastifyInstance) {
    * The socket tells, and not `request.signal`: that follows the incoming message, which is over once its body was read.
    */
   async function turn(request: FastifyRequest): Promise<void> {
-    const { ip, socket } = request
+    const { address, socket } = request
     if (socket.destroyed) throw clientGone()
     refuseWithoutPlace(request)
     if (running < concurrency) {
@@ -145,7 +138,7 @@ function createHashing({ config, uptimeMs }: FastifyInstance) {
       }
       // As many as the client pipelines: more than the ten at which Node suspects a leak.
       socket.setMaxListeners(0).once('close', onClose)
-      turns.join(addressOf(ip), waiter)
+      turns.join(networkOf(address, 32), waiter)
     })
   }
 
@@ -212,5 +205,5 @@ export default fp(
   async (app: FastifyInstance) => {
     app.decorate('hashing', createHashing(app))
   },
-  { name: 'hashing' },
+  { name: 'hashing', dependencies: ['client-address'] },
 )

@@ -84,7 +84,7 @@ function createSessions(app: FastifyInstance) {
         counter: 0,
         createdAt: openedAt,
         refreshedAt: openedAt,
-        address: request.ip,
+        address: request.address,
         userAgent: userAgentOf(request),
       }
       if (!(await store.createSession(session))) {
@@ -93,7 +93,10 @@ function createSessions(app: FastifyInstance) {
           reason: 'the user went or changed during the login',
         })
       }
-      request.log.info({ event: 'login.succeeded', sub: user.id, sid: session.id, client_id: client.id, address: request.ip }, 'a login')
+      request.log.info(
+        { event: 'login.succeeded', sub: user.id, sid: session.id, client_id: client.id, address: request.address },
+        'a login',
+      )
       return answer(user, client, session, { scope, aud })
     },
 
@@ -123,7 +126,7 @@ function createSessions(app: FastifyInstance) {
           maxTtlMs,
           sessionId: presented.sessionId,
           counter: presented.counter,
-          address: request.ip,
+          address: request.address,
           userAgent: userAgentOf(request),
           clientId: client.id,
           scope: asked.scope,
@@ -149,7 +152,7 @@ function createSessions(app: FastifyInstance) {
         case 'reused': {
           await revocations.pull()
           const { id: sid, userId: sub, clientId: client_id } = result.session
-          request.log.warn({ event: 'refresh.reused', sub, sid, client_id, address: request.ip }, 'a spent refresh token came back')
+          request.log.warn({ event: 'refresh.reused', sub, sid, client_id, address: request.address }, 'a spent refresh token came back')
           throw refused('a spent refresh token came back, and its session was ended')
         }
         case 'scope_exceeded':

@@ -1,9 +1,9 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import ipaddr from 'ipaddr.js'
 import { Lru } from 'toad-cache'
 import { Refusal } from '../errors.ts'
 import type { Failures } from '../stores/store.ts'
+import { networkOf } from './client-address.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -35,7 +35,7 @@ function createThrottle({ config, store, secrets, now, log }: FastifyInstance) {
 
   const keysOf = (account: string, address: string) => {
     const key = (...parts: string[]) => mac.sign(Buffer.from(parts.join('\0'))).toString('base64url', 0, 18)
-    return [key('prefix', account, prefixOf(address)), key('account', account)].map((text) => ({ key: text }))
+    return [key('prefix', account, networkOf(address, 24)), key('account', account)].map((text) => ({ key: text }))
   }
   const limits = [allowedFailures.fromPrefix, allowedFailures.fromAnywhere]
 
@@ -112,19 +112,9 @@ function waitMs(count: number, allowed: number): number {
   return Math.min(firstWaitSeconds * 2 ** (count - allowed), longestWaitSeconds) * 1000
 }
 
-/** The part of an address that one guesser is assumed to hold: /24 of IPv4, /64 of IPv6. */
-function prefixOf(address: string): string {
-  if (!ipaddr.isValid(address)) return address
-  const parsed = ipaddr.process(address)
-  return parsed
-    .toByteArray()
-    .slice(0, parsed.kind() === 'ipv4' ? 3 : 8)
-    .join('.')
-}
-
 export default fp(
   async (app: FastifyInstance) => {
     app.decorate('throttle', createThrottle(app))
   },
-  { name: 'throttle', dependencies: ['store', 'secrets'] },
+  { name: 'throttle', dependencies: ['store', 'secrets', 'client-address'] },
 )

@@ -51,7 +51,7 @@ function createUsers({ store, hashing, passwordPolicy, throttle, accessTokens, r
   }
 
   const isOwnPassword = async (request: FastifyRequest, user: User, password: string) =>
-    isRightPassword(request, user, password, await throttle.attempt(user.nameKey, request.ip))
+    isRightPassword(request, user, password, await throttle.attempt(user.nameKey, request.address))
 
   return {
     /**
@@ -96,12 +96,12 @@ function createUsers({ store, hashing, passwordPolicy, throttle, accessTokens, r
       // Side by side: on a database across a network each would be a round trip.
       const [user, attempt] = await Promise.all([
         isUsername(username) ? store.findUserByName(nameKey) : undefined,
-        throttle.attempt(nameKey, request.ip),
+        throttle.attempt(nameKey, request.address),
       ])
       const isRight = await isRightPassword(request, user, password, attempt)
       if (!user || !isRight || user.disabledAt !== undefined) {
         const reason = !user ? 'unknown user' : !isRight ? 'wrong password' : 'disabled user'
-        request.log.warn({ event: 'login.failed', reason, ...(user && { sub: user.id }), address: request.ip }, 'a login failed')
+        request.log.warn({ event: 'login.failed', reason, ...(user && { sub: user.id }), address: request.address }, 'a login failed')
         throw new Refusal('invalid_grant', { detail: 'The username or password is wrong', reason })
       }
       if (hashing.isOutdated(user.passwordHash)) {
