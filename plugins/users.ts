@@ -4,6 +4,7 @@ import fp from 'fastify-plugin'
 import { Lru } from 'toad-cache'
 import { Refusal } from '../errors.ts'
 import type { User } from '../stores/store.ts'
+import { isUsername, mapUsername, usernameRule } from './usernames.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -21,7 +22,6 @@ const profileFreshMs = 5_000
 /** What is older is waited for. */
 const profileStaleMs = 60_000
 const triesAtMost = 10
-const usernamePattern = /^[\p{L}\p{N}._@+-]{1,64}$/u
 
 /**
  * Accounts: made, found by name and password, changed, removed.
@@ -62,8 +62,8 @@ function createUsers({ store, hashing, passwordPolicy, throttle, accessTokens, r
     async signUp(request: FastifyRequest, username: string, password: string, roles: string[] = []): Promise<User> {
       const nameKey = mapUsername(username)
       if (!isUsername(username)) {
-        const detail = 'must be 1 to 64 letters, digits and ._-@+'
-        throw new Refusal('invalid_request', { detail: `The username ${detail}`, errors: [{ pointer: '/username', detail }] })
+        const errors = [{ pointer: '/username', detail: usernameRule }]
+        throw new Refusal('invalid_request', { detail: `The username ${usernameRule}`, errors })
       }
       const normalized = password.normalize('NFC')
       passwordPolicy.check(normalized, nameKey, '/password')
@@ -250,14 +250,6 @@ const unknownUser = () => new Refusal('not_found', { detail: 'There is no such u
 
 const wrongPassword = (pointer: string) =>
   new Refusal('wrong_password', { reason: 'wrong password', errors: [{ pointer, detail: 'is wrong' }] })
-
-/** Judged in NFKC, where an accent is part of its letter; lower case may take the two apart again. */
-const isUsername = (username: string) => usernamePattern.test(username.normalize('NFKC')) && [...username].length <= 64
-
-/** Names that look alike to a person are one: NFKC and lower case, and NFKC again for what lower case took apart. */
-function mapUsername(username: string): string {
-  return username.normalize('NFKC').toLowerCase().normalize('NFKC')
-}
 
 export default fp(
   async (app: FastifyInstance) => {

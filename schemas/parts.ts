@@ -4,8 +4,9 @@ import { Type } from '@sinclair/typebox'
 
 export const Username = Type.String({
   minLength: 1,
-  maxLength: 64,
-  description: '1 to 64 letters, digits and `._-@+`; compared after NFKC and lower case, shown as typed',
+  // Four characters may be one after NFKC.
+  maxLength: 1016,
+  description: "1 to 254 letters with their marks, digits and `._-@+'`; compared and counted after NFKC and lower case, shown as typed",
   examples: ['ada'],
 })
 
