@@ -1,7 +1,16 @@
 import { type TSchema, Type } from '@sinclair/typebox'
 import { TypeCompiler } from '@sinclair/typebox/compiler'
 import { pagesOf, tableNames } from './copy.ts'
-import { type Finding, keyOf, type Session, type SigningKeyRecord, type Store, type TableName, unreadableRow } from './store.ts'
+import {
+  type Finding,
+  keyOf,
+  revocationPages,
+  type Session,
+  type SigningKeyRecord,
+  type Store,
+  type TableName,
+  unreadableRow,
+} from './store.ts'
 
 const Uuid = Type.RegExp(/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/)
 /** Milliseconds, counters and generations. */
@@ -36,6 +45,7 @@ const shapes = {
     id: Uuid,
     userId: Uuid,
     clientId: Type.String(),
+    clientCreatedAt: Type.Optional(Count()),
     scope: Type.Array(Type.String()),
     generation: Count(),
     counter: Count(),
@@ -139,9 +149,11 @@ function* checkSealing(keys: SigningKeyRecord[], opens: (key: SigningKeyRecord) 
 
 async function* checkRevocations(store: Store): AsyncGenerator<Finding> {
   const shape = TypeCompiler.Compile(Revoked)
-  const { revocations } = await store.revocationsSince()
-  for (const revocation of revocations) {
-    if (!shape.Check(revocation)) yield { level: 'error', table: 'revocations', key: revocation.id, what: 'the row is not as it should be' }
+  for await (const revocations of revocationPages(store)) {
+    for (const revocation of revocations) {
+      if (!shape.Check(revocation))
+        yield { level: 'error', table: 'revocations', key: revocation.id, what: 'the row is not as it should be' }
+    }
   }
 }
 

@@ -1,6 +1,16 @@
 import { createHash } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { isAhead, keyOf, type Revocation, type Store, StoreUnavailable, type TableName, type Tables } from './store.ts'
+import {
+  isAhead,
+  keyOf,
+  namesOne,
+  type Revocation,
+  revocationPages,
+  type Store,
+  StoreUnavailable,
+  type TableName,
+  type Tables,
+} from './store.ts'
 
 /** In the order that they are moved: nothing is in the target before what it needs. Revocations come last. */
 export const tableNames = ['signingKeys', 'clients', 'users', 'sessions', 'failures'] as const satisfies TableName[]
@@ -116,11 +126,25 @@ async function copyTable<T extends TableName>(source: Store, target: Store, tabl
   return { written, newer }
 }
 
+/**
+ * What is revoked in a store, by its text. Of what names one thing the entry that lasts the longest, and for that the text does not
+ * count: a store may hold it twice, and takes it once.
+ */
+async function revokedIn(store: Store): Promise<Map<string, Revocation>> {
+  const revoked = new Map<string, Revocation>()
+  for await (const page of revocationPages({ revocationsSince: (cursor) => patiently(() => store.revocationsSince(cursor)) })) {
+    for (const revocation of page) {
+      const text = namesOne(revocation) ? `${revocation.kind}:${revocation.id}` : textOf(revocation)
+      if ((revoked.get(text)?.expiresAt ?? 0) < revocation.expiresAt) revoked.set(text, revocation)
+    }
+  }
+  return revoked
+}
+
 /** In the order of their numbers, and recorded as new ones, so that they get numbers of the target that its followers understand. */
 async function copyRevocations(source: Store, target: Store, onProgress: Progress): Promise<number> {
-  const [given, there] = await Promise.all([source.revocationsSince(), target.revocationsSince()])
-  const known = new Set(there.revocations.map(textOf))
-  const due = given.revocations.filter((revocation) => !known.has(textOf(revocation)))
+  const [given, there] = await Promise.all([revokedIn(source), revokedIn(target)])
+  const due = [...given].filter(([text]) => !there.has(text)).map(([, revocation]) => revocation)
   for (let done = 0; done < due.length; done += revocationsAtOnce) {
     await Promise.all(due.slice(done, done + revocationsAtOnce).map((revocation) => patiently(() => target.revoke(revocation))))
     onProgress('copying', 'revocations', done)
@@ -130,10 +154,9 @@ async function copyRevocations(source: Store, target: Store, onProgress: Progres
 
 /** Those that the target has beside them are of no harm: a revocation refuses tokens that were ended, and goes by itself. */
 async function verifyRevocations(source: Store, target: Store): Promise<Omit<TableReport, 'written'>> {
-  const [given, there] = await Promise.all([source.revocationsSince(), target.revocationsSince()])
-  const wanted = new Set(given.revocations.map(textOf))
-  const have = new Set(there.revocations.map(textOf))
-  const [sourceDigest, targetDigest] = [[...wanted], [...have].filter((text) => wanted.has(text))].map(digestOfTexts) as [Digest, Digest]
+  const [wanted, have] = await Promise.all([revokedIn(source), revokedIn(target)])
+  const texts = [[...wanted.keys()], [...have.keys()].filter((text) => wanted.has(text))]
+  const [sourceDigest, targetDigest] = texts.map(digestOfTexts) as [Digest, Digest]
   const isSame = sourceDigest.checksum === targetDigest.checksum && sourceDigest.rows === targetDigest.rows
   return { table: 'revocations', source: sourceDigest, target: targetDigest, newer: 0, extra: 0, removed: 0, isSame }
 }

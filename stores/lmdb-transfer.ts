@@ -1,4 +1,5 @@
 import type { Database } from 'lmdb'
+import { byIdKey } from './lmdb-revocations.ts'
 import {
   type Client,
   type Failures,
@@ -25,6 +26,7 @@ interface Databases {
   signingKeys: Database<SigningKeyRecord, string>
   failures: Database<Failures, string>
   revocations: Database<Revocation, number>
+  revocationsById: Database<number, string>
   counters: Database<number, string>
 }
 
@@ -48,7 +50,7 @@ export function createLmdbTransfer(
   read: Run,
   write: Run,
 ): Pick<Store, 'exportRows' | 'findRows' | 'importRows' | 'check'> {
-  const { users, usersByName, clients, sessions, sessionsByUser, signingKeys, failures, revocations, counters } = databases
+  const { users, usersByName, clients, sessions, sessionsByUser, signingKeys, failures, revocations, revocationsById, counters } = databases
 
   const rowAt: { [T in TableName]: (key: string) => Tables[T] | undefined } = {
     users: (key) => users.get(key),
@@ -149,6 +151,11 @@ export function createLmdbTransfer(
       yield* eachKey('revocations', revocations, (number) => {
         if (!revocations.get(number)) return 'the row is empty'
         return number <= (counters.get('revocations') ?? 0) ? undefined : 'its number is still to be given out'
+      })
+      // A row without an entry is one of before 0.3.0.
+      yield* eachKey('revocations_by_id', revocationsById, (key) => {
+        const revocation = revocations.get(revocationsById.get(key) ?? 0)
+        return revocation && byIdKey(revocation) === key ? undefined : 'the index entry has no revocation'
       })
     },
   }

@@ -2,6 +2,7 @@ import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import { type Database, open, type RootDatabase } from 'lmdb'
+import { createLmdbRevocations } from './lmdb-revocations.ts'
 import { byUserKey, createLmdbTransfer, uuidLength } from './lmdb-transfer.ts'
 import {
   type Client,
@@ -17,6 +18,7 @@ import {
   type PresentedRefresh,
   type Revocation,
   type RotationOutcome,
+  revocationsPerPage,
   type Session,
   type SigningKeyRecord,
   type Store,
@@ -24,9 +26,10 @@ import {
   type SweepStep,
   type User,
 } from './store.ts'
+import { isFuture } from './time.ts'
 
-// biome-ignore lint/suspicious/noExplicitAny: three tables of different rows, swept alike
-type Stage = { table: Database<any, any>; isDead(row: any, step: SweepStep): boolean; remove(key: any, row: any): void }
+// biome-ignore lint/suspicious/noExplicitAny: three tables of different rows, swept alike; `sweep` says whether the row is gone
+type Stage = { table: Database<any, any>; isDue(row: any, step: SweepStep): boolean; sweep(key: any, row: any, step: SweepStep): boolean }
 
 /** Sorts behind every UUID, so that a range `[prefix, prefix + last]` holds all keys that begin with the prefix. */
 const last = '\uffff'
@@ -62,6 +65,7 @@ export function openLmdbStore(dataDir: string): Store {
   const signingKeys = table<SigningKeyRecord>('signing_keys')
   const failures = table<Failures>('failures')
   const revocations: Database<Revocation, number> = root.openDB({ name: 'revocations' })
+  const revocationsById = table<number>('revocations_by_id')
   const counters = table<number>('counters')
 
   let closed = false
@@ -83,19 +87,17 @@ export function openLmdbStore(dataDir: string): Store {
     })
   const write = <T>(callback: () => T): Promise<T> => run(() => root.transaction(callback))
 
-  /**
-   * Only inside a transaction: LMDB's single writer makes the next number the next for everyone. The number is kept apart
-   * from the rows: counted from the newest row, it would begin anew once all were swept, behind the cursors of the followers.
-   * It follows the clock, so that a store restored from a backup, or filled from another one, is beyond every cursor given out before.
-   */
-  function record(revocation: Revocation): void {
-    const number = Math.max((counters.get('revocations') ?? 0) + 1, revocation.revokedAt)
-    counters.put('revocations', number)
-    revocations.put(number, revocation)
-  }
+  const { record, isRecorded, remove: removeRevocation, since } = createLmdbRevocations({ revocations, revocationsById, counters })
   function removeSession(session: Session): void {
     sessions.remove(session.id)
     sessionsByUser.remove(byUserKey(session))
+  }
+  /** Has `next`, which takes the place of a session, created no later than now. */
+  function putRight(session: Session, next: Session, now: number): void {
+    if (!isFuture(session.createdAt, now)) return
+    next.createdAt = now
+    sessionsByUser.remove(byUserKey(session))
+    sessionsByUser.put(byUserKey(next), 0)
   }
   function beginGeneration(user: User, { now: revokedAt, expiresAt }: End, kept?: Session): void {
     const next = { ...user, generation: user.generation + 1 }
@@ -126,6 +128,7 @@ export function openLmdbStore(dataDir: string): Store {
       case 'rotated': {
         const { address, userAgent, now: refreshedAt } = presented
         const next = { ...session, counter: presented.counter + 1, refreshedAt, address, userAgent }
+        putRight(session, next, refreshedAt)
         sessions.put(session.id, next)
         return { outcome, session: next, user }
       }
@@ -140,21 +143,38 @@ export function openLmdbStore(dataDir: string): Store {
     }
   }
 
+  const isDead = (session: Session, step: SweepStep) => !isCurrent(session, users.get(session.userId)) || isExpired(session, step)
   const stages = [
     {
       table: sessions,
-      isDead: (session: Session, step: SweepStep) => !isCurrent(session, users.get(session.userId)) || isExpired(session, step),
-      remove: (_key: string, session: Session) => removeSession(session),
+      isDue: (session: Session, step: SweepStep) => isDead(session, step) || isFuture(latestOf(session), clockOf(step)),
+      sweep(_key: string, session: Session, step: SweepStep) {
+        if (isDead(session, step)) removeSession(session)
+        else {
+          const next = { ...session, refreshedAt: Math.min(session.refreshedAt, clockOf(step)) }
+          putRight(session, next, clockOf(step))
+          sessions.put(session.id, next)
+        }
+        return isDead(session, step)
+      },
     },
     {
       table: failures,
-      isDead: ({ lastAt }: Failures, step: SweepStep) => lastAt < step.failuresBefore,
-      remove: (key: string) => void failures.remove(key),
+      isDue: ({ lastAt }: Failures, step: SweepStep) => lastAt < step.failuresBefore || isFuture(lastAt, clockOf(step)),
+      sweep(key: string, failed: Failures, step: SweepStep) {
+        const isOld = failed.lastAt < step.failuresBefore
+        if (isOld) failures.remove(key)
+        else failures.put(key, { ...failed, lastAt: clockOf(step) })
+        return isOld
+      },
     },
     {
       table: revocations,
-      isDead: ({ expiresAt }: Revocation, step: SweepStep) => expiresAt <= step.now,
-      remove: (key: number) => void revocations.remove(key),
+      isDue: ({ expiresAt }: Revocation, step: SweepStep) => expiresAt <= (step.revocationsBefore ?? step.now),
+      sweep(number: number, revocation: Revocation) {
+        removeRevocation(number, revocation)
+        return true
+      },
     },
   ] as Stage[]
 
@@ -305,19 +325,11 @@ export function openLmdbStore(dataDir: string): Store {
         return true
       }),
 
-    revoke: (revocation) => write(() => record(revocation)),
-    revocationsSince: (cursor) =>
-      read(() => {
-        // Ahead of the counter is a cursor of another store, or of before a restore: only the whole list misses nothing then.
-        const position = Number(cursor)
-        let newest = Number.isSafeInteger(position) && position >= 0 && position <= (counters.get('revocations') ?? 0) ? position : 0
-        const found: Revocation[] = []
-        for (const { key, value } of revocations.getRange({ start: newest + 1 })) {
-          newest = key
-          found.push(value)
-        }
-        return { revocations: found, cursor: String(newest) }
+    revoke: (revocation) =>
+      write(() => {
+        if (!isRecorded(revocation)) record(revocation)
       }),
+    revocationsSince: (cursor, limit = revocationsPerPage) => read(() => since(cursor, limit)),
 
     listSigningKeys: () => read(() => [...signingKeys.getRange()].map(({ value }) => value)),
     addSigningKey: (key, expectedNewestKid) =>
@@ -329,6 +341,15 @@ export function openLmdbStore(dataDir: string): Store {
         return true
       }),
     removeSigningKey: (kid) => write(() => void signingKeys.remove(kid)),
+    withdrawSigningKeys: (kids, { now: revokedAt, expiresAt }) =>
+      write(() => {
+        const known = kids.filter((kid) => signingKeys.doesExist(kid))
+        for (const id of known) {
+          signingKeys.remove(id)
+          record({ kind: 'key', id, revokedAt, expiresAt })
+        }
+        return known
+      }),
 
     findFailures: (keys) => read(() => keys.map(failuresOf)),
     recordFailure: (keys, now, held = noneHeld) =>
@@ -355,30 +376,32 @@ export function openLmdbStore(dataDir: string): Store {
 
     async sweep(step) {
       const [stage, after] = readCursor(step.cursor)
-      const { table, isDead, remove } = stages[stage] as Stage
+      const { table, isDue, sweep } = stages[stage] as Stage
       const start = after !== undefined && { start: table === revocations ? Number(after) : after, exclusiveStart: true }
       const rows = await read(() => [...table.getRange({ ...start, limit: step.limit })])
-      const deadKeys = rows.filter(({ value }) => isDead(value, step)).map(({ key }) => key)
+      const dueKeys = rows.filter(({ value }) => isDue(value, step)).map(({ key }) => key)
       // Looked for outside the writer's lock, decided again inside it: a session may have been refreshed in between.
       const removed =
-        deadKeys.length === 0
+        dueKeys.length === 0
           ? 0
           : await write(() => {
-              const stillDead = deadKeys.map((key) => ({ key, value: table.get(key) })).filter(({ value }) => value && isDead(value, step))
-              for (const { key, value } of stillDead) remove(key, value)
-              return stillDead.length
+              const stillDue = dueKeys.map((key) => ({ key, value: table.get(key) })).filter(({ value }) => value && isDue(value, step))
+              return stillDue.filter(({ key, value }) => sweep(key, value, step)).length
             })
       if (rows.length === step.limit) return { removed, cursor: `${stage} ${rows.at(-1)?.key}` }
       return stage + 1 < stages.length ? { removed, cursor: `${stage + 1}` } : { removed }
     },
 
     ...createLmdbTransfer(
-      { users, usersByName, clients, sessions, sessionsByUser, signingKeys, failures, revocations, counters },
+      { users, usersByName, clients, sessions, sessionsByUser, signingKeys, failures, revocations, revocationsById, counters },
       read,
       write,
     ),
   }
 }
+
+const clockOf = ({ now, clockNow = now }: SweepStep) => clockNow
+const latestOf = ({ createdAt, refreshedAt }: Session) => Math.max(createdAt, refreshedAt)
 
 /** A sweep cursor is the stage, and the last key that was looked at in it: any text. */
 function readCursor(cursor: string | undefined): [stage: number, after: string | undefined] {

@@ -93,7 +93,12 @@ export const migrations: readonly { version: number; statements: readonly string
   },
   {
     version: 3,
-    statements: ['ALTER TABLE latchkey_failures ADD COLUMN IF NOT EXISTS tag text'],
+    statements: [
+      'ALTER TABLE latchkey_sessions ADD COLUMN IF NOT EXISTS client_created_at bigint',
+      // Whether a token is revoked already.
+      'CREATE INDEX IF NOT EXISTS latchkey_revocations_by_id ON latchkey_revocations (kind, id)',
+      'ALTER TABLE latchkey_failures ADD COLUMN IF NOT EXISTS tag text',
+    ],
   },
 ]
 

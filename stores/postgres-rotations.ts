@@ -2,9 +2,10 @@ import type { SessionRow, UserRow } from './postgres-rows.ts'
 import { arrayLiteral } from './postgres-transfer.ts'
 import { type Statement, statements } from './sql.ts'
 import type { PresentedRefresh } from './store.ts'
+import { futureFrom } from './time.ts'
 
 /** Of a session that was rotated: what the statement was not told. */
-export type RotatedRow = Pick<SessionRow, 's_id' | 's_user_id' | 's_scope' | 's_generation' | 's_created_at'> &
+export type RotatedRow = Pick<SessionRow, 's_id' | 's_user_id' | 's_scope' | 's_generation' | 's_created_at' | 's_client_created_at'> &
   Pick<UserRow, 'u_username' | 'u_name_key' | 'u_password_hash' | 'u_roles' | 'u_created_at'>
 
 type Run = <Row>(statement: Statement, ...values: unknown[]) => Promise<Row[]>
@@ -49,9 +50,13 @@ export function createRotations(run: Run): (presented: PresentedRefresh) => Prom
 
   function rotateAll(all: PresentedRefresh[]): Promise<RotatedRow[]> {
     const [{ idleTtlMs, maxTtlMs, ...first }] = all as [PresentedRefresh]
+    const future = futureFrom(first.now)
     if (all.length === 1) {
-      const { sessionId, counter, now, address, userAgent, clientId, scope = [] } = first
-      return run(statements.rotateSession, sessionId, counter, now, address, userAgent, clientId, idleTtlMs, maxTtlMs, scope)
+      const { sessionId, counter, now, address, userAgent, clientId, scope = [], clientCreatedAt } = first
+      return run(
+        statements.rotateSession,
+        ...[sessionId, counter, now, address, userAgent, clientId, idleTtlMs, maxTtlMs, scope, clientCreatedAt, future],
+      )
     }
     return run(
       statements.rotateSessions,
@@ -64,6 +69,8 @@ export function createRotations(run: Run): (presented: PresentedRefresh) => Prom
       idleTtlMs,
       maxTtlMs,
       all.map(({ scope = [] }) => arrayLiteral(scope)),
+      all.map(({ clientCreatedAt }) => clientCreatedAt),
+      future,
     )
   }
 

@@ -33,6 +33,7 @@ export interface SessionRow {
   s_id: string
   s_user_id: string
   s_client_id: string
+  s_client_created_at: number | null
   s_scope: string[]
   s_generation: number
   s_counter: number
@@ -111,6 +112,7 @@ export const toSession = (row: SessionRow): Session => ({
   refreshedAt: row.s_refreshed_at,
   address: row.s_address,
   userAgent: row.s_user_agent,
+  ...(row.s_client_created_at !== null && { clientCreatedAt: row.s_client_created_at }),
 })
 
 export const toRevocation = ({ kind, id, generation, except_session_id, revoked_at, expires_at }: RevocationRow) =>

@@ -87,6 +87,7 @@ export function createPostgresTransfer(run: Run): Pick<Store, 'exportRows' | 'fi
         rows.map((row) => row.id),
         rows.map((row) => row.userId),
         rows.map((row) => row.clientId),
+        rows.map((row) => row.clientCreatedAt),
         rows.map((row) => arrayLiteral(row.scope)),
         rows.map((row) => row.generation),
         rows.map((row) => row.counter),

@@ -27,13 +27,16 @@ import {
   type FailureKey,
   type Failures,
   judgeRotation,
+  namesOne,
   noneHeld,
   type PresentedRefresh,
   type RotationOutcome,
+  revocationsPerPage,
   type Store,
   StoreUnavailable,
   type SweepStep,
 } from './store.ts'
+import { futureFrom } from './time.ts'
 
 const lastUuid = 'ffffffff-ffff-ffff-ffff-ffffffffffff'
 
@@ -132,6 +135,8 @@ export async function openPostgresStore(url: string, options?: PoolOptions): Pro
   interface SweptRow {
     looked: number
     removed: number
+    /** rows with times in the future */
+    ahead: number
     id: string
     key: string
     line: number
@@ -140,18 +145,27 @@ export async function openPostgresStore(url: string, options?: PoolOptions): Pro
   /** Each stage runs from a position in its table, and says from a row where the next step goes on. */
   const stages = [
     {
-      sweep: ({ limit, now, idleTtlMs, maxTtlMs }: SweepStep, after: string | undefined) =>
-        runForOne<SweptRow>(statements.sweepSessions, limit, uuidOrNull(after) ?? firstUuid, now, idleTtlMs, maxTtlMs),
+      sweep: async ({ limit, now, idleTtlMs, maxTtlMs, clockNow = now }: SweepStep, position: string | undefined) => {
+        const after = uuidOrNull(position) ?? firstUuid
+        const future = futureFrom(clockNow)
+        const row = await runForOne<SweptRow>(statements.sweepSessions, limit, after, now, idleTtlMs, maxTtlMs, future)
+        if (row && row.ahead > 0) await run(statements.putSessionsRight, after, row.id, clockNow, future)
+        return row
+      },
       position: ({ id }: SweptRow) => id,
     },
     {
-      sweep: ({ limit, failuresBefore }: SweepStep, after = '') =>
-        runForOne<SweptRow>(statements.sweepFailures, limit, after, failuresBefore),
+      sweep: async ({ limit, now, failuresBefore, clockNow = now }: SweepStep, after = '') => {
+        const future = futureFrom(clockNow)
+        const row = await runForOne<SweptRow>(statements.sweepFailures, limit, after, failuresBefore, future)
+        if (row && row.ahead > 0) await run(statements.putFailuresRight, after, row.key, clockNow, future)
+        return row
+      },
       position: ({ key }: SweptRow) => key,
     },
     {
-      sweep: ({ limit, now }: SweepStep, after = '-1 0') =>
-        runForOne<SweptRow>(statements.sweepRevocations, limit, ...after.split(' '), now),
+      sweep: ({ limit, now, revocationsBefore = now }: SweepStep, after = '-1 0') =>
+        runForOne<SweptRow>(statements.sweepRevocations, limit, ...after.split(' '), revocationsBefore),
       position: ({ line, number }: SweptRow) => `${line} ${number}`,
     },
   ]
@@ -207,10 +221,10 @@ export async function openPostgresStore(url: string, options?: PoolOptions): Pro
         : hadEffect(statements.replaceClient, ...clientValues(client)),
     deleteClient: (id, { now, expiresAt }) => hadEffect(statements.deleteClient, ...recorded(now, expiresAt), id),
 
-    createSession: ({ id, userId, clientId, scope, generation, counter, createdAt, refreshedAt, address, userAgent }) =>
+    createSession: ({ id, userId, clientId, scope, generation, counter, createdAt, refreshedAt, address, userAgent, clientCreatedAt }) =>
       hadEffect(
         statements.createSession,
-        ...[id, userId, clientId, scope, generation, counter, createdAt, refreshedAt, address, userAgent],
+        ...[id, userId, clientId, scope, generation, counter, createdAt, refreshedAt, address, userAgent, clientCreatedAt],
       ),
     rotateSession: async (presented) => (isUuid(presented.sessionId) ? rotatePatiently(presented) : { outcome: 'unknown' }),
     async findSession(id) {
@@ -234,21 +248,33 @@ export async function openPostgresStore(url: string, options?: PoolOptions): Pro
     endUserSessions: async (userId, { now, expiresAt }) =>
       isUuid(userId) && (await hadEffect(statements.endUserSessions, ...recorded(now, expiresAt), userId)),
 
-    async revoke({ revokedAt, expiresAt, kind, id, ...rest }) {
+    async revoke(revocation) {
+      const { revokedAt, expiresAt, kind, id, ...rest } = revocation
       const { generation, exceptSessionId } = rest as { generation?: number; exceptSessionId?: string }
-      await run(statements.revoke, ...recorded(revokedAt, expiresAt), kind, id, generation, exceptSessionId)
+      await run(statements.revoke, ...recorded(revokedAt, expiresAt), kind, id, generation, exceptSessionId, namesOne(revocation))
     },
-    async revocationsSince(cursor) {
+    async revocationsSince(cursor, limit = revocationsPerPage) {
       const positions = readRevocationCursor(cursor)
-      const rows = await run<RevocationRow>(statements.revocationsSince, ...positions)
-      for (const { line, number } of rows) positions[line] = number
-      return { revocations: rows.map(toRevocation), cursor: positions.map((position) => position.toString(36)).join('.') }
+      const ofEachLine = Math.max(1, Math.floor(limit / revocationLines))
+      const rows = await run<RevocationRow>(statements.revocationsSince, ...positions, ofEachLine)
+      const counts = Array<number>(revocationLines).fill(0)
+      for (const { line, number } of rows) {
+        positions[line] = Math.max(positions[line] as number, number)
+        counts[line] = (counts[line] as number) + 1
+      }
+      return {
+        revocations: rows.map(toRevocation),
+        cursor: positions.map((position) => position.toString(36)).join('.'),
+        more: counts.includes(ofEachLine),
+      }
     },
 
     listSigningKeys: async () => (await run<SigningKeyRow>(statements.listSigningKeys)).map(toSigningKey),
     addSigningKey: ({ kid, alg, publicJwk, sealedPrivateKey, createdAt, signsFrom }, expectedNewestKid = '') =>
       hadEffect(statements.addSigningKey, kid, alg, publicJwk, sealedPrivateKey, createdAt, signsFrom, expectedNewestKid),
     removeSigningKey: async (kid) => void (await run(statements.removeSigningKey, kid)),
+    withdrawSigningKeys: async (kids, { now, expiresAt }) =>
+      (await run<{ kid: string }>(statements.withdrawSigningKeys, ...recorded(now, expiresAt), kids, kids.length)).map(({ kid }) => kid),
 
     async findFailures(keys) {
       const rows = await run<FailuresRow>(

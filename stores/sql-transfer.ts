@@ -50,13 +50,15 @@ export const transfer = {
     RETURNING c.id`,
   importSessions: `
     INSERT INTO latchkey_sessions AS s
-      (id, user_id, client_id, scope, generation, counter, created_at, refreshed_at, address, user_agent)
-    SELECT g.id, g.user_id, g.client_id, g.scope::text[], g.generation, g.counter, g.created_at, g.refreshed_at, g.address, g.user_agent
-    FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::text[], $10::text[])
-      AS g (id, user_id, client_id, scope, generation, counter, created_at, refreshed_at, address, user_agent)
+      (id, user_id, client_id, client_created_at, scope, generation, counter, created_at, refreshed_at, address, user_agent)
+    SELECT g.id, g.user_id, g.client_id, g.client_created_at, g.scope::text[], g.generation, g.counter, g.created_at, g.refreshed_at,
+      g.address, g.user_agent
+    FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bigint[], $5::text[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[],
+        $10::text[], $11::text[])
+      AS g (id, user_id, client_id, client_created_at, scope, generation, counter, created_at, refreshed_at, address, user_agent)
     ON CONFLICT (id) DO UPDATE SET
-      user_id = excluded.user_id, client_id = excluded.client_id, scope = excluded.scope, generation = excluded.generation,
-      counter = excluded.counter, created_at = excluded.created_at, refreshed_at = excluded.refreshed_at,
+      user_id = excluded.user_id, client_id = excluded.client_id, client_created_at = excluded.client_created_at, scope = excluded.scope,
+      generation = excluded.generation, counter = excluded.counter, created_at = excluded.created_at, refreshed_at = excluded.refreshed_at,
       address = excluded.address, user_agent = excluded.user_agent
     WHERE s.counter <= excluded.counter AND s.generation <= excluded.generation
     RETURNING s.id`,

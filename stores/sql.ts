@@ -1,5 +1,6 @@
 import { client, session, user } from './sql-columns.ts'
 import { transfer } from './sql-transfer.ts'
+import { clockSkewMs } from './time.ts'
 
 /**
  * Every statement of the PostgreSQL store; those that move and check it are in `sql-transfer.ts`.
@@ -20,6 +21,10 @@ export interface Statement {
 
 /** Revocations are numbered in this many independent lines, so that ending sessions waits for no more than every eighth other one. */
 export const revocationLines = 8
+
+/** {@link isOfClient} of `store.ts`. @param createdAt of the client that presents the token, or NULL */
+const isOfClient = (id: string, createdAt: string) => `s.client_id = ${id} AND (${createdAt} IS NULL OR CASE
+        WHEN s.client_created_at IS NULL THEN s.created_at + ${clockSkewMs} >= ${createdAt} ELSE s.client_created_at = ${createdAt} END)`
 
 const isCurrent = 'u.id = s.user_id AND u.generation = s.generation AND u.disabled_at IS NULL'
 
@@ -149,41 +154,45 @@ const prepared = {
   // end of all sessions that commits between this snapshot and this commit has ended it as if it had been there before.
   createSession: `
     INSERT INTO latchkey_sessions
-      (id, user_id, client_id, scope, generation, counter, created_at, refreshed_at, address, user_agent)
-    SELECT $1::uuid, u.id, $3::text, $4::text[], u.generation, $6::bigint, $7::bigint, $8::bigint, $9::text, $10::text
+      (id, user_id, client_id, scope, generation, counter, created_at, refreshed_at, address, user_agent, client_created_at)
+    SELECT $1::uuid, u.id, $3::text, $4::text[], u.generation, $6::bigint, $7::bigint, $8::bigint, $9::text, $10::text, $11::bigint
     FROM latchkey_users u
     WHERE u.id = $2 AND u.generation = $5::bigint AND u.disabled_at IS NULL
     RETURNING id`,
   // Compare and set, by the same conditions as judgeRotation's `rotated`. What is returned is what the caller does not know
   // already: a refresh is the most frequent write, and each column costs both sides time. No row: see `findRotation`.
+  // A creation in the future becomes now; the same value again is no change to PostgreSQL, and the update stays a heap-only one.
   rotateSession: `
     UPDATE latchkey_sessions s
-    SET counter = $2::bigint + 1, refreshed_at = $3::bigint, address = $4, user_agent = $5
+    SET counter = $2::bigint + 1, refreshed_at = $3::bigint, address = $4, user_agent = $5,
+      created_at = CASE WHEN s.created_at > $11::bigint THEN $3::bigint ELSE s.created_at END
     FROM latchkey_users u
-    WHERE s.id = $1 AND s.counter <= $2::bigint AND s.client_id = $6
+    WHERE s.id = $1 AND s.counter <= $2::bigint AND ${isOfClient('$6', '$10::bigint')}
       AND $3::bigint < s.refreshed_at + $7::bigint AND $3::bigint < s.created_at + $8::bigint
       AND s.scope @> $9::text[] AND ${isCurrent}
     RETURNING s.id AS s_id, s.user_id AS s_user_id, s.scope AS s_scope, s.generation AS s_generation, s.created_at AS s_created_at,
-      u.username AS u_username, u.name_key AS u_name_key, u.password_hash AS u_password_hash, u.roles AS u_roles, u.created_at AS u_created_at`,
+      s.client_created_at AS s_client_created_at, u.username AS u_username, u.name_key AS u_name_key, u.password_hash AS u_password_hash, u.roles AS u_roles, u.created_at AS u_created_at`,
   // The same for many sessions, none of them twice. Their rows are locked in the order of their ids first, or two batches with the
   // same sessions in them could wait for each other; a row that had to be waited for is looked at anew by the UPDATE.
   rotateSessions: `
     WITH asked AS (
-      SELECT a.id, a.counter, a.refreshed_at, a.address, a.user_agent, a.client_id, a.scope::text[] AS scope
-      FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $9::text[])
-        AS a (id, counter, refreshed_at, address, user_agent, client_id, scope)
+      SELECT a.id, a.counter, a.refreshed_at, a.address, a.user_agent, a.client_id, a.scope::text[] AS scope, a.client_created_at
+      FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $9::text[], $10::bigint[])
+        AS a (id, counter, refreshed_at, address, user_agent, client_id, scope, client_created_at)
     ),
     locked AS (
       SELECT s.id FROM latchkey_sessions s WHERE s.id = ANY($1::uuid[]) ORDER BY s.id FOR UPDATE
     )
     UPDATE latchkey_sessions s
-    SET counter = a.counter + 1, refreshed_at = a.refreshed_at, address = a.address, user_agent = a.user_agent
+    SET counter = a.counter + 1, refreshed_at = a.refreshed_at, address = a.address, user_agent = a.user_agent,
+      created_at = CASE WHEN s.created_at > $11::bigint THEN a.refreshed_at ELSE s.created_at END
     FROM asked a, latchkey_users u
-    WHERE s.id = a.id AND s.id IN (SELECT locked.id FROM locked) AND s.counter <= a.counter AND s.client_id = a.client_id
+    WHERE s.id = a.id AND s.id IN (SELECT locked.id FROM locked) AND s.counter <= a.counter
+      AND ${isOfClient('a.client_id', 'a.client_created_at')}
       AND a.refreshed_at < s.refreshed_at + $7::bigint AND a.refreshed_at < s.created_at + $8::bigint
       AND s.scope @> a.scope AND ${isCurrent}
     RETURNING s.id AS s_id, s.user_id AS s_user_id, s.scope AS s_scope, s.generation AS s_generation, s.created_at AS s_created_at,
-      u.username AS u_username, u.name_key AS u_name_key, u.password_hash AS u_password_hash, u.roles AS u_roles, u.created_at AS u_created_at`,
+      s.client_created_at AS s_client_created_at, u.username AS u_username, u.name_key AS u_name_key, u.password_hash AS u_password_hash, u.roles AS u_roles, u.created_at AS u_created_at`,
   // Why a session was not rotated, for the caller to judge.
   findRotation: `
     SELECT ${session}, ${user}
@@ -210,10 +219,20 @@ const prepared = {
     ORDER BY s.created_at DESC, s.id DESC
     LIMIT $7`,
 
+  // $8: whether it names one thing, which is revoked or not.
   revoke: recording(`
     ended AS (
       SELECT $4::text AS kind, $5::text AS id, $6::bigint AS generation, $7::uuid AS except_session_id
+      WHERE NOT $8::boolean OR NOT EXISTS (
+        SELECT 1 FROM latchkey_revocations r WHERE r.kind = $4::text AND r.id = $5::text AND r.expires_at > $2::bigint)
     )`),
+  // A part for each line, in the order of its numbers and of at most $9 rows.
+  revocationsSince: Array.from(
+    { length: revocationLines },
+    (_, line) => `
+    (SELECT line, number, kind, id, generation, except_session_id, revoked_at, expires_at
+    FROM latchkey_revocations WHERE line = ${line} AND number > $${line + 1}::bigint ORDER BY number LIMIT $${revocationLines + 1}::bigint)`,
+  ).join(' UNION ALL'),
 
   listSigningKeys: 'SELECT kid, alg, public_jwk, sealed_private_key, created_at, signs_from FROM latchkey_signing_keys ORDER BY created_at',
   // Two that follow the same key both pass the WHERE; the unique (alg, follows) lets one of them in.
@@ -225,6 +244,27 @@ const prepared = {
     ON CONFLICT DO NOTHING
     RETURNING kid`,
   removeSigningKey: 'DELETE FROM latchkey_signing_keys WHERE kid = $1',
+  // As `recording`, for several: the line goes on by as many numbers as there are keys at most, $5.
+  withdrawSigningKeys: `
+    WITH ended AS (
+      DELETE FROM latchkey_signing_keys WHERE kid = ANY($4::text[]) RETURNING kid
+    ),
+    placed AS (
+      SELECT kid, row_number() OVER (ORDER BY kid) AS place FROM ended
+    ),
+    head AS (
+      INSERT INTO latchkey_revocation_heads AS h (line, number)
+      SELECT $1::smallint, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint + $5::bigint FROM placed WHERE place = 1
+      ON CONFLICT (line) DO UPDATE SET number = greatest(h.number + $5::bigint, excluded.number)
+      RETURNING h.line, h.number
+    ),
+    recorded AS (
+      INSERT INTO latchkey_revocations (line, number, kind, id, revoked_at, expires_at)
+      SELECT head.line, head.number - $5::bigint + placed.place, 'key', placed.kid, $2::bigint, $3::bigint
+      FROM head, placed
+      RETURNING number
+    )
+    SELECT kid FROM ended`,
 
   findFailures: 'SELECT key, count, last_at, tag FROM latchkey_failures WHERE key = ANY($1::text[])',
   // In the order of the keys, as `lockedFailures`.
@@ -243,24 +283,21 @@ const prepared = {
 } as const
 
 /**
- * One step of a sweep: looks at the rows behind a key, and removes the dead ones among them.
+ * One step of a sweep: looks at the rows behind a key, and removes the dead ones among them. Says too how many it has seen whose
+ * times lie in the future: they are put right by another statement, for none may change a table twice.
  *
  * Whether a row is dead is asked in the DELETE, which looks again at a row that was refreshed meanwhile.
  */
-const sweeping = (table: string, key: string, after: string, isDead: string) => `
-  WITH looked AS (SELECT ${key} FROM ${table} WHERE (${key}) > (${after}) ORDER BY ${key} LIMIT $1),
+const sweeping = (table: string, key: string, after: string, isDead: string, isAhead = 'false') => `
+  WITH looked AS (SELECT ${key}, ${isAhead} AS is_ahead FROM ${table} WHERE (${key}) > (${after}) ORDER BY ${key} LIMIT $1),
   removed AS (DELETE FROM ${table} t WHERE (${key}) IN (SELECT ${key} FROM looked) AND ${isDead} RETURNING 1 AS one)
-  SELECT ${key}, (SELECT count(*) FROM looked) AS looked, (SELECT count(*) FROM removed) AS removed
+  SELECT ${key}, (SELECT count(*) FROM looked) AS looked, (SELECT count(*) FROM removed) AS removed,
+    (SELECT count(*) FROM looked WHERE is_ahead) AS ahead
   FROM looked ORDER BY ${key.replaceAll(',', ' DESC,')} DESC LIMIT 1`
 
 /** Planned anew each time: a plan for any LIMIT and any position would read the whole table once it is large. */
 const planned = {
   listUsers: `SELECT ${user} FROM latchkey_users u WHERE u.name_key > $1::text ORDER BY u.name_key LIMIT $2`,
-  revocationsSince: `
-    SELECT line, number, kind, id, generation, except_session_id, revoked_at, expires_at
-    FROM latchkey_revocations
-    WHERE ${Array.from({ length: revocationLines }, (_, line) => `(line = ${line} AND number > $${line + 1}::bigint)`).join(' OR ')}
-    ORDER BY line, number`,
   // "At most the session's", not "unequal": a session may have been carried into a generation that this snapshot does not show yet.
   sweepSessions: sweeping(
     'latchkey_sessions',
@@ -268,8 +305,18 @@ const planned = {
     '$2::uuid',
     `($3::bigint >= t.refreshed_at + $4::bigint OR $3::bigint >= t.created_at + $5::bigint OR NOT EXISTS (
       SELECT 1 FROM latchkey_users u WHERE u.id = t.user_id AND u.generation <= t.generation AND u.disabled_at IS NULL))`,
+    'greatest(created_at, refreshed_at) > $6::bigint',
   ),
-  sweepFailures: sweeping('latchkey_failures', 'key', '$2::text', 't.last_at < $3::bigint'),
+  // From $1 to $2; $3 is now, and what is later than $4 lies in the future.
+  putSessionsRight: `
+    UPDATE latchkey_sessions SET
+      created_at = CASE WHEN created_at > $4::bigint THEN $3::bigint ELSE created_at END,
+      refreshed_at = CASE WHEN refreshed_at > $4::bigint THEN $3::bigint ELSE refreshed_at END
+    WHERE id > $1::uuid AND id <= $2::uuid AND greatest(created_at, refreshed_at) > $4::bigint`,
+  sweepFailures: sweeping('latchkey_failures', 'key', '$2::text', 't.last_at < $3::bigint', 'last_at > $4::bigint'),
+  putFailuresRight: `
+    UPDATE latchkey_failures SET last_at = $3::bigint
+    WHERE key > $1::text AND key <= $2::text AND last_at > $4::bigint`,
   sweepRevocations: sweeping('latchkey_revocations', 'line, number', '$2::smallint, $3::bigint', 't.expires_at <= $4::bigint'),
 } as const
 

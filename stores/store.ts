@@ -1,3 +1,5 @@
+import { clockSkewMs, elapsedMs, isFuture } from './time.ts'
+
 /**
  * What Latchkey asks of a database.
  *
@@ -82,12 +84,14 @@ export interface Store {
 
   // Revocations of access tokens, kept until the last token they concern has expired
 
+  /** Records a revocation. What is named already (see {@link namesOne}) and still in force is no new row. */
   revoke(revocation: Revocation): Promise<void>
   /**
-   * What was revoked since a cursor, in an order that misses nothing: an entry may come twice, never not at all.
+   * What was revoked since a cursor, page by page, in an order that misses nothing: an entry may come twice, never not at all.
    * @param cursor as given by the call before; undefined, or one that this store never gave, for everything that is still in force
+   * @param limit most entries of the page
    */
-  revocationsSince(cursor?: string): Promise<{ revocations: Revocation[]; cursor: string }>
+  revocationsSince(cursor?: string, limit?: number): Promise<RevocationPage>
 
   // Signing keys
 
@@ -99,6 +103,11 @@ export interface Store {
    */
   addSigningKey(key: SigningKeyRecord, expectedNewestKid: string | undefined): Promise<boolean>
   removeSigningKey(kid: string): Promise<void>
+  /**
+   * Removes keys before their time, and records the revocation of each that was there: all of it, or nothing.
+   * @returns the kids of those that were there
+   */
+  withdrawSigningKeys(kids: string[], end: End): Promise<string[]>
 
   // Failed logins
 
@@ -119,7 +128,8 @@ export interface Store {
   // Housekeeping
 
   /**
-   * Removes what has expired, a small batch a call. What is live is never touched.
+   * Removes what has expired, a small batch a call. What is live stays, and its times that lie in the future are set to the time of now:
+   * else a clock that was ahead would have given it a longer life.
    * @returns how many rows went, and where the next call goes on (undefined: a round is complete)
    */
   sweep(sweep: SweepStep): Promise<{ removed: number; cursor?: string }>
@@ -239,6 +249,8 @@ export interface Session {
   id: string
   userId: string
   clientId: string
+  /** `createdAt` of its client: another may come under the same id. Undefined for the built-in one, and before 0.3.0 */
+  clientCreatedAt?: number
   scope: string[]
   /** of the user, when the session was opened or last kept */
   generation: number
@@ -259,8 +271,8 @@ export interface SessionLimits {
 }
 
 /** Whether a session has outlived its idle or its absolute life. */
-export function isExpired(session: Session, limits: SessionLimits): boolean {
-  return limits.now >= session.refreshedAt + limits.idleTtlMs || limits.now >= session.createdAt + limits.maxTtlMs
+export function isExpired({ refreshedAt, createdAt }: Session, { now, idleTtlMs, maxTtlMs }: SessionLimits): boolean {
+  return elapsedMs(refreshedAt, now) >= idleTtlMs || elapsedMs(createdAt, now) >= maxTtlMs
 }
 
 /** Whether a session and its user still belong together. */
@@ -273,6 +285,8 @@ export interface PresentedRefresh extends SessionLimits {
   sessionId: string
   counter: number
   clientId: string
+  /** of the client, as in {@link Session}; undefined where there is only one of the id */
+  clientCreatedAt?: number | undefined
   /** of the new access token; undefined for the scope of the session */
   scope: string[] | undefined
   graceMs: number
@@ -291,6 +305,22 @@ export type RotationOutcome =
   | { outcome: 'unknown' | 'expired' | 'wrong_client' | 'scope_exceeded' }
 
 /**
+ * Whether a session was opened by this client, and not by one of the same id that is gone. Before 0.3.0 sessions do not say, and one
+ * that is older than the client was not.
+ */
+export function isOfClient(session: Session, clientId: string, clientCreatedAt: number | undefined): boolean {
+  if (session.clientId !== clientId) return false
+  if (clientCreatedAt === undefined) return true
+  return session.clientCreatedAt === undefined
+    ? session.createdAt + clockSkewMs >= clientCreatedAt
+    : session.clientCreatedAt === clientCreatedAt
+}
+
+/** A rotation that lies in the future was long ago, by a clock that was wrong: its grace is over. */
+const isWithinGrace = (rotatedAt: number, { now, graceMs }: PresentedRefresh) =>
+  !isFuture(rotatedAt, now) && elapsedMs(rotatedAt, now) <= graceMs
+
+/**
  * What presenting a counter to a session means, by the table in `docs/architecture.md`. Both stores decide by this, inside their atomic step.
  */
 export function judgeRotation(
@@ -299,9 +329,9 @@ export function judgeRotation(
   presented: PresentedRefresh,
 ): 'unknown' | 'expired' | 'wrong_client' | 'scope_exceeded' | 'rotated' | 'repeated' | 'reused' {
   if (!session || !isCurrent(session, user)) return 'unknown'
-  if (session.clientId !== presented.clientId) return 'wrong_client'
+  if (!isOfClient(session, presented.clientId, presented.clientCreatedAt)) return 'wrong_client'
   if (isExpired(session, presented)) return 'expired'
-  const inGrace = presented.counter === session.counter - 1 && presented.now - session.refreshedAt <= presented.graceMs
+  const inGrace = presented.counter === session.counter - 1 && isWithinGrace(session.refreshedAt, presented)
   if (presented.counter < session.counter && !inGrace) return 'reused'
   if (presented.scope?.some((name) => !session.scope.includes(name))) return 'scope_exceeded'
   // A counter ahead of the store's is the store that lost its tail, after a restore or a failover: go on from the token.
@@ -333,6 +363,29 @@ export type Revocation = { revokedAt: number; expiresAt: number } & (
   /** tokens of the client from before its `generation` */
   | { kind: 'client'; id: string; generation: number }
 )
+
+/** Whether a revocation names one thing that is revoked or not; one of a user or client says up to which generation. */
+export const namesOne = ({ kind }: Revocation): boolean => kind === 'jti' || kind === 'sid' || kind === 'key'
+
+export interface RevocationPage {
+  revocations: Revocation[]
+  /** where the next page begins */
+  cursor: string
+  /** whether it holds anything already */
+  more: boolean
+}
+/** Read, serialised and sent in a few milliseconds. */
+export const revocationsPerPage = 2_000
+
+/** All that was revoked since a cursor, a page at a time. */
+export async function* revocationPages(store: Pick<Store, 'revocationsSince'>, cursor?: string): AsyncGenerator<Revocation[]> {
+  let page: RevocationPage
+  do {
+    page = await store.revocationsSince(cursor)
+    yield page.revocations
+    cursor = page.cursor
+  } while (page.more)
+}
 
 /** A generation that no token reaches: of a user who is gone. */
 export const everyGeneration = Number.MAX_SAFE_INTEGER
@@ -374,9 +427,14 @@ export const noneHeld: Held = { count: Number.MAX_SAFE_INTEGER, since: 0, until:
 export const isHeld = ({ count, lastAt }: Failures, held: Held): boolean =>
   count >= held.count && lastAt >= held.since && lastAt <= held.until
 
+/** What is deleted is judged by `now`, which should be no later than time has passed (`createSteadyClock`). */
 export interface SweepStep extends SessionLimits {
+  /** of the clock as it is: times beyond it lie in the future; `now` when not given */
+  clockNow?: number
   /** counters with no failure since are forgotten */
   failuresBefore: number
+  /** revocations that end by then are forgotten; `now` when not given */
+  revocationsBefore?: number
   cursor?: string
   /** most rows looked at */
   limit: number

@@ -14,5 +14,20 @@ export const clockSkewMs = clockSkewSeconds * 1000
  */
 export const elapsedMs = (since: number, now: number): number => Math.max(0, now - since)
 
-/** Whether a stored time lies further in the future than clocks may differ: one of the two clocks is wrong. */
-export const isFuture = (at: number, now: number): boolean => at > now + clockSkewMs
+/** Before this release was made: a machine that has just started without a battery, and nothing is to be judged by its clock. */
+const earliestMs = Date.UTC(2026, 0)
+
+/** What is stored of after this lies in the future: further ahead than clocks may differ, so one of the two is wrong. */
+export const futureFrom = (now: number): number => (now < earliestMs ? Number.MAX_SAFE_INTEGER : now + clockSkewMs)
+
+/** Whether a stored time lies in the future. */
+export const isFuture = (at: number, now: number): boolean => at > futureFrom(now)
+
+/**
+ * A clock that does not leap ahead: that of the machine, but never further than time has passed since this was called. What is
+ * deleted for its age is judged by it.
+ */
+export function createSteadyClock(now: () => number, uptimeMs: () => number): () => number {
+  const aheadMs = now() - uptimeMs()
+  return () => Math.min(now(), uptimeMs() + aheadMs)
+}

@@ -9,6 +9,7 @@ import {
   type PresentedRefresh,
   type Revocation,
   type RotationOutcome,
+  revocationPages,
   type Session,
   type SigningKeyRecord,
   type Store,
@@ -18,6 +19,7 @@ import {
   type Tables,
   type User,
 } from '../stores/store.ts'
+import { clockSkewMs } from '../stores/time.ts'
 
 const day = 86_400_000
 const now = 1_800_000_000_000
@@ -144,8 +146,9 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
     return outcome?.outcome === 'scope_exceeded'
   }
   async function everyRevocation(of: (revocation: Revocation) => boolean): Promise<Revocation[]> {
-    const { revocations } = await store.revocationsSince()
-    return revocations.filter(of)
+    const found: Revocation[] = []
+    for await (const revocations of revocationPages(store)) found.push(...revocations.filter(of))
+    return found
   }
   async function sweepRound(over: Partial<SweepStep> = {}): Promise<number> {
     let removed = 0
@@ -691,6 +694,58 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
     t.match(await rotate(old, { now: now - 1 }), { outcome: 'rotated' })
   })
 
+  t.test(`[${name}] a rotation that lies in the future is outside the grace, and within the skew of clocks is as old as now`, async (t) => {
+    for (const [aheadMs, outcome] of [
+      [clockSkewMs, 'repeated'],
+      [clockSkewMs + 1, 'reused'],
+      [2 * day, 'reused'],
+    ] as const) {
+      const session = await addSession()
+      await rotate(session, { now: now + aheadMs })
+      t.match(await rotate(session, { now }), { outcome }, `${aheadMs} ms ahead`)
+    }
+  })
+
+  t.test(`[${name}] a session of the future lives its life from now on, and its next rotation says so`, async (t) => {
+    const user = await addUser()
+    const ahead = now + 365 * day
+    const session = await addSession(user, { createdAt: ahead, refreshedAt: ahead })
+    t.match(await rotate(session), { outcome: 'rotated', session: { createdAt: now + 1000, refreshedAt: now + 1000 } })
+    t.match(await store.findSession(session.id), { createdAt: now + 1000, refreshedAt: now + 1000 })
+    const listed = await store.listSessions(user.id, { ...limits, now: now + 1000 }, { limit: 5 })
+    t.same(
+      listed.sessions.map(({ id }) => id),
+      [session.id],
+      'once, in its new place',
+    )
+    t.same(await rotate(session, { counter: 2, now: now + 1000 + limits.maxTtlMs }), { outcome: 'expired' })
+    const near = await addSession(user, { createdAt: now + clockSkewMs, refreshedAt: now })
+    t.match(await rotate(near, { now }), { session: { createdAt: now + clockSkewMs } }, 'clocks may differ')
+    t.equal((await findings(store)).filter(({ level }) => level === 'error').length, 0, 'no index has lost its way')
+  })
+
+  t.test(`[${name}] a client of the same id that came later is another: it gets no session of the one before`, async (t) => {
+    const user = await addUser()
+    const judged = async (of: Partial<Session>, clientCreatedAt: number | undefined) => {
+      const session = await addSession(user, of)
+      const { outcome } = await rotate(session, { clientCreatedAt })
+      if (outcome === 'wrong_client') {
+        t.strictSame(await store.findSession(session.id), session, 'nothing is touched')
+        t.same(await rotate(session, { clientCreatedAt, counter: 0 }), { outcome: 'wrong_client' }, 'nor by a replay')
+      }
+      return outcome
+    }
+    t.equal(await judged({ clientCreatedAt: now - day }, now - day), 'rotated')
+    t.equal(await judged({ clientCreatedAt: now - day }, now - day + 1), 'wrong_client', 'in the next millisecond')
+    t.equal(await judged({ clientCreatedAt: now - day }, now - 2 * day), 'wrong_client', 'whose clock was behind')
+    t.equal(await judged({ clientCreatedAt: now - day }, undefined), 'rotated', 'where there is only one')
+    t.equal(await judged({}, now + clockSkewMs), 'rotated', 'before 0.3.0 a session does not say')
+    t.equal(await judged({}, now + clockSkewMs + 1), 'wrong_client', 'and one older than its client was not its own')
+    const sessions = await Promise.all([now - day, now].map((clientCreatedAt) => addSession(user, { clientCreatedAt })))
+    const together = await Promise.all(sessions.map((session) => rotate(session, { clientCreatedAt: now })))
+    t.same(outcomes(together), ['rotated', 'wrong_client'], 'told apart in one batch')
+  })
+
   t.test(`[${name}] a session that is not there is unknown`, async (t) => {
     t.same(await rotate(makeSession(makeUser())), { outcome: 'unknown' })
     t.same(await rotate(makeSession(makeUser(), { id: 'not a uuid' })), { outcome: 'unknown' })
@@ -782,6 +837,58 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
     const byKind = (a: Revocation, b: Revocation) => (a.kind + a.id).localeCompare(b.kind + b.id)
     t.strictSame(since.revocations.sort(byKind), recorded.sort(byKind))
     t.same((await store.revocationsSince(since.cursor)).revocations, [])
+  })
+
+  t.test(`[${name}] what names one thing is recorded once while it is in force, RFC 7009 §2.2`, async (t) => {
+    for (const kind of ['jti', 'sid', 'key'] as const) {
+      const revocation = { ...makeJti(), kind } as Revocation
+      const later = { ...revocation, revokedAt: now + 5, expiresAt: end.expiresAt + 5 }
+      for (const again of [revocation, revocation, later]) await store.revoke(again)
+      await other.revoke(later)
+      t.strictSame(await everyRevocation(({ id }) => id === revocation.id), [revocation], kind)
+      await store.revoke({ ...revocation, revokedAt: end.expiresAt, expiresAt: end.expiresAt + day })
+      t.equal((await everyRevocation(({ id }) => id === revocation.id)).length, 2, 'and again when that is over')
+    }
+    const ended = await addSession()
+    await store.endSession(ended.id, end)
+    await other.revoke({ kind: 'sid', id: ended.id, revokedAt: now + 1, expiresAt: end.expiresAt + 1 })
+    t.equal((await everyRevocation(({ id }) => id === ended.id)).length, 1, 'by whatever it was recorded')
+    const long = makeJti({ id: 'é'.repeat(3_000) })
+    await store.revoke(long)
+    t.strictSame(await everyRevocation(({ id }) => id === long.id), [long], 'of any length')
+
+    const jti = makeJti()
+    await atOnce(50, () => store.revoke(jti))
+    const rows = (await everyRevocation(({ id }) => id === jti.id)).length
+    if (name === 'lmdb') t.equal(rows, 1, 'and once by fifty at once')
+    for (const generation of [2, 3]) await store.revoke({ kind: 'user', id: jti.id, generation, revokedAt: now, expiresAt: end.expiresAt })
+    t.equal((await everyRevocation(({ id }) => id === jti.id)).length, rows + 2, 'each generation of a user is another')
+    await sweepRound({ now: end.expiresAt + day, failuresBefore: 0, idleTtlMs: 1000 * day, maxTtlMs: 1000 * day })
+    await store.revoke(jti)
+    t.strictSame(await everyRevocation(({ id }) => id === jti.id), [jti], 'once swept it can be recorded anew')
+    t.same(
+      (await findings(store)).filter(({ level }) => level === 'error'),
+      [],
+    )
+  })
+
+  t.test(`[${name}] revocations come in pages, none missed, and the last says that it is the last`, async (t) => {
+    const { cursor: before } = await store.revocationsSince()
+    const expected = Array.from({ length: 100 }, () => makeJti())
+    for (const revocation of expected) await store.revoke(revocation)
+    for (const limit of [8, 24, 1000]) {
+      let cursor: string | undefined = before
+      const seen: string[] = []
+      for (let pages = 1, more = true; more; pages += 1) {
+        const page = await other.revocationsSince(cursor, limit)
+        t.ok(page.revocations.length <= limit && pages < 200, `no page has more than ${limit}`)
+        seen.push(...page.revocations.map(({ id }) => id))
+        ;({ cursor, more } = page)
+      }
+      t.same([...seen].sort(), expected.map(({ id }) => id).sort(), `each once, by ${limit}`)
+      t.strictSame(await store.revocationsSince(cursor, limit), { revocations: [], cursor, more: false })
+    }
+    t.equal((await store.revocationsSince(undefined, 8)).more, true)
   })
 
   t.test(`[${name}] a follower misses none of the revocations recorded at once by two processes`, async (t) => {
@@ -879,6 +986,28 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
     t.notOk((await other.listSigningKeys()).some(({ kid }) => kid === second.kid))
     t.equal(await store.addSigningKey(third, second.kid), false)
     t.equal(await store.addSigningKey(third, first.kid), true)
+  })
+
+  t.test(`[${name}] withdrawing keys removes them and records that in one step, each once`, async (t) => {
+    const keys = [makeKey({ createdAt: now + 3 * day }), makeKey({ createdAt: now + 3 * day + 1 }), makeKey({ alg: 'RS256' })]
+    await store.importRows('signingKeys', keys)
+    const kids = keys.map(({ kid }) => kid)
+    const { cursor } = await store.revocationsSince()
+    t.same(await store.withdrawSigningKeys([], end), [])
+    t.same(await store.withdrawSigningKeys(['unknown'], end), [])
+    t.same((await store.revocationsSince(cursor)).revocations, [], 'what is not there is not recorded')
+    const withdrawn = await atOnce(6, (i) => either(i).withdrawSigningKeys([...kids, 'unknown'], end))
+    t.same(withdrawn.flat().sort(), [...kids].sort())
+    t.notOk((await other.listSigningKeys()).some(({ kid }) => kids.includes(kid)))
+    const { revocations, cursor: after } = await other.revocationsSince(cursor)
+    const byId = (a: { id: string }, b: { id: string }) => a.id.localeCompare(b.id)
+    const recorded = kids.map((id) => ({ kind: 'key', id, revokedAt: end.now, expiresAt: end.expiresAt }))
+    t.strictSame(revocations.sort(byId), recorded.sort(byId))
+    const next = makeJti()
+    for (let i = 0; i < 16; i++) await store.revoke(makeJti())
+    await store.revoke(next)
+    const since = (await store.revocationsSince(after)).revocations
+    t.ok(since.some(({ id }) => id === next.id) && since.every(({ kind }) => kind === 'jti'), 'and the numbers go on behind them')
   })
 
   // Failed logins
@@ -1001,6 +1130,31 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
     t.same(new Set((await store.revocationsSince()).revocations.map(({ id }) => id)), new Set(inForce.map(({ id }) => id)))
     t.same(await store.findFailures(forgotten), Array(5).fill(undefined))
     t.same(await store.findFailures(remembered), Array(5).fill({ count: 1, lastAt: now }))
+  })
+
+  t.test(`[${name}] a sweep puts times that lie in the future right, and deletes nothing by a clock that has leapt ahead`, async (t) => {
+    const user = await addUser()
+    const ahead = now + 2 * day
+    const created = await addSession(user, { createdAt: ahead, refreshedAt: ahead })
+    const refreshed = await addSession(user, { refreshedAt: ahead })
+    const near = await addSession(user, { createdAt: now + clockSkewMs, refreshedAt: now + clockSkewMs })
+    const [failed, revocation] = [{ key: randomUUID() }, makeJti()]
+    await store.recordFailure([failed], ahead)
+    await store.revoke(revocation)
+
+    await sweepRound({ now, clockNow: now + 1000 * day, failuresBefore: 0, limit: 2 })
+    t.strictSame(await store.findSession(created.id), created, 'it lies in the past by such a clock, and is not old by that of before')
+    t.same((await everyRevocation(({ id }) => id === revocation.id)).length, 1)
+    await sweepRound({ now, failuresBefore: 0, limit: 2 })
+    t.match(await store.findSession(created.id), { ...created, createdAt: now, refreshedAt: now })
+    t.match(await store.findSession(refreshed.id), { ...refreshed, refreshedAt: now })
+    t.strictSame(await store.findSession(near.id), near, 'clocks may differ')
+    t.match(await store.findFailures([failed]), [{ count: 1, lastAt: now }])
+    t.equal((await store.listSessions(user.id, { ...limits, now }, { limit: 10 })).sessions.length, 3)
+    await sweepRound({ now: now + 2000 * day, revocationsBefore: 0, failuresBefore: 0 })
+    t.same((await everyRevocation(({ id }) => id === revocation.id)).length, 1, 'revocations go by a time of their own')
+    t.equal((await findings(store)).filter(({ level }) => level === 'error').length, 0, 'no index has lost its way')
+    await sweepRound({ now: now + 2000 * day, failuresBefore: now + 1 })
   })
 
   t.test(`[${name}] a step looks at no more rows than its limit`, async (t) => {
@@ -1191,6 +1345,7 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
       listSigningKeys: () => closing.listSigningKeys(),
       addSigningKey: () => closing.addSigningKey(makeKey(), undefined),
       removeSigningKey: () => closing.removeSigningKey('kid'),
+      withdrawSigningKeys: () => closing.withdrawSigningKeys(['kid'], end),
       findFailures: () => closing.findFailures([{ key: 'key' }]),
       recordFailure: () => closing.recordFailure([{ key: 'key' }], now),
       capFailures: () => closing.capFailures([{ key: 'key' }], now),
