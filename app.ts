@@ -4,7 +4,7 @@ import type { Socket } from 'node:net'
 import { dirname, join } from 'node:path'
 import Fastify, { type FastifyError, type FastifyInstance } from 'fastify'
 import type { Config } from './config.ts'
-import type { ErrorCode } from './errors.ts'
+import { type ErrorCode, Refusal } from './errors.ts'
 import { loggerOptions, QuietLog } from './logging.ts'
 import accessTokens from './plugins/access-tokens.ts'
 import administrators from './plugins/administrators.ts'
@@ -14,8 +14,9 @@ import clientAuthentication from './plugins/client-authentication.ts'
 import clients from './plugins/clients.ts'
 import cors from './plugins/cors.ts'
 import declaredClients from './plugins/declared-clients.ts'
-import errors, { rawRefusal, sendRefusal, toRefusal } from './plugins/errors.ts'
+import errors, { commonHeaders, rawRefusal, sendRefusal, toRefusal } from './plugins/errors.ts'
 import hashing from './plugins/hashing.ts'
+import knownPaths from './plugins/known-paths.ts'
 import metrics from './plugins/metrics.ts'
 import openapi from './plugins/openapi.ts'
 import passwordPolicy from './plugins/password-policy.ts'
@@ -64,6 +65,8 @@ export interface AppOptions {
 }
 
 const maxBodyBytes = 16 * 1024
+/** As long as a client_id may be; no id is longer. */
+const maxParamLength = 128
 /** Longest time for a request to arrive as a whole; slower ones hold a socket for nothing. */
 const requestTimeoutMs = 15_000
 /** Longer than the idle time of the usual load balancers, so that they close first. */
@@ -86,9 +89,8 @@ export async function buildApp(
     genReqId: () => randomUUID(),
     bodyLimit: maxBodyBytes,
     requestTimeout: requestTimeoutMs,
-    // As long as a client_id may be; no id is longer.
-    routerOptions: { maxParamLength: 128 },
-    // Node would answer a request without Host by itself, with no body and no id; plugins/errors.ts does it.
+    routerOptions: { maxParamLength },
+    // Node would answer a request without Host by itself, with no body and no id; plugins/strict-http.ts does it.
     http: { requireHostHeader: false },
     keepAliveTimeout: keepAliveTimeoutMs,
     return503OnClosing: false,
@@ -97,12 +99,17 @@ export async function buildApp(
     ajv: { customOptions: { coerceTypes: false, removeAdditional: false, useDefaults: false, allErrors: true } },
     clientErrorHandler,
     frameworkErrors: (error, request, reply) => {
-      reply.header('x-request-id', request.id)
-      sendRefusal(reply as never, toRefusal(error), undefined)
+      reply.headers(commonHeaders(request.id))
+      app.letReadAcrossOrigins(request as never, reply as never)
+      sendRefusal(reply as never, request.url === '*' ? new Refusal('not_found') : toRefusal(error), undefined)
     },
   })
   // RFC 9110 §10.1.1 lets an expectation that is not understood be ignored; Node would answer 417 with no body and no id.
   app.server.on('checkExpectation', app.routing)
+  // Node would drop the fields after the first thousands without a word, and 16 KiB of them are bound enough.
+  app.server.maxHeadersCount = 0
+  // Nobody is connected to another host through here; Node would close the connection without a word.
+  app.server.on('connect', (_request, socket: Socket) => socket.end(rawRefusal('method_not_allowed', randomUUID(), 'allow: GET, HEAD')))
   app.removeAllContentTypeParsers()
   app.decorate('config', config)
   app.decorate('now', now)
@@ -112,6 +119,7 @@ export async function buildApp(
     await app.register(clientAddress)
     await app.register(errors)
     await app.register(cors)
+    await app.register(knownPaths, { maxParamLength })
     await app.register(openapi, { version })
 
     await app.register(secrets)

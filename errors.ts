@@ -7,6 +7,7 @@ const table = {
   malformed_body: [400, 'invalid_request', 'The body could not be read'],
   malformed_url: [400, 'invalid_request', 'The URL could not be read'],
   invalid_request: [400, 'invalid_request', 'The request is not valid'],
+  refused: [400, 'invalid_request', 'The request was refused'],
   unsupported_grant_type: [400, 'unsupported_grant_type', 'The grant type is not supported'],
   unauthorized_client: [400, 'unauthorized_client', 'The client may not use this grant'],
   invalid_grant: [400, 'invalid_grant', 'The grant is not valid'],
@@ -30,6 +31,7 @@ const table = {
   key_in_use: [409, 'invalid_request', 'The key signs tokens now: rotate first'],
   body_too_large: [413, 'invalid_request', 'The body is too large'],
   unsupported_media_type: [415, 'invalid_request', 'The content type is not supported here'],
+  unsupported_encoding: [415, 'invalid_request', 'The content encoding is not supported here'],
   too_many_failures: [429, 'invalid_request', 'Too many failed attempts'],
   header_too_large: [431, 'invalid_request', 'The header fields are too large'],
   internal_error: [500, 'server_error', 'Something went wrong on our side'],
@@ -48,6 +50,8 @@ export interface InvalidMember {
 
 /** What a refusal says beyond its code. */
 export interface RefusalDetails {
+  /** of `refused`, which has no status of its own */
+  status?: number
   /** words for the client; never a secret, never more than it may know */
   detail?: string
   /** words for the log: exactly why */
@@ -69,11 +73,11 @@ export class Refusal extends Error {
   readonly headers: Record<string, string>
   readonly errors: InvalidMember[] | undefined
 
-  constructor(code: ErrorCode, { detail, reason, headers = {}, errors, cause }: RefusalDetails = {}) {
+  constructor(code: ErrorCode, { status, detail, reason, headers = {}, errors, cause }: RefusalDetails = {}) {
     const [statusCode, oauthCode, title] = table[code]
     super(reason ?? detail ?? title, { cause })
     this.code = code
-    this.statusCode = statusCode
+    this.statusCode = status ?? statusCode
     this.oauthCode = oauthCode
     this.title = title
     this.detail = detail ?? title

@@ -1,8 +1,9 @@
 import { STATUS_CODES } from 'node:http'
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
-import { type ErrorCode, type InvalidMember, Refusal } from '../errors.ts'
+import { type ErrorCode, Refusal } from '../errors.ts'
 import { StoreUnavailable } from '../stores/store.ts'
+import { invalid } from './validation.ts'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -24,33 +25,52 @@ const fastifyErrors: Record<string, ErrorCode> = {
   FST_ERR_MAX_PARAM_LENGTH: 'not_found',
 }
 
-/** Turns anything thrown into the refusal to answer with. What nobody foresaw is a 500 that says nothing. */
-export function toRefusal(error: unknown): Refusal {
+/** What a status means that somebody else chose, such as the plugin that serves the files of /docs. */
+const byStatus: Record<number, ErrorCode> = {
+  400: 'malformed_request',
+  404: 'not_found',
+  408: 'request_timeout',
+  413: 'body_too_large',
+  415: 'unsupported_media_type',
+  431: 'header_too_large',
+}
+
+/**
+ * Turns anything thrown into the refusal to answer with. A refusal of somebody else's keeps its status and loses its words, which may
+ * repeat what the client sent. What nobody foresaw is a 500 that says nothing.
+ */
+export function toRefusal(error: unknown, request?: FastifyRequest): Refusal {
   if (error instanceof Refusal) return error
   if (error instanceof StoreUnavailable) {
     return new Refusal('store_unavailable', { headers: { 'retry-after': '1' }, reason: 'the store did not answer', cause: error.cause })
   }
-  const { code = '', validation, validationContext, statusCode } = error as FastifyError
-  if (validation) {
-    const errors = validation.map(({ instancePath, keyword, params, message = 'is not valid' }): InvalidMember => {
-      if (keyword === 'additionalProperties') {
-        return { pointer: `${instancePath}${unknownMember(String(params['additionalProperty']))}`, detail: 'is not known here' }
-      }
-      if (keyword === 'required') return { pointer: `${instancePath}/${params['missingProperty']}`, detail: 'is required' }
-      return { pointer: instancePath, detail: message }
-    })
-    const detail = errors.map(({ pointer, detail }) => `${pointer || `the ${validationContext ?? 'body'}`} ${detail}`).join(', ')
-    return new Refusal('invalid_request', { detail, errors })
-  }
-  const known = fastifyErrors[code]
-  // By its code and not its message, which repeats what the client sent.
+  const { code = '', validation, validationContext, statusCode: status = 500 } = error as FastifyError
+  if (validation) return invalid(validation, validationContext, request?.routeOptions.config.errors)
+  const known = fastifyErrors[code] ?? byStatus[status]
+  if (known === 'unsupported_media_type' && request) return unsupportedMediaType(request)
   if (known) return new Refusal(known, { reason: code })
-  if (statusCode === 400) return new Refusal('malformed_body', { reason: code })
+  if (status >= 400 && status < 500) return new Refusal('refused', { status, reason: `${code} ${status}` })
   return new Refusal('internal_error', { cause: error, reason: 'unforeseen' })
 }
 
-/** The pointer (RFC 6901 §3) of a member that nobody asked for. Its name may be a secret put in the wrong place, so only a short word is repeated. */
-const unknownMember = (name: string) => (/^[\x21-\x7e]{1,32}$/.test(name) ? `/${name.replaceAll('~', '~0').replaceAll('/', '~1')}` : '')
+/** A media type as it may be repeated: nothing of its parameters, and nothing that is none. */
+const mediaType = /^[A-Za-z0-9!#$&^_.+-]{1,40}\/[A-Za-z0-9!#$&^_.+-]{1,60}(?=[ \t]*(;|$))/
+
+/** Names what came and what the route takes, also in the field `Accept` (RFC 9110 §12.5.1). */
+function unsupportedMediaType({ headers, routeOptions }: FastifyRequest): Refusal {
+  const { consumes, body } = (routeOptions.schema ?? {}) as { consumes?: string[]; body?: { content?: object } }
+  const taken = consumes ?? (body?.content ? Object.keys(body.content) : body ? ['application/json'] : [])
+  const came = headers['content-type']
+  const what =
+    came === undefined || came === ''
+      ? 'a body without a Content-Type'
+      : (mediaType.exec(came.trim())?.[0].toLowerCase() ?? 'something else')
+  if (taken.length === 0) return new Refusal('unsupported_media_type', { detail: 'The Content-Type is not a media type' })
+  return new Refusal('unsupported_media_type', {
+    detail: `This route takes ${taken.join(' or ')}, and what came is ${what}`,
+    headers: { accept: taken.join(', ') },
+  })
+}
 
 /** The body and its media type, in the shape of the family. */
 export function errorBody(refusal: Refusal, family: 'oauth' | undefined, requestId: string): [mediaType: string, body: object] {
@@ -99,65 +119,46 @@ export function sendRefusal(reply: FastifyReply, refusal: Refusal, family: 'oaut
     .send(body)
 }
 
-/** A path that has routes, for telling 405 from 404. */
-interface KnownPath {
-  matches: RegExp
-  methods: Set<string>
-  family: 'oauth' | undefined
-}
+/** What every answer has. Nearly every one holds a token or personal data; the few that may be cached say so themselves. */
+export const commonHeaders = (requestId: string) => ({
+  'x-request-id': requestId,
+  'cache-control': 'no-store',
+  'x-content-type-options': 'nosniff',
+})
 
-/**
- * Gives every failure one shape for each family of endpoints: 404 and 405 with `Allow` before anything is read of the
- * body, errors of Fastify and of its parsers by the table in `errors.ts`, and `x-request-id` on every answer.
- */
+/** Gives every failure one shape for each family of endpoints, by the table in `errors.ts`, and every answer its `x-request-id`. */
 export default fp(
   async (app: FastifyInstance) => {
-    const paths = new Map<string, KnownPath>()
-
-    app.addHook('onRoute', ({ url, method, config }) => {
-      const known = paths.get(url) ?? {
-        matches: new RegExp(
-          `^${url
-            .replace(/[.+?^$()|[\]\\]/g, '\\$&')
-            .replace(/:[^/]+/g, '[^/]+')
-            .replace('*', '.*')}$`,
-        ),
-        methods: new Set(),
-        family: config?.errors,
-      }
-      for (const name of [method].flat()) known.methods.add(name)
-      paths.set(url, known)
+    app.addHook('onRequest', async (request, reply) => {
+      reply.headers(commonHeaders(request.id))
     })
 
-    app.addHook('onRequest', async (request, reply) => {
-      // Nearly every answer holds a token or personal data; the few that may be cached say so themselves.
-      reply.headers({ 'x-request-id': request.id, 'cache-control': 'no-store', 'x-content-type-options': 'nosniff' })
-      // RFC 9112 §3.2
-      if (request.headers.host === undefined && request.raw.httpVersion === '1.1') {
-        throw new Refusal('invalid_request', { detail: 'The header field Host is missing' })
-      }
-      if (!request.is404) return
-      const [path = ''] = request.url.split('?', 1)
-      const known = [...paths.values()].find(({ matches }) => matches.test(path))
-      if (!known) throw new Refusal('not_found')
-      sendRefusal(reply, new Refusal('method_not_allowed', { headers: { allow: [...known.methods].join(', ') } }), known.family)
+    // Of a body that is not there Fastify knows no media type, and so no schema among those of `content`.
+    app.addHook('onRoute', (route) => {
+      const body = route.schema?.body as { content?: object } | undefined
+      if (body?.content) route.preValidation = [requireBody, ...[route.preValidation ?? []].flat()]
     })
 
     // A plugin of Fastify's that serves files finds out only later that there is none.
     app.setNotFoundHandler((_request, reply) => sendRefusal(reply, new Refusal('not_found'), undefined))
     app.setErrorHandler((error, request, reply) => {
-      sendRefusal(reply, toRefusal(error), request.routeOptions.config.errors)
+      sendRefusal(reply, toRefusal(error, request), request.routeOptions.config.errors)
     })
   },
   { name: 'errors' },
 )
 
+async function requireBody({ body }: FastifyRequest): Promise<void> {
+  if (body === undefined) throw new Refusal('invalid_request', { detail: 'The body is missing' })
+}
+
 /**
  * Answers what Node's HTTP parser refused before there was a request: it has the same shape and carries an id too.
  *
+ * @param fields more of the header
  * @returns the whole HTTP answer, as text
  */
-export function rawRefusal(code: ErrorCode, requestId: string): string {
+export function rawRefusal(code: ErrorCode, requestId: string, ...fields: string[]): string {
   const refusal = new Refusal(code)
   const [mediaType, body] = errorBody(refusal, undefined, requestId)
   const text = JSON.stringify(body)
@@ -168,6 +169,7 @@ export function rawRefusal(code: ErrorCode, requestId: string): string {
     'cache-control: no-store',
     `x-request-id: ${requestId}`,
     'connection: close',
+    ...fields,
     '',
     text,
   ].join('\r\n')

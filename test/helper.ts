@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { mkdtemp, rm } from 'node:fs/promises'
+import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { FastifyInstance, InjectOptions, LightMyRequestResponse } from 'fastify'
@@ -160,4 +161,23 @@ export async function challengeTo(app: FastifyInstance, accessToken: string): Pr
 /** Listens on a free port of the loopback. @returns the origin */
 export function listen(app: FastifyInstance): Promise<string> {
   return app.listen({ host: '127.0.0.1', port: 0 })
+}
+
+/**
+ * Sends bytes as they are over a connection of their own, which is closed behind the answer.
+ *
+ * @param origin as `listen` gave it
+ * @returns all that came back, one character for each byte
+ */
+export function sendRaw(origin: string, text: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    let answer = ''
+    const socket = connect(Number(new URL(origin).port), '127.0.0.1', () => socket.write(text, 'latin1'))
+    socket.setEncoding('latin1').on('data', (chunk) => {
+      answer += chunk
+      // Not before: Node drops what it has not answered yet of a client that has closed its half.
+      if (/(^|\r\n\r\n)HTTP\/1\.1 [2-5][\s\S]*?\r\n\r\n/.test(answer)) socket.end()
+    })
+    socket.on('close', () => resolve(answer)).on('error', reject)
+  })
 }
