@@ -1,11 +1,15 @@
 import formbody from '@fastify/formbody'
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, FastifyReply, FastifyRequest, RequestPayload } from 'fastify'
 import { Refusal } from '../errors.ts'
+import { hasRepeatedMember } from '../verify/strict-json.ts'
 
 /*
  * Strict readers of bodies. Two readers that disagree about a body are how requests are smuggled past a check, so
- * whatever has two readings (a repeated form field, bytes that are no UTF-8, a lone surrogate) is refused, never repaired.
+ * whatever has two readings (a repeated field or member, bytes that are no UTF-8, a lone surrogate) is refused, never repaired.
  */
+
+/** Nothing that is asked for here has so many; checking a body costs time for each. */
+const mostValues = 1_000
 
 const utf8 = new TextDecoder('utf-8', { fatal: true })
 
@@ -45,19 +49,32 @@ function decodeFormText(text: string): string {
   return decoded
 }
 
+const charset = /;[ \t]*charset=[ \t]*"?([^\s;"]*)/i
+
+/** A preParsing hook: a body of another charset would be read for what it is not. */
+async function requireUtf8({ headers }: FastifyRequest, _reply: FastifyReply, _payload: RequestPayload): Promise<void> {
+  const named = charset.exec(headers['content-type'] ?? '')?.[1]
+  if (named === undefined || /^(utf-?8|us-ascii)$/i.test(named)) return
+  throw new Refusal('unsupported_media_type', { detail: 'Bodies are read as UTF-8, and this one is said to be of another charset' })
+}
+
 /** Lets the routes of this scope take forms. */
 export async function acceptForms(scope: FastifyInstance): Promise<void> {
+  scope.addHook('preParsing', requireUtf8)
   await scope.register(formbody, { parser: parseForm })
 }
 
 /**
  * Lets the routes of this scope take JSON objects.
  *
- * Refuses bytes that are no UTF-8, `__proto__` and `constructor.prototype` members, NUL and lone surrogates in any text.
+ * Refuses bytes that are no UTF-8, members that are there twice, `__proto__` and `constructor.prototype` members, NUL and lone
+ * surrogates in any text, and more values than anything here has. An empty body is none.
  */
 export function acceptJson(scope: FastifyInstance): void {
+  scope.addHook('preParsing', requireUtf8)
   const parseJson = scope.getDefaultJsonParser('error', 'error')
   scope.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, body, done) => {
+    if (body.length === 0) return done(null, undefined)
     let text: string
     try {
       text = utf8.decode(body as Buffer)
@@ -66,21 +83,24 @@ export function acceptJson(scope: FastifyInstance): void {
     }
     parseJson(request, text, (error, value) => {
       if (error) return done(malformed('The body is not valid JSON'))
-      if (!hasCleanTexts(value)) return done(malformed('The JSON holds a NUL or a lone surrogate'))
+      if (hasRepeatedMember(text)) return done(malformed('A member of the JSON is repeated'))
+      const fault = whatIsWrongInside(value)
+      if (fault) return done(malformed(fault))
       done(null, value)
     })
   })
 }
 
 /** A loop and not a recursion: 16 KiB of `[` are eight thousand levels. */
-function hasCleanTexts(value: unknown): boolean {
+function whatIsWrongInside(value: unknown): string | undefined {
   const rest = [value]
-  while (rest.length > 0) {
+  for (let count = 0; rest.length > 0; count += 1) {
+    if (count > mostValues) return 'The JSON holds too many values'
     const next = rest.pop()
-    if (typeof next === 'string' && !isClean(next)) return false
+    if (typeof next === 'string' && !isClean(next)) return 'The JSON holds a NUL or a lone surrogate'
     if (typeof next === 'object' && next !== null) rest.push(...Object.keys(next), ...Object.values(next))
   }
-  return true
+  return undefined
 }
 
 /** Lets the routes of this scope be called with any body, which nobody reads (a client library's empty `{}`). */
