@@ -3,8 +3,21 @@ import swaggerUi from '@fastify/swagger-ui'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 
-/** `security` of a route that takes an access token. */
+/** `security` of a route that takes an access token; and of one that takes it with the scope `admin`. */
 export const withToken = [{ login: [] }, { bearer: [] }]
+export const withAdminToken = [{ login: ['admin'] }, { bearer: [] }]
+/** `security` of a route that authenticates the client; and of one that does so where there is one to authenticate. */
+export const withClient = [{ client: [] }]
+export const maybeWithClient = [{}, ...withClient]
+
+const tags = {
+  accounts: 'Sign up, and look after one’s own account',
+  tokens: 'Log in, refresh, revoke; and tokens for services',
+  sessions: 'Where a user is logged in',
+  checking: 'Whether a token is good: for services and proxies that guard something by it',
+  admin: 'Users, clients, sessions and keys. Log in with the scope admin',
+  health: 'For supervisors and load balancers',
+}
 
 /** The one inline style of the page. */
 const inlineStyle = "'unsafe-hashes' 'sha256-RL3ie0nH+Lzz2YNqQN83mnU0J1ot4QL7b99vMdIX99w='"
@@ -19,6 +32,7 @@ const forPlainHttp = (policy: string) =>
 /** Describes every route by OpenAPI 3.1, from the schemas that it is checked by: `/openapi.json`, and `/docs` to try it. */
 export default fp(
   async (app: FastifyInstance, { version }: { version: string }) => {
+    const path = new URL(app.config.AUTH_ISSUER).pathname.replace(/\/$/, '')
     await app.register(swagger, {
       openapi: {
         openapi: '3.1.0',
@@ -26,15 +40,28 @@ export default fp(
           title: 'Latchkey',
           description: 'Accounts, sessions and tokens. Press Authorize and log in to try the routes that need a token.',
           version,
+          license: { name: 'Apache License 2.0', identifier: 'Apache-2.0' },
         },
+        // Of the host that the document was got from; the path is that which a proxy in front adds.
+        servers: [{ url: path === '' ? '/' : path }],
+        tags: Object.entries(tags).map(([name, description]) => ({ name, description })),
+        // What says nothing else is open to all.
+        security: [],
         components: {
           securitySchemes: {
             login: {
               type: 'oauth2',
               description: 'Username and password; leave the client as it is',
-              flows: { password: { tokenUrl: '/token', refreshUrl: '/token', scopes: {} } },
+              flows: {
+                password: {
+                  tokenUrl: `${path}/token`,
+                  refreshUrl: `${path}/token`,
+                  scopes: { admin: 'Administer Latchkey; for users with the role admin' },
+                },
+              },
             },
-            bearer: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' },
+            bearer: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT', description: 'An access token' },
+            client: { type: 'http', scheme: 'basic', description: 'The client_id and client_secret of a confidential client' },
           },
         },
       },
@@ -44,6 +71,7 @@ export default fp(
       staticCSP: true,
       transformStaticCSP: (policy) => forPlainHttp(policy),
       uiConfig: { deepLinking: true, tryItOutEnabled: true, layout: 'BaseLayout', validatorUrl: null },
+      theme: { title: 'Latchkey' },
       initOAuth: { clientId: 'first-party' },
     })
     app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger())

@@ -23,6 +23,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     '/admin/clients',
     {
       schema: {
+        operationId: 'adminListClients',
         ...common,
         summary: 'The clients, in the order of their ids',
         querystring: Type.Object(PageQuery, { additionalProperties: false }),
@@ -42,6 +43,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     '/admin/clients',
     {
       schema: {
+        operationId: 'adminCreateClient',
         ...common,
         summary: 'Make a client; a confidential one gets a secret',
         body: Type.Object(
@@ -74,7 +76,15 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
 
   app.get(
     '/admin/clients/:id',
-    { schema: { ...common, summary: 'One client', params, response: { 200: AdminClient, ...problemAnswers(401, 403, 404, 503) } } },
+    {
+      schema: {
+        operationId: 'adminGetClient',
+        ...common,
+        summary: 'One client',
+        params,
+        response: { 200: AdminClient, ...problemAnswers(401, 403, 404, 503) },
+      },
+    },
     async ({ params }) => shown(await clients.get(params.id), now()),
   )
 
@@ -83,6 +93,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     {
       preValidation: allowNoBody,
       schema: {
+        operationId: 'adminRotateClientSecret',
         ...common,
         summary: 'Make another secret; the one before stays good for a while',
         params,
@@ -130,15 +141,16 @@ const withoutBodies: FastifyPluginAsyncTypebox = async (app) => {
   }
 
   const routes = [
-    ['DELETE', '', 'Delete a client; its tokens are refused', 'The client is gone', remove],
-    ['POST', '/disable', 'Refuse a client, and its tokens', 'The client is disabled', clients.disable],
-    ['POST', '/enable', 'Let a disabled client in again', 'The client is enabled', clients.enable],
+    ['DELETE', '', 'adminDeleteClient', 'Delete a client; its tokens are refused', 'The client is gone', remove],
+    ['POST', '/disable', 'adminDisableClient', 'Refuse a client, and its tokens', 'The client is disabled', clients.disable],
+    ['POST', '/enable', 'adminEnableClient', 'Let a disabled client in again', 'The client is enabled', clients.enable],
   ] as const
-  for (const [method, path, summary, description, act] of routes) {
+  for (const [method, path, operationId, summary, description, act] of routes) {
     app.route({
       method,
       url: `/admin/clients/:id${path}`,
       schema: {
+        operationId,
         ...common,
         summary,
         params,

@@ -15,6 +15,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     '/admin/keys',
     {
       schema: {
+        operationId: 'adminListKeys',
         ...common,
         summary: 'The signing keys, newest first',
         response: { 200: Type.Object({ keys: Type.Array(AdminKey) }), ...problemAnswers(401, 403, 503) },
@@ -28,6 +29,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     {
       preValidation: allowNoBody,
       schema: {
+        operationId: 'adminRotateKeys',
         ...common,
         summary: 'Make the next signing key now',
         description: 'It is published at once and signs in ten minutes. Where one is on its way already, that is the answer.',
@@ -60,6 +62,7 @@ const withoutBodies: FastifyPluginAsyncTypebox = async (app) => {
     '/admin/keys/:kid',
     {
       schema: {
+        operationId: 'adminWithdrawKey',
         ...common,
         summary: 'Withdraw a key that does not sign any more; what it signed is refused',
         params: Type.Object({ kid: Type.String() }),

@@ -17,6 +17,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     '/admin/users/:id/sessions',
     {
       schema: {
+        operationId: 'adminListUserSessions',
         ...common,
         summary: 'The sessions of a user, newest first',
         params,
@@ -50,6 +51,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     '/admin/users/:id/sessions',
     {
       schema: {
+        operationId: 'adminEndUserSessions',
         ...common,
         summary: 'End all sessions of a user',
         params,
@@ -67,6 +69,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     '/admin/sessions/:id',
     {
       schema: {
+        operationId: 'adminEndSession',
         ...common,
         summary: 'End one session',
         params,

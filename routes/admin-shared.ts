@@ -1,9 +1,9 @@
 import type { FastifyRequest } from 'fastify'
 import { Refusal } from '../errors.ts'
-import { withToken } from '../plugins/openapi.ts'
+import { withAdminToken } from '../plugins/openapi.ts'
 
 /** Of the schema of every route of `/admin/`. */
-export const common = { tags: ['admin'], security: withToken }
+export const common = { tags: ['admin'], security: withAdminToken }
 
 /** A preValidation hook: no body means that nothing is unusual. */
 export async function allowNoBody(request: FastifyRequest): Promise<void> {

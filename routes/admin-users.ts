@@ -20,6 +20,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     '/admin/users',
     {
       schema: {
+        operationId: 'adminListUsers',
         ...common,
         summary: 'The users, in the order of their names',
         querystring: Type.Object(
@@ -53,6 +54,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     '/admin/users',
     {
       schema: {
+        operationId: 'adminCreateUser',
         ...common,
         summary: 'Make an account, also while signup is closed',
         body: Type.Object({ username: Username, password: Password, roles: Type.Optional(RoleNames) }, { additionalProperties: false }),
@@ -69,7 +71,15 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
 
   app.get(
     '/admin/users/:id',
-    { schema: { ...common, summary: 'One user', params, response: { 200: AdminUser, ...problemAnswers(401, 403, 404, 503) } } },
+    {
+      schema: {
+        operationId: 'adminGetUser',
+        ...common,
+        summary: 'One user',
+        params,
+        response: { 200: AdminUser, ...problemAnswers(401, 403, 404, 503) },
+      },
+    },
     async ({ params }) => shown(await users.get({ id: idFrom(params, 'user') })),
   )
 
@@ -77,6 +87,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     '/admin/users/:id/roles',
     {
       schema: {
+        operationId: 'adminSetRoles',
         ...common,
         summary: 'Set the roles; when one is taken away, the sessions end',
         params,
@@ -97,6 +108,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     '/admin/users/:id/password',
     {
       schema: {
+        operationId: 'adminSetPassword',
         ...common,
         summary: 'Set a password; all sessions end',
         params,
@@ -120,15 +132,28 @@ const withoutBodies: FastifyPluginAsyncTypebox = async (app) => {
   ignoreBodies(app)
 
   const routes = [
-    ['DELETE', '', 'Delete an account, with its sessions', 'The account is gone', users.delete],
-    ['POST', '/disable', 'End the sessions of a user, who cannot log in any more', 'The user is disabled', users.disable],
-    ['POST', '/enable', 'Let a disabled user log in again', 'The user is enabled', users.enable],
+    ['DELETE', '', 'adminDeleteUser', 'Delete an account, with its sessions', 'The account is gone', users.delete],
+    [
+      'POST',
+      '/disable',
+      'adminDisableUser',
+      'End the sessions of a user, who cannot log in any more',
+      'The user is disabled',
+      users.disable,
+    ],
+    ['POST', '/enable', 'adminEnableUser', 'Let a disabled user log in again', 'The user is enabled', users.enable],
   ] as const
-  for (const [method, path, summary, description, act] of routes) {
+  for (const [method, path, operationId, summary, description, act] of routes) {
     app.route({
       method,
       url: `/admin/users/:id${path}`,
-      schema: { ...common, summary, params, response: { 204: Type.Null({ description }), ...problemAnswers(401, 403, 404, 409, 503) } },
+      schema: {
+        operationId,
+        ...common,
+        summary,
+        params,
+        response: { 204: Type.Null({ description }), ...problemAnswers(401, 403, 404, 409, 503) },
+      },
       handler: async (request, reply) => {
         const id = idFrom(request.params, 'user')
         if (act !== users.enable) refuseOwn(request, id)

@@ -11,17 +11,29 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     isDraining = true
   })
 
-  app.get('/livez', { schema: { summary: 'Whether the process is alive', tags: ['health'], response: { 200: Status } } }, async () => ({
-    status: 'ok' as const,
-  }))
+  app.get(
+    '/livez',
+    {
+      schema: {
+        operationId: 'getLiveness',
+        summary: 'Whether the process is alive',
+        tags: ['health'],
+        response: { 200: Status, ...problemAnswers(400) },
+      },
+    },
+    async () => ({
+      status: 'ok' as const,
+    }),
+  )
 
   app.get(
     '/readyz',
     {
       schema: {
+        operationId: 'getReadiness',
         summary: 'Whether to send requests here: the store answers, and the process is not shutting down',
         tags: ['health'],
-        response: { 200: Status, ...problemAnswers(503) },
+        response: { 200: Status, ...problemAnswers(400, 503) },
       },
     },
     async () => {

@@ -4,6 +4,7 @@ import { Refusal } from '../errors.ts'
 import { isFor } from '../plugins/bearer.ts'
 import { acceptForms } from '../plugins/body-parsers.ts'
 import type { Client } from '../plugins/clients.ts'
+import { withClient } from '../plugins/openapi.ts'
 import { oauthAnswers } from '../schemas/errors.ts'
 import { Roles, Scope } from '../schemas/parts.ts'
 
@@ -79,10 +80,12 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     {
       config: { errors: 'oauth' },
       schema: {
+        operationId: 'introspectToken',
         summary: 'Ask whether a token is good',
         description:
           'For confidential clients with the introspection right. A client is told of access tokens that are meant for it by their `aud`, of its own tokens, and of all with the right to all. The store failing is 503, never inactive.',
         tags: ['checking'],
+        security: withClient,
         consumes: ['application/x-www-form-urlencoded'],
         body: Type.Object({
           token: Type.Optional(Type.String()),

@@ -12,6 +12,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     '/protected',
     {
       schema: {
+        operationId: 'getGreeting',
         summary: 'A greeting for whoever has logged in',
         tags: ['accounts'],
         security: withToken,

@@ -14,6 +14,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     {
       config: { errors: 'oauth' },
       schema: {
+        operationId: 'refreshTokens',
         summary: 'Trade a refresh token for the next pair',
         description: 'The same as `grant_type=refresh_token` at `/token` for the public client, for those who would rather send JSON.',
         tags: ['tokens'],

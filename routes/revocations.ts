@@ -2,6 +2,7 @@ import { type FastifyPluginAsyncTypebox, type Static, Type } from '@fastify/type
 import type { FastifyReply } from 'fastify'
 import { Refusal } from '../errors.ts'
 import { ignoreBodies } from '../plugins/body-parsers.ts'
+import { withClient } from '../plugins/openapi.ts'
 import { problemAnswers } from '../schemas/errors.ts'
 import { Timestamp, toTimestamp } from '../schemas/parts.ts'
 import type { Revocation } from '../stores/store.ts'
@@ -135,10 +136,12 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     '/revocations',
     {
       schema: {
+        operationId: 'listRevocations',
         summary: 'Follow what is revoked',
         description:
           'For confidential clients with the introspection right, by HTTP Basic. With `Accept: text/event-stream` a stream: events `revocations` (the first at once) and `heartbeat` every 5 s while this process is up to date, each with the cursor as its id.',
         tags: ['checking'],
+        security: withClient,
         produces: ['application/json', 'text/event-stream'],
         querystring: Type.Object({
           since: Type.Optional(

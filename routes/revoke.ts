@@ -1,6 +1,7 @@
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
 import { Refusal } from '../errors.ts'
 import { acceptForms } from '../plugins/body-parsers.ts'
+import { maybeWithClient } from '../plugins/openapi.ts'
 import { oauthAnswers } from '../schemas/errors.ts'
 
 /** RFC 7009. What kind a token is shows from the token itself, so the hint is not needed (§2.1). */
@@ -13,10 +14,12 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     {
       config: { errors: 'oauth' },
       schema: {
+        operationId: 'revokeToken',
         summary: 'Revoke a token',
         description:
           'A refresh token ends its session; an access token is refused from now on. 200 for an unknown token too: it is not good, which is what was asked for.',
         tags: ['tokens'],
+        security: maybeWithClient,
         consumes: ['application/x-www-form-urlencoded'],
         body: Type.Object({
           token: Type.Optional(Type.String()),

@@ -16,6 +16,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     '/users/me/sessions',
     {
       schema: {
+        operationId: 'listSessions',
         summary: 'The sessions, newest first',
         tags: ['sessions'],
         security: withToken,
@@ -64,6 +65,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     '/users/me/sessions/:id',
     {
       schema: {
+        operationId: 'endSession',
         summary: 'End one session',
         tags: ['sessions'],
         security: withToken,
@@ -82,6 +84,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     '/users/me/sessions',
     {
       schema: {
+        operationId: 'endAllSessions',
         summary: 'End all sessions, this one too',
         tags: ['sessions'],
         security: withToken,
@@ -98,6 +101,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     '/logout',
     {
       schema: {
+        operationId: 'logOut',
         summary: 'End this session',
         tags: ['sessions'],
         security: withToken,

@@ -12,6 +12,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     '/signup',
     {
       schema: {
+        operationId: 'signUp',
         summary: 'Make an account',
         tags: ['accounts'],
         body: Type.Object({ username: Username, password: Password }, { additionalProperties: false }),

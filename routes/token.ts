@@ -3,6 +3,7 @@ import type { FastifyRequest } from 'fastify'
 import { Refusal } from '../errors.ts'
 import { acceptForms } from '../plugins/body-parsers.ts'
 import { type Client, parseScope } from '../plugins/clients.ts'
+import { maybeWithClient } from '../plugins/openapi.ts'
 import type { TokenAnswer as Tokens } from '../plugins/sessions.ts'
 import { grantTypes } from '../schemas/clients.ts'
 import { oauthAnswers } from '../schemas/errors.ts'
@@ -70,8 +71,10 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     {
       config: { errors: 'oauth' },
       schema: {
+        operationId: 'getTokens',
         summary: 'Get tokens: log in, refresh, or get one for a service itself',
         tags: ['tokens'],
+        security: maybeWithClient,
         consumes: ['application/x-www-form-urlencoded'],
         body: TokenForm,
         response: { 200: TokenAnswer, ...oauthAnswers(400, 401, 413, 415, 429, 503) },

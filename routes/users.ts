@@ -24,6 +24,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     '/users/me',
     {
       schema: {
+        operationId: 'getProfile',
         summary: 'The profile',
         tags: ['accounts'],
         security: withToken,
@@ -45,6 +46,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     '/users/me',
     {
       schema: {
+        operationId: 'deleteAccount',
         summary: 'Delete the account, with its sessions',
         tags: ['accounts'],
         security: withToken,
@@ -62,6 +64,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     '/users/me/password',
     {
       schema: {
+        operationId: 'changePassword',
         summary: 'Change the password; every other session ends',
         tags: ['accounts'],
         security: withToken,

@@ -15,6 +15,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     {
       onRequest: app.requireAnyToken,
       schema: {
+        operationId: 'verifyToken',
         summary: 'Check a token for a reverse proxy',
         tags: ['checking'],
         security: withToken,

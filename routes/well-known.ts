@@ -1,9 +1,11 @@
 import { createHash } from 'node:crypto'
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
 import { grantTypes } from '../schemas/clients.ts'
+import { problemAnswers } from '../schemas/errors.ts'
 
 const maxAgeSeconds = 300
 const AnyObject = Type.Unsafe<object>({ type: 'object', additionalProperties: true })
+const metadataPath = '/.well-known/oauth-authorization-server'
 
 /** What other services need to check tokens, and clients to find their way. */
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
@@ -15,9 +17,10 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     '/.well-known/jwks.json',
     {
       schema: {
+        operationId: 'getPublicKeys',
         summary: 'The public keys, RFC 7517',
         tags: ['checking'],
-        response: { 200: AnyObject, 304: Type.Null({ description: 'Not modified' }) },
+        response: { 200: AnyObject, 304: Type.Null({ description: 'Not modified' }), ...problemAnswers(400) },
       },
     },
     async (request, reply) => {
@@ -45,14 +48,16 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
   }
   // RFC 8414 §3.1: the well-known part goes between the host and the path of the issuer.
   const path = new URL(issuer).pathname.replace(/\/$/, '')
-  for (const url of new Set(['/.well-known/oauth-authorization-server', `/.well-known/oauth-authorization-server${path}`])) {
+  for (const url of new Set([metadataPath, metadataPath + path])) {
     app.get(
       url,
       {
         schema: {
+          operationId: 'getServerMetadata',
+          hide: url !== metadataPath,
           summary: 'Authorization server metadata, RFC 8414',
           tags: ['checking'],
-          response: { 200: AnyObject },
+          response: { 200: AnyObject, ...problemAnswers(400) },
         },
       },
       async (_request, reply) => reply.header('cache-control', `public, max-age=${maxAgeSeconds}`).send(metadata),

@@ -1,4 +1,11 @@
+import { createConfig, lintFromString } from '@redocly/openapi-core'
 import { json, listen, onOneStore, overStores } from './helper.ts'
+
+interface Operation {
+  operationId: string
+  tags: string[]
+  security?: Record<string, string[]>[]
+}
 
 const routes: Record<string, string[]> = {
   '/signup': ['post'],
@@ -53,10 +60,53 @@ overStores('GET /openapi.json describes every route by OpenAPI 3.1', async (t, b
   t.match(document.components.securitySchemes.login.flows.password, { tokenUrl: '/token' })
 })
 
+onOneStore('the document passes the recommended rules of Redocly, without a warning', async (t, build) => {
+  // With a path, for which some routes are there twice.
+  const { app } = await build({ AUTH_ISSUER: 'https://example.com/auth' })
+  const source = (await app.inject({ url: '/openapi.json' })).body
+  const problems = await lintFromString({ source, config: await createConfig({ extends: ['recommended'] }) })
+  t.same(
+    problems.map(({ ruleId, message, location }) => `${ruleId}: ${message} ${location[0]?.pointer}`),
+    [],
+  )
+  t.same(JSON.parse(source).servers, [{ url: '/auth' }], 'behind a proxy that adds a path')
+  t.equal(JSON.parse(source).components.securitySchemes.login.flows.password.tokenUrl, '/auth/token')
+})
+
+onOneStore('each operation has a name of its own, a described tag, and says how to authenticate', async (t, build) => {
+  const { app } = await build()
+  const { paths, tags, components } = json(await app.inject({ url: '/openapi.json' }))
+  const operations = Object.entries<Record<string, Operation>>(paths).flatMap(([path, methods]) =>
+    Object.entries(methods).map(([method, operation]) => ({ at: `${method} ${path}`, path, ...operation })),
+  )
+  const names = operations.map(({ operationId }) => operationId)
+  t.equal(new Set(names).size, operations.length)
+  t.same(
+    names.filter((name) => !/^[a-z][A-Za-z]+$/.test(name)),
+    [],
+  )
+  const described = tags.map(({ name, description }: { name: string; description: string }) => description && name)
+  for (const { at, path, tags: its, security = [] } of operations) {
+    t.ok(its.length === 1 && described.includes(its[0]), `the tag of ${at}`)
+    const schemes = security.flatMap(Object.keys)
+    t.ok(
+      schemes.every((scheme) => components.securitySchemes[scheme]),
+      at,
+    )
+    if (/^\/(admin|users|protected|logout|verify)/.test(path)) t.same(schemes, ['login', 'bearer'], at)
+    if (path.startsWith('/admin')) t.same(security[0], { login: ['admin'] }, 'Authorize can ask for the scope')
+    if (/^\/(introspect|revocations)/.test(path)) t.same(security, [{ client: [] }], at)
+    if (/^\/(token|revoke)$/.test(path)) t.same(security, [{}, { client: [] }], at)
+  }
+  t.match(components.securitySchemes.client, { type: 'http', scheme: 'basic' })
+  t.ok(components.securitySchemes.login.flows.password.scopes.admin)
+})
+
 onOneStore('GET /docs is a page that loads nothing from elsewhere, over plain HTTP too', async (t, build) => {
   const { app } = await build()
   const page = await app.inject({ url: '/docs/' })
   t.equal(page.statusCode, 200)
+  t.match(page.body, '<title>Latchkey</title>')
   const policy = String(page.headers['content-security-policy'])
   t.match(policy, /script-src 'self'/)
   t.notMatch(policy, /upgrade-insecure-requests|swagger\.io/)
