@@ -47,34 +47,26 @@ function createClientAuthentication({ clients, secrets, throttle, now, uptimeMs 
   /** Of the secrets of a client that were made here, none can be guessed. */
   const isGuessable = (client: Client) => client.secrets.some(({ hash }) => isChosen(hash))
 
-  async function authenticated({ address, log }: FastifyRequest, id: string, secret: string, challenge: object): Promise<Client> {
+  async function authenticated(request: FastifyRequest, id: string, secret: string, challenge: object): Promise<Client> {
+    const { address } = request
     const startedAt = uptimeMs()
     const trust = `${id} ${address}`
-    let client = await clients.find(id)
-    let isRight = isSecretOf(client, secret)
+    const known = await clients.find(id)
     // Waits are for guessers. Who has 256 bits right is none, and must not wait for what a neighbour with an old secret does.
-    const isTrusted = client && (!isGuessable(client) || startedAt - (trusted.get(trust) ?? Number.NEGATIVE_INFINITY) < trustedMs)
-    if (client && isRight && isTrusted) return client
+    const isTrusted = known && (!isGuessable(known) || startedAt - (trusted.get(trust) ?? Number.NEGATIVE_INFINITY) < trustedMs)
+    if (isTrusted && isSecretOf(known, secret)) return known
 
-    const attempt = await throttle.attempt(`client:${id}`, address, { isGuessable: false })
-    if (client) {
-      // It may have got its secret on another replica a moment ago. One look into the store in all, as for a client that nobody has;
-      // for a right secret too, or it would overtake the wrong ones that came with it, and be told before they are counted.
-      client = await clients.find(id, startedAt)
-      isRight = isSecretOf(client, secret)
-    }
-    // Guesses that come together have all read the same count: those past the bar are not told whether they were right.
-    attempt.recheck()
-    attempt.note(isRight)
-    if (client && isRight) {
-      await attempt.succeeded()
+    // It may have got its secret on another replica a moment ago. One look into the store in all, as for a client that nobody has;
+    // for a right secret too, or it would overtake the wrong ones that came with it, and be told before they are counted.
+    const find = () => known && clients.find(id, startedAt)
+    const { found, isRight } = await throttle.guard(request, 'client', id, find, (client, judge) => judge(() => isSecretOf(client, secret)))
+    if (found && isRight) {
       trusted.set(trust, uptimeMs())
-      return client
+      return found
     }
     trusted.delete(trust)
-    await attempt.failed()
-    const reason = !client ? 'unknown client' : client.disabledAt !== undefined ? 'disabled client' : 'wrong secret'
-    log.warn({ event: 'client.refused', reason, ...(client && { client_id: id }), address }, 'a client could not authenticate')
+    const reason = !found ? 'unknown client' : found.disabledAt !== undefined ? 'disabled client' : 'wrong secret'
+    request.log.warn({ event: 'client.refused', reason, ...(found && { client_id: id }), address }, 'a client could not authenticate')
     throw new Refusal('invalid_client', { reason, ...challenge })
   }
 

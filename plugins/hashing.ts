@@ -8,16 +8,13 @@ import { argon2Build } from './argon2-build.ts'
 import { networkOf } from './client-address.ts'
 import { createTurns, type Waiter } from './turns.ts'
 
+/** Decides whether to compare, and what comes of it: see `throttle`. */
+type Judge = (compare: () => Promise<boolean>) => Promise<boolean>
+
 declare module 'fastify' {
   interface FastifyInstance {
     hashing: ReturnType<typeof createHashing>
   }
-}
-
-/** Whoever counts failures has a word before a hash, and hears of it first. */
-interface Guard {
-  recheck(): void
-  note(isRight: boolean): void
 }
 
 const clientGone = () => new Refusal('request_timeout', { reason: 'the client has gone' })
@@ -181,17 +178,17 @@ function createHashing({ config, uptimeMs }: FastifyInstance) {
      * Compares a password with a stored hash, or (at the same cost) with nobody's.
      *
      * @param storedHash PHC string; undefined for a user that does not exist
-     * @param guard is asked when the turn has come, before the hash is paid for, and told the outcome before the next turn begins
-     * @throws {Refusal} 503 `overloaded` when no turn comes in time, or what the guard throws
+     * @param judge is called when the turn has come, and has it compared or not; the next turn begins when it is done
+     * @returns what `judge` makes of it
+     * @throws {Refusal} 503 `overloaded` when no turn comes in time, or what `judge` throws
      */
-    verify: (request: FastifyRequest, storedHash: string | undefined, password: string, guard: Guard): Promise<boolean> =>
-      admitted(request, async () => {
-        guard.recheck()
-        const matches = await argon2.verify(storedHash ?? nobodysHash, password)
-        const isRight = matches && storedHash !== undefined
-        guard.note(isRight)
-        return isRight
-      }),
+    verify: (
+      request: FastifyRequest,
+      storedHash: string | undefined,
+      password: string,
+      judge: Judge = (compare) => compare(),
+    ): Promise<boolean> =>
+      admitted(request, () => judge(async () => (await argon2.verify(storedHash ?? nobodysHash, password)) && storedHash !== undefined)),
 
     /** Whether a stored hash was made below today's settings. */
     isOutdated(storedHash: string): boolean {

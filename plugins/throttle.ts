@@ -1,8 +1,9 @@
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { Lru } from 'toad-cache'
 import { Refusal } from '../errors.ts'
-import type { Failures } from '../stores/store.ts'
+import type { FailureKey, Failures } from '../stores/store.ts'
+import { clockSkewMs, elapsedMs } from '../stores/time.ts'
 import { networkOf } from './client-address.ts'
 
 declare module 'fastify' {
@@ -19,97 +20,206 @@ const longestWaitSeconds = 3_600
 export const failuresLastMs = 24 * 3_600_000
 
 /**
+ * What is guessed at, and in how many rows at most. Address prefixes that come for an account or client share its slots. All names
+ * that nobody has share the `nobody` slots, or strangers could fill the store with names that they make up.
+ *
+ * A secret of a client gets no second bar: it would let strangers stop a service. So it has more slots, for no bar ends them.
+ */
+const kinds = {
+  user: { slots: 64, hasSecondBar: true, idName: 'sub' },
+  client: { slots: 1_024, hasSecondBar: false, idName: 'client_id' },
+} as const
+type Kind = keyof typeof kinds
+/** for prefixes, and again for accounts */
+const nobodySlots = 65_536
+
+/** Where failures of one name are counted, and how many are allowed there. */
+interface Bar extends FailureKey {
+  allowed: number
+  /** whether it is for names that nobody has */
+  isNobodys: boolean
+}
+
+/** A count and how long ago the last failure was. */
+interface Counted {
+  count: number
+  agoMs: number
+}
+
+/**
+ * Compares, when it is time to: refuses where the guesses that came first have failed meanwhile, and counts a wrong one at once.
+ *
+ * @throws {Refusal} 429 `too_many_failures`, and nothing is compared
+ */
+export type Judge = (compare: () => Promise<boolean> | boolean) => Promise<boolean>
+
+/**
  * Slows guessing down: failures are counted in the store, for an account from one address prefix, and for an account from
  * anywhere. The first bar is low, so a guesser is stopped; the second is high, so that no stranger can lock the owner out.
  *
- * Accounts are counted by a MAC of their name, whether they exist or not.
+ * Accounts are counted by a MAC of their name. For a name that nobody has, the same answers come of a slot that other such names
+ * take over, so that names that are made up cost a number of rows and no more.
  */
-function createThrottle({ config, store, secrets, now, log }: FastifyInstance) {
+function createThrottle({ config, store, secrets, now, uptimeMs }: FastifyInstance) {
   const mac = secrets.mac('throttle')
   const isOff = config.AUTH_THROTTLE === 'off'
-  /**
-   * Failures that this process has seen: those of attempts that came together are not in what each of them read of the store,
-   * and must not all pass on one reading. Only what came since an attempt read counts for it, for a success elsewhere resets.
-   */
-  const seenHere = new Lru<{ failures: number; unrecorded: number; lastAt: number }>(10_000)
+  const seenHere = createSeenHere(uptimeMs)
 
-  const keysOf = (account: string, address: string) => {
-    const key = (...parts: string[]) => mac.sign(Buffer.from(parts.join('\0'))).toString('base64url', 0, 18)
-    return [key('prefix', account, networkOf(address, 24)), key('account', account)].map((text) => ({ key: text }))
+  function barsOf(kind: Kind, name: string, address: string): { account: string; bars: Bar[] } {
+    const { slots, hasSecondBar } = kinds[kind]
+    const sign = (...parts: string[]) => mac.sign(Buffer.from(parts.join('\0')))
+    const ofName = sign(kind === 'user' ? 'account' : kind, name)
+    const ofPrefix = sign('prefix', kind, name, networkOf(address, 24))
+    const [account, tag] = [ofName.toString('base64url', 0, 18), ofPrefix.toString('base64url', 4, 22)]
+    const slot = (digest: Buffer, of: number) => digest.readUInt32BE(0) % of
+    const [fromPrefix, fromAnywhere] = [{ allowed: allowedFailures.fromPrefix }, { allowed: allowedFailures.fromAnywhere }]
+    const bars = [
+      { key: `${account}/${slot(ofPrefix, slots)}`, tag, ...fromPrefix, isNobodys: false },
+      { key: `${kind}@/${slot(ofPrefix, nobodySlots)}`, tag, ...fromPrefix, isNobodys: true },
+      { key: account, ...fromAnywhere, isNobodys: false },
+      { key: `${kind}/${slot(ofName, nobodySlots)}`, tag: account, ...fromAnywhere, isNobodys: true },
+    ]
+    return { account, bars: hasSecondBar ? bars : bars.slice(0, 2) }
   }
-  const limits = [allowedFailures.fromPrefix, allowedFailures.fromAnywhere]
 
-  function refuseWhileWaiting(failures: (Failures | undefined)[]): void {
-    const waits = failures.map((failure, index) => (failure ? failure.lastAt + waitMs(failure.count, limits[index] as number) - now() : 0))
-    const longestMs = Math.max(0, ...waits)
-    if (longestMs === 0) return
-    const seconds = Math.ceil(longestMs / 1000)
-    log.warn({ event: 'login.throttled', wait_seconds: seconds }, 'an account waits after failed logins')
-    throw new Refusal('too_many_failures', {
-      detail: `Too many failed attempts; try again in ${seconds} s`,
-      reason: 'throttled',
-      headers: { 'retry-after': String(seconds) },
-    })
+  /** A slot that waits is not taken over, or a guesser could end a wait by making up names until one falls into it. */
+  const held = () => ({ count: allowedFailures.fromPrefix, since: now() - longestWaitSeconds * 1000, until: now() + clockSkewMs })
+
+  /** What the store has counted. A wait that begins in the future begins now, for good: it has to end when it was said to. */
+  async function readFailures(bars: Bar[]): Promise<(Counted | undefined)[]> {
+    const stored: (Failures | undefined)[] = await store.findFailures(bars)
+    const ahead = bars.filter(({ allowed }, i) => (stored[i]?.count ?? 0) >= allowed && (stored[i]?.lastAt ?? 0) > now())
+    if (ahead.length > 0) await store.capFailures(ahead, now())
+    return stored.map((row) => row && { count: row.count, agoMs: elapsedMs(row.lastAt, now()) })
   }
 
   return {
     /**
-     * Begins an attempt on an account.
+     * Lets one guess at a password or secret be judged, or refuses it. A wrong one is counted, in memory before the next is judged
+     * and then in the store; a right one resets the count. This is the only way to do either.
      *
-     * @param account the mapped name, existing or not
-     * @param isGuessable whether there is a second bar, for guessers at many addresses: a secret of 256 bits needs none
-     * @throws {Refusal} 429 `too_many_failures` while a wait is on
+     * @param name the mapped name of a user or the id of a client, existing or not
+     * @param find looks for whom the name means, beside the look at the failures
+     * @param check does the work, and has `judge` compare once, as late as it can
+     * @returns who was found, and whether the guess is right; never of someone who was not found
+     * @throws {Refusal} 429 `too_many_failures` while a wait is on; whatever `find` and `check` throw
      */
-    async attempt(account: string, address: string, { isGuessable = true } = {}) {
-      const keys = isOff ? [] : keysOf(account, address).slice(0, isGuessable ? 2 : 1)
-      // Copies, for what is recorded meanwhile may not be in the store's answer.
-      const seenBefore = keys.map(({ key }) => ({ failures: 0, unrecorded: 0, ...seenHere.get(key) }))
-      const stored = isOff ? [] : await store.findFailures(keys)
-      refuseWhileWaiting(stored)
+    async guard<T extends { id: string }>(
+      request: FastifyRequest,
+      kind: Kind,
+      name: string,
+      find: () => Promise<T | undefined> | T | undefined,
+      check: (found: T | undefined, judge: Judge) => Promise<unknown>,
+    ): Promise<{ found: T | undefined; isRight: boolean }> {
+      const { account, bars } = isOff ? { bars: [] } : barsOf(kind, name, request.address)
+      const seenSince = bars.map(seenHere.watch)
+      const [found, stored] = await Promise.all([find(), isOff ? [] : readFailures(bars)])
+      /** what the store said, and what was seen here since */
+      const failuresNow = () => stored.map((row, i) => add(row, seenSince[i]?.()))
 
-      /** What the store said, and what was seen here since. */
-      const failuresNow = () =>
-        keys.map(({ key }, index) => {
-          const [seen, before] = [seenHere.get(key), seenBefore[index]]
-          const since = seen && before ? Math.max(0, seen.failures - before.failures) + before.unrecorded : 0
-          return seen && since > 0 ? { count: (stored[index]?.count ?? 0) + since, lastAt: seen.lastAt } : stored[index]
+      function refuseWhileWaiting(): void {
+        const waits = failuresNow().map((failures, i) => waitMs(failures, bars[i]?.allowed ?? 0))
+        const seconds = Math.ceil(Math.max(0, ...waits) / 1000)
+        if (seconds === 0) return
+        const about = { account, address: request.address, ...(found && { [kinds[kind].idName]: found.id }) }
+        request.log.warn({ event: 'login.throttled', wait_seconds: seconds, ...about }, 'an account waits after failed logins')
+        throw new Refusal('too_many_failures', {
+          detail: `Too many failed attempts; try again in ${seconds} s`,
+          reason: 'throttled',
+          headers: { 'retry-after': String(seconds) },
         })
-      return {
-        /** Asked again right before the hash: throws when the attempts that came first have failed meanwhile. */
-        recheck: () => refuseWhileWaiting(failuresNow()),
-        /** Counts a failure here at once; `failed` counts it for everyone. */
-        note(isRight: boolean): void {
-          if (isRight) return
-          for (const { key } of keys) {
-            const { failures, unrecorded } = seenHere.get(key) ?? { failures: 0, unrecorded: 0 }
-            seenHere.set(key, { failures: failures + 1, unrecorded: unrecorded + 1, lastAt: now() })
-          }
-        },
-        async failed(): Promise<void> {
-          if (isOff) return
-          try {
-            await store.recordFailure(keys, now())
-          } finally {
-            for (const { key } of keys) {
-              const seen = seenHere.get(key)
-              if (seen) seen.unrecorded -= 1
-            }
-          }
-        },
-        async succeeded(): Promise<void> {
-          if (failuresNow().every((failures) => failures === undefined)) return
-          await store.clearFailures(keys)
-          for (const { key } of keys) seenHere.delete(key)
-        },
       }
+
+      const countedAt = bars.filter(({ isNobodys }) => isNobodys === (found === undefined))
+      let state: 'open' | 'judging' | 'right' | 'wrong' = 'open'
+      let recorded = () => {}
+      const judge: Judge = async (compare) => {
+        if (state !== 'open') throw new Error('A guess is judged once')
+        refuseWhileWaiting()
+        state = 'judging'
+        const compared = compare()
+        // Where nothing is waited for, nothing may come between: guesses that resume together would all be judged before one is counted.
+        const isSame = typeof compared === 'boolean' ? compared : await compared
+        state = isSame && found !== undefined ? 'right' : 'wrong'
+        if (state === 'wrong') recorded = seenHere.note(countedAt)
+        return state === 'right'
+      }
+      const verdict = () => state
+
+      refuseWhileWaiting()
+      try {
+        await check(found, judge)
+      } finally {
+        if (verdict() === 'wrong' && !isOff) await store.recordFailure(countedAt, now(), held()).finally(recorded)
+      }
+      if (verdict() === 'right') {
+        const failures = failuresNow()
+        const failed = bars.filter((_, i) => failures[i] !== undefined)
+        if (failed.length > 0) await store.clearFailures(failed)
+        failed.forEach(seenHere.forget)
+      } else if (verdict() !== 'wrong') throw new Error('A guess was not judged')
+      return { found, isRight: verdict() === 'right' }
     },
   }
 }
 
-/** 30 s after the last allowed failure, doubling with each further one, an hour at most. */
-function waitMs(count: number, allowed: number): number {
-  if (count < allowed) return 0
-  return Math.min(firstWaitSeconds * 2 ** (count - allowed), longestWaitSeconds) * 1000
+/**
+ * Failures that this process has seen. Concurrent guesses have all read the same count of the store, and must not all pass on one
+ * reading. Only what came since a guess has read counts for it, for a success elsewhere resets.
+ */
+export function createSeenHere(uptimeMs: () => number) {
+  interface Seen {
+    failures: number
+    /** of them, that the store may not know yet */
+    unrecorded: number
+    lastAtMs: number
+  }
+  const seen = new Lru<Seen>(10_000)
+  const idOf = ({ key, tag }: FailureKey) => `${key} ${tag}`
+
+  return {
+    /** @returns a function that says what has come since this call */
+    watch(key: FailureKey): () => Counted | undefined {
+      const id = idOf(key)
+      const entry = seen.get(id)
+      const { failures = 0, unrecorded = 0 } = entry ?? {}
+      return () => {
+        const latest = seen.get(id)
+        if (!latest) return undefined
+        // Another entry than the one from before has begun since.
+        const count = latest === entry ? latest.failures - failures + unrecorded : latest.failures
+        return count > 0 ? { count, agoMs: uptimeMs() - latest.lastAtMs } : undefined
+      }
+    },
+    /** Counts one failure. @returns what to call when the store knows it, or never will */
+    note(keys: FailureKey[]): () => void {
+      const entries = keys.map((key) => {
+        const entry = seen.get(idOf(key)) ?? { failures: 0, unrecorded: 0, lastAtMs: 0 }
+        seen.set(idOf(key), Object.assign(entry, { lastAtMs: uptimeMs() }))
+        entry.failures += 1
+        entry.unrecorded += 1
+        return entry
+      })
+      // In the same entries, whatever has taken their place meanwhile.
+      return () => {
+        for (const entry of entries) entry.unrecorded -= 1
+      }
+    },
+    forget: (key: FailureKey): void => seen.delete(idOf(key)),
+    /** for tests: the entries there are */
+    get size() {
+      return seen.size
+    },
+  }
+}
+
+const add = (stored: Counted | undefined, seen: Counted | undefined): Counted | undefined =>
+  seen ? { count: (stored?.count ?? 0) + seen.count, agoMs: seen.agoMs } : stored
+
+/** 30 s after the last allowed failure, doubling with each further one, an hour at most; what is left of it. */
+function waitMs(failures: Counted | undefined, allowed: number): number {
+  if (!failures || failures.count < allowed) return 0
+  return Math.min(firstWaitSeconds * 2 ** (failures.count - allowed), longestWaitSeconds) * 1000 - failures.agoMs
 }
 
 export default fp(

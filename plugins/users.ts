@@ -15,8 +15,6 @@ declare module 'fastify' {
 /** What people and services may see of a user. */
 export type Profile = Pick<User, 'id' | 'username' | 'roles' | 'createdAt'>
 
-type Attempt = Awaited<ReturnType<FastifyInstance['throttle']['attempt']>>
-
 /** What is younger is shown as it is; a change of roles shows with the first request after. */
 const profileFreshMs = 5_000
 /** What is older is waited for. */
@@ -42,16 +40,21 @@ function createUsers({ store, hashing, passwordPolicy, throttle, accessTokens, r
     return profile
   }
 
-  /** Finds out whether a password is right, at the same cost whether the user exists or not. */
-  async function isRightPassword(request: FastifyRequest, user: User | undefined, password: string, attempt: Attempt): Promise<boolean> {
-    const isRight = await hashing.verify(request, user?.passwordHash, password.normalize('NFC'), attempt)
-    if (isRight && user?.disabledAt === undefined) await attempt.succeeded()
-    else await attempt.failed()
-    return isRight
-  }
+  /** Finds out whether a password is right, at the same cost whether the user exists or not. A disabled user has none that is. */
+  const guardPassword = (
+    request: FastifyRequest,
+    nameKey: string,
+    find: () => Promise<User | undefined> | User | undefined,
+    password: string,
+  ) =>
+    throttle.guard(request, 'user', nameKey, find, (user, judge) =>
+      hashing.verify(request, user?.passwordHash, password.normalize('NFC'), (compare) =>
+        judge(async () => (await compare()) && user?.disabledAt === undefined),
+      ),
+    )
 
   const isOwnPassword = async (request: FastifyRequest, user: User, password: string) =>
-    isRightPassword(request, user, password, await throttle.attempt(user.nameKey, request.address))
+    (await guardPassword(request, user.nameKey, () => user, password)).isRight
 
   return {
     /**
@@ -93,14 +96,10 @@ function createUsers({ store, hashing, passwordPolicy, throttle, accessTokens, r
     async logIn(request: FastifyRequest, username: string, password: string): Promise<User> {
       hashing.refuseWithoutPlace(request)
       const nameKey = mapUsername(username)
-      // Side by side: on a database across a network each would be a round trip.
-      const [user, attempt] = await Promise.all([
-        isUsername(username) ? store.findUserByName(nameKey) : undefined,
-        throttle.attempt(nameKey, request.address),
-      ])
-      const isRight = await isRightPassword(request, user, password, attempt)
-      if (!user || !isRight || user.disabledAt !== undefined) {
-        const reason = !user ? 'unknown user' : !isRight ? 'wrong password' : 'disabled user'
+      const find = () => (isUsername(username) ? store.findUserByName(nameKey) : undefined)
+      const { found: user, isRight } = await guardPassword(request, nameKey, find, password)
+      if (!user || !isRight) {
+        const reason = !user ? 'unknown user' : user.disabledAt !== undefined ? 'disabled user' : 'wrong password'
         request.log.warn({ event: 'login.failed', reason, ...(user && { sub: user.id }), address: request.address }, 'a login failed')
         throw new Refusal('invalid_grant', { detail: 'The username or password is wrong', reason })
       }
