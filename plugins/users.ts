@@ -69,7 +69,7 @@ function createUsers({ store, hashing, passwordPolicy, throttle, accessTokens, r
         throw new Refusal('invalid_request', { detail: `The username ${usernameRule}`, errors })
       }
       const normalized = password.normalize('NFC')
-      passwordPolicy.check(normalized, nameKey, '/password')
+      await passwordPolicy.check(normalized, nameKey, '/password')
       hashing.refuseWithoutPlace(request)
       // Before the hash, so that a taken name costs none; the store decides about those that come at once.
       if (await store.findUserByName(nameKey)) throw new Refusal('username_taken')
@@ -146,7 +146,7 @@ function createUsers({ store, hashing, passwordPolicy, throttle, accessTokens, r
       change: { current: string; next: string; keepSessionId?: string },
     ): Promise<void> {
       const next = change.next.normalize('NFC')
-      passwordPolicy.check(next, user.nameKey, '/new_password')
+      await passwordPolicy.check(next, user.nameKey, '/new_password')
       if (!(await isOwnPassword(request, user, change.current))) throw wrongPassword('/current_password')
       const isChanged = await store.changePassword({
         userId: user.id,
@@ -231,7 +231,7 @@ function createUsers({ store, hashing, passwordPolicy, throttle, accessTokens, r
     async setPassword(request: FastifyRequest, id: string, password: string): Promise<void> {
       const { nameKey } = await this.get({ id })
       const normalized = password.normalize('NFC')
-      passwordPolicy.check(normalized, nameKey, '/password')
+      await passwordPolicy.check(normalized, nameKey, '/password')
       const passwordHash = await hashing.hash(request, normalized)
       for (let tries = 1; tries <= triesAtMost; tries++) {
         const { passwordHash: expectedHash } = await this.get({ id })

@@ -33,65 +33,6 @@ async function hasEnded(t: Test, app: FastifyInstance, tokens: Tokens, what: str
   t.equal((await refresh(app, tokens.refresh_token)).statusCode, 400, `${what}: the refresh token`)
 }
 
-onOneStore('a password has at least 15 characters, counted in code points after NFC', async (t, build) => {
-  const { app } = await build()
-  const decomposed = 'e\u0301'
-  const good = [`${'x'.repeat(14)} `, '密'.repeat(15), '😀'.repeat(15), decomposed.repeat(15), ' '.repeat(15)]
-  for (const [index, secret] of good.entries()) {
-    t.equal((await signUp(app, `user${index}`, secret)).statusCode, 201, secret)
-    t.equal((await tryLogIn(app, `user${index}`, secret)).statusCode, 200)
-  }
-  t.equal((await tryLogIn(app, 'user3', 'é'.repeat(15))).statusCode, 200, 'and compared after NFC')
-  for (const secret of ['', 'x', 'x'.repeat(14), '😀'.repeat(14), decomposed.repeat(14)]) {
-    const response = await signUp(app, 'bob', secret)
-    t.equal(response.statusCode, 400, secret)
-    t.match(json(response).errors, [{ pointer: '/password', detail: /at least 15 characters/ }])
-  }
-})
-
-onOneStore('AUTH_PASSWORD_MIN sets the least length', async (t, build) => {
-  const { app } = await build({ AUTH_PASSWORD_MIN: '8' })
-  t.equal((await signUp(app, 'ada', 'gK3-x1Zq')).statusCode, 201)
-  t.equal((await signUp(app, 'bob', 'gK3-x1Z')).statusCode, 400)
-})
-
-onOneStore('256 characters of a password are accepted and wholly used; 257 are refused', async (t, build) => {
-  const { app } = await build()
-  const secrets = { ada: `${'x'.repeat(255)}1`, bob: `${'😀'.repeat(255)}😁`, eve: `${'e\u0301'.repeat(255)}a` }
-  for (const [username, secret] of Object.entries(secrets)) {
-    t.equal((await signUp(app, username, secret)).statusCode, 201)
-    t.equal((await tryLogIn(app, username, secret)).statusCode, 200)
-    t.equal((await tryLogIn(app, username, [...secret].slice(0, -1).join(''))).statusCode, 400, 'without the last')
-    t.equal((await tryLogIn(app, username, `${[...secret].slice(0, -1).join('')}2`)).statusCode, 400, 'with another last')
-    t.equal((await tryLogIn(app, username, `${secret}3`)).statusCode, 400, 'with one more')
-  }
-  for (const secret of ['x'.repeat(257), '😀'.repeat(257), 'x'.repeat(5000)]) {
-    const response = await signUp(app, 'carol', secret)
-    t.equal(response.statusCode, 400)
-    t.match(json(response).errors, [{ pointer: '/password', detail: String }])
-  }
-})
-
-onOneStore('a password is not the username nor repeats of it, in any case', async (t, build) => {
-  const { app } = await build()
-  for (const [username, secret] of [
-    ['adaadaadaadaada', 'adaadaadaadaada'],
-    ['ada', 'adaadaadaadaada'],
-    ['ada', 'ADAadaAdaADAadaADA'],
-    ['a', 'aaaaaaaaaaaaaaaaa'],
-    ['Étienne.Dupont.1', 'étienne.dupont.1'],
-  ] as const) {
-    const response = await signUp(app, username, secret)
-    t.equal(response.statusCode, 400, secret)
-    t.match(json(response).errors, [{ pointer: '/password', detail: /username/ }], 'and the answer says why')
-  }
-  t.equal((await signUp(app, 'ada', 'adaadaadaadaada!')).statusCode, 201)
-  const { access_token } = await logIn(app, 'ada', 'adaadaadaadaada!')
-  const changed = await changePassword(app, access_token, 'adaadaadaadaada!', 'adaadaadaadaadaada')
-  t.equal(changed.statusCode, 400)
-  t.match(json(changed).errors, [{ pointer: '/new_password', detail: /username/ }])
-})
-
 overStores('fifty signups of one name at once give one 201 and forty-nine 409', async (t, build) => {
   const { app } = await build()
   const spellings = ['grace', 'Grace', 'GRACE', 'ｇrace']
@@ -704,13 +645,3 @@ async function soon(isSo: () => boolean): Promise<boolean> {
   }
   return false
 }
-
-onOneStore('a common password is refused, alone or over and over, in any case, and the answer says why', async (t, build) => {
-  const { app } = await build({ AUTH_PASSWORD_MIN: '8' })
-  for (const common of ['password', 'PassWord', 'qwertyuiop', '1qaz2wsx3edc4rfv', 'passwordpassword', '123456789012345']) {
-    const response = await signUp(app, 'ada', common)
-    t.equal(response.statusCode, 400, common)
-    t.match(json(response).errors, [{ pointer: '/password', detail: /common/ }])
-  }
-  t.equal((await signUp(app, 'ada', 'pass word of mine')).statusCode, 201)
-})
