@@ -9,7 +9,7 @@ const headings: Partial<Record<keyof Settings, string>> = {
   AUTH_SIGNUP: 'Accounts and passwords',
   AUTH_ARGON2_MEMORY: 'Password hashing: its cost, and how much of it at once',
   AUTH_TRUSTED_PROXIES: 'What is around it: proxies, browsers, monitoring',
-  AUTH_SHUTDOWN_GRACE: 'Stopping',
+  AUTH_SHUTDOWN_GRACE: 'Stopping, and connections that are idle',
   AUTH_INSECURE: 'For tests only',
 }
 

@@ -1,9 +1,9 @@
-import { readFileSync } from 'node:fs'
-import { isIP } from 'node:net'
+import { accessSync, constants, readFileSync, statSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { type StaticDecode, type TSchema, Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import { distance } from 'fastest-levenshtein'
+import { whatIsWrongWithDatabaseUrl, whatIsWrongWithHost, whatIsWrongWithIssuer, whatIsWrongWithProxy } from './config.checks.ts'
 import { whatIsWrongWithOrigin } from './origins.ts'
 
 /** A setting that is wrong or unsafe; the process ends with exit code 78 (EX_CONFIG of sysexits.h). */
@@ -11,16 +11,20 @@ export class ConfigError extends Error {}
 
 const secondsPerUnit: Record<string, number> = { s: 1, m: 60, h: 3600, d: 86_400 }
 
-/** Seconds, written `90`, `90s`, `10m`, `12h` or `30d`. */
-const DurationSeconds = (options: { default?: string; description: string; least?: number }) =>
+const secondsOf = (text: string) => Number.parseInt(text, 10) * (secondsPerUnit[text.at(-1) as string] ?? 1)
+
+/** Seconds, written `90`, `90s`, `10m`, `12h` or `30d`. @param most what a timer of Node (24 days) or the calendar can hold, and makes sense */
+const DurationSeconds = (most: string, { least = '1s', ...options }: { least?: string; default: string; description: string }) =>
   Type.Transform(
     Type.String({
       pattern: '^[1-9][0-9]{0,8}[smhd]?$',
-      expected: 'a duration such as 90, 90s, 10m, 12h or 30d',
+      expected: `a duration such as 90, 90s, 10m, 12h or 30d, from ${least} to ${most}`,
+      least: secondsOf(least),
+      most: secondsOf(most),
       ...options,
     }),
   )
-    .Decode((text) => Number.parseInt(text, 10) * (secondsPerUnit[text.at(-1) as string] ?? 1))
+    .Decode(secondsOf)
     .Encode(String)
 
 const WholeNumber = (least: number, most: number, options: { default?: string; description: string }) =>
@@ -44,10 +48,15 @@ const OneOf = <const T extends string[]>(values: [...T], options: { default?: T[
     ),
   )
 
-/** Comma-separated text to a list; empty members are refused by the pattern of a member. */
-const ListOf = (member: string, options: { expected: string; description: string }) =>
-  Type.Transform(Type.String({ pattern: `^${member}( *, *${member})*$`, ...options }))
-    .Decode((text) => text.split(',').map((part) => part.trim()))
+/** What is wrong with a text that fits the schema, if anything is. */
+type Check = (text: string) => string | undefined
+
+const membersOf = (text: string) => text.split(',').map((member) => member.trim())
+
+/** Comma-separated text to a list of members that are neither empty nor have a blank in them, each checked on its own. */
+const ListOf = (check: Check, options: { expected: string; description: string }) =>
+  Type.Transform(Type.String({ pattern: '^[^,\\s]+( *, *[^,\\s]+)*$', check, isList: true, ...options }))
+    .Decode(membersOf)
     .Encode((list) => list.join(','))
 
 /**
@@ -55,7 +64,12 @@ const ListOf = (member: string, options: { expected: string; description: string
  * a test holds the two together.
  */
 export const Settings = Type.Object({
-  HOST: Type.String({ default: '127.0.0.1', description: 'Address to listen on' }),
+  HOST: Type.String({
+    default: '127.0.0.1',
+    check: whatIsWrongWithHost,
+    expected: 'an address of this machine, such as 127.0.0.1, 0.0.0.0 or ::, or a name that has one',
+    description: 'Address to listen on, or a name that has one',
+  }),
   PORT: WholeNumber(0, 65_535, { default: '3000', description: 'Port to listen on; 0 picks a free one and prints it' }),
   LOG_LEVEL: OneOf(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], {
     default: 'info',
@@ -65,6 +79,7 @@ export const Settings = Type.Object({
   DATABASE_URL: Type.Optional(
     Type.String({
       pattern: '^postgres(ql)?://.',
+      check: whatIsWrongWithDatabaseUrl,
       secret: true,
       expected: 'a URL such as postgres://user:password@host:5432/database',
       description: 'PostgreSQL instead of the embedded store; several hosts are tried in turn: host1:5432,host2:5432',
@@ -91,8 +106,9 @@ export const Settings = Type.Object({
   ),
   AUTH_ISSUER: Type.Optional(
     Type.String({
-      pattern: '^https?://[^?#\\s]+$',
-      expected: 'an http(s) URL without query or fragment',
+      pattern: '^[Hh][Tt][Tt][Pp][Ss]?://.',
+      check: whatIsWrongWithIssuer,
+      expected: 'an http(s) URL without user name, query or fragment, such as https://auth.example.com',
       description: 'The iss of every token; http://localhost:PORT when not set',
     }),
   ),
@@ -101,11 +117,18 @@ export const Settings = Type.Object({
   AUTH_SIGNING_KEY_FILE: Type.Optional(
     Type.String({ description: 'A private key (PEM or JWK) of your own; generated and kept sealed in the store when not set' }),
   ),
-  AUTH_KEY_ROTATION: DurationSeconds({ default: '90d', least: 3600, description: 'Age at which a generated signing key is replaced' }),
-  AUTH_ACCESS_TTL: DurationSeconds({ default: '10m', description: 'Life of an access token' }),
-  AUTH_REFRESH_IDLE_TTL: DurationSeconds({ default: '30d', description: 'A session not refreshed for so long ends' }),
-  AUTH_REFRESH_MAX_TTL: DurationSeconds({ default: '90d', description: 'A session ends at this age, however much it is used' }),
-  AUTH_REFRESH_GRACE: DurationSeconds({ default: '30s', description: 'For so long the token before the last may be presented again' }),
+  AUTH_KEY_ROTATION: DurationSeconds('3650d', {
+    default: '90d',
+    least: '1h',
+    description: 'Age at which a generated signing key is replaced',
+  }),
+  AUTH_ACCESS_TTL: DurationSeconds('3650d', { default: '10m', description: 'Life of an access token' }),
+  AUTH_REFRESH_IDLE_TTL: DurationSeconds('36500d', { default: '30d', description: 'A session not refreshed for so long ends' }),
+  AUTH_REFRESH_MAX_TTL: DurationSeconds('36500d', { default: '90d', description: 'A session ends at this age, however much it is used' }),
+  AUTH_REFRESH_GRACE: DurationSeconds('7d', {
+    default: '30s',
+    description: 'For so long the token before the last may be presented again',
+  }),
   AUTH_SIGNUP: OneOf(['open', 'closed'], { default: 'open', description: 'Whether strangers may make an account' }),
   AUTH_PASSWORD_GRANT: OneOf(['on', 'off'], { default: 'on', description: 'Whether POST /token takes a username and password' }),
   AUTH_PASSWORD_MIN: WholeNumber(8, 128, { default: '15', description: 'Least number of characters in a new password' }),
@@ -116,23 +139,30 @@ export const Settings = Type.Object({
     default: String(availableParallelism()),
     description: 'Password hashes computed at once, by all workers together; the number of cores when not set',
   }),
-  AUTH_HASH_MAX_WAIT: DurationSeconds({ default: '2s', description: 'Longest wait for a hash before the answer is 503' }),
+  AUTH_HASH_MAX_WAIT: DurationSeconds('1h', { default: '2s', description: 'Longest wait for a hash before the answer is 503' }),
   AUTH_THROTTLE: OneOf(['on', 'off'], { default: 'on', description: 'Waits after failed logins; off for a load test' }),
   AUTH_TRUSTED_PROXIES: Type.Optional(
-    ListOf('[0-9a-fA-F.:]+(?:/[0-9]{1,3})?', {
+    ListOf(whatIsWrongWithProxy, {
       expected: 'a comma-separated list of addresses and CIDR ranges, such as 10.0.0.0/8, ::1',
       description: 'Peers whose X-Forwarded-For is believed',
     }),
   ),
   AUTH_CORS_ORIGINS: Type.Optional(
-    ListOf('[^,\\s]+', {
-      expected: 'a comma-separated list of origins, such as https://app.example.com, http://localhost:5173',
+    ListOf(whatIsWrongWithOrigin, {
+      expected: 'a comma-separated list of origins as browsers send them, such as https://app.example.com, http://localhost:5173',
       description: 'Origins that browsers may call from; also https://*.example.com, and of apps, such as capacitor://localhost',
     }),
   ),
   AUTH_CLIENTS_FILE: Type.Optional(Type.String({ description: 'Clients declared in JSON, applied at each start: see docs/clients.md' })),
   AUTH_METRICS_PORT: Type.Optional(WholeNumber(0, 65_535, { description: 'Port of GET /metrics for Prometheus; off when not set' })),
-  AUTH_SHUTDOWN_GRACE: DurationSeconds({ default: '10s', description: 'Longest time that requests in flight may take after SIGTERM' }),
+  AUTH_SHUTDOWN_GRACE: DurationSeconds('1d', {
+    default: '10s',
+    description: 'Longest time that requests in flight may take after SIGTERM',
+  }),
+  AUTH_KEEP_ALIVE: DurationSeconds('1d', {
+    default: '130s',
+    description: 'For so long an idle connection is kept; longer than the proxy in front keeps it, which must be the first to close',
+  }),
   AUTH_INSECURE: Type.Optional(OneOf(['1'], { description: 'Allows argon2 below the OWASP minimum; for tests' })),
 })
 
@@ -156,41 +186,86 @@ export interface Config extends Settings {
  */
 export function readConfig(env: Record<string, string | undefined>): Config {
   const given: Record<string, string> = {}
-  for (const name of Object.keys(Settings.properties)) if (env[name]) given[name] = env[name]
-  const fromFile = (['AUTH_SECRET', 'DATABASE_URL'] as const).filter((name) => takeFromFile(given, name))
+  for (const name of names) {
+    const text = env[name]
+    if (text && !(name.startsWith('AUTH_') && fromKubernetes.value.test(text))) given[name] = text
+  }
+  for (const name of ['AUTH_SIGNING_KEY_FILE', 'AUTH_CLIENTS_FILE'] as const) refuseUnreadable(given, name)
+  const nameOf = Object.fromEntries((['AUTH_SECRET', 'DATABASE_URL'] as const).map((name) => [name, takeFromFile(given, name)]))
+  const warnings = [...unknownNames(env), ...trimSecrets(given)]
   const raw = Value.Default(Settings, given) as Record<string, string>
 
-  for (const [name, schema] of Object.entries<TSchema>(Settings.properties)) {
-    const text = raw[name]
-    if (text !== undefined && !isAcceptable(schema, text)) {
-      const got = schema['secret'] ? '' : `, got ${JSON.stringify(text)}`
-      const setting = fromFile.some((taken) => taken === name) ? `${name}_FILE` : name
-      throw new ConfigError(`${setting}: expected ${schema['expected'] ?? 'a text'}${got}`)
-    }
+  for (const [name, text] of Object.entries(raw)) {
+    const problem = problemWith(name as keyof Settings, text)
+    if (problem) throw new ConfigError(`${nameOf[name] ?? name}: ${problem}`)
   }
   const settings = Value.Decode(Settings, raw)
   refuseUnsafe(settings)
 
   const issuer = settings.AUTH_ISSUER ?? `http://localhost:${settings.PORT}`
-  return Object.freeze({
-    ...settings,
-    AUTH_ISSUER: issuer,
-    AUTH_AUDIENCE: settings.AUTH_AUDIENCE ?? issuer,
-    warnings: unknownNames(env),
-  })
+  return Object.freeze({ ...settings, AUTH_ISSUER: issuer, AUTH_AUDIENCE: settings.AUTH_AUDIENCE ?? issuer, warnings })
 }
 
-/** Secrets may come by file, which no process list and no `docker inspect` shows. */
-function takeFromFile(given: Record<string, string>, name: 'AUTH_SECRET' | 'DATABASE_URL'): boolean {
-  const path = given[`${name}_FILE`]
-  if (path === undefined) return false
-  if (given[name] !== undefined) throw new ConfigError(`${name}_FILE: expected only one of ${name} and ${name}_FILE`)
-  try {
-    given[name] = readFileSync(path, 'utf8').trim()
-    return true
-  } catch (error) {
-    throw new ConfigError(`${name}_FILE: expected a file that can be read, got ${(error as NodeJS.ErrnoException).code} for ${path}`)
+/** @returns what is expected of a setting, and why this is not it; undefined when it is */
+export function problemWith(name: keyof Settings, text: string): string | undefined {
+  const schema: TSchema = Settings.properties[name]
+  const say = (got: string) => `expected ${schema['expected'] ?? 'a text'}${schema['secret'] ? '' : `, got ${JSON.stringify(got)}`}`
+  if (!isAcceptable(schema, text)) return say(text)
+  for (const part of schema['isList'] ? membersOf(text) : [text]) {
+    const reason = (schema['check'] as Check | undefined)?.(part)
+    if (reason) return `${say(part)}: ${reason}`
   }
+  return undefined
+}
+
+/**
+ * Secrets may come by file, which no process list and no `docker inspect` shows.
+ *
+ * @returns the setting that it came by
+ */
+function takeFromFile(given: Record<string, string>, name: 'AUTH_SECRET' | 'DATABASE_URL'): string {
+  const file = `${name}_FILE`
+  const path = given[file]
+  if (path === undefined) return name
+  if (given[name] !== undefined) throw new ConfigError(`${file}: expected only one of ${name} and ${file}`)
+  try {
+    given[name] = readFileSync(path, 'utf8')
+  } catch (error) {
+    throw unreadable(file, path, (error as NodeJS.ErrnoException).code)
+  }
+  return file
+}
+
+/** A file that is read later, when the store is open: what can be told of it without reading it is told now. */
+function refuseUnreadable(given: Record<string, string>, name: 'AUTH_SIGNING_KEY_FILE' | 'AUTH_CLIENTS_FILE'): void {
+  const path = given[name]
+  if (path === undefined) return
+  let problem: string | undefined
+  try {
+    accessSync(path, constants.R_OK)
+    const stats = statSync(path)
+    problem = stats.isDirectory() ? 'a directory' : stats.isFile() && stats.size === 0 ? 'an empty file' : undefined
+  } catch (error) {
+    problem = (error as NodeJS.ErrnoException).code
+  }
+  if (problem) throw unreadable(name, path, problem)
+}
+
+const unreadable = (name: string, path: string, got?: string) =>
+  new ConfigError(`${name}: expected a file that can be read, got ${got} for ${JSON.stringify(path)}`)
+
+/**
+ * What may come by file is the same text by variable: editors end files with a line break, and tools make variables of files.
+ *
+ * @returns what to warn about
+ */
+function trimSecrets(given: Record<string, string>): string[] {
+  const { AUTH_SECRET: secret, AUTH_SECRET_FILE: file } = given
+  for (const name of ['AUTH_SECRET', 'AUTH_SECRET_PREVIOUS', 'DATABASE_URL']) if (given[name]) given[name] = given[name].trim()
+  if (secret === undefined || file !== undefined || secret === given['AUTH_SECRET']) return []
+  // Until 0.2.0 the variable was taken with its blanks: what was sealed so still opens.
+  given['AUTH_SECRET_PREVIOUS'] ??= secret
+  return ['AUTH_SECRET begins or ends with a blank or a line break, which is left out']
 }
 
 function isAcceptable(schema: TSchema, text: string): boolean {
@@ -224,37 +299,28 @@ function refuseUnsafe(settings: Settings): void {
   if (settings.AUTH_REFRESH_GRACE >= settings.AUTH_REFRESH_IDLE_TTL) {
     throw new ConfigError('AUTH_REFRESH_GRACE: expected less than AUTH_REFRESH_IDLE_TTL')
   }
-  const badRange = settings.AUTH_TRUSTED_PROXIES?.find((range) => !isAddressRange(range))
-  if (badRange !== undefined) {
-    throw new ConfigError(
-      `AUTH_TRUSTED_PROXIES: expected addresses and CIDR ranges, such as 10.0.0.0/8, ::1, got ${JSON.stringify(badRange)}`,
-    )
-  }
-  for (const origin of settings.AUTH_CORS_ORIGINS ?? []) {
-    const wrong = whatIsWrongWithOrigin(origin)
-    if (wrong) throw new ConfigError(`AUTH_CORS_ORIGINS: expected origins as browsers send them, got ${JSON.stringify(origin)}: ${wrong}`)
+  if (settings.PORT !== 0 && settings.PORT === settings.AUTH_METRICS_PORT) {
+    throw new ConfigError(`AUTH_METRICS_PORT: expected a port of its own, got that of PORT, ${settings.PORT}`)
   }
   if (settings.DATABASE_URL && !settings.AUTH_SECRET) {
     throw new ConfigError('AUTH_SECRET: expected with DATABASE_URL, the same for every replica, for example from "openssl rand -base64 48"')
   }
 }
 
-/** An address, or a CIDR range with as many bits as its kind has. */
-function isAddressRange(range: string): boolean {
-  const [address = '', bits] = range.split('/')
-  const kind = isIP(address)
-  return kind !== 0 && (bits === undefined || Number(bits) <= (kind === 4 ? 32 : 128))
+const names = Object.keys(Settings.properties)
+
+/** What Kubernetes sets for each Service: for one called `auth` or `auth-metrics`, under names like those of settings. */
+const fromKubernetes = {
+  name: /^AUTH_(.+_)?(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$/,
+  value: /^(tcp|udp|sctp):\/\//,
 }
 
-/** Kubernetes sets these for a Service that is named "auth". */
-const fromKubernetes = /^AUTH_(SERVICE_|PORT(_|$))/
-
 function unknownNames(env: Record<string, string | undefined>): string[] {
-  const known = Object.keys(Settings.properties)
-  return Object.keys(env)
-    .filter((name) => name.startsWith('AUTH_') && !known.includes(name) && !fromKubernetes.test(name))
-    .map((name) => {
-      const nearest = known.reduce((best, candidate) => (distance(name, candidate) < distance(name, best) ? candidate : best))
+  return Object.entries(env)
+    .filter(([name]) => name.startsWith('AUTH_') && !names.includes(name) && !fromKubernetes.name.test(name))
+    .filter(([, text]) => !fromKubernetes.value.test(text ?? ''))
+    .map(([name]) => {
+      const nearest = names.reduce((best, candidate) => (distance(name, candidate) < distance(name, best) ? candidate : best))
       return `${name} is no setting of Latchkey and is ignored; did you mean ${nearest}?`
     })
 }

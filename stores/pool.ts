@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
+import { splitHosts } from './hosts.ts'
 import type { Statement } from './sql.ts'
 import { StoreUnavailable } from './store.ts'
 
@@ -177,19 +178,6 @@ export function openPool(url: string, { maxConnections = 12 }: PoolOptions = {})
       return closing
     },
   }
-}
-
-/**
- * Takes a URL with several hosts apart, into one URL each. `pg` reads one host only; the comma list is libpq's.
- */
-export function splitHosts(url: string): string[] {
-  const [, scheme, authority = '', rest] = url.match(/^([a-z]+:\/\/)([^/?#]*)(.*)$/s) ?? []
-  if (scheme === undefined) return [url]
-  const hostsAt = authority.lastIndexOf('@') + 1
-  return authority
-    .slice(hostsAt)
-    .split(',')
-    .map((host) => `${scheme}${authority.slice(0, hostsAt)}${host}${rest}`)
 }
 
 /**
