@@ -4,6 +4,7 @@ import type { Socket } from 'node:net'
 import { dirname, join } from 'node:path'
 import Fastify, { type FastifyError, type FastifyInstance } from 'fastify'
 import type { Config } from './config.ts'
+import { responseThatCloses } from './drain.ts'
 import { type ErrorCode, Refusal } from './errors.ts'
 import { loggerOptions, QuietLog } from './logging.ts'
 import accessTokens from './plugins/access-tokens.ts'
@@ -53,6 +54,8 @@ declare module 'fastify' {
     now: () => number
     /** milliseconds on a clock that nobody sets, for how long something has lasted */
     uptimeMs: () => number
+    /** aborted when the process begins to end: it is not ready any more, and every answer ends its connection */
+    drain: AbortController
   }
 }
 
@@ -62,15 +65,17 @@ export interface AppOptions {
   uptimeMs?: () => number
   /** where the log goes; stdout when not given */
   logStream?: { write(line: string): void }
+  /** milliseconds in which a request has to arrive */
+  requestTimeoutMs?: number
 }
 
 const maxBodyBytes = 16 * 1024
 /** As long as a client_id may be; no id is longer. */
 const maxParamLength = 128
-/** Longest time for a request to arrive as a whole; slower ones hold a socket for nothing. */
-const requestTimeoutMs = 15_000
-/** Longer than the idle time of the usual load balancers, so that they close first. */
-const keepAliveTimeoutMs = 75_000
+/** Longest time for the header of a request to arrive, and for all of it; slower ones hold a socket for nothing. */
+const arrivalTimeoutMs = 15_000
+/** How often Node looks, of that time. */
+const arrivalChecks = 15
 
 /**
  * Builds the service: the one app that the server runs and the tests call.
@@ -81,8 +86,9 @@ const keepAliveTimeoutMs = 75_000
  */
 export async function buildApp(
   config: Config,
-  { now = Date.now, uptimeMs = () => performance.now(), logStream }: AppOptions = {},
+  { now = Date.now, uptimeMs = () => performance.now(), logStream, requestTimeoutMs = arrivalTimeoutMs }: AppOptions = {},
 ): Promise<FastifyInstance> {
+  const drain = new AbortController()
   const app = Fastify({
     logger: loggerOptions(config.LOG_LEVEL, logStream),
     logController: new QuietLog(),
@@ -91,8 +97,14 @@ export async function buildApp(
     requestTimeout: requestTimeoutMs,
     routerOptions: { maxParamLength },
     // Node would answer a request without Host by itself, with no body and no id; plugins/strict-http.ts does it.
-    http: { requireHostHeader: false },
-    keepAliveTimeout: keepAliveTimeoutMs,
+    http: {
+      requireHostHeader: false,
+      ServerResponse: responseThatCloses(drain.signal),
+      // Not longer than requestTimeout, or Node takes the one for the other.
+      headersTimeout: requestTimeoutMs,
+      connectionsCheckingInterval: requestTimeoutMs / arrivalChecks,
+    },
+    keepAliveTimeout: config.AUTH_KEEP_ALIVE * 1000,
     return503OnClosing: false,
     forceCloseConnections: 'idle',
     // A number stays a number and what is unknown is refused: nothing is guessed.
@@ -114,6 +126,8 @@ export async function buildApp(
   app.decorate('config', config)
   app.decorate('now', now)
   app.decorate('uptimeMs', uptimeMs)
+  app.decorate('drain', drain)
+  app.addHook('preClose', async () => drain.abort())
 
   try {
     await app.register(clientAddress)

@@ -1,12 +1,13 @@
-import { createServer } from 'node:net'
-import { type Config, ConfigError, readConfig } from './config.ts'
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { type Config, ConfigError, readConfig, Settings } from './config.ts'
+import { closePort, drainAndClose, openSockets } from './drain.ts'
+import { listen, PortTaken, resolveHost, tryPort } from './listening.ts'
+import { onSignals, shuttingDown } from './signals.ts'
 import { StoreUnavailable } from './stores/store.ts'
 
 /** EX_CONFIG of sysexits.h */
 const badConfigExitCode = 78
-/** Left of the grace, when connections that do not end are cut, for the store to close. */
-const closingReserveMs = 500
-const idleCheckMs = 50
 
 /** What `workers.ts` starts has a number, from 1. One process alone loads none of that. */
 const workerNumber = process.argv[2] === 'worker' && process.send ? Number(process.argv[3]) : undefined
@@ -21,23 +22,31 @@ main().catch(async (error: NodeJS.ErrnoException) => {
 })
 
 function reasonOf(error: NodeJS.ErrnoException): string {
-  if (error instanceof ConfigError) return error.message
+  if (error instanceof ConfigError || error instanceof PortTaken) return error.message
   if (error instanceof StoreUnavailable) return `DATABASE_URL: the database cannot be reached: ${(error.cause as Error)?.message}`
-  if (error.code === 'EADDRINUSE') return `PORT: something else listens there (${error.message}); set PORT to another`
   return `Latchkey could not start: ${error.message}`
 }
 
 async function main(): Promise<void> {
-  // The issuer names the port, and is fixed before the first token is made.
-  const env = { ...process.env }
-  if (env['PORT'] === '0') env['PORT'] = String(await freePort(env['HOST']))
+  // A name is looked up once, and the issuer names the port: both are settled before the first token is made.
+  const host = await resolveHost(process.env['HOST'] || String(Settings.properties.HOST.default))
+  const port = process.env['PORT'] === '0' ? String(await tryPort(host, 0, 'PORT')) : process.env['PORT']
+  const env = { ...process.env, HOST: host, PORT: port }
   const config = readConfig(env)
-  if (primary || config.AUTH_WORKERS === 1) return serve(config)
+  if (primary) return serve(config)
+  if (!config.DATABASE_URL && !existsSync(join(config.AUTH_DATA_DIR, 'lmdb'))) await tryPorts(config)
+  if (config.AUTH_WORKERS === 1) return serve(config)
 
   const { runWorkers } = await import('./workers.ts')
-  const { exitCode, line } = await runWorkers(config, env)
+  const { exitCode, line } = await runWorkers(config)
   if (line !== undefined) process.stderr.write(`${line}\n`)
   process.exit(exitCode)
+}
+
+/** A port that is taken should not leave a new store behind. (Where there is one, no client is to be connected for a moment.) */
+async function tryPorts({ HOST, PORT, AUTH_METRICS_PORT }: Config): Promise<void> {
+  await tryPort(HOST, PORT, 'PORT')
+  if (AUTH_METRICS_PORT) await tryPort(HOST, AUTH_METRICS_PORT, 'AUTH_METRICS_PORT')
 }
 
 async function serve(config: Config): Promise<void> {
@@ -46,30 +55,16 @@ async function serve(config: Config): Promise<void> {
   const app = await buildApp(config, { logStream: stdoutInBlocks() })
   if (!primary) for (const warning of config.warnings) app.log.warn(warning)
 
-  let isStopping = false
-  const stop = async (signal: NodeJS.Signals) => {
-    if (isStopping) return
-    isStopping = true
-    if (!primary) app.log.info({ signal }, 'shutting down: requests in flight are finished first')
-    setTimeout(() => app.server.closeAllConnections(), config.AUTH_SHUTDOWN_GRACE * 1000 - closingReserveMs).unref()
-    // A connection whose last answer is on its way becomes idle only later, and would be kept for the next request.
-    setInterval(() => app.server.closeIdleConnections(), idleCheckMs).unref()
-    await app.close()
-    process.exit(0)
-  }
-  process.on('SIGTERM', stop)
-  process.on('SIGINT', stop)
+  const sockets = openSockets(app.server)
+  onSignals((signal) => {
+    if (!primary) app.log.info({ signal }, shuttingDown)
+    const stopAccepting = async () => (primary ? primary.drained(app.server) : closePort(app.server))
+    drainAndClose(app, sockets, config.AUTH_SHUTDOWN_GRACE * 1000, stopAccepting).then(() => process.exit(0))
+  }, primary !== undefined)
 
   await primary?.join(app)
-  /** Fastify's own line, which it writes when this has returned: not from every worker. */
-  const withoutLine = () => {
-    app.log.level = 'silent'
-    queueMicrotask(() => {
-      app.log.level = config.LOG_LEVEL
-    })
-    return ''
-  }
-  const address = await app.listen({ host: config.HOST, port: config.PORT, ...(primary && { listenTextResolver: withoutLine }) })
+  if (!primary) await app.metrics?.serve()
+  const address = await listen(app.server, config.HOST, config.PORT, 'PORT')
   const details = {
     address,
     store: app.store.name,
@@ -81,14 +76,4 @@ async function serve(config: Config): Promise<void> {
   const message = `Latchkey listens on ${address}, on ${app.store.name === 'pg' ? 'PostgreSQL' : 'LMDB'}`
   if (primary) primary.listens({ details, message })
   else app.log.info(details, message)
-}
-
-function freePort(host: string | undefined): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer().once('error', reject)
-    server.listen(0, host || '127.0.0.1', () => {
-      const { port } = server.address() as { port: number }
-      server.close(() => resolve(port))
-    })
-  })
 }

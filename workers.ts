@@ -1,9 +1,13 @@
 import cluster, { type Worker } from 'node:cluster'
+import type { Server } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { Gauge, Registry } from 'prom-client'
 import type { Config } from './config.ts'
+import { idleTurn } from './drain.ts'
 import { loggerOptions } from './logging.ts'
 import { createTotals, type Snapshot, serveMetrics } from './plugins/metrics.ts'
+import { onSignals, shuttingDown } from './signals.ts'
 
 /*
  * AUTH_WORKERS: several processes on one port and one store. The primary accepts connections and deals them out, has one
@@ -28,6 +32,9 @@ const longestWaitMs = 250
 const metricsWaitMs = 1_000
 /** For what a worker does not go on without: the primary is always quick, but the machine may not be. */
 const startWaitMs = 10_000
+/** For the other workers to be drained too. */
+const closeWaitMs = 5_000
+const checkMs = 10
 /** Between the end of a worker and the next in its place: doubled with each that did not last. */
 const firstPauseMs = 100
 const longestPauseMs = 10_000
@@ -38,10 +45,10 @@ const killReserveMs = 100
 /**
  * The primary: starts the workers and looks after them until the service is told to end, or cannot start.
  *
- * @param env the environment, with a PORT that is not 0
+ * @param config with a HOST that is an address, and a PORT that is not 0
  * @returns the exit code, and what there is to say about it
  */
-export async function runWorkers(config: Config, env: Record<string, string | undefined>): Promise<{ exitCode: number; line?: string }> {
+export async function runWorkers(config: Config): Promise<{ exitCode: number; line?: string }> {
   const { AUTH_WORKERS: count, AUTH_SHUTDOWN_GRACE: graceSeconds } = config
   const { log } = Fastify({ logger: loggerOptions(config.LOG_LEVEL) })
   for (const warning of config.warnings) log.warn(warning)
@@ -50,7 +57,9 @@ export async function runWorkers(config: Config, env: Record<string, string | un
     number: number
     worker: Worker
     channel: ReturnType<typeof talk>
+    deliveries: ReturnType<typeof watchDeliveries>
     isSibling: boolean
+    isDrained: boolean
     listensSinceMs?: number
   }
   const members = new Map<number, Member>()
@@ -96,7 +105,7 @@ export async function runWorkers(config: Config, env: Record<string, string | un
 
   function start(number: number): void {
     cluster.setupPrimary({ args: ['worker', String(number)] })
-    const worker = cluster.fork({ PORT: env['PORT'], AUTH_HASH_CONCURRENCY: String(hashesOf(number)) })
+    const worker = cluster.fork({ HOST: config.HOST, PORT: String(config.PORT), AUTH_HASH_CONCURRENCY: String(hashesOf(number)) })
     const channel = talk(worker.process, {
       joined() {
         member.isSibling = true
@@ -104,17 +113,20 @@ export async function runWorkers(config: Config, env: Record<string, string | un
       revoked: () => tellSiblings(member),
       listening: (said) => listens(member, said as Listening),
       failed: (why) => failed(member, why as Failure),
+      drained() {
+        member.isDrained = true
+        closePort()
+      },
     })
-    const member: Member = { number, worker, channel, isSibling: false }
+    const member: Member = { number, worker, channel, deliveries: watchDeliveries(worker), isSibling: false, isDrained: false }
     members.set(number, member)
     worker.on('error', (error) => {
       log.error({ err: error, worker: worker.process.pid }, 'a worker could not be started or spoken to')
       // One that there never was has no exit.
       if (worker.process.pid === undefined) ended(member, error.message)
     })
-    const closeUndelivered = watchDeliveries(worker)
     worker.once('exit', (code, signal) => {
-      if (code !== 0) closeUndelivered()
+      if (code !== 0) member.deliveries.closeLast()
       ended(member, signal ?? code)
     })
   }
@@ -148,7 +160,16 @@ export async function runWorkers(config: Config, env: Record<string, string | un
       log.error(detail, 'a worker ended; another is started in its place')
       setTimeout(() => !outcome && start(number), pauseMs)
     }
-    if (outcome && members.size === 0) allEnded()
+    if (!outcome) return
+    if (members.size === 0) allEnded()
+    closePort()
+  }
+
+  /** Once all workers are ready for it, and before any of them closes: a connection that is dealt out then would find nobody. */
+  async function closePort(): Promise<void> {
+    if ([...members.values()].some(({ isDrained }) => !isDrained)) return
+    await idleTurn(() => [...members.values()].some(({ deliveries }) => deliveries.isBusy()))
+    for (const { worker } of members.values()) worker.disconnect()
   }
 
   function end(how: { exitCode: number; line?: string }, signal: NodeJS.Signals): void {
@@ -165,12 +186,10 @@ export async function runWorkers(config: Config, env: Record<string, string | un
   const over = new Promise<void>((resolve) => {
     allEnded = resolve
   })
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
-    process.on(signal, () => {
-      if (!outcome) log.info({ signal }, 'shutting down: requests in flight are finished first')
-      end({ exitCode: 0 }, signal)
-    })
-  }
+  onSignals((signal) => {
+    log.info({ signal }, shuttingDown)
+    end({ exitCode: 0 }, signal)
+  })
   for (let number = 1; number <= count; number++) start(number)
   await over
   await closeMetrics?.()
@@ -180,18 +199,27 @@ export async function runWorkers(config: Config, env: Record<string, string | un
 /**
  * The primary keeps a connection that it deals out open until the worker says that it has it. When a worker is killed in
  * between, Node forgets about that connection, and the client would wait for ever.
- *
- * @returns a function that closes what was not delivered; one that was is closed already, and closing it again does nothing
  */
-function watchDeliveries({ process: child }: Worker): () => void {
+function watchDeliveries({ process: child }: Worker) {
   let last: { close?(): void } | undefined
+  let isUnderWay = false
   const send = child.send as (...args: unknown[]) => boolean
   child.send = (message: unknown, handle?: unknown, ...rest: unknown[]) => {
     // One at a time: the next follows when this one was taken.
-    if (handle && typeof handle === 'object') last = handle
+    if (handle && typeof handle === 'object') {
+      last = handle
+      isUnderWay = true
+    }
     return send.call(child, message, handle, ...rest)
   }
-  return () => last?.close?.()
+  child.on('internalMessage', ({ ack }: { ack?: number }) => {
+    if (ack !== undefined) isUnderWay = false
+  })
+  return {
+    isBusy: () => isUnderWay,
+    /** Closes what was not delivered; one that was is closed already, and closing it again does nothing. */
+    closeLast: () => last?.close?.(),
+  }
 }
 
 /** The worker's side. */
@@ -213,6 +241,12 @@ export function joinPrimary(workerNumber: number) {
       await primary.ask('joined', undefined, startWaitMs)
       // What was revoked between the app's own look and the moment at which the others began to wait for it.
       await app.revocations.catchUp()
+    },
+    /** Says that this worker has nobody left to wait for, and closes its part of the port when the primary does. */
+    async drained(server: Server): Promise<void> {
+      primary.ask('drained')
+      for (const until = performance.now() + closeWaitMs; server.listening && performance.now() < until; ) await sleep(checkMs)
+      server.close()
     },
     listens: (listening: Listening) => primary.ask('listening', listening, startWaitMs),
     failed: (failure: Failure) => primary.ask('failed', failure, startWaitMs),

@@ -10,11 +10,12 @@ import {
   Registry,
 } from 'prom-client'
 import type { Config } from '../config.ts'
+import { listen } from '../listening.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /** What this process has counted; undefined where nothing is. */
-    metrics: { snapshot(): Promise<Snapshot> } | undefined
+    /** What this process has counted, and serves itself if it is the only one; undefined where nothing is counted. */
+    metrics: { snapshot(): Promise<Snapshot>; serve(): Promise<void> } | undefined
   }
 }
 
@@ -56,11 +57,12 @@ export default fp(
       durations.labels(request.method, url, String(reply.statusCode)).observe(reply.elapsedTime / 1000)
     })
 
-    app.decorate('metrics', { snapshot: () => registry.getMetricsAsJSON() })
-    if (config.AUTH_WORKERS > 1) return
     let close: (() => Promise<void>) | undefined
-    app.addHook('onListen', async () => {
-      close = await serveMetrics(config, app.log, () => registry.metrics())
+    app.decorate('metrics', {
+      snapshot: () => registry.getMetricsAsJSON(),
+      async serve() {
+        close = await serveMetrics(config, app.log, () => registry.metrics())
+      },
     })
     app.addHook('onClose', async () => close?.())
   },
@@ -71,12 +73,14 @@ export default fp(
  * Serves `GET /metrics` for Prometheus on a port of its own, which no stranger can reach by the service's.
  *
  * @returns a function that ends it
+ * @throws when the port cannot be listened on, naming the setting
  */
 export async function serveMetrics(config: Config, log: FastifyBaseLogger, read: () => Promise<string>): Promise<() => Promise<void>> {
   const server = Fastify()
   server.get('/metrics', async (_request, reply) => reply.type(Registry.PROMETHEUS_CONTENT_TYPE).send(await read()))
-  const address = await server.listen({ host: config.HOST, port: config.AUTH_METRICS_PORT as number })
-  log.info({ address: `${address}/metrics` }, 'metrics are served')
+  await server.ready()
+  const origin = await listen(server.server, config.HOST, config.AUTH_METRICS_PORT as number, 'AUTH_METRICS_PORT')
+  log.info({ address: `${origin}/metrics` }, 'metrics are served')
   return () => server.close()
 }
 

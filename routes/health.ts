@@ -5,11 +5,7 @@ import { problemAnswers } from '../schemas/errors.ts'
 const Status = Type.Object({ status: Type.Literal('ok') })
 
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
-  const { store } = app
-  let isDraining = false
-  app.addHook('preClose', async () => {
-    isDraining = true
-  })
+  const { store, drain } = app
 
   app.get(
     '/livez',
@@ -37,7 +33,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       },
     },
     async () => {
-      if (isDraining) throw new Refusal('draining')
+      if (drain.signal.aborted) throw new Refusal('draining')
       await store.ping()
       return { status: 'ok' as const }
     },

@@ -53,17 +53,15 @@ const retryMs = 1_000
  * (server-sent events, WHATWG HTML §9.2). Nothing is missed; an entry may come twice.
  */
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
-  const { clientAuthentication, revocations, clients } = app
+  const { clientAuthentication, revocations, clients, drain } = app
   ignoreBodies(app)
   const open = new Set<(lingerMs?: number) => void>()
-  let isClosing = false
-  app.addHook('preClose', async () => {
-    isClosing = true
+  drain.signal.addEventListener('abort', () => {
     for (const close of open) close(lastWordsMs.closing)
   })
 
   async function stream(reply: FastifyReply, clientId: string, since: string | undefined): Promise<FastifyReply> {
-    if (isClosing) throw new Refusal('draining', { headers: { 'retry-after': '1' } })
+    if (drain.signal.aborted) throw new Refusal('draining', { headers: { 'retry-after': '1' } })
     if (open.size >= mostStreams) throw new Refusal('overloaded', { reason: 'too many streams', headers: { 'retry-after': '5' } })
     /** What comes while the store is read has to wait for what was before. */
     let waiting: [Revocation[], string][] | undefined = []

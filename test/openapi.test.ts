@@ -114,6 +114,7 @@ onOneStore('GET /docs is a page that loads nothing from elsewhere, over plain HT
 
 onOneStore('GET /metrics is served on AUTH_METRICS_PORT only', async (t, build) => {
   const { app, logs } = await build({ AUTH_METRICS_PORT: '0' })
+  await app.metrics?.serve()
   const origin = await listen(app)
   await fetch(`${origin}/livez`)
   const address = String(logs.find(({ msg }) => msg === 'metrics are served')?.['address'])
