@@ -1,6 +1,7 @@
 import cors from '@fastify/cors'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
+import { originMatcher } from '../origins.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -30,7 +31,7 @@ export default fp(
   async (app: FastifyInstance) => {
     const { AUTH_CORS_ORIGINS: origins } = app.config
     if (!origins) return void app.decorate('letReadAcrossOrigins', () => {})
-    const isAllowed = (origin: string) => origins.includes(origin)
+    const isAllowed = originMatcher(origins)
     await app.register(cors, {
       origin: (origin, done) => done(null, origin !== undefined && isAllowed(origin)),
       methods: ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'],

@@ -108,3 +108,17 @@ export const from = (remoteAddress: string): InjectOptions => ({ remoteAddress }
 export async function until(holds: () => boolean | Promise<boolean>, everyMs = 20): Promise<void> {
   while (!(await holds())) await new Promise((resolve) => setTimeout(resolve, everyMs))
 }
+
+/** What makes a JSON object one that two parsers read in two ways. */
+export const ambiguities: [what: string, spoil: (json: string) => Buffer][] = [
+  ['a byte that is no UTF-8', (json) => Buffer.from(json.replace('{', '{"x":"\xff",'), 'latin1')],
+  ['an overlong character', (json) => Buffer.from(json.replace('{', '{"x":"\xc0\xaf",'), 'latin1')],
+  ['an encoded surrogate', (json) => Buffer.from(json.replace('{', '{"x":"\xed\xa0\x80",'), 'latin1')],
+  ['half a character', (json) => Buffer.from(json.replace('{', '{"x":"\xe2\x82",'), 'latin1')],
+  ['a byte order mark', (json) => Buffer.from(`\ufeff${json}`)],
+  ['UTF-16', (json) => Buffer.from(json, 'utf16le')],
+  ['its first member again', (json) => Buffer.from(json.replace(/{("\w+":[^,]+),/, '{$1,$1,'))],
+  ['another value first', (json) => Buffer.from(json.replace(/{"(\w+)":/, '{"$1":"x","$1":'))],
+  ['a member again, in escapes', (json) => Buffer.from(`${json.slice(0, -1)},"a":1,"\\u0061":2}`)],
+  ['a member again inside', (json) => Buffer.from(`${json.slice(0, -1)},"a":[{"b":{"c":1,"d":"}","c":1}}]}`)],
+]

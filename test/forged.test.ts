@@ -15,6 +15,7 @@ import type { FastifyInstance } from 'fastify'
 import { calculateJwkThumbprint, createLocalJWKSet, decodeProtectedHeader, type JWK, jwtVerify } from 'jose'
 import type { Test } from 'tap'
 import { ConfigError } from '../config.ts'
+import { ambiguities } from './client-helper.ts'
 import {
   type Build,
   challenges,
@@ -766,3 +767,18 @@ overStores("an operator's key signs from the first moment, though the clock is b
   t.equal(kidOf(access_token), await calculateJwkThumbprint(createPublicKey(key).export({ format: 'jwk' }) as JWK))
   t.ok(await isAccepted(app, access_token))
 })
+
+onOneStore(
+  "a header or payload with two readings is refused, though the operator's own key signed it, RFC 7519 §4 and RFC 7515 §4",
+  async (t, build) => {
+    const { app, header, claims, sign } = await underOperatorKey(t, build)
+    const [head, payload] = [JSON.stringify(header), JSON.stringify({ ...claims, jti: '0.0.x' })]
+    t.ok(await isAccepted(app, jws(head, payload, sign)), 'the usual one is taken')
+    for (const [what, spoil] of ambiguities) {
+      await isRefused(t, app, jws(spoil(head), payload, sign), `${what} in the header`)
+      await isRefused(t, app, jws(head, spoil(payload), sign), `${what} in the payload`)
+    }
+    const harmless = ` {"a":[{"b":1},{"b":1}],"c":"\\"b\\":1,{","d":{"a":{"a":{}}},"e":"\\\\",${payload.slice(1)}`
+    t.ok(await isAccepted(app, jws(head, harmless, sign)), 'the same name in another object, or in a text, is no repetition')
+  },
+)

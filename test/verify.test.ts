@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process'
-import { createHmac, randomUUID } from 'node:crypto'
+import { createHmac, KeyObject, randomUUID, sign as signBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
@@ -26,7 +26,7 @@ import latchkeyVerify, {
 } from '../verify/index.ts'
 import { keyLimits } from '../verify/jwks.ts'
 import { createRevocations } from '../verify/revocations.ts'
-import { makeClient, tokenOf } from './client-helper.ts'
+import { ambiguities, makeClient, tokenOf } from './client-helper.ts'
 import {
   type Build,
   challenges,
@@ -294,6 +294,28 @@ t.test('what is no access token of this issuer for this audience is refused', as
   }
   t.equal(verifier.status.cachedTokens, 0)
 })
+
+t.test(
+  'a header or payload with two readings is refused, though its key signed it: no UTF-8, a byte order mark, a member twice',
+  async (t) => {
+    const server = await startIssuer(t)
+    const verifier = verifierFor(t, server)
+    const { kid, alg, privateKey } = server.key
+    const usual = JSON.stringify(usualClaims(server.clock.now))
+    const header = JSON.stringify({ typ: 'at+jwt', alg, kid })
+    const signParts = (head: Buffer, payload: Buffer) => {
+      const input = `${head.toString('base64url')}.${payload.toString('base64url')}`
+      const signature = signBytes('sha256', Buffer.from(input), { key: KeyObject.from(privateKey as never), dsaEncoding: 'ieee-p1363' })
+      return `${input}.${signature.toString('base64url')}`
+    }
+    t.equal(await judged(verifier, signParts(Buffer.from(header), Buffer.from(usual))), 'good', 'the usual one is taken')
+    for (const [what, spoil] of ambiguities) {
+      const head = await judged(verifier, signParts(spoil(header), Buffer.from(usual)))
+      t.equal(head, 'invalid', `${what} in the header`)
+      t.equal(await judged(verifier, signParts(Buffer.from(header), spoil(usual))), 'invalid', `${what} in the payload`)
+    }
+  },
+)
 
 t.test('a token counts for its time, to the second, also when it is known already', async (t) => {
   const server = await startIssuer(t)

@@ -1,4 +1,5 @@
 import { TokenRefused } from './errors.ts'
+import { parseStrictJson } from './strict-json.ts'
 
 /** The claims of an access token, RFC 9068 §2.2, and those of a session. They are frozen: every request with the token gets the same object. */
 export interface Claims {
@@ -77,7 +78,7 @@ export function readHeader(token: string): KeyHint {
   if (token.length > maxTokenLength) throw invalid('the token is too long')
   const part = compactJws.exec(token)?.[1]
   if (part === undefined) throw invalid('not a signed JWT')
-  const header = parse(Buffer.from(part, 'base64url').toString())
+  const header = parse(Buffer.from(part, 'base64url'))
   const { typ, alg, kid } = header
   if (typeof typ !== 'string' || !accessTokenType.test(typ)) throw invalid('typ is not at+jwt')
   if (!algorithms.includes(alg as Alg)) throw invalid('alg is not one of those taken')
@@ -94,7 +95,7 @@ export function readHeader(token: string): KeyHint {
  * @returns the claims, frozen
  * @throws {TokenRefused} `invalid`
  */
-export function readClaims(payload: string, issuer: string, audience: readonly string[]): Claims {
+export function readClaims(payload: Uint8Array, issuer: string, audience: readonly string[]): Claims {
   const claims = parse(payload)
   const { iss, aud, sub, client_id: clientId, iat, exp, nbf, jti, sid, scope, roles } = claims
   if (iss !== issuer) throw invalid('iss is another')
@@ -112,14 +113,14 @@ const isText = (value: unknown): value is string => typeof value === 'string' &&
 const areTexts = (value: unknown): value is string[] => Array.isArray(value) && value.every((one) => typeof one === 'string')
 const isTime = (value: unknown): value is number => Number.isInteger(value) && (value as number) >= 0 && (value as number) <= lastSecond
 
-function parse(json: string): Record<string, unknown> {
+function parse(json: Uint8Array): Record<string, unknown> {
   let value: unknown
   try {
-    value = JSON.parse(json)
+    value = parseStrictJson(json)
   } catch {
     // Refused below. Never with the parser's words, which may quote the token.
   }
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw invalid('not JSON, or no object')
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw invalid('no JSON object that has one reading')
   return value as Record<string, unknown>
 }
 

@@ -63,8 +63,6 @@ interface Good {
   key: Key
 }
 
-const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
-
 /**
  * Makes a verifier of access tokens for one issuer, and starts to fetch its keys and to follow its revocations. It does not keep the
  * process alive. One is enough for a process.
@@ -93,12 +91,12 @@ export function createVerifier(options: VerifierOptions, limits: { keys?: typeof
     if (revocations.isKeyWithdrawn(kid)) throw new TokenRefused('invalid', 'its key was withdrawn')
     const key = await keys.find(kid)
     if (!key || key.alg !== alg) throw new TokenRefused('invalid', 'no key of the issuer has its kid and alg')
-    let payload: string
+    let payload: Uint8Array
     try {
-      payload = utf8.decode((await compactVerify(token, key.cryptoKey, { algorithms: [key.alg] })).payload)
+      payload = (await compactVerify(token, key.cryptoKey, { algorithms: [key.alg] })).payload
     } catch {
       // Without the error of the library, which may hold what the token says.
-      throw new TokenRefused('invalid', 'the signature is not by the key, or the payload is no text')
+      throw new TokenRefused('invalid', 'the signature is not by the key')
     }
     const claims = readClaims(payload, issuer, audience)
     return { claims, scope: claims.scope?.split(' ') ?? [], generations: generationsOf(claims.jti), key }
