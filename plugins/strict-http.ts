@@ -40,10 +40,15 @@ export function refuseAmbiguous({ raw }: FastifyRequest): boolean {
   return transferEncoding !== undefined && httpVersion === '1.0'
 }
 
-/** @throws {Refusal} 415 for a body in a content coding, RFC 9110 §8.4: none is undone here */
+/**
+ * Proxies ask `/verify` with the fields of another request and without its body, so a field alone is nothing to refuse.
+ *
+ * @throws {Refusal} 415 for a body in a content coding, RFC 9110 §8.4: none is undone here
+ */
 export function refuseEncoded({ raw: { headers } }: FastifyRequest): void {
-  const codings = headers['content-encoding']
-  if (codings === undefined || codings.split(',').every((coding) => /^[ \t]*(identity)?[ \t]*$/i.test(coding))) return
+  const { 'content-encoding': codings, 'content-length': length, 'transfer-encoding': transferEncoding } = headers
+  if (codings === undefined || (transferEncoding === undefined && !Number(length))) return
+  if (codings.split(',').every((coding) => /^[ \t]*(identity)?[ \t]*$/i.test(coding))) return
   throw new Refusal('unsupported_encoding', {
     detail: 'Bodies are read as they are: send this one without a Content-Encoding',
     headers: { 'accept-encoding': 'identity' },
@@ -95,8 +100,9 @@ function checkQuery(url: string): void {
   const start = url.indexOf('?')
   if (start < 0 || !url.includes('%', start)) return
   try {
-    decodeURIComponent(url.slice(start + 1))
+    if (!decodeURIComponent(url.slice(start + 1)).includes('\0')) return
   } catch {
     throw new Refusal('malformed_url', { detail: 'The query has a bad percent-encoding' })
   }
+  throw new Refusal('malformed_url', { detail: 'The query holds a NUL' })
 }

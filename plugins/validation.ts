@@ -31,7 +31,8 @@ function toMember({ instancePath, keyword, params, message = 'is not valid' }: F
     return { pointer: `${instancePath}${unknownMember(String(params['additionalProperty']))}`, detail: 'is not known here' }
   }
   if (keyword === 'required') return { pointer: `${instancePath}/${params['missingProperty']}`, detail: 'is required' }
-  return { pointer: instancePath, detail: message }
+  const isBlank = (keyword === 'pattern' && params['pattern'] === '\\S') || (keyword === 'minLength' && params['limit'] === 1)
+  return { pointer: instancePath, detail: isBlank ? 'must not be empty' : message }
 }
 
 /** The pointer (RFC 6901 §3) of a member that nobody asked for. Its name may be a secret put in the wrong place, so only a short word is repeated. */

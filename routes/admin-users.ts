@@ -24,7 +24,10 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         ...common,
         summary: 'The users, in the order of their names',
         querystring: Type.Object(
-          { ...PageQuery, username: Type.Optional(Type.String({ description: 'only the one of this name, in any spelling of it' })) },
+          {
+            ...PageQuery,
+            username: Type.Optional(Type.String({ pattern: '\\S', description: 'only the one of this name, in any spelling of it' })),
+          },
           { additionalProperties: false },
         ),
         response: {

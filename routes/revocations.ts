@@ -141,11 +141,18 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         tags: ['checking'],
         security: withClient,
         produces: ['application/json', 'text/event-stream'],
-        querystring: Type.Object({
-          since: Type.Optional(
-            Type.String({ maxLength: 256, description: 'the `cursor` of the answer before; without one, all that is in force' }),
-          ),
-        }),
+        querystring: Type.Object(
+          {
+            since: Type.Optional(
+              Type.String({
+                pattern: '\\S',
+                maxLength: 256,
+                description: 'the `cursor` of the answer before; without one, all that is in force',
+              }),
+            ),
+          },
+          { additionalProperties: false },
+        ),
         response: {
           200: Type.Object({ revocations: Type.Array(RevocationEntry), cursor: Type.String() }),
           ...problemAnswers(400, 401, 403, 429, 503),

@@ -20,10 +20,13 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         summary: 'The sessions, newest first',
         tags: ['sessions'],
         security: withToken,
-        querystring: Type.Object({
-          limit: Type.Optional(Type.String({ pattern: '^([1-9][0-9]?|100)$', description: `1 to ${defaultPageSize}` })),
-          cursor: Type.Optional(Type.String({ pattern: '^[0-9]{13}/[0-9a-f-]{36}$', description: '`next_cursor` of the page before' })),
-        }),
+        querystring: Type.Object(
+          {
+            limit: Type.Optional(Type.String({ pattern: '^([1-9][0-9]?|100)$', description: `1 to ${defaultPageSize}` })),
+            cursor: Type.Optional(Type.String({ pattern: '^[0-9]{13}/[0-9a-f-]{36}$', description: '`next_cursor` of the page before' })),
+          },
+          { additionalProperties: false },
+        ),
         response: {
           200: Type.Object({
             sessions: Type.Array(

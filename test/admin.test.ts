@@ -196,7 +196,7 @@ overStores('users are made while signup is closed, found, and changed, and each 
   for (const name of ['Étienne', 'ÉTIENNE', 'e\u0301tienne']) {
     t.same(json(await call('GET', `/admin/users?username=${encodeURIComponent(name)}`)), { users: [json(made)] }, name)
   }
-  for (const name of ['nobody', '', 'a b', '\0', 'x'.repeat(5000)]) {
+  for (const name of ['nobody', 'a b', 'x'.repeat(5000)]) {
     t.same(json(await call('GET', `/admin/users?username=${encodeURIComponent(name)}`)), { users: [] }, JSON.stringify(name.slice(0, 20)))
   }
   await isProblem(t, await call('POST', '/admin/users', { username: 'étienne', password }), 409, 'username_taken', 'a name that is taken')
@@ -394,7 +394,7 @@ overStores('a cursor that no page gave is 400, or the place in the order that it
   const { call } = await administered(build)
   await call('POST', '/admin/clients', { client_id: 'a' })
   const encode = (text: string | Buffer) => Buffer.from(text).toString('base64url')
-  const bad = ['', 'x', '%00', '!', 'cm9vdA==', encode(''), encode('\0'), encode('a\0b'), encode(Buffer.from([0xff, 0xfe]))]
+  const bad = ['', 'x', '!', 'cm9vdA==', encode(''), encode('\0'), encode('a\0b'), encode(Buffer.from([0xff, 0xfe]))]
   for (const path of ['/admin/users', '/admin/clients']) {
     for (const cursor of [...bad, encode('x'.repeat(257)), 'A'.repeat(2000)]) {
       await isProblem(t, await call('GET', `${path}?cursor=${cursor}`), 400, 'invalid_request', `${path} ${cursor.slice(0, 20)}`)

@@ -156,8 +156,6 @@ onOneStore('a request target is a path or a whole URI, and nothing else, RFC 911
 onOneStore('a transfer coding that is not understood is 400, and in HTTP/1.0 the connection is closed, RFC 9112 §6.1', async (t, build) => {
   const { app } = await build()
   const origin = await listen(app)
-  const chunked = (version: string, ...fields: string[]) =>
-    `POST /revoke HTTP/${version}\r\n${['Host: x', `Content-Type: ${form}`, ...fields].join('\r\n')}\r\n\r\n7\r\ntoken=x\r\n0\r\n\r\n`
   const closes = /\r\nconnection: close\r\n/i
   t.same(
     await compare(origin, {
@@ -224,6 +222,8 @@ onOneStore('a Content-Encoding that is not undone is 415 on every route, RFC 911
     await compare(origin, {
       identity: [post('/revoke', 'token=x', `Content-Type: ${form}`, 'Content-Encoding: identity'), 200],
       'no coding': [post('/revoke', 'token=x', `Content-Type: ${form}`, 'Content-Encoding:'), 200],
+      'in chunks': [chunked('1.1', 'Transfer-Encoding: chunked', 'Content-Encoding: gzip'), 415],
+      'without a body, as a proxy asks for another request': [get('/livez', 'Content-Encoding: gzip', 'Content-Length: 0'), 200],
       'on an unknown path': [post('/nope', 'token=x', 'Content-Encoding: gzip'), 404],
       'in two fields': [post('/revoke', 'token=x', 'Content-Encoding: identity', 'Content-Encoding: gzip'), 415],
     }),

