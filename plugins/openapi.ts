@@ -70,7 +70,11 @@ export default fp(
       routePrefix: '/docs',
       staticCSP: true,
       transformStaticCSP: (policy) => forPlainHttp(policy),
-      uiConfig: { deepLinking: true, tryItOutEnabled: true, layout: 'BaseLayout', validatorUrl: null },
+      uiConfig: {
+        ...{ deepLinking: true, tryItOutEnabled: true, layout: 'BaseLayout', validatorUrl: null },
+        // Runs in the page. Otherwise the browser itself asks for the credentials of `WWW-Authenticate: Basic`, and the page hangs.
+        requestInterceptor: (request) => Object.assign(request, { credentials: 'omit' }),
+      },
       theme: { title: 'Latchkey' },
       initOAuth: { clientId: 'first-party' },
     })
