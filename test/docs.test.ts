@@ -70,8 +70,10 @@ t.test('every code of errors.ts is in docs/errors.md, with its status and its OA
   const table = /const table = \{(.*?)\n\} as const/s.exec(await read('errors.ts'))?.[1] ?? ''
   const inCode = [...table.matchAll(/^ {2}(\w+): \[\s*(\d+),\s*'(\w+)'/gm)].map(([, ...row]) => row.join(' '))
   const inDocs = rowsOf('docs/errors.md', 'code').map(([name, status, oauth]) => [...quoted(name), status, ...quoted(oauth)].join(' '))
+  // The refusal of a plugin keeps the status that the plugin gave it.
+  const asInDocs = inCode.map((row) => row.replace(/^refused 400/, 'refused 4xx'))
   t.ok(inCode.length > 20)
-  t.same(inDocs.sort(), inCode.sort())
+  t.same(inDocs.sort(), asInDocs.sort())
 })
 
 t.test('every event that is logged is in docs/operations.md, with its level, and no other', async (t) => {
