@@ -13,11 +13,17 @@ import { storeCheck } from './store-check.ts'
 import { storeCopy } from './store-copy.ts'
 import { addUserCommands } from './user.ts'
 
-const exitHelp = `
+const help = `
+First steps
+  latchkey serve                            start the service
+  latchkey user add ada --role admin        the first administrator, who can then use /admin/ as well
+  latchkey client add reports --introspect  a service that asks about tokens
+
 Exit codes
   0 fine   1 refused, not found, or problems were found   64 wrong usage   69 the store is unavailable   78 a setting is wrong
 
-Settings come from the environment, as for the service; every command works beside a running one.`
+Settings come from the environment, as for the service; every command works beside a running one.
+Each takes --help, with examples, and --json for scripts. docs/cli.md has them in one table.`
 
 /** Runs a subcommand; what it returns is the exit code. A last turn of the event loop lets the output out. */
 const running =
@@ -33,7 +39,7 @@ const { version } = JSON.parse(readFileSync(packageJson as URL, 'utf8'))
 const program = new Command('latchkey')
   .description('Runs and looks after Latchkey, a small auth service.')
   .version(version)
-  .addHelpText('after', exitHelp)
+  .addHelpText('after', help)
   .exitOverride()
   .configureOutput({ outputError: (text, write) => write(`${text.trim().replaceAll('\n', ' ')}\n`) })
 
