@@ -106,6 +106,16 @@ function createClients({ config, store, accessTokens, revocations, now, uptimeMs
     },
 
     /**
+     * The time that a new client begins at: ahead of all that is revoked of one that had its id before, whatever the clock says.
+     *
+     * @returns milliseconds since the epoch
+     */
+    async birthOf(id: string): Promise<number> {
+      await revocations.catchUp()
+      return Math.max(now(), revocations.revokedGenerationOf(id))
+    },
+
+    /**
      * Makes a client.
      *
      * @returns it, and the secret of a confidential one: shown now and never again
@@ -115,12 +125,13 @@ function createClients({ config, store, accessTokens, revocations, now, uptimeMs
       const wrong = whatIsWrong(definition)
       if (wrong) throw new Refusal('invalid_request', { detail: `${wrong.pointer.slice(1)} ${wrong.detail}`, errors: [wrong] })
       const secret = definition.type === 'confidential' ? newSecret() : undefined
+      const createdAt = await this.birthOf(definition.id)
       const client: Client = {
         ...definition,
         secrets: secret === undefined ? [] : [{ hash: hashSecret(secret), createdAt: now() }],
-        createdAt: now(),
+        createdAt,
         isDeclared: false,
-        generation: now(),
+        generation: createdAt,
       }
       if (!(await store.createClient(client))) throw new Refusal('client_id_taken')
       known.delete(client.id)

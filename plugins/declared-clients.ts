@@ -107,9 +107,10 @@ async function applyDeclarations({ config, store, clients, clientAuthentication,
       const secrets = keptSecrets(before, texts)
       const next = { ...before, ...definition, secrets, isDeclared: true }
       if (before && Value.Equal(before, next)) return
+      const createdAt = before ? before.createdAt : await clients.birthOf(definition.id)
       const isDone = before
         ? await store.replaceClient({ ...before, ...next, generation: before.generation + 1 })
-        : await store.createClient({ ...definition, secrets, isDeclared: true, createdAt: now(), generation: now() })
+        : await store.createClient({ ...definition, secrets, isDeclared: true, createdAt, generation: createdAt })
       if (!isDone) continue
       log.info({ event: before ? 'client.changed' : 'client.created', client_id: definition.id }, 'a client was declared')
       return

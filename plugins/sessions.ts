@@ -2,8 +2,8 @@ import { randomUUID } from 'node:crypto'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { Refusal } from '../errors.ts'
-import { isCurrent, isExpired, type Session, type SessionLimits, type User } from '../stores/store.ts'
-import { clockSkewSeconds } from '../stores/time.ts'
+import { isCurrent, isExpired, isOfClient, type Session, type SessionLimits, type User } from '../stores/store.ts'
+import type { AccessTokenClaims } from './access-tokens.ts'
 import { adminScope, type Client, firstPartyId } from './clients.ts'
 
 declare module 'fastify' {
@@ -11,6 +11,9 @@ declare module 'fastify' {
     sessions: ReturnType<typeof createSessions>
   }
 }
+
+/** Which client of its id it is, for the sessions that it opens. The built-in one is always the same. */
+const clientOf = ({ id, createdAt }: Client): { clientCreatedAt?: number } => (id === firstPartyId ? {} : { clientCreatedAt: createdAt })
 
 /** The answer of RFC 6749 §5.1. */
 export interface TokenAnswer {
@@ -30,13 +33,19 @@ const longestUserAgent = 256
  * are numbers with a MAC; what a presented one means is decided by the store in one step (`judgeRotation`).
  */
 function createSessions(app: FastifyInstance) {
-  const { config, store, refreshTokens, accessTokens, revocations, now } = app
+  const { config, store, clients, refreshTokens, accessTokens, revocations, now } = app
   const graceMs = config.AUTH_REFRESH_GRACE * 1000
   const idleTtlMs = config.AUTH_REFRESH_IDLE_TTL * 1000
   const maxTtlMs = config.AUTH_REFRESH_MAX_TTL * 1000
 
   const limits = (): SessionLimits => ({ now: now(), idleTtlMs, maxTtlMs })
   const userAgentOf = ({ headers }: FastifyRequest) => (headers['user-agent'] ?? '').slice(0, longestUserAgent)
+
+  /** Whether the client that opened a session is still there, and not another of the same id. */
+  async function hasItsClient(session: Session): Promise<boolean> {
+    const client = await clients.find(session.clientId)
+    return client !== undefined && isOfClient(session, client.id, clientOf(client).clientCreatedAt)
+  }
 
   async function answer(user: User, client: Client, session: Session, asked: { scope: string[]; aud: Audience }): Promise<TokenAnswer> {
     // What the client may not have any more it does not get again; nor who is no administrator any more that scope.
@@ -79,6 +88,7 @@ function createSessions(app: FastifyInstance) {
         id: randomUUID(),
         userId: user.id,
         clientId: client.id,
+        ...clientOf(client),
         scope,
         generation: user.generation,
         counter: 0,
@@ -129,6 +139,7 @@ function createSessions(app: FastifyInstance) {
           address: request.address,
           userAgent: userAgentOf(request),
           clientId: client.id,
+          clientCreatedAt: clientOf(client).clientCreatedAt,
           scope: asked.scope,
           graceMs,
           revokedUntil: accessTokens.forgottenAt(),
@@ -143,11 +154,6 @@ function createSessions(app: FastifyInstance) {
       switch (result.outcome) {
         case 'rotated':
         case 'repeated':
-          // Its client is gone, and another has come under the same id. The built-in one is always the same.
-          if (client.id !== firstPartyId && result.session.createdAt + clockSkewSeconds * 1000 < client.createdAt) {
-            await this.end(request, result.session.id, result.session.userId)
-            throw refused('the session was opened by a client of the same id that is gone')
-          }
           return prepared ?? answerTo(result)
         case 'reused': {
           await revocations.pull()
@@ -162,8 +168,12 @@ function createSessions(app: FastifyInstance) {
       }
     },
 
-    /** The live sessions of a user, newest first. */
-    list: (userId: string, page: { after?: string; limit: number }) => store.listSessions(userId, limits(), page),
+    /** The live sessions of a user, newest first; a page may be short of those whose client is gone. */
+    async list(userId: string, page: { after?: string; limit: number }): Promise<{ sessions: Session[]; next?: string }> {
+      const listed = await store.listSessions(userId, limits(), page)
+      const isLive = await Promise.all(listed.sessions.map(hasItsClient))
+      return { ...listed, sessions: listed.sessions.filter((_, i) => isLive[i]) }
+    },
 
     /** Ends a session and refuses its access tokens. @returns false when the user has no such session */
     async end(request: FastifyRequest, id: string, userId: string): Promise<boolean> {
@@ -180,6 +190,7 @@ function createSessions(app: FastifyInstance) {
       const presented = refreshTokens.decode(token)
       const session = presented && (await store.findSession(presented.sessionId))
       if (!session || presented.counter < session.counter || isExpired(session, limits())) return undefined
+      if (!(await hasItsClient(session))) return undefined
       const user = await store.findUser(session.userId)
       return isCurrent(session, user) ? { session, user } : undefined
     },
@@ -188,7 +199,16 @@ function createSessions(app: FastifyInstance) {
     async endByRefreshToken(request: FastifyRequest, token: string, client: Client): Promise<void> {
       const presented = refreshTokens.decode(token)
       const session = presented && (await store.findSession(presented.sessionId))
-      if (session?.clientId === client.id) await this.end(request, session.id, session.userId)
+      const isOwn = session && isOfClient(session, client.id, clientOf(client).clientCreatedAt)
+      if (isOwn) await this.end(request, session.id, session.userId)
+    },
+
+    /** Refuses an access token from now on; the whole session, where many of its tokens were revoked one by one. */
+    async revokeAccessToken(request: FastifyRequest, claims: AccessTokenClaims): Promise<void> {
+      const { sid, sub, jti, client_id } = claims
+      const outcome = await revocations.revokeToken(claims)
+      if (outcome === 'recorded') request.log.info({ event: 'token.revoked', sub, jti, client_id }, 'an access token was revoked')
+      if (outcome === 'many' && sid !== undefined && !(await this.end(request, sid, sub))) await revocations.revokeSession(sid)
     },
 
     /** Ends all sessions of a user and refuses their access tokens. */
@@ -208,5 +228,5 @@ export default fp(
   async (app: FastifyInstance) => {
     app.decorate('sessions', createSessions(app))
   },
-  { name: 'sessions', dependencies: ['store', 'refresh-tokens', 'access-tokens', 'revocations'] },
+  { name: 'sessions', dependencies: ['store', 'clients', 'refresh-tokens', 'access-tokens', 'revocations'] },
 )

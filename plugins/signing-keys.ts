@@ -4,6 +4,7 @@ import fp from 'fastify-plugin'
 import { ConfigError } from '../config.ts'
 import { Refusal } from '../errors.ts'
 import type { SigningKeyRecord } from '../stores/store.ts'
+import { clockSkewMs, createSteadyClock, elapsedMs, isFuture } from '../stores/time.ts'
 import { generatePair, publicJwkOf, readKeyFile, type SigningAlg } from './key-material.ts'
 
 export type { SigningAlg } from './key-material.ts'
@@ -54,12 +55,12 @@ const triesAtMost = 10
  * published before they sign and for as long as a token of theirs is good. Or the operator's own.
  */
 async function createSigningKeys(app: FastifyInstance) {
-  const { config, store, secrets, now, log } = app
+  const { config, store, secrets, now, uptimeMs, log } = app
   const alg = config.AUTH_SIGNING_ALG
   const operatorKey = config.AUTH_SIGNING_KEY_FILE === undefined ? undefined : readKeyFile(config.AUTH_SIGNING_KEY_FILE, alg)
 
   let keys = new Map<string, SigningKey>()
-  let lookedAt = Number.NEGATIVE_INFINITY
+  let lookedAtMs = Number.NEGATIVE_INFINITY
   /** the last look, which may be under way or have failed */
   let looked: Promise<void> | undefined
 
@@ -68,7 +69,7 @@ async function createSigningKeys(app: FastifyInstance) {
 
   /** Reads the store, keeping the objects of the keys that are known already. */
   function load(): Promise<void> {
-    lookedAt = now()
+    lookedAtMs = uptimeMs()
     looked = read()
     return looked
   }
@@ -111,9 +112,13 @@ async function createSigningKeys(app: FastifyInstance) {
     }
     // Sealed by a process that has another secret, in the middle of a change of secrets: it signs with that one, and this with the one before.
     if (newest?.sealedBy === 'another') return
-    const ageMs = newest ? now() - newest.createdAt : 0
+    const ageMs = newest ? elapsedMs(newest.signsFrom, now()) : 0
     const isDue =
-      !newest?.privateKey || ageMs >= config.AUTH_KEY_ROTATION * 1000 || (newest.sealedBy === 'previous' && ageMs > publishLeadMs)
+      !newest?.privateKey ||
+      ageMs >= config.AUTH_KEY_ROTATION * 1000 ||
+      (newest.sealedBy === 'previous' && ageMs > publishLeadMs) ||
+      // Made by a clock that was ahead: it would sign when this one is there, and no other would be made until then.
+      isFuture(newest.signsFrom - publishLeadMs, now())
     if (isDue) await add(newest, newest?.privateKey ? now() + publishLeadMs : now(), log)
   }
 
@@ -140,11 +145,19 @@ async function createSigningKeys(app: FastifyInstance) {
     return isAdded ? kid : undefined
   }
 
-  /** Removes what was superseded so long ago that no token of it can be alive. */
+  const steadyNow = createSteadyClock(now, uptimeMs)
+  const startedMs = uptimeMs()
+
+  /**
+   * Removes what was superseded so long ago that no token of it can be alive. Not by a clock that has leapt ahead, nor before this
+   * process has seen the whole life of a token: at its start the clock may have been wrong already.
+   */
   async function retire(): Promise<void> {
+    const steady = steadyNow()
+    if (uptimeMs() - startedMs <= config.AUTH_ACCESS_TTL * 1000 + clockSkewMs) return
     for (const key of keys.values()) {
       const retiresAt = retirementOf(key)
-      if (retiresAt !== undefined && retiresAt < now()) {
+      if (retiresAt !== undefined && retiresAt < steady) {
         await store.removeSigningKey(key.kid)
         log.info({ event: 'key.retired', kid: key.kid, alg: key.alg }, 'a signing key was retired')
       }
@@ -159,11 +172,11 @@ async function createSigningKeys(app: FastifyInstance) {
 
   /** Takes keys away before their time: what they signed is refused from now on. Other processes, and services, hear of it as of a revocation. */
   async function withdraw(kids: string[], log: FastifyBaseLogger): Promise<void> {
-    for (const kid of kids) {
-      await store.removeSigningKey(kid)
-      await app.revocations.revoke('key', kid)
+    const end = { now: now(), expiresAt: app.accessTokens.forgottenAt() }
+    for (const kid of await store.withdrawSigningKeys(kids, end)) {
       log.info({ event: 'key.withdrawn', kid }, 'a signing key was withdrawn: what it signed is refused')
     }
+    await app.revocations.pull()
     await load()
   }
 
@@ -211,7 +224,7 @@ async function createSigningKeys(app: FastifyInstance) {
     /** @returns the key of a kid, looked up again when it is unknown: another process may have made it */
     async find(kid: string): Promise<SigningKey | undefined> {
       // Those who come while it is looked up wait for that, and nobody is told that a key is not ours because we could not look.
-      if (!keys.has(kid)) await (now() - lookedAt >= lookAgainMs ? load() : looked)
+      if (!keys.has(kid)) await (uptimeMs() - lookedAtMs >= lookAgainMs ? load() : looked)
       return keys.get(kid)
     },
     /** The JWK Set of RFC 7517 §5: public halves only. */

@@ -1,5 +1,6 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
+import { createSteadyClock } from '../stores/time.ts'
 import { failuresLastMs } from './throttle.ts'
 
 declare module 'fastify' {
@@ -19,16 +20,24 @@ const roundPauseMs = 60_000
 /** Removes what has expired, a small batch at a time, in every replica: two that meet do no harm. */
 export default fp(
   async (app: FastifyInstance) => {
-    const { store, sessions, now, log } = app
+    const { store, sessions, accessTokens, now, uptimeMs, log } = app
+    const steadyNow = createSteadyClock(now, uptimeMs)
+    const startedMs = uptimeMs()
+    const revocationMs = accessTokens.forgottenAt() - now()
     let cursor: string | undefined
     let timer: NodeJS.Timeout
     let isStopped = false
 
     async function step(): Promise<void> {
       try {
+        const steady = steadyNow()
         const swept = await store.sweep({
           ...sessions.limits(),
-          failuresBefore: now() - failuresLastMs,
+          now: steady,
+          clockNow: now(),
+          failuresBefore: steady - failuresLastMs,
+          // What was there at the start stays for as long as one lasts: the clock may have been wrong already.
+          revocationsBefore: uptimeMs() - startedMs > revocationMs ? steady : 0,
           limit: rowsPerStep,
           ...(cursor !== undefined && { cursor }),
         })
@@ -49,5 +58,5 @@ export default fp(
     app.decorate('sweeper', { stop })
     app.addHook('preClose', async () => stop())
   },
-  { name: 'sweeper', dependencies: ['store', 'sessions'] },
+  { name: 'sweeper', dependencies: ['store', 'sessions', 'access-tokens'] },
 )

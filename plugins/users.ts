@@ -24,9 +24,9 @@ const triesAtMost = 10
 /**
  * Accounts: made, found by name and password, changed, removed.
  */
-function createUsers({ store, hashing, passwordPolicy, throttle, accessTokens, revocations, now }: FastifyInstance) {
+function createUsers({ store, hashing, passwordPolicy, throttle, accessTokens, revocations, now, uptimeMs }: FastifyInstance) {
   const end = () => ({ now: now(), expiresAt: accessTokens.forgottenAt() })
-  const profiles = new Lru<Profile & { readAt: number }>(10_000)
+  const profiles = new Lru<Profile & { readAtMs: number }>(10_000)
 
   async function readProfile(id: string): Promise<Profile | undefined> {
     const user = await store.findUser(id)
@@ -35,7 +35,7 @@ function createUsers({ store, hashing, passwordPolicy, throttle, accessTokens, r
       return undefined
     }
     const { username, roles, createdAt } = user
-    const profile = { id, username, roles, createdAt, readAt: now() }
+    const profile = { id, username, roles, createdAt, readAtMs: uptimeMs() }
     profiles.set(id, profile)
     return profile
   }
@@ -121,11 +121,11 @@ function createUsers({ store, hashing, passwordPolicy, throttle, accessTokens, r
     async profile(id: string): Promise<Profile | undefined> {
       const known = profiles.get(id)
       if (!known) return readProfile(id)
-      const ageMs = now() - known.readAt
+      const ageMs = uptimeMs() - known.readAtMs
       if (ageMs < profileFreshMs) return known
       const reading = readProfile(id).catch(() => known)
       if (ageMs >= profileStaleMs) return reading
-      known.readAt = now()
+      known.readAtMs = uptimeMs()
       return known
     },
 

@@ -6,7 +6,7 @@ import { oauthAnswers } from '../schemas/errors.ts'
 
 /** RFC 7009. What kind a token is shows from the token itself, so the hint is not needed (§2.1). */
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
-  const { clientAuthentication, sessions, accessTokens, revocations } = app
+  const { clientAuthentication, sessions, accessTokens } = app
   await acceptForms(app)
 
   app.post(
@@ -17,7 +17,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         operationId: 'revokeToken',
         summary: 'Revoke a token',
         description:
-          'A refresh token ends its session; an access token is refused from now on. 200 for an unknown token too: it is not good, which is what was asked for.',
+          'A refresh token ends its session; an access token is refused from now on, and where many of its session were, the session ends. 200 for an unknown token too: it is not good, which is what was asked for.',
         tags: ['tokens'],
         security: maybeWithClient,
         consumes: ['application/x-www-form-urlencoded'],
@@ -39,10 +39,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       if (!token) throw new Refusal('invalid_request', { detail: 'The parameter token is missing' })
       await sessions.endByRefreshToken(request, token, client)
       const claims = await accessTokens.verify(token).catch(ignoreRefusal)
-      if (claims?.client_id === client.id) {
-        await revocations.revoke('jti', claims.jti)
-        request.log.info({ event: 'token.revoked', sub: claims.sub, jti: claims.jti, client_id: client.id }, 'an access token was revoked')
-      }
+      if (claims?.client_id === client.id) await sessions.revokeAccessToken(request, claims)
       return {}
     },
   )

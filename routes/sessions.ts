@@ -9,7 +9,7 @@ const defaultPageSize = 100
 
 /** What people see of their sessions, and how they end them. */
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
-  const { sessions, revocations } = app
+  const { sessions } = app
   ignoreBodies(app)
 
   app.get(
@@ -112,10 +112,10 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       },
     },
     async (request, reply) => {
-      const { sid, sub, jti } = request.token
+      const { sid, sub } = request.token
       // A token without a session, or with one that has expired and been swept, is refused by itself.
       const isEnded = sid !== undefined && (await sessions.end(request, sid, sub))
-      if (!isEnded) await revocations.revoke('jti', jti)
+      if (!isEnded) await sessions.revokeAccessToken(request, request.token)
       return reply.code(204).send(null)
     },
   )

@@ -23,11 +23,24 @@ export const futureFrom = (now: number): number => (now < earliestMs ? Number.MA
 /** Whether a stored time lies in the future. */
 export const isFuture = (at: number, now: number): boolean => at > futureFrom(now)
 
+/** A leap ahead that has lasted for so long is the clock put right, and no mistake that goes by. */
+const believedAfterMs = 3_600_000
+
 /**
- * A clock that does not leap ahead: that of the machine, but never further than time has passed since this was called. What is
- * deleted for its age is judged by it.
+ * A clock that does not leap ahead: what is deleted for its age is judged by it, so that a clock that is wrong for a moment deletes nothing.
+ *
+ * @param uptimeMs on a clock that nobody sets
+ * @returns milliseconds since the epoch, never ahead of `now` by more than the skew; to be called often
  */
 export function createSteadyClock(now: () => number, uptimeMs: () => number): () => number {
-  const aheadMs = now() - uptimeMs()
-  return () => Math.min(now(), uptimeMs() + aheadMs)
+  let startMs = now() - uptimeMs()
+  let leaptAtMs: number | undefined
+  return () => {
+    const uptime = uptimeMs()
+    const leapMs = now() - uptime - startMs
+    if (leapMs <= clockSkewMs) leaptAtMs = undefined
+    else leaptAtMs ??= uptime
+    if (leaptAtMs === undefined || uptime - leaptAtMs >= believedAfterMs) startMs += leapMs
+    return uptime + startMs
+  }
 }

@@ -1,14 +1,19 @@
 import { request as httpRequest, type IncomingMessage } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { monitorEventLoopDelay } from 'node:perf_hooks'
 import type { FastifyInstance } from 'fastify'
+import pg from 'pg'
 import type { Test } from 'tap'
 import { buildApp } from '../app.ts'
 import { readConfig } from '../config.ts'
-import { basic, type Credentials, failStore, makeClient, until } from './client-helper.ts'
+import { basic, type Credentials, failStore, makeClient, tokenOf, until } from './client-helper.ts'
 import {
   type Build,
+  challenges,
+  challengeTo,
   cheapHashing,
   claimsOf,
+  isAccepted,
   json,
   listen,
   logIn,
@@ -19,6 +24,7 @@ import {
   postForm,
   refresh,
   signUp,
+  type TestApp,
   withToken,
 } from './helper.ts'
 
@@ -35,7 +41,7 @@ interface Entry {
 interface Event {
   event: string
   id?: string
-  data: { revocations?: Entry[] }
+  data: { revocations?: Entry[]; more?: boolean }
 }
 
 /** The service with a user and a client that may follow. */
@@ -391,7 +397,7 @@ overStores('a client that lost its right and has it again can follow from the be
   t.notOk(stream.isEnded, 'what was before it came does not cut it off')
 })
 
-/** Records so many revocations that no buffer of a socket holds the events. */
+/** Lets the store tell once of so many revocations that no buffer of a socket holds the events. */
 async function flood(app: FastifyInstance): Promise<void> {
   const revocations = Array.from({ length: 40_000 }, (_, i) => ({
     ...{ kind: 'sid', id: `${i}`.padStart(400, 'x'), revokedAt: app.now(), expiresAt: app.now() + 1000 },
@@ -403,33 +409,33 @@ async function flood(app: FastifyInstance): Promise<void> {
   store.revocationsSince = revocationsSince
 }
 
-onOneStore('a follower that does not read is dropped, and the others are told', async (t, build) => {
-  const { app, follower } = await serve(build)
-  const stuck = await get(t, `${await originOf(app)}/revocations`, follower)
-  let isCut = false
-  stuck
-    .on('error', () => {})
-    .on('close', () => {
+onOneStore(
+  'what is new is not kept for a follower that does not read: it is told when it reads, and dropped when it does not',
+  async (t, build) => {
+    const { app, follower } = await serve(build)
+    const url = `${await originOf(app)}/revocations`
+    const [late, stuck] = [await get(t, url, follower), await get(t, url, follower)]
+    let isCut = false
+    for (const stream of [late, stuck]) stream.on('error', () => {})
+    late.on('close', () => {
       isCut = true
     })
-  await flood(app)
-  // Only now: this process would have to read while it writes, and may be too slow itself.
-  const reading = await follow(t, app, follower)
-  const { access_token } = await logIn(app)
-  // The first that comes when too much is unsent already.
-  await withToken(app, access_token, { method: 'POST', url: '/logout' })
-  await until(() => has(reading, 'sid', claimsOf(access_token)['sid']))
-  t.notOk(reading.isEnded)
-  let text = ''
-  stuck
-    .setEncoding('utf8')
-    .on('data', (chunk) => {
-      text += chunk
-    })
-    .resume()
-  await until(() => isCut)
-  t.notOk(text.includes(String(claimsOf(access_token)['sid'])), 'its stream has ended before that')
-})
+    await flood(app)
+    // Only now: this process would have to read while it writes, and may be too slow itself.
+    const reading = await follow(t, app, follower)
+    const { access_token } = await logIn(app)
+    const sid = claimsOf(access_token)['sid']
+    // The first that comes when too much is unsent already.
+    await withToken(app, access_token, { method: 'POST', url: '/logout' })
+    await until(() => has(reading, 'sid', sid))
+    t.notOk(reading.isEnded)
+    const text: Buffer[] = []
+    late.on('data', (chunk) => text.push(chunk))
+    await until(() => Buffer.concat(text.slice(-2)).includes(String(sid)))
+    t.notOk(isCut, 'it was read from the store for the one that came late')
+    await until(async () => (await connections(app)) === 2)
+  },
+)
 
 onOneStore('closing the app ends the streams at once, read or not, and is not held up by them', async (t, build) => {
   const { app, follower } = await serve(build)
@@ -476,41 +482,181 @@ onOneStore('a stream that is asked for while the app closes does not hold it up'
   t.equal(await outcome, 'cut off', 'and the follower is not left waiting')
 })
 
-onOneStore('a follower that goes before its stream has begun takes no place; more than a thousand are 503', async (t, build) => {
-  const { app, follower } = await serve(build)
-  const origin = await listen(app)
-  const headers = { accept: 'text/event-stream', ...basic(follower).headers }
-  const { revocationsSince } = app.store
-  let waiting = 0
-  let answer = () => {}
-  const answered = new Promise<void>((resolve) => {
-    answer = resolve
-  })
-  app.store.revocationsSince = async (cursor) => {
-    waiting += 1
-    await answered
-    return revocationsSince(cursor)
-  }
-  const gone = Array.from({ length: 20 }, () => httpRequest(`${origin}/revocations`, { agent: false, headers }).on('error', () => {}))
-  for (const request of gone) request.end()
-  await until(() => waiting >= 20)
-  for (const request of gone) request.destroy()
-  await until(async () => (await connections(app)) === 0)
-  answer()
-  app.store.revocationsSince = revocationsSince
+onOneStore(
+  'a follower that goes before its stream has begun takes no place; 200 of one client and 1000 in all are the most',
+  async (t, build) => {
+    const { app, follower } = await serve(build)
+    const origin = await listen(app)
+    const streamOf = (client: Credentials) =>
+      app.inject({ url: '/revocations', headers: { accept: 'text/event-stream', ...basic(client).headers } })
+    const { revocationsSince } = app.store
+    let waiting = 0
+    let answer = () => {}
+    const answered = new Promise<void>((resolve) => {
+      answer = resolve
+    })
+    app.store.revocationsSince = async (cursor) => {
+      waiting += 1
+      await answered
+      return revocationsSince(cursor)
+    }
+    const headers = { accept: 'text/event-stream', ...basic(follower).headers }
+    const gone = Array.from({ length: 20 }, () => httpRequest(`${origin}/revocations`, { agent: false, headers }).on('error', () => {}))
+    for (const request of gone) request.end()
+    await until(async () => waiting >= 1 && (await connections(app)) === 20)
+    for (const request of gone) request.destroy()
+    await until(async () => (await connections(app)) === 0)
+    answer()
+    app.store.revocationsSince = revocationsSince
 
-  const open = Array.from({ length: 1000 }, () => app.inject({ url: '/revocations', headers }))
-  let more = await follow(t, app, follower)
-  while (more.status === 200) {
-    more.leave()
-    more = await follow(t, app, follower)
+    const open: ReturnType<typeof streamOf>[] = []
+    for (const id of ['follower', 'second', 'third', 'fourth', 'fifth']) {
+      const client = id === follower.id ? follower : await makeClient(app, { id, introspect: 'audience' })
+      open.push(...Array.from({ length: 200 }, () => streamOf(client)))
+      let more = await follow(t, app, client)
+      while (more.status === 200) {
+        more.leave()
+        more = await follow(t, app, client)
+      }
+      t.equal(more.status, 503, `the 201st of ${id}`)
+      t.match(more.headers, { 'retry-after': '5', 'content-type': /problem\+json/ })
+    }
+    const sixth = await makeClient(app, { id: 'sixth', introspect: 'audience' })
+    t.equal((await follow(t, app, sixth)).status, 503, 'the 1001st, of a client that has none')
+    t.equal((await poll(app, sixth)).statusCode, 200, 'the list is still there for everyone')
+    await app.close()
+    const statuses = (await Promise.all(open)).map(({ statusCode }) => statusCode)
+    t.equal(statuses.filter((status) => status === 200).length, 1000, 'all thousand were streams: those that went take no place')
+  },
+)
+
+/** Records very many revocations. @returns their ids */
+async function fill({ app, config }: TestApp, rows: number): Promise<Set<string>> {
+  const ids = Array.from({ length: rows }, (_, i) => `0.${app.now()}.${String(i).padStart(36, '0')}`)
+  const times = { revokedAt: app.now(), expiresAt: app.now() + 660_000 }
+  if (config.DATABASE_URL === undefined) {
+    await Promise.all(ids.map((id) => app.store.revoke({ kind: 'jti', id, ...times })))
+    return new Set(ids)
   }
-  t.equal(more.status, 503)
-  t.match(more.headers, { 'retry-after': '5', 'content-type': /problem\+json/ })
-  t.equal((await poll(app, follower)).statusCode, 200, 'the list is still there for everyone')
-  await app.close()
-  const statuses = (await Promise.all(open)).map(({ statusCode }) => statusCode)
-  t.equal(statuses.filter((status) => status === 200).length, 1000, 'all thousand were streams: those that went take no place')
+  const client = new pg.Client(config.DATABASE_URL)
+  await client.connect()
+  await client.query(
+    `INSERT INTO latchkey_revocations (line, number, kind, id, revoked_at, expires_at)
+    SELECT n % 8, n, 'jti', id, $2, $3 FROM unnest($1::text[]) WITH ORDINALITY AS t (id, n)`,
+    [[...ids], times.revokedAt, times.expiresAt],
+  )
+  await client.end()
+  return new Set(ids)
+}
+
+overStores('a long list comes in pages, by both ways of reading, and no turn of the event loop is long for it', async (t, build) => {
+  const test = await serve(build)
+  const ids = await fill(test, 30_000)
+  const app = (await test.beside()).app
+  t.equal(app.revocations.size, ids.size, 'a process that starts knows all of it')
+  // One that follows while it is read.
+  const delay = monitorEventLoopDelay({ resolution: 1 })
+  const stream = await follow(t, app, test.follower)
+  delay.enable()
+  const polled: string[] = []
+  let cursor: string | undefined
+  for (let more = true, pages = 1; more; pages += 1) {
+    const response = await poll(app, test.follower, cursor)
+    const page = json(response)
+    t.ok(response.body.length < 1_000_000 && page.revocations.length <= 2_000 && pages < 40)
+    t.match(response.headers['content-type'], /^application\/json/)
+    polled.push(...keysOf(page.revocations))
+    cursor = page.cursor
+    more = page.more === true
+    t.equal('more' in page, more, 'said only where there is more')
+  }
+  await until(() => stream.events.some(({ data }) => !data.more))
+  delay.disable()
+  t.comment(`the longest turn took ${(delay.max / 1e6).toFixed()} ms, this process reading too`)
+  for (const [how, keys] of Object.entries({ polled, streamed: keysOf(stream.entries()) })) {
+    t.same(new Set(keys), new Set([...ids].map((id) => `jti:${id}`)), how)
+  }
+  t.ok(stream.events.slice(0, -1).every(({ data, id }) => data.more === true && id !== undefined))
+  const { access_token } = await logIn(app)
+  await withToken(app, access_token, { method: 'POST', url: '/logout' })
+  await until(() => has(stream, 'sid', claimsOf(access_token)['sid']))
+})
+
+overStores('a token that is revoked already is not recorded again, whoever asks and however often, RFC 7009 §2.2', async (t, build) => {
+  const test = await serve(build)
+  const beside = await test.beside()
+  const { app } = test
+  const rows = async () => json(await poll(app, test.follower)).revocations.length
+  const { access_token } = await logIn(app)
+  const revoke = (of: FastifyInstance, token: string) => postForm(of, '/revoke', { token })
+  const answers = await Promise.all(Array.from({ length: 64 }, () => revoke(app, access_token)))
+  t.same(new Set(answers.map(({ statusCode }) => statusCode)), new Set([200]))
+  t.equal(await challengeTo(app, access_token), challenges.revoked)
+  t.equal(await rows(), 1)
+  for (const of of [app, beside.app]) t.equal((await revoke(of, access_token)).statusCode, 200)
+  t.equal(await rows(), 1)
+  t.equal(test.logs.filter(({ event }) => event === 'token.revoked').length, 1, 'nor told again')
+
+  const ended = await logIn(app)
+  await withToken(app, ended.access_token, { method: 'POST', url: '/logout' })
+  const after = await rows()
+  for (let n = 0; n < 3; n += 1) await revoke(app, ended.access_token)
+  await withToken(app, (await logIn(app)).access_token, { method: 'DELETE', url: '/users/me/sessions' })
+  await revoke(app, ended.access_token)
+  t.equal(await rows(), after + 1, 'whatever has revoked it')
+
+  const raced = await logIn(app)
+  const before = await rows()
+  await Promise.all(Array.from({ length: 40 }, (_, i) => revoke(i % 2 ? app : beside.app, raced.access_token)))
+  t.ok((await rows()) - before <= 2, 'and by two processes at once, at most once by each')
+})
+
+overStores('many tokens of one session that are revoked one by one end the session: one entry for all, RFC 7009 §2.1', async (t, build) => {
+  const { app, follower, logs } = await serve(build)
+  let tokens = await logIn(app)
+  const { sid } = claimsOf(tokens.access_token)
+  const accessTokens = [tokens.access_token]
+  for (let n = 1; n < 30; n += 1) {
+    tokens = json(await refresh(app, tokens.refresh_token))
+    accessTokens.push(tokens.access_token)
+  }
+  const few = accessTokens.splice(0, 10)
+  for (const token of few) await postForm(app, '/revoke', { token })
+  t.equal(await isAccepted(app, accessTokens[0] as string), true, 'ten are revoked, and the session goes on')
+  const answers = await Promise.all(accessTokens.slice(0, 15).map((token) => postForm(app, '/revoke', { token })))
+  t.same(new Set(answers.map(({ statusCode }) => statusCode)), new Set([200]))
+  t.same(keysOf(json(await poll(app, follower)).revocations).sort(), [
+    ...few.map((token) => `jti:${claimsOf(token)['jti']}`).sort(),
+    `sid:${sid}`,
+  ])
+  for (const token of accessTokens) t.equal(await challengeTo(app, token), challenges.revoked)
+  t.equal((await refresh(app, tokens.refresh_token)).statusCode, 400)
+  t.match(
+    logs.filter(({ event }) => event === 'session.ended'),
+    [{ sid }],
+  )
+})
+
+onOneStore("a client's own tokens are revoked one by one up to a bound, and 503 beyond it, RFC 7009 §2.2.1", async (t, build) => {
+  const { app } = await serve(build)
+  const [client, other] = [await makeClient(app, { id: 'many' }), await makeClient(app, { id: 'few' })]
+  const claims = app.accessTokens
+  const { store } = app
+  const { revoke, revocationsSince } = store
+  // What a revocation writes and reads is for other tests.
+  store.revoke = async () => {}
+  store.revocationsSince = async (cursor = '') => ({ revocations: [], cursor, more: false })
+  const token = await tokenOf(app, client)
+  const one = await claims.verify(token)
+  for (let n = 0; n < 10_000; n += 1) await app.revocations.revokeToken({ ...one, jti: `${one.jti}-${n}` }).catch(() => {})
+  Object.assign(store, { revoke, revocationsSince })
+  const response = await postForm(app, '/revoke', { token }, basic(client))
+  t.equal(response.statusCode, 503)
+  t.match(response.headers, { 'retry-after': String })
+  t.equal((await withToken(app, token, { url: '/verify' })).statusCode, 204, 'the client has to assume that it is good, and it is')
+  const unlike = await tokenOf(app, other)
+  t.equal((await postForm(app, '/revoke', { token: unlike }, basic(other))).statusCode, 200, 'another client may')
+  t.equal((await logIn(app)).access_token.length > 0, true)
 })
 
 const connections = (app: FastifyInstance) => new Promise<number>((resolve) => app.server.getConnections((_error, count) => resolve(count)))

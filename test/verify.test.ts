@@ -793,15 +793,66 @@ t.test('entries may come twice and out of order, and are forgotten when no token
   t.equal(await judged(verifier, current), 'good')
 })
 
-t.test('a revocation is forgotten when its time has come', async (t) => {
-  const revocations = createRevocations()
-  const entry = { kind: 'sid', id: 's' } as const
-  revocations.add({ ...entry, expiresAt: 2_000 })
-  revocations.add({ ...entry, expiresAt: 1_000 })
-  revocations.forgetExpired(1_999)
-  t.equal(revocations.size, 1)
-  revocations.forgetExpired(2_000)
+t.test('a revocation is forgotten when its life is over, on a clock that nobody sets', async (t) => {
+  let uptimeMs = 0
+  const revocations = createRevocations(
+    () => {},
+    () => uptimeMs,
+  )
+  const kinds = [{ kind: 'sid' }, { kind: 'user', generation: 1, exceptSid: undefined }, { kind: 'client', generation: 1 }] as const
+  for (const lifeMs of [2_000, 1_000]) for (const entry of kinds) revocations.add({ ...entry, id: 'x', lifeMs })
+  uptimeMs = 1_999
+  revocations.forgetExpired()
+  t.equal(revocations.size, 3)
+  uptimeMs = 2_000
+  revocations.forgetExpired()
   t.equal(revocations.size, 0)
+})
+
+t.test('news in pages move the cursor, and nothing is answered before the last of them', async (t) => {
+  const server = await startIssuer(t)
+  const token = await server.token()
+  for (let n = 0; n < 3; n += 1) server.revoke({ kind: 'jti', id: `${n}` })
+  const page = (n: number, more: boolean) => ({ revocations: [server.entries[n]], ...(more && { more }) })
+  const write = (response: ServerResponse, n: number, more: boolean) =>
+    response.write(`event: revocations\nid: c-${n + 1}\ndata: ${JSON.stringify(page(n, more))}\n\n`)
+  let first: ServerResponse | undefined
+  const { stream } = server.handlers
+  server.handlers.stream = (request, response) => {
+    if (first) {
+      stream(request, response)
+      return
+    }
+    first = response.writeHead(200, { 'content-type': 'text/event-stream' })
+    first.write('retry: 20\n')
+    for (const n of [0, 1]) write(response, n, true)
+  }
+  const verifier = verifierFor(t, server, withFeed)
+  const judgement = judged(verifier, token)
+  await becomes(() => verifier.status.revocations === 2)
+  t.match(verifier.status, { feed: 'connecting', feedHeardSecondsAgo: undefined })
+  first?.destroy()
+  t.equal(await judgement, 'good', 'waited for')
+  t.equal(server.seen.streams.at(-1)?.url, '/revocations?since=c-2', 'from the last page that came')
+  t.match(verifier.status, { feed: 'following', revocations: 3 })
+})
+
+t.test('where it is polled, the next page is asked for at once', async (t) => {
+  const server = await startIssuer(t)
+  for (let n = 0; n < 5; n += 1) server.revoke({ kind: 'jti', id: `${n}` })
+  server.handlers.stream = (_request, response) => response.writeHead(406).end()
+  server.handlers.poll = ({ url = '' }, response) => {
+    const at = Number(new URL(url, issuer).searchParams.get('since')?.replace('c-', '') ?? 0)
+    const more = at + 1 < server.entries.length
+    response.writeHead(200).end(JSON.stringify({ revocations: [server.entries[at]], cursor: `c-${at + 1}`, ...(more && { more }) }))
+  }
+  const slow = { ...quick, feed: { ...quick.feed, tickMs: 60_000 } }
+  const verifier = await feedOf(t, server, {}, slow)
+  t.match(verifier.status, { feed: 'polling', revocations: 5 })
+  t.same(
+    server.seen.polls.map(({ url }) => url),
+    ['', '?since=c-1', '?since=c-2', '?since=c-3', '?since=c-4'].map((query) => `/revocations${query}`),
+  )
 })
 
 t.test('the credentials are sent form-encoded, by HTTP Basic', async (t) => {

@@ -20,7 +20,7 @@ export const feedLimits = {
   streamAgainMs: 60_000,
   /** after a 401 or 403, which only people can mend */
   refusedAgainMs: 30_000,
-  /** a full list of about 300,000 revocations */
+  /** of one answer or event; a server before 0.3.0 sends about 300,000 revocations in one */
   maxBytes: 64 * 1024 * 1024,
 }
 
@@ -97,8 +97,13 @@ export function createFeed(settings: Settings, http: Http, revocations: Revocati
     else tell({ type, level: 'warn', message: `the revocations could not be had, and are tried again: ${wordsOf(error)}` })
   }
 
-  function hear(position: unknown): void {
+  function moveTo(position: unknown): void {
     if (typeof position === 'string' && position !== '' && position.length <= maxCursorLength) cursor = position
+  }
+
+  /** The server says that nothing else is known to it. */
+  function hear(position: unknown): void {
+    moveTo(position)
     heard = { uptimeMs: performance.now(), now: now() }
     failure = undefined
     toldFailure = undefined
@@ -106,15 +111,20 @@ export function createFeed(settings: Settings, http: Http, revocations: Revocati
     caughtUp.resolve()
   }
 
-  /** Takes news. @throws {Error} when they were not understood: they are asked for again then, for the cursor stays */
-  function take(json: string, position?: string): void {
+  /**
+   * Takes news.
+   *
+   * @returns whether there is more of them: they are a page then, and not all is known before the last
+   * @throws {Error} when they were not understood: they are asked for again then, for the cursor stays
+   */
+  function take(json: string, position?: string): boolean {
     let message: { cursor?: unknown } | null
     try {
       message = JSON.parse(json)
     } catch {
       throw new Error('the feed sent something that is no JSON')
     }
-    const { entries, unknownKinds } = readNews(message)
+    const { entries, unknownKinds, more } = readNews(message, now())
     for (const entry of entries) revocations.add(entry)
     for (const kind of unknownKinds) {
       if (toldKinds.has(kind) || toldKinds.size > 10) continue
@@ -125,7 +135,10 @@ export function createFeed(settings: Settings, http: Http, revocations: Revocati
         message: `a later version is needed for revocations of the kind ${kind.slice(0, 32)}`,
       })
     }
-    hear(position ?? message?.cursor)
+    const next = position ?? message?.cursor
+    if (more) moveTo(next)
+    else hear(next)
+    return more
   }
 
   function address(): URL {
@@ -171,19 +184,22 @@ export function createFeed(settings: Settings, http: Http, revocations: Revocati
   const waitAfter = (error: unknown, usualMs: number) =>
     Math.max(error instanceof Refused ? limits.refusedAgainMs : usualMs, retryAfterMs(error))
 
-  /** Asks for the news once. */
+  /** Asks for the news, to the end of them. */
   async function poll(): Promise<void> {
     if (isAsking || isClosed) return
     isAsking = true
     try {
-      const { status, headers, text } = await http.getText(
-        address(),
-        { accept: 'application/json', authorization },
-        limits.requestMs,
-        limits.maxBytes,
-      )
-      if (status !== 200) throw unwanted(status, headers)
-      take(text)
+      let isMore = true
+      while (isMore) {
+        const { status, headers, text } = await http.getText(
+          address(),
+          { accept: 'application/json', authorization },
+          limits.requestMs,
+          limits.maxBytes,
+        )
+        if (status !== 200) throw unwanted(status, headers)
+        isMore = take(text)
+      }
       pollFailures = 0
       tellState()
     } catch (error) {
@@ -201,7 +217,7 @@ export function createFeed(settings: Settings, http: Http, revocations: Revocati
     if (isPolling && uptimeMs >= pollAtMs) void poll()
     if (uptimeMs - forgottenMs >= forgetEveryMs) {
       forgottenMs = uptimeMs
-      revocations.forgetExpired(now())
+      revocations.forgetExpired()
     }
     tellState()
   }, limits.tickMs).unref()
