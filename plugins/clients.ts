@@ -4,6 +4,7 @@ import fp from 'fastify-plugin'
 import { Lru } from 'toad-cache'
 import { Refusal } from '../errors.ts'
 import type { Client, ClientSecret } from '../stores/store.ts'
+import { isFuture } from '../stores/time.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -56,7 +57,23 @@ function createClients({ config, store, accessTokens, revocations, now, uptimeMs
   const stored = async (id: string): Promise<Client | undefined> => (wellFormedId.test(id) ? store.findClient(id) : undefined)
 
   async function read(id: string): Promise<Client | undefined> {
-    return (await stored(id)) ?? (id === firstPartyId ? builtInFirstParty : undefined)
+    const client = await stored(id)
+    if (client) return putRight(client)
+    return id === firstPartyId ? builtInFirstParty : undefined
+  }
+
+  /** A secret that was replaced by a clock that was ahead would be good until that time: it has its overlap from now on. */
+  async function putRight(client: Client): Promise<Client | undefined> {
+    const [newest] = client.secrets
+    if (!newest || !isFuture(newest.createdAt, now())) return client
+    const aheadMs = newest.createdAt - now()
+    const secrets = client.secrets.map(({ hash, createdAt, expiresAt }) => ({
+      hash,
+      createdAt: Math.min(createdAt, now()),
+      ...(expiresAt !== undefined && { expiresAt: expiresAt - aheadMs }),
+    }))
+    const right = { ...client, secrets, generation: client.generation + 1 }
+    return (await store.replaceClient(right)) ? right : stored(client.id)
   }
 
   /** Reads, decides and writes, again when somebody else was faster: the store takes a change for the generation that it was made for only. */

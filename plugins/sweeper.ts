@@ -8,6 +8,8 @@ declare module 'fastify' {
     sweeper: {
       /** Leaves the sweeping to another process. */
       stop(): void
+      /** A whole round, at once. */
+      round(): Promise<void>
     }
   }
 }
@@ -30,19 +32,7 @@ export default fp(
 
     async function step(): Promise<void> {
       try {
-        const steady = steadyNow()
-        const swept = await store.sweep({
-          ...sessions.limits(),
-          now: steady,
-          clockNow: now(),
-          failuresBefore: steady - failuresLastMs,
-          // What was there at the start stays for as long as one lasts: the clock may have been wrong already.
-          revocationsBefore: uptimeMs() - startedMs > revocationMs ? steady : 0,
-          limit: rowsPerStep,
-          ...(cursor !== undefined && { cursor }),
-        })
-        cursor = swept.cursor
-        if (swept.removed > 0) log.debug({ removed: swept.removed }, 'expired rows were swept')
+        await sweepSome()
       } catch (error) {
         log.warn({ err: error }, 'the store could not be swept')
         cursor = undefined
@@ -50,12 +40,33 @@ export default fp(
       if (!isStopped) timer = setTimeout(step, cursor === undefined ? roundPauseMs : stepPauseMs).unref()
     }
 
+    async function sweepSome(): Promise<void> {
+      const steady = steadyNow()
+      const swept = await store.sweep({
+        ...sessions.limits(),
+        now: steady,
+        clockNow: now(),
+        failuresBefore: steady - failuresLastMs,
+        // What was there at the start stays for as long as one lasts: the clock may have been wrong already.
+        revocationsBefore: uptimeMs() - startedMs > revocationMs ? steady : 0,
+        limit: rowsPerStep,
+        ...(cursor !== undefined && { cursor }),
+      })
+      cursor = swept.cursor
+      if (swept.removed > 0) log.debug({ removed: swept.removed }, 'expired rows were swept')
+    }
+
     timer = setTimeout(step, stepPauseMs).unref()
     const stop = () => {
       isStopped = true
       clearTimeout(timer)
     }
-    app.decorate('sweeper', { stop })
+    const round = async () => {
+      cursor = undefined
+      do await sweepSome()
+      while (cursor !== undefined)
+    }
+    app.decorate('sweeper', { stop, round })
     app.addHook('preClose', async () => stop())
   },
   { name: 'sweeper', dependencies: ['store', 'sessions', 'access-tokens'] },

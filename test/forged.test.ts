@@ -672,6 +672,7 @@ overStores('a new key is published before it signs, the old one for as long as i
   t.ok((await published()).includes(firstKid), 'the old key stays while a token of it is good')
   t.ok(await isAccepted(app, last))
   clock.now += 2 * days
+  clock.passedMs = 2 * days
   await poll()
   await poll()
   t.same(await published(), [secondKid], 'and goes when none can be')

@@ -18,6 +18,8 @@ export const password = 'correct horse battery staple'
 /** A clock that tests move; milliseconds since the epoch. */
 export interface Clock {
   now: number
+  /** time that has passed beside what really has: where it stays, `now` was only set */
+  passedMs?: number
 }
 
 /** The app that the server runs, on a store of its own, with a clock that the test moves. */
@@ -82,7 +84,11 @@ export function onOneStore(title: string, body: (t: Test, build: Build) => Promi
 async function buildOn(t: Test, settings: Record<string, string>, clock: Clock): Promise<TestApp> {
   const logs: TestApp['logs'] = []
   const config = readConfig({ ...cheapHashing, AUTH_ISSUER: 'http://localhost:3000', ...settings })
-  const app = await buildApp(config, { now: () => clock.now, logStream: { write: (line) => logs.push(JSON.parse(line)) } })
+  const app = await buildApp(config, {
+    now: () => clock.now,
+    uptimeMs: () => performance.now() + (clock.passedMs ?? 0),
+    logStream: { write: (line) => logs.push(JSON.parse(line)) },
+  })
   t.teardown(() => app.close())
   return {
     app,

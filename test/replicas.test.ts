@@ -240,7 +240,7 @@ t.test(
     const network = await startNetwork(t, postgres.port)
     let skippedMs = 0
     const far = { ...settings, DATABASE_URL: network.through(settings.DATABASE_URL), LOG_LEVEL: 'silent' }
-    const app = await buildApp(readConfig(far), { now: () => Date.now() + skippedMs })
+    const app = await buildApp(readConfig(far), { uptimeMs: () => performance.now() + skippedMs })
     t.teardown(() => app.close())
 
     const keyFile = join(await newDir(t), 'key.pem')
