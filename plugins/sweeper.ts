@@ -22,7 +22,7 @@ const roundPauseMs = 60_000
 /** Removes what has expired, a small batch at a time, in every replica: two that meet do no harm. */
 export default fp(
   async (app: FastifyInstance) => {
-    const { store, sessions, accessTokens, now, uptimeMs, log } = app
+    const { config, store, sessions, accessTokens, now, uptimeMs, log } = app
     const steadyNow = createSteadyClock(now, uptimeMs)
     const startedMs = uptimeMs()
     const revocationMs = accessTokens.forgottenAt() - now()
@@ -46,6 +46,7 @@ export default fp(
         ...sessions.limits(),
         now: steady,
         clockNow: now(),
+        graceMs: config.AUTH_REFRESH_GRACE * 1000,
         failuresBefore: steady - failuresLastMs,
         // What was there at the start stays for as long as one lasts: the clock may have been wrong already.
         revocationsBefore: uptimeMs() - startedMs > revocationMs ? steady : 0,

@@ -5,7 +5,9 @@ import { type Database, open, type RootDatabase } from 'lmdb'
 import { createLmdbRevocations } from './lmdb-revocations.ts'
 import { byUserKey, createLmdbTransfer, uuidLength } from './lmdb-transfer.ts'
 import {
+  beforeGrace,
   type Client,
+  clockOf,
   type End,
   everyGeneration,
   type FailureKey,
@@ -151,7 +153,8 @@ export function openLmdbStore(dataDir: string): Store {
       sweep(_key: string, session: Session, step: SweepStep) {
         if (isDead(session, step)) removeSession(session)
         else {
-          const next = { ...session, refreshedAt: Math.min(session.refreshedAt, clockOf(step)) }
+          const next = { ...session }
+          if (isFuture(session.refreshedAt, clockOf(step))) next.refreshedAt = beforeGrace(step)
           putRight(session, next, clockOf(step))
           sessions.put(session.id, next)
         }
@@ -400,7 +403,6 @@ export function openLmdbStore(dataDir: string): Store {
   }
 }
 
-const clockOf = ({ now, clockNow = now }: SweepStep) => clockNow
 const latestOf = ({ createdAt, refreshedAt }: Session) => Math.max(createdAt, refreshedAt)
 
 /** A sweep cursor is the stage, and the last key that was looked at in it: any text. */

@@ -23,6 +23,8 @@ import {
 import { createPostgresTransfer } from './postgres-transfer.ts'
 import { revocationLines, type Statement, statements } from './sql.ts'
 import {
+  beforeGrace,
+  clockOf,
   everyGeneration,
   type FailureKey,
   type Failures,
@@ -145,20 +147,22 @@ export async function openPostgresStore(url: string, options?: PoolOptions): Pro
   /** Each stage runs from a position in its table, and says from a row where the next step goes on. */
   const stages = [
     {
-      sweep: async ({ limit, now, idleTtlMs, maxTtlMs, clockNow = now }: SweepStep, position: string | undefined) => {
+      sweep: async (step: SweepStep, position: string | undefined) => {
+        const { limit, now, idleTtlMs, maxTtlMs } = step
         const after = uuidOrNull(position) ?? firstUuid
-        const future = futureFrom(clockNow)
+        const future = futureFrom(clockOf(step))
         const row = await runForOne<SweptRow>(statements.sweepSessions, limit, after, now, idleTtlMs, maxTtlMs, future)
-        if (row && row.ahead > 0) await run(statements.putSessionsRight, after, row.id, clockNow, future)
+        if (row && row.ahead > 0) await run(statements.putSessionsRight, after, row.id, clockOf(step), future, beforeGrace(step))
         return row
       },
       position: ({ id }: SweptRow) => id,
     },
     {
-      sweep: async ({ limit, now, failuresBefore, clockNow = now }: SweepStep, after = '') => {
-        const future = futureFrom(clockNow)
+      sweep: async (step: SweepStep, after = '') => {
+        const { limit, failuresBefore } = step
+        const future = futureFrom(clockOf(step))
         const row = await runForOne<SweptRow>(statements.sweepFailures, limit, after, failuresBefore, future)
-        if (row && row.ahead > 0) await run(statements.putFailuresRight, after, row.key, clockNow, future)
+        if (row && row.ahead > 0) await run(statements.putFailuresRight, after, row.key, clockOf(step), future)
         return row
       },
       position: ({ key }: SweptRow) => key,

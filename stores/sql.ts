@@ -307,11 +307,11 @@ const planned = {
       SELECT 1 FROM latchkey_users u WHERE u.id = t.user_id AND u.generation <= t.generation AND u.disabled_at IS NULL))`,
     'greatest(created_at, refreshed_at) > $6::bigint',
   ),
-  // From $1 to $2; $3 is now, and what is later than $4 lies in the future.
+  // From $1 to $2; $3 is now, and what is later than $4 lies in the future. A rotation was at $5, or its grace would begin anew.
   putSessionsRight: `
     UPDATE latchkey_sessions SET
       created_at = CASE WHEN created_at > $4::bigint THEN $3::bigint ELSE created_at END,
-      refreshed_at = CASE WHEN refreshed_at > $4::bigint THEN $3::bigint ELSE refreshed_at END
+      refreshed_at = CASE WHEN refreshed_at > $4::bigint THEN $5::bigint ELSE refreshed_at END
     WHERE id > $1::uuid AND id <= $2::uuid AND greatest(created_at, refreshed_at) > $4::bigint`,
   sweepFailures: sweeping('latchkey_failures', 'key', '$2::text', 't.last_at < $3::bigint', 'last_at > $4::bigint'),
   putFailuresRight: `

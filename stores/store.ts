@@ -431,6 +431,8 @@ export const isHeld = ({ count, lastAt }: Failures, held: Held): boolean =>
 export interface SweepStep extends SessionLimits {
   /** of the clock as it is: times beyond it lie in the future; `now` when not given */
   clockNow?: number
+  /** of a rotation, which must not begin anew when its time is put right */
+  graceMs?: number
   /** counters with no failure since are forgotten */
   failuresBefore: number
   /** revocations that end by then are forgotten; `now` when not given */
@@ -439,3 +441,8 @@ export interface SweepStep extends SessionLimits {
   /** most rows looked at */
   limit: number
 }
+
+/** What times in the future are set to by a sweep. */
+export const clockOf = ({ now, clockNow = now }: SweepStep): number => clockNow
+/** The same for that of a rotation. */
+export const beforeGrace = (step: SweepStep): number => clockOf(step) - (step.graceMs ?? 0) - 1

@@ -41,6 +41,6 @@ export function createSteadyClock(now: () => number, uptimeMs: () => number): ()
     if (leapMs <= clockSkewMs) leaptAtMs = undefined
     else leaptAtMs ??= uptime
     if (leaptAtMs === undefined || uptime - leaptAtMs >= believedAfterMs) startMs += leapMs
-    return uptime + startMs
+    return Math.floor(uptime + startMs)
   }
 }

@@ -154,11 +154,11 @@ overStores('signing keys: a first start by a clock that is ahead signs at once a
 overStores('keys are withdrawn in one step: a store that fails leaves nothing half, and asked again it is done', async (t, build) => {
   const { app, clock } = await build()
   await signUp(app)
-  const { access_token } = await logIn(app)
-  const [first] = [kidOf(access_token)]
   await app.signingKeys.rotateNow(app.log, { isLeaked: false })
-  clock.now += 11 * minute
-  await app.signingKeys.poll()
+  clock.now += 9 * minute
+  const { access_token } = await logIn(app)
+  const first = kidOf(access_token)
+  clock.now += 2 * minute
   const { revoke, removeSigningKey } = app.store
   const heal = failStore(app, /^(revoke|removeSigningKey|withdrawSigningKeys)$/)
   await t.rejects(app.signingKeys.withdraw(app.log, first))
