@@ -45,11 +45,13 @@ import signupRoute from './routes/signup.ts'
 import tokenRoute from './routes/token.ts'
 import userRoutes from './routes/users.ts'
 import verifyRoute from './routes/verify.ts'
-import wellKnownRoutes from './routes/well-known.ts'
+import wellKnownRoutes, { findMetadata } from './routes/well-known.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
     config: Config
+    /** the path of the issuer, without a slash at its end: a proxy in front takes it away, so it is written before each path that goes out */
+    publicPath: string
     /** milliseconds since the epoch; the one clock of the app, which tests move */
     now: () => number
     /** milliseconds on a clock that nobody sets, for how long something has lasted */
@@ -89,6 +91,7 @@ export async function buildApp(
   { now = Date.now, uptimeMs = () => performance.now(), logStream, requestTimeoutMs = arrivalTimeoutMs }: AppOptions = {},
 ): Promise<FastifyInstance> {
   const drain = new AbortController()
+  const rewriteUrl = findMetadata(config.AUTH_ISSUER)
   const app = Fastify({
     logger: loggerOptions(config.LOG_LEVEL, logStream),
     logController: new QuietLog(),
@@ -96,6 +99,7 @@ export async function buildApp(
     bodyLimit: maxBodyBytes,
     requestTimeout: requestTimeoutMs,
     routerOptions: { maxParamLength },
+    ...(rewriteUrl && { rewriteUrl }),
     // Node would answer a request without Host by itself, with no body and no id; plugins/strict-http.ts does it.
     http: {
       requireHostHeader: false,
@@ -124,6 +128,7 @@ export async function buildApp(
   app.server.on('connect', (_request, socket: Socket) => socket.end(rawRefusal('method_not_allowed', randomUUID(), 'allow: GET, HEAD')))
   app.removeAllContentTypeParsers()
   app.decorate('config', config)
+  app.decorate('publicPath', new URL(config.AUTH_ISSUER).pathname.replace(/\/$/, ''))
   app.decorate('now', now)
   app.decorate('uptimeMs', uptimeMs)
   app.decorate('drain', drain)

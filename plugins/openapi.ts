@@ -1,6 +1,6 @@
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 
 /** `security` of a route that takes an access token; and of one that takes it with the scope `admin`. */
@@ -29,10 +29,21 @@ const forPlainHttp = (policy: string) =>
     .replace(/ ?validator\.swagger\.io/, '')
     .replace(/(style-src [^;]*)https:/, `$1${inlineStyle}`)
 
+/**
+ * The page finds its files beside it, wherever a proxy serves it, so it has one place: with a slash at the end. Redirects are
+ * relative for the same reason.
+ */
+async function toPage({ url }: FastifyRequest, reply: FastifyReply): Promise<FastifyReply | undefined> {
+  const [path = ''] = url.split('?', 1)
+  if (path.endsWith('/docs')) return reply.redirect('docs/')
+  if (path.endsWith('/docs/static/index.html')) return reply.redirect('../')
+  return undefined
+}
+
 /** Describes every route by OpenAPI 3.1, from the schemas that it is checked by: `/openapi.json`, and `/docs` to try it. */
 export default fp(
   async (app: FastifyInstance, { version }: { version: string }) => {
-    const path = new URL(app.config.AUTH_ISSUER).pathname.replace(/\/$/, '')
+    const { publicPath: path } = app
     await app.register(swagger, {
       openapi: {
         openapi: '3.1.0',
@@ -77,6 +88,7 @@ export default fp(
       },
       theme: { title: 'Latchkey' },
       initOAuth: { clientId: 'first-party' },
+      uiHooks: { onRequest: toPage },
     })
     app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger())
   },

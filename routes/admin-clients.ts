@@ -69,7 +69,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       const { grants = type === 'confidential' ? ['client_credentials'] : [] } = request.body
       const definition = { id, type, grants, scopes, audience, introspect: toRight(introspect) }
       const { client, secret } = await clients.create(request.log, definition)
-      reply.code(201).header('location', `/admin/clients/${encodeURIComponent(id)}`)
+      reply.code(201).header('location', `${app.publicPath}/admin/clients/${encodeURIComponent(id)}`)
       return { ...shown(client, now()), ...(secret !== undefined && { client_secret: secret }) }
     },
   )

@@ -67,7 +67,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     async (request, reply) => {
       const { username, password, roles = [] } = request.body
       const user = await users.signUp(request, username, password, roles)
-      reply.code(201).header('location', `/admin/users/${user.id}`)
+      reply.code(201).header('location', `${app.publicPath}/admin/users/${user.id}`)
       return shown(user)
     },
   )

@@ -1,5 +1,7 @@
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
+import type { FastifyRequest } from 'fastify'
 import { ignoreBodies } from '../plugins/body-parsers.ts'
+import type { Client } from '../plugins/clients.ts'
 import { withClient } from '../plugins/openapi.ts'
 import { problemAnswers } from '../schemas/errors.ts'
 import { createPages, RevocationEntry, textOf } from './revocation-pages.ts'
@@ -9,12 +11,15 @@ import { createStreams } from './revocation-streams.ts'
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
   const { clientAuthentication } = app
   ignoreBodies(app)
+  const callers = new WeakMap<FastifyRequest, Client>()
   const readPage = createPages(app)
   const stream = createStreams(app, readPage)
 
   app.get(
     '/revocations',
     {
+      // Before the query is looked at: a stranger is told nothing but that.
+      preValidation: async (request) => void callers.set(request, await clientAuthentication.introspector(request, {})),
       schema: {
         operationId: 'listRevocations',
         summary: 'Follow what is revoked',
@@ -46,7 +51,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       },
     },
     async (request, reply) => {
-      const client = await clientAuthentication.introspector(request, {})
+      const client = callers.get(request) as Client
       const { accept = '', 'last-event-id': lastEventId } = request.headers
       const since = (typeof lastEventId === 'string' && lastEventId) || request.query.since
       if (request.method === 'GET' && /(^|,) *text\/event-stream *(;|,|$)/.test(accept)) return stream(reply, client.id, since)

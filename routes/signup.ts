@@ -26,7 +26,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       if (config.AUTH_SIGNUP === 'closed') throw new Refusal('signup_closed')
       const { username, password } = request.body
       const user = await users.signUp(request, username, password)
-      reply.code(201).header('location', '/users/me')
+      reply.code(201).header('location', `${app.publicPath}/users/me`)
       return { id: user.id, username: user.username, created_at: toTimestamp(user.createdAt) }
     },
   )

@@ -5,7 +5,33 @@ import { problemAnswers } from '../schemas/errors.ts'
 
 const maxAgeSeconds = 300
 const AnyObject = Type.Unsafe<object>({ type: 'object', additionalProperties: true })
-const metadataPath = '/.well-known/oauth-authorization-server'
+const oauthMetadata = '/.well-known/oauth-authorization-server'
+const openIdMetadata = '/.well-known/openid-configuration'
+
+/**
+ * Finds the metadata of an issuer with a path where clients ask for it: with the path behind the well-known part (RFC 8414 §3.1), or,
+ * for OpenID Connect Discovery §4, before it. Compared as text: in a pattern of the router, a path may hold what means something there.
+ *
+ * @returns what turns the target of a request into the one that has a route; undefined where the issuer has no path
+ */
+export function findMetadata(issuer: string): ((request: { url?: string | undefined }) => string) | undefined {
+  const path = normalise(new URL(issuer).pathname.replace(/\/$/, ''))
+  if (path === '') return undefined
+  const aliases = new Map([
+    [oauthMetadata + path, oauthMetadata],
+    [openIdMetadata + path, openIdMetadata],
+    [path + openIdMetadata, openIdMetadata],
+  ])
+  return ({ url = '' }) => {
+    if (!url.includes('/.well-known/')) return url
+    const [asked = ''] = url.split('?', 1)
+    const found = aliases.get(normalise(asked))
+    return found === undefined ? url : found + url.slice(asked.length)
+  }
+}
+
+/** RFC 3986 §6.2.2.1: the digits of an escape have no case. */
+const normalise = (path: string) => path.replace(/%[0-9a-f]{2}/gi, (octet) => octet.toUpperCase())
 
 /** What other services need to check tokens, and clients to find their way. */
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
@@ -37,7 +63,6 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     issuer,
     token_endpoint: at('/token'),
     jwks_uri: at('/.well-known/jwks.json'),
-    response_types_supported: [],
     grant_types_supported: grantTypes.filter((grant) => grant !== 'password' || config.AUTH_PASSWORD_GRANT === 'on'),
     token_endpoint_auth_methods_supported: ['none', 'client_secret_basic', 'client_secret_post'],
     revocation_endpoint: at('/revoke'),
@@ -46,20 +71,13 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     introspection_endpoint_auth_methods_supported: ['client_secret_basic', 'client_secret_post'],
     service_documentation: at('/docs'),
   }
-  // RFC 8414 §3.1: the well-known part goes between the host and the path of the issuer.
-  const path = new URL(issuer).pathname.replace(/\/$/, '')
-  for (const url of new Set([metadataPath, metadataPath + path])) {
+  for (const [url, operationId, summary] of [
+    [oauthMetadata, 'getServerMetadata', 'Authorization server metadata, RFC 8414'],
+    [openIdMetadata, 'getOpenIdConfiguration', 'The same, for libraries that look only here (RFC 8414 §5)'],
+  ] as const) {
     app.get(
       url,
-      {
-        schema: {
-          operationId: 'getServerMetadata',
-          hide: url !== metadataPath,
-          summary: 'Authorization server metadata, RFC 8414',
-          tags: ['checking'],
-          response: { 200: AnyObject, ...problemAnswers(400) },
-        },
-      },
+      { schema: { operationId, summary, tags: ['checking'], response: { 200: AnyObject, ...problemAnswers(400) } } },
       async (_request, reply) => reply.header('cache-control', `public, max-age=${maxAgeSeconds}`).send(metadata),
     )
   }

@@ -71,6 +71,7 @@ const otherRoutes: Record<string, string[]> = {
   '/verify': ['GET', 'HEAD'],
   '/.well-known/jwks.json': ['GET', 'HEAD'],
   '/.well-known/oauth-authorization-server': ['GET', 'HEAD'],
+  '/.well-known/openid-configuration': ['GET', 'HEAD'],
   '/livez': ['GET', 'HEAD'],
   '/readyz': ['GET', 'HEAD'],
   '/openapi.json': ['GET', 'HEAD'],

@@ -39,6 +39,7 @@ const routes: Record<string, string[]> = {
   '/admin/keys/rotate': ['post'],
   '/.well-known/jwks.json': ['get'],
   '/.well-known/oauth-authorization-server': ['get'],
+  '/.well-known/openid-configuration': ['get'],
   '/livez': ['get'],
   '/readyz': ['get'],
 }
