@@ -58,7 +58,17 @@ declare module 'fastify' {
     uptimeMs: () => number
     /** aborted when the process begins to end: it is not ready any more, and every answer ends its connection */
     drain: AbortController
+    /** of an app that is built for one command and never listens; undefined for the service */
+    command: Command | undefined
   }
+}
+
+/** A command looks, or does the one thing it was told: only the service makes what is missing, rotates, sweeps and declares. */
+export interface Command {
+  /** what its requests to `/admin/` carry in the place of a token; known to its process alone */
+  key: string
+  /** whether it may make the secret of a store that has none yet */
+  makesSecret: boolean
 }
 
 /** What a caller may put in the place of the usual. */
@@ -69,6 +79,7 @@ export interface AppOptions {
   logStream?: { write(line: string): void }
   /** milliseconds in which a request has to arrive */
   requestTimeoutMs?: number
+  command?: Command
 }
 
 const maxBodyBytes = 16 * 1024
@@ -88,7 +99,7 @@ const arrivalChecks = 15
  */
 export async function buildApp(
   config: Config,
-  { now = Date.now, uptimeMs = () => performance.now(), logStream, requestTimeoutMs = arrivalTimeoutMs }: AppOptions = {},
+  { now = Date.now, uptimeMs = () => performance.now(), logStream, requestTimeoutMs = arrivalTimeoutMs, command }: AppOptions = {},
 ): Promise<FastifyInstance> {
   const drain = new AbortController()
   const rewriteUrl = findMetadata(config.AUTH_ISSUER)
@@ -133,6 +144,7 @@ export async function buildApp(
   app.decorate('uptimeMs', uptimeMs)
   app.decorate('drain', drain)
   app.addHook('preClose', async () => drain.abort())
+  app.decorate('command', command)
 
   try {
     await app.register(clientAddress)
@@ -141,8 +153,8 @@ export async function buildApp(
     await app.register(knownPaths, { maxParamLength })
     await app.register(openapi, { version })
 
-    await app.register(secrets)
     await app.register(store)
+    await app.register(secrets)
     await app.register(signingKeys)
     await app.register(accessTokens)
     await app.register(refreshTokens)

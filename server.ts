@@ -1,9 +1,9 @@
-import { existsSync } from 'node:fs'
-import { join } from 'node:path'
 import { type Config, ConfigError, readConfig, Settings } from './config.ts'
 import { closePort, drainAndClose, openSockets } from './drain.ts'
 import { listen, PortTaken, resolveHost, tryPort } from './listening.ts'
 import { onSignals, shuttingDown } from './signals.ts'
+import { hasLmdbStore } from './stores/lmdb-file.ts'
+import { type Vouching, vouchForStore } from './stores/lmdb-vouch.ts'
 import { StoreUnavailable } from './stores/store.ts'
 
 /** EX_CONFIG of sysexits.h */
@@ -34,11 +34,13 @@ async function main(): Promise<void> {
   const env = { ...process.env, HOST: host, PORT: port }
   const config = readConfig(env)
   if (primary) return serve(config)
-  if (!config.DATABASE_URL && !existsSync(join(config.AUTH_DATA_DIR, 'lmdb'))) await tryPorts(config)
-  if (config.AUTH_WORKERS === 1) return serve(config)
+  if (!config.DATABASE_URL && !hasLmdbStore(config.AUTH_DATA_DIR)) await tryPorts(config)
+  const vouching = config.DATABASE_URL ? undefined : vouchForStore(config.AUTH_DATA_DIR)
+  if (config.AUTH_WORKERS === 1) return serve(config, vouching)
 
+  await vouching?.soon
   const { runWorkers } = await import('./workers.ts')
-  const { exitCode, line } = await runWorkers(config)
+  const { exitCode, line } = await runWorkers(config, vouching?.later)
   if (line !== undefined) process.stderr.write(`${line}\n`)
   process.exit(exitCode)
 }
@@ -49,9 +51,9 @@ async function tryPorts({ HOST, PORT, AUTH_METRICS_PORT }: Config): Promise<void
   if (AUTH_METRICS_PORT) await tryPort(HOST, AUTH_METRICS_PORT, 'AUTH_METRICS_PORT')
 }
 
-async function serve(config: Config): Promise<void> {
+async function serve(config: Config, vouching?: Vouching): Promise<void> {
   // Only now: a primary does without all of it.
-  const [{ buildApp }, { stdoutInBlocks }] = await Promise.all([import('./app.ts'), import('./logging.ts')])
+  const [{ buildApp }, { stdoutInBlocks }] = await Promise.all([import('./app.ts'), import('./logging.ts'), vouching?.soon])
   const app = await buildApp(config, { logStream: stdoutInBlocks() })
   if (!primary) for (const warning of config.warnings) app.log.warn(warning)
 
@@ -61,6 +63,13 @@ async function serve(config: Config): Promise<void> {
     const stopAccepting = async () => (primary ? primary.drained(app.server) : closePort(app.server))
     drainAndClose(app, sockets, config.AUTH_SHUTDOWN_GRACE * 1000, stopAccepting).then(() => process.exit(0))
   }, primary !== undefined)
+
+  vouching?.later.then(async (line) => {
+    if (line === undefined) return
+    app.log.error({ event: 'store.damaged' }, line)
+    await app.close()
+    process.exit(badConfigExitCode)
+  })
 
   await primary?.join(app)
   if (!primary) await app.metrics?.serve()
@@ -73,7 +82,8 @@ async function serve(config: Config): Promise<void> {
     alg: config.AUTH_SIGNING_ALG,
     argon2: app.hashing.build,
   }
-  const message = `Latchkey listens on ${address}, on ${app.store.name === 'pg' ? 'PostgreSQL' : 'LMDB'}`
+  const ofStore = app.store.isNew ? ': a new, empty store' : ''
+  const message = `Latchkey listens on ${address}, on ${app.store.name === 'pg' ? 'PostgreSQL' : 'LMDB'}${ofStore}`
   if (primary) primary.listens({ details, message })
   else app.log.info(details, message)
 }

@@ -46,9 +46,10 @@ const killReserveMs = 100
  * The primary: starts the workers and looks after them until the service is told to end, or cannot start.
  *
  * @param config with a HOST that is an address, and a PORT that is not 0
+ * @param damage what is found of the store while it is served already, in a line
  * @returns the exit code, and what there is to say about it
  */
-export async function runWorkers(config: Config): Promise<{ exitCode: number; line?: string }> {
+export async function runWorkers(config: Config, damage?: Promise<string | undefined>): Promise<{ exitCode: number; line?: string }> {
   const { AUTH_WORKERS: count, AUTH_SHUTDOWN_GRACE: graceSeconds } = config
   const { log } = Fastify({ logger: loggerOptions(config.LOG_LEVEL) })
   for (const warning of config.warnings) log.warn(warning)
@@ -66,6 +67,7 @@ export async function runWorkers(config: Config): Promise<{ exitCode: number; li
   const listening = () => [...members.values()].filter(({ listensSinceMs }) => listensSinceMs !== undefined)
   const pauses = new Map<number, number>()
   let hasStarted = false
+  let startLine = ''
   let outcome: { exitCode: number; line?: string } | undefined
   let allEnded = () => {}
 
@@ -133,10 +135,12 @@ export async function runWorkers(config: Config): Promise<{ exitCode: number; li
 
   function listens(member: Member, { details, message }: Listening): void {
     member.listensSinceMs = performance.now()
+    // The longest is that of the worker that made the store, where one did.
+    if (message.length > startLine.length) startLine = message
     if (hasStarted) log.info({ event: 'worker.started', worker: member.worker.process.pid }, 'a worker was started in the place of another')
     else if (listening().length === count) {
       hasStarted = true
-      log.info({ ...details, workers: count }, message)
+      log.info({ ...details, workers: count }, startLine)
     }
   }
 
@@ -189,6 +193,11 @@ export async function runWorkers(config: Config): Promise<{ exitCode: number; li
   onSignals((signal) => {
     log.info({ signal }, shuttingDown)
     end({ exitCode: 0 }, signal)
+  })
+  damage?.then((line) => {
+    if (line === undefined) return
+    log.error({ event: 'store.damaged' }, line)
+    end({ exitCode: 78 }, 'SIGTERM')
   })
   for (let number = 1; number <= count; number++) start(number)
   await over

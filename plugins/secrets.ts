@@ -1,9 +1,11 @@
 import { createCipheriv, createDecipheriv, createHmac, hkdfSync, randomBytes, timingSafeEqual } from 'node:crypto'
-import { closeSync, existsSync, fsyncSync, linkSync, mkdirSync, openSync, readFileSync, unlinkSync, writeSync } from 'node:fs'
+import { closeSync, fsyncSync, linkSync, openSync, readFileSync, unlinkSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import { type Config, ConfigError } from '../config.ts'
+import { ConfigError } from '../config.ts'
+import { keepPrivate, sync } from '../stores/lmdb-open.ts'
+import type { Store } from '../stores/store.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -66,54 +68,87 @@ export function createSecrets(secrets: string[]) {
   }
 }
 
+/** Where the secret of an embedded store is that was not given one. */
+export const secretPath = (dataDir: string): string => join(dataDir, 'secret')
+
+const ifLost = 'put it back from a backup; if it is lost, see "Secret and keys" in docs/operations.md'
+
 /**
- * The secrets that the settings name, the current one first; made and kept in the data directory when they name none.
+ * The secret that was made beside an embedded store.
  *
- * @throws {ConfigError} when the data directory cannot be used
+ * @returns undefined when there is none
+ * @throws {ConfigError} when there is one and it cannot be used
  */
-export function readSecrets({ AUTH_SECRET, AUTH_SECRET_PREVIOUS, AUTH_DATA_DIR }: Config): string[] {
-  return [AUTH_SECRET ?? generatedSecret(AUTH_DATA_DIR), ...(AUTH_SECRET_PREVIOUS ? [AUTH_SECRET_PREVIOUS] : [])]
+export function readMadeSecret(dataDir: string): string | undefined {
+  const path = secretPath(dataDir)
+  let secret: string
+  try {
+    keepPrivate(path)
+    secret = readFileSync(path, 'utf8').trim()
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'ENOENT') return undefined
+    throw new ConfigError(`AUTH_DATA_DIR: expected a secret that can be read in ${path}, got ${code}`)
+  }
+  if (secret.length >= minCharacters) return secret
+  throw new ConfigError(
+    `AUTH_DATA_DIR: expected a secret of at least ${minCharacters} characters in ${path}, got ${secret.length}: ${ifLost}`,
+  )
 }
 
 /** The winner of a hard link is the one secret, whichever of several first starts it was; a crash never leaves half a file. */
-function generatedSecret(dataDir: string): string {
-  const path = join(dataDir, 'secret')
+function makeSecret(dataDir: string): void {
+  const path = secretPath(dataDir)
   const draft = `${path}.${process.pid}.${randomBytes(4).toString('hex')}`
   try {
-    if (!existsSync(path)) {
-      mkdirSync(dataDir, { recursive: true, mode: 0o700 })
-      const file = openSync(draft, 'wx', 0o600)
-      writeSync(file, `${randomBytes(48).toString('base64url')}\n`)
-      fsyncSync(file)
-      closeSync(file)
-      try {
-        linkSync(draft, path)
-      } catch (error) {
-        if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
-      }
-      unlinkSync(draft)
-      syncDirectory(dataDir)
+    const file = openSync(draft, 'wx', 0o600)
+    writeSync(file, `${randomBytes(48).toString('base64url')}\n`)
+    fsyncSync(file)
+    closeSync(file)
+    try {
+      linkSync(draft, path)
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
     }
-    const secret = readFileSync(path, 'utf8').trim()
-    if (secret.length >= minCharacters) return secret
+    unlinkSync(draft)
+    sync(dataDir)
   } catch (error) {
     throw new ConfigError(
       `AUTH_DATA_DIR: expected a directory that can be written, got ${(error as NodeJS.ErrnoException).code} for ${dataDir}`,
     )
   }
-  throw new ConfigError(`AUTH_DATA_DIR: expected at least ${minCharacters} characters in ${path}`)
 }
 
-/** A new name in a directory is on disk only when the directory is. */
-function syncDirectory(path: string): void {
-  const directory = openSync(path, 'r')
-  fsyncSync(directory)
-  closeSync(directory)
+/** Whether there is something in a store that only its secret opens, or that only its secret lets go on. */
+async function needsItsSecret(store: Store): Promise<boolean> {
+  const keys = await store.listSigningKeys()
+  if (keys.some(({ sealedPrivateKey }) => sealedPrivateKey !== undefined)) return true
+  return (await store.exportRows('sessions', { limit: 1 })).rows.length > 0
+}
+
+/** The secret beside an embedded store; made where there is none and the store has never had one. */
+async function secretBeside({ store, config: { AUTH_DATA_DIR: dataDir }, command }: FastifyInstance): Promise<string> {
+  const there = readMadeSecret(dataDir)
+  if (there !== undefined) return there
+  if (await needsItsSecret(store)) {
+    // Another first start may have made both meanwhile, the secret first.
+    const made = readMadeSecret(dataDir)
+    if (made !== undefined) return made
+    throw new ConfigError(
+      `AUTH_SECRET: expected the secret that the store in ${dataDir} was used with, and there is no ${secretPath(dataDir)}: ${ifLost}`,
+    )
+  }
+  // Nothing that a command does without a secret is derived from it.
+  if (command && !command.makesSecret) return randomBytes(48).toString('base64url')
+  makeSecret(dataDir)
+  return readMadeSecret(dataDir) as string
 }
 
 export default fp(
   async (app: FastifyInstance) => {
-    app.decorate('secrets', createSecrets(readSecrets(app.config)))
+    const { AUTH_SECRET, AUTH_SECRET_PREVIOUS } = app.config
+    const current = AUTH_SECRET ?? (await secretBeside(app))
+    app.decorate('secrets', createSecrets([current, ...(AUTH_SECRET_PREVIOUS ? [AUTH_SECRET_PREVIOUS] : [])]))
   },
-  { name: 'secrets' },
+  { name: 'secrets', dependencies: ['store'] },
 )

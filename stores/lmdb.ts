@@ -1,7 +1,6 @@
-import { mkdirSync } from 'node:fs'
-import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
-import { type Database, open, type RootDatabase } from 'lmdb'
+import type { Database, RootDatabase } from 'lmdb'
+import { openEnvironment } from './lmdb-open.ts'
 import { createLmdbRevocations } from './lmdb-revocations.ts'
 import { byUserKey, createLmdbTransfer, uuidLength } from './lmdb-transfer.ts'
 import {
@@ -36,6 +35,22 @@ type Stage = { table: Database<any, any>; isDue(row: any, step: SweepStep): bool
 /** Sorts behind every UUID, so that a range `[prefix, prefix + last]` holds all keys that begin with the prefix. */
 const last = '\uffff'
 
+function openTables(root: RootDatabase) {
+  const table = <T, K extends string | number = string>(name: string): Database<T, K> => root.openDB<T, K>({ name })
+  return {
+    users: table<User>('users'),
+    usersByName: table<string>('users_by_name'),
+    clients: table<Client>('clients'),
+    sessions: table<Session>('sessions'),
+    sessionsByUser: table<0>('sessions_by_user'),
+    signingKeys: table<SigningKeyRecord>('signing_keys'),
+    failures: table<Failures>('failures'),
+    revocations: table<Revocation, number>('revocations'),
+    revocationsById: table<number>('revocations_by_id'),
+    counters: table<number>('counters'),
+  }
+}
+
 /**
  * The embedded store: one LMDB environment in a directory, which several processes on the machine may open at once.
  *
@@ -43,32 +58,14 @@ const last = '\uffff'
  * in the same turn share one commit and one `fdatasync` (group commit), and each promise resolves after that sync.
  * A callback must decide before its first write: lmdb-js commits what a callback wrote before it threw.
  *
- * @param dataDir directory, made when missing
- * @throws when the directory cannot be made, written or locked
+ * @param dataDir directory, made when missing, and with it a store
+ * @throws {StoreDamaged} when there is a store, and not what it was
+ * @throws {NodeJS.ErrnoException} when the directory cannot be made, written or locked
  */
 export function openLmdbStore(dataDir: string): Store {
-  mkdirSync(dataDir, { recursive: true, mode: 0o700 })
-  const root: RootDatabase = open({
-    path: join(dataDir, 'lmdb'),
-    maxDbs: 16,
-    // Sync before a commit is visible, so that no process ever acts on what a power cut could take back.
-    overlappingSync: false,
-    // With it, lmdb-js makes a promise for each batch that nobody can listen to: a full disk would end the process.
-    eventTurnBatching: false,
-    // Plain MessagePack maps: rows that any later release, and any other tool, can read.
-    encoder: { useRecords: false, mapsAsObjects: true },
-  })
-  const table = <T>(name: string) => root.openDB<T, string>({ name })
-  const users = table<User>('users')
-  const usersByName = table<string>('users_by_name')
-  const clients = table<Client>('clients')
-  const sessions = table<Session>('sessions')
-  const sessionsByUser = table<0>('sessions_by_user')
-  const signingKeys = table<SigningKeyRecord>('signing_keys')
-  const failures = table<Failures>('failures')
-  const revocations: Database<Revocation, number> = root.openDB({ name: 'revocations' })
-  const revocationsById = table<number>('revocations_by_id')
-  const counters = table<number>('counters')
+  const { root, tables, isNew } = openEnvironment(dataDir, openTables)
+  const { users, usersByName, clients, sessions, sessionsByUser, signingKeys } = tables
+  const { failures, revocations, revocationsById, counters } = tables
 
   let closed = false
   async function run<T>(work: () => T | Promise<T>): Promise<T> {
@@ -183,6 +180,7 @@ export function openLmdbStore(dataDir: string): Store {
 
   return {
     name: 'lmdb',
+    isNew,
 
     ping: () => read(() => void root.getStats()),
     async close() {
@@ -395,11 +393,7 @@ export function openLmdbStore(dataDir: string): Store {
       return stage + 1 < stages.length ? { removed, cursor: `${stage + 1}` } : { removed }
     },
 
-    ...createLmdbTransfer(
-      { users, usersByName, clients, sessions, sessionsByUser, signingKeys, failures, revocations, revocationsById, counters },
-      read,
-      write,
-    ),
+    ...createLmdbTransfer(tables, read, write),
   }
 }
 

@@ -121,9 +121,11 @@ const triesAtMost = 50
  * Brings the schema of the database up to this release's. A schema that is newer already is left as it is.
  *
  * @param steps the release's own, but in tests
+ * @returns whether there was none, and this made it
  * @throws StoreUnavailable when the database cannot be reached, or refuses a step
  */
-export async function migrate(postgres: Postgres, steps = migrations): Promise<void> {
+export async function migrate(postgres: Postgres, steps = migrations): Promise<boolean> {
+  let isNew = false
   await postgres.connected(async (connection) => {
     for (let tries = 1; ; tries++) {
       try {
@@ -135,6 +137,7 @@ export async function migrate(postgres: Postgres, steps = migrations): Promise<v
           await connection.query(`INSERT INTO latchkey_schema (version, applied_at) VALUES (${version}, now())`)
           for (const statement of statements) await connection.query(statement, stepMs)
           await connection.query('COMMIT')
+          isNew ||= version === 1
         }
         return
       } catch (error) {
@@ -144,6 +147,7 @@ export async function migrate(postgres: Postgres, steps = migrations): Promise<v
       }
     }
   })
+  return isNew
 }
 
 /** Whether a step was taken. Where nothing is to be done, this is all that runs, and needs no more than the right to read. */

@@ -76,8 +76,9 @@ const unansweredAtMost = 10_000
  */
 export async function openPostgresStore(url: string, options?: PoolOptions): Promise<Store> {
   const postgres = openPool(url, options)
+  let isNew: boolean
   try {
-    await migrate(postgres)
+    isNew = await migrate(postgres)
   } catch (error) {
     await postgres.close()
     throw error
@@ -176,6 +177,7 @@ export async function openPostgresStore(url: string, options?: PoolOptions): Pro
 
   return {
     name: 'pg',
+    isNew,
 
     ping: async () => void (await run(statements.ping)),
     close: () => postgres.close(),

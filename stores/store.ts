@@ -15,6 +15,8 @@ import { clockSkewMs, elapsedMs, isFuture } from './time.ts'
  */
 export interface Store {
   readonly name: 'lmdb' | 'pg'
+  /** whether there was no store before this one was opened */
+  readonly isNew: boolean
 
   /** Rejects when the database cannot be reached and read. */
   ping(): Promise<void>

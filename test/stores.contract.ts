@@ -1320,7 +1320,7 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
     t.ok(await store.findUser(user.id), 'the other handle goes on')
 
     const session = makeSession(user)
-    const calls: Record<Exclude<keyof Store, 'name' | 'close'>, () => Promise<unknown>> = {
+    const calls: Record<Exclude<keyof Store, 'name' | 'isNew' | 'close'>, () => Promise<unknown>> = {
       ping: () => closing.ping(),
       createUser: () => closing.createUser(makeUser()),
       findUser: () => closing.findUser(user.id),
