@@ -1,12 +1,10 @@
-import { existsSync } from 'node:fs'
-import { join } from 'node:path'
+import { randomBytes } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import type { Config } from '../config.ts'
-import { commandLine } from '../plugins/administrators.ts'
-import { adminScope } from '../plugins/clients.ts'
+import { hasLmdbStore } from '../stores/lmdb-file.ts'
 import { CommandError, exitCodes } from './exit.ts'
 import { createOutput, type Output, printable, table } from './output.ts'
-import { readSettings } from './places.ts'
+import { readSettings, refuseDamaged } from './places.ts'
 
 // biome-ignore lint/suspicious/noExplicitAny: what the routes answer is in their schemas
 export type Json = any
@@ -26,12 +24,15 @@ export interface Administration {
  * The app is the one that the service is, on the same store, and never listens; what the command does takes the same way as a
  * request, so that the two cannot differ. A service that runs beside it notices within a second.
  *
+ * Only the service makes keys, rotates, sweeps and declares clients.
+ *
  * @param mayMakeStore whether an embedded store that is not there is made, rather than taken for a mistake in AUTH_DATA_DIR
+ * @param makesSecret whether what the command makes is sealed, so that a store that has no secret yet gets one
  */
 export const administering =
   <Options extends { json?: true }>(
     work: (admin: Administration, output: Output, options: Options, ...names: string[]) => Promise<void>,
-    { mayMakeStore = false } = {},
+    { mayMakeStore = false, makesSecret = false } = {},
   ) =>
   async (...args: unknown[]): Promise<void> => {
     const options = args.at(-2) as Options
@@ -39,61 +40,70 @@ export const administering =
     const config = readSettings(process.env)
     for (const warning of config.warnings) process.stderr.write(`${warning}\n`)
     const log = createLog(process.env)
+    const command = { key: randomBytes(32).toString('base64url'), makesSecret }
     // With the first request and not before: what is wrong with the arguments is said first, and makes no store.
     let app: Promise<FastifyInstance> | undefined
     const open = () => {
-      app ??= openApp(config, process.env, log, mayMakeStore)
+      app ??= openApp(config, { env: process.env, logStream: log, command, mayMakeStore })
       return app
     }
     try {
-      await work(createAdministration(config, open, log.lastCause), output, options, ...(args.slice(0, -2).flat() as string[]))
+      await work(createAdministration(config, open, command.key, log.lastCause), output, options, ...(args.slice(0, -2).flat() as string[]))
     } finally {
       output.endProgress()
       await (await app)?.close()
     }
   }
 
-async function openApp(config: Config, env: NodeJS.ProcessEnv, logStream: { write(line: string): void }, mayMakeStore: boolean) {
+interface Opening {
+  env: NodeJS.ProcessEnv
+  logStream: { write(line: string): void }
+  command: { key: string; makesSecret: boolean }
+  mayMakeStore: boolean
+}
+
+async function openApp(config: Config, { env, logStream, command, mayMakeStore }: Opening) {
   // The clients in AUTH_CLIENTS_FILE are declared by a start of the service, never by a look at it.
   const { AUTH_CLIENTS_FILE: _, ...settings } = config
   const { DATABASE_URL, AUTH_DATA_DIR } = settings
-  const isNew = !DATABASE_URL && !existsSync(join(AUTH_DATA_DIR, 'lmdb', 'data.mdb'))
-  if (isNew && !mayMakeStore) {
+  if (!DATABASE_URL && !mayMakeStore && !hasLmdbStore(AUTH_DATA_DIR)) {
     throw new CommandError(`There is no embedded store in ${AUTH_DATA_DIR}; set AUTH_DATA_DIR or DATABASE_URL`, exitCodes.unavailable)
   }
+  if (!DATABASE_URL) refuseDamaged(AUTH_DATA_DIR)
   // Loading it is most of what a command takes; --help does without.
   const { buildApp } = await import('../app.ts')
-  const app = await buildApp({ ...settings, ...(!env['LOG_LEVEL'] && { LOG_LEVEL: 'info' }) }, { logStream })
-  if (isNew) process.stderr.write(`A new store was made in ${AUTH_DATA_DIR}.\n`)
+  const app = await buildApp({ ...settings, ...(!env['LOG_LEVEL'] && { LOG_LEVEL: 'warn' }) }, { logStream, command })
+  if (app.store.isNew) process.stderr.write(`A new store was made in ${DATABASE_URL ? 'the database' : AUTH_DATA_DIR}.\n`)
   return app
 }
 
 /**
- * What is logged goes to stderr, where LOG_LEVEL is set. Where it is not: what went wrong outside of the command's own requests,
- * and the events, which say who changed what; but not to a terminal, where somebody reads the result.
+ * Where LOG_LEVEL is set, what is logged goes to stderr, the events too, which say who changed what. Where it is not: what went wrong
+ * outside of the command's own requests, in words.
  */
 function createLog(env: NodeJS.ProcessEnv) {
-  const warn = 40
   let cause: string | undefined
   return {
     /** why the last request failed, in the words of the log */
     lastCause: () => cause,
     write(line: string): void {
-      const { level, event, reqId, err } = JSON.parse(line)
+      const { msg, reqId, err } = JSON.parse(line)
       if (reqId !== undefined && err?.message) cause = err.message
-      const isForOthers = event !== undefined && !process.stderr.isTTY
-      if (env['LOG_LEVEL'] || isForOthers || (level >= warn && reqId === undefined)) process.stderr.write(line)
+      if (env['LOG_LEVEL']) process.stderr.write(line)
+      else if (reqId === undefined) process.stderr.write(`${printable(err?.message ? `${msg}: ${err.message}` : msg)}\n`)
     },
   }
 }
 
-function createAdministration(config: Config, open: () => Promise<FastifyInstance>, lastCause: () => string | undefined): Administration {
+function createAdministration(
+  config: Config,
+  open: () => Promise<FastifyInstance>,
+  key: string,
+  lastCause: () => string | undefined,
+): Administration {
   async function call(method: 'GET' | 'POST' | 'PUT' | 'DELETE', url: string, body?: object): Promise<Json> {
     const app = await open()
-    // A token of its own for each request: AUTH_ACCESS_TTL may be shorter than a long list takes.
-    const subject = { sub: commandLine, client_id: commandLine, scope: adminScope, aud: config.AUTH_AUDIENCE }
-    const token = await app.accessTokens.issue({ ...subject, generations: { user: 0, client: 0 } })
-    const headers = { authorization: `Bearer ${token}` }
+    const headers = { authorization: key }
     const answer = await app.inject({ method, url, headers, ...(body && { payload: body }) })
     const { statusCode, payload } = answer
     if (statusCode < 400) return payload === '' ? undefined : answer.json()

@@ -33,12 +33,15 @@ With --leaked every access token is refused, here within a second and by other s
 minutes at most). Sessions stay: clients refresh and go on.`,
     )
     .action(
-      administering(async ({ call }, output, { leaked }: { leaked?: true; json?: true }) => {
-        const key = await call('POST', '/admin/keys/rotate', leaked ? { leaked } : {})
-        if (output.isJson) return output.print(JSON.stringify(key))
-        if (leaked) output.print('All other keys are withdrawn, and every access token that was out is refused.')
-        output.print(fields({ kid: key.kid, alg: key.alg, state: key.state, 'signs from': when(key.signs_from) }))
-      }),
+      administering(
+        async ({ call }, output, { leaked }: { leaked?: true; json?: true }) => {
+          const key = await call('POST', '/admin/keys/rotate', leaked ? { leaked } : {})
+          if (output.isJson) return output.print(JSON.stringify(key))
+          if (leaked) output.print('All other keys are withdrawn, and every access token that was out is refused.')
+          output.print(fields({ kid: key.kid, alg: key.alg, state: key.state, 'signs from': when(key.signs_from) }))
+        },
+        { makesSecret: true },
+      ),
     )
 
   keys

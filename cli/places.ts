@@ -1,7 +1,8 @@
-import { existsSync, readFileSync } from 'node:fs'
-import { join, resolve } from 'node:path'
+import { resolve } from 'node:path'
 import { type Config, ConfigError, readConfig } from '../config.ts'
+import { readMadeSecret, secretPath } from '../plugins/secrets.ts'
 import { openLmdbStore } from '../stores/lmdb.ts'
+import { checkFile, damageLine, hasLmdbStore, lmdbFile, StoreDamaged } from '../stores/lmdb-file.ts'
 import { openPostgresStore } from '../stores/postgres.ts'
 import type { Store } from '../stores/store.ts'
 import { CommandError, exitCodes } from './exit.ts'
@@ -71,13 +72,28 @@ export async function openPlace(place: Place, { mustExist }: { mustExist: boolea
       throw new CommandError(`${place.label}: ${reasonOf(error)}`, exitCodes.unavailable)
     }
   }
-  if (mustExist && !existsSync(join(place.dir, 'lmdb', 'data.mdb'))) {
+  if (mustExist && !hasLmdbStore(place.dir)) {
     throw new CommandError(`${place.label}: there is no embedded store; set AUTH_DATA_DIR or name another directory`, exitCodes.unavailable)
   }
+  refuseDamaged(place.dir)
   try {
     return openLmdbStore(place.dir)
   } catch (error) {
+    if (error instanceof StoreDamaged) throw new CommandError(damageLine(place.dir, error), exitCodes.problems)
     throw new CommandError(`${place.label}: it cannot be opened: ${reasonOf(error)}`, exitCodes.unavailable)
+  }
+}
+
+/** A command reads a store for so long, before LMDB has it. */
+const longestCheckMs = 2_000
+
+/** @throws {CommandError} where there is an embedded store with a damaged page, which would end the command by a signal */
+export function refuseDamaged(dataDir: string): void {
+  try {
+    if (hasLmdbStore(dataDir)) checkFile(lmdbFile(dataDir), { withinMs: longestCheckMs })
+  } catch (error) {
+    // What else is wrong is said when it is opened.
+    if (error instanceof StoreDamaged) throw new CommandError(damageLine(dataDir, error), exitCodes.problems)
   }
 }
 
@@ -87,16 +103,18 @@ export async function openPlace(place: Place, { mustExist }: { mustExist: boolea
  * @returns the current one first; none when there is none to be found
  */
 export function secretsFor(place: Place, { AUTH_SECRET, AUTH_SECRET_PREVIOUS }: Config): string[] {
-  const path = place.kind === 'lmdb' ? join(place.dir, 'secret') : undefined
-  const made = path !== undefined && existsSync(path) ? readFileSync(path, 'utf8').trim() : undefined
+  const made = place.kind === 'lmdb' ? readMadeSecret(place.dir) : undefined
   return [AUTH_SECRET ?? made, AUTH_SECRET_PREVIOUS].filter((secret) => secret !== undefined)
 }
 
-/** Reads the settings. Beside an embedded store its secret is to be found, so that a move away from it needs no AUTH_SECRET to be set. */
+/**
+ * Reads the settings. With DATABASE_URL and no AUTH_SECRET, the secret beside an embedded store is to be found, so that a move away
+ * from there needs none to be set.
+ */
 export function readSettings(env: Env): Config {
-  const made = join(env['AUTH_DATA_DIR'] || './data', 'secret')
-  const isOpen = !env['AUTH_SECRET'] && !env['AUTH_SECRET_FILE']
-  return readConfig(isOpen && existsSync(made) ? { ...env, AUTH_SECRET_FILE: made } : env)
+  const isOpen = (env['DATABASE_URL'] || env['DATABASE_URL_FILE']) && !env['AUTH_SECRET'] && !env['AUTH_SECRET_FILE']
+  const dataDir = env['AUTH_DATA_DIR'] || './data'
+  return readConfig(isOpen && readMadeSecret(dataDir) !== undefined ? { ...env, AUTH_SECRET_FILE: secretPath(dataDir) } : env)
 }
 
 const isPostgresUrl = (text: string) => /^postgres(ql)?:\/\/./.test(text)

@@ -1,8 +1,11 @@
+import { fork } from 'node:child_process'
+import { join } from 'node:path'
 import { checkStore } from '../stores/check.ts'
-import type { Finding } from '../stores/store.ts'
-import { exitCodes } from './exit.ts'
+import { checkFile, hasLmdbStore, lmdbFile, StoreDamaged } from '../stores/lmdb-file.ts'
+import type { Finding, Store } from '../stores/store.ts'
+import { CommandError, exitCodes } from './exit.ts'
 import { type Output, printable, table } from './output.ts'
-import { openPlace, readPlace, readSettings, secretsFor } from './places.ts'
+import { openPlace, type Place, readPlace, readSettings, secretsFor } from './places.ts'
 import { opener } from './sealing.ts'
 
 /** Findings of one kind, counted; of many the first few are named. */
@@ -11,6 +14,15 @@ interface Kind extends Omit<Finding, 'key'> {
   keys: string[]
 }
 const keysNamed = 5
+
+/** What was read, and what was found. */
+export interface Examined {
+  found: Kind[]
+  rows: Record<string, number>
+}
+
+/** What the child says. */
+export type Said = { progress: [table: string, read: number] } | { examined: Examined } | { failed: { line: string; exitCode: number } }
 
 /**
  * `latchkey store check`: reads everything and says what is wrong.
@@ -21,40 +33,89 @@ export async function storeCheck(options: { store?: string }, output: Output): P
   const config = readSettings(process.env)
   const place = readPlace(options.store, config, process.env)
   const secrets = secretsFor(place, config)
-  const store = await openPlace(place, { mustExist: true })
-  const kinds = new Map<string, Kind>()
-  const rows: Record<string, number> = {}
+  const onProgress = (table: string, read: number) => output.progress(`reading ${table}: ${read.toLocaleString('en-US')}`)
   try {
-    const findings = checkStore(store, {
-      ...(secrets.length > 0 && { opens: opener(secrets) }),
-      onProgress(table, read) {
-        rows[table] = read
-        output.progress(`reading ${table}: ${read.toLocaleString('en-US')}`)
-      },
-    })
-    for await (const { key, ...finding } of findings) {
-      const id = JSON.stringify(finding)
-      const kind = kinds.get(id) ?? { ...finding, count: 0, keys: [] }
-      kinds.set(id, kind)
-      kind.count += 1
-      if (key !== undefined && kind.keys.length < keysNamed) kind.keys.push(key)
-    }
+    const examined =
+      place.kind === 'lmdb' ? await examineEmbedded(place, secrets, onProgress) : await examinePlace(place, secrets, onProgress)
+    return report(examined, { place, isSecretKnown: secrets.length > 0 }, output)
   } finally {
     output.endProgress()
+  }
+}
+
+type Progress = (table: string, read: number) => void
+
+async function examinePlace(place: Place, secrets: string[], onProgress: Progress): Promise<Examined> {
+  const store = await openPlace(place, { mustExist: true })
+  try {
+    return await examine(store, secrets, onProgress)
+  } finally {
     await store.close()
   }
+}
 
-  const found = [...kinds.values()]
+/** Reads a store by its own methods. */
+export async function examine(store: Store, secrets: string[], onProgress: Progress): Promise<Examined> {
+  const kinds = new Map<string, Kind>()
+  const rows: Record<string, number> = {}
+  const findings = checkStore(store, {
+    ...(secrets.length > 0 && { opens: opener(secrets) }),
+    onProgress(table, read) {
+      rows[table] = read
+      onProgress(table, read)
+    },
+  })
+  for await (const { key, ...finding } of findings) {
+    const id = JSON.stringify(finding)
+    const kind = kinds.get(id) ?? { ...finding, count: 0, keys: [] }
+    kinds.set(id, kind)
+    kind.count += 1
+    if (key !== undefined && kind.keys.length < keysNamed) kind.keys.push(key)
+  }
+  return { found: [...kinds.values()], rows }
+}
+
+const damage = (what: string): Examined => ({ found: [{ level: 'error', table: 'data.mdb', what, count: 1, keys: [] }], rows: {} })
+
+/** The file first, as a file; then its rows, in a process of their own: one that a damaged page ends takes nobody along. */
+async function examineEmbedded(place: Place & { kind: 'lmdb' }, secrets: string[], onProgress: Progress): Promise<Examined> {
+  if (hasLmdbStore(place.dir)) {
+    onProgress('data.mdb', 0)
+    try {
+      checkFile(lmdbFile(place.dir))
+    } catch (error) {
+      if (error instanceof StoreDamaged) return damage(error.message)
+      const { code } = error as NodeJS.ErrnoException
+      throw new CommandError(`${place.label}: it cannot be read, got ${code} for ${lmdbFile(place.dir)}`, exitCodes.unavailable)
+    }
+  }
+  const child = fork(join(import.meta.dirname, 'store-check-child.js'), { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
+  child.send({ place, secrets })
+  let said: Said | undefined
+  child.on('message', (message: Said) => {
+    if ('progress' in message) onProgress(...message.progress)
+    else said = message
+  })
+  const signal = await new Promise<NodeJS.Signals | number | null>((resolve, reject) => {
+    child.once('error', reject)
+    child.once('close', (code, signal) => resolve(signal ?? code))
+  })
+  if (said && 'failed' in said) throw new CommandError(said.failed.line, said.failed.exitCode)
+  if (said && 'examined' in said) return said.examined
+  return damage(`reading its rows ended the process by ${signal}`)
+}
+
+function report({ found, rows }: Examined, { place, isSecretKnown }: { place: Place; isSecretKnown: boolean }, output: Output): number {
   const errors = found.filter(({ level }) => level === 'error')
   const exitCode = errors.length === 0 ? exitCodes.fine : exitCodes.problems
   if (output.isJson) {
-    output.print(JSON.stringify({ ok: errors.length === 0, store: place.label, rows, secret_checked: secrets.length > 0, found }))
+    output.print(JSON.stringify({ ok: errors.length === 0, store: place.label, rows, secret_checked: isSecretKnown, found }))
     return exitCode
   }
 
   const read = Object.entries(rows).map(([name, n]) => `${n.toLocaleString('en-US')} ${name}`)
-  output.print(`${place.label}: ${read.join(', ') || 'empty'}`)
-  if (secrets.length === 0) output.print('AUTH_SECRET is not known, so the signing keys were not opened.')
+  output.print(`${place.label}: ${read.join(', ') || (errors.length > 0 ? 'nothing was read' : 'empty')}`)
+  if (!isSecretKnown) output.print('AUTH_SECRET is not known, so the signing keys were not opened.')
   if (found.length > 0) {
     const cells = found.map(({ level, table, what, count, keys }) => [
       ...[level === 'error' ? 'ERROR' : 'note', table, count, what],

@@ -1,6 +1,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { Refusal } from '../errors.ts'
+import type { AccessTokenClaims } from './access-tokens.ts'
 import { adminScope } from './clients.ts'
 
 declare module 'fastify' {
@@ -10,8 +11,8 @@ declare module 'fastify' {
   }
 }
 
-/** Whoever types `latchkey`. No client can have this id, for there is a space in it. */
-export const commandLine = 'latchkey cli'
+/** Whoever types `latchkey`, in the log. No client can have this id, for there is a space in it. */
+const commandLine = 'latchkey cli'
 
 const refused = (reason: string) =>
   new Refusal('insufficient_scope', {
@@ -23,21 +24,28 @@ const refused = (reason: string) =>
 /** Guards `/admin/`, before anything is read of a body. */
 export default fp(
   async (app: FastifyInstance) => {
-    const { users, clients, uptimeMs } = app
+    const { users, clients, uptimeMs, command } = app
 
     /** What the token says was so when it was made, and what is remembered of a user or client may be seconds old: this is read. */
     async function isAdministrator({ token: { sub, sid } }: FastifyRequest): Promise<boolean> {
       if (sid !== undefined) return (await users.find(sub))?.roles.includes(adminScope) ?? false
-      if (sub === commandLine) return true
       const client = await clients.find(sub, uptimeMs())
       return client !== undefined && client.disabledAt === undefined && client.scopes.includes(adminScope)
     }
 
+    function logAs(by: string, request: FastifyRequest, reply: FastifyReply): void {
+      request.log = request.log.child({ by })
+      reply.log = request.log
+    }
+
     async function requireAdmin(request: FastifyRequest, reply: FastifyReply): Promise<void> {
+      if (command && request.headers.authorization === command.key) {
+        request.token = { sub: commandLine } as AccessTokenClaims
+        return logAs(commandLine, request, reply)
+      }
       await app.requireToken(request)
       const { sub, scope } = request.token
-      request.log = request.log.child({ by: sub })
-      reply.log = request.log
+      logAs(sub, request, reply)
       if (!scope?.split(' ').includes(adminScope)) throw refused('the access token lacks the scope admin')
       if (!(await isAdministrator(request))) throw refused('no administrator any more')
     }

@@ -166,8 +166,8 @@ async function createSigningKeys(app: FastifyInstance) {
 
   /** When a key has been superseded for so long. @returns undefined while it has not been superseded */
   function retirementOf({ createdAt }: SigningKey): number | undefined {
-    const signing = current()
-    return createdAt < signing.createdAt ? signing.signsFrom + config.AUTH_ACCESS_TTL * 1000 + retirementMarginMs : undefined
+    const signing = signsNow()
+    return signing && createdAt < signing.createdAt ? signing.signsFrom + config.AUTH_ACCESS_TTL * 1000 + retirementMarginMs : undefined
   }
 
   /** Takes keys away before their time: what they signed is refused from now on. Other processes, and services, hear of it as of a revocation. */
@@ -182,30 +182,36 @@ async function createSigningKeys(app: FastifyInstance) {
 
   function statusOf(key: SigningKey): SigningKeyStatus {
     const { kid, createdAt, signsFrom } = key
-    const signing = current()
-    const isNext = createdAt > signing.createdAt && key.alg === alg && key.privateKey !== undefined
+    const signing = signsNow()
+    const isNext = signing !== undefined && createdAt > signing.createdAt && key.alg === signing.alg && key.privateKey !== undefined
     const retiresAt = retirementOf(key)
-    const state = kid === signing.kid ? 'current' : isNext ? 'next' : 'previous'
+    const state = kid === signing?.kid ? 'current' : isNext ? 'next' : 'previous'
     return { kid, alg: key.alg, state, createdAt, signsFrom, ...(retiresAt !== undefined && { retiresAt }) }
   }
 
-  /** The key that signs now. */
-  function current(): SigningKey & { privateKey: KeyObject } {
+  /** The key that signs now. @returns undefined for a command on a store that no service with its settings has used */
+  function usable(): SigningKey | undefined {
     const own = operatorKey && keys.get(operatorKey.kid)
     const usable = newestFirst().filter((key) => key.alg === alg && key.privateKey)
     // The oldest where none is ready yet: the clock was ahead when it was made.
-    const ready = own ?? usable.find((key) => key.signsFrom <= now()) ?? usable.at(-1)
-    if (!ready?.privateKey) throw new Error('There is no key to sign with')
-    return ready as SigningKey & { privateKey: KeyObject }
+    return own ?? usable.find((key) => key.signsFrom <= now()) ?? usable.at(-1)
   }
+  function current(): SigningKey & { privateKey: KeyObject } {
+    const key = usable()
+    if (!key?.privateKey) throw new Error('There is no key to sign with')
+    return key as SigningKey & { privateKey: KeyObject }
+  }
+  /** What there is to be said of the store's keys, which a service with other settings than this command's may use. */
+  const signsNow = () => usable() ?? newestFirst().find((key) => key.signsFrom <= now()) ?? newestFirst().at(-1)
 
   await load()
-  if (!operatorKey && newestOfAlg()?.sealedBy === 'another') {
+  const sealed = newestFirst().find(({ sealedBy }) => sealedBy !== undefined)
+  if (!operatorKey && (newestOfAlg() ?? sealed)?.sealedBy === 'another') {
     throw new ConfigError(
       'AUTH_SECRET: expected the secret that sealed the signing keys in the store; set it, or set it as AUTH_SECRET_PREVIOUS beside the new one',
     )
   }
-  await rotateIfDue()
+  if (!app.command) await rotateIfDue()
 
   const poll = async () => {
     try {
@@ -216,7 +222,7 @@ async function createSigningKeys(app: FastifyInstance) {
       log.warn({ err: error }, 'the signing keys could not be looked at; those known stay in use')
     }
   }
-  const timer = setInterval(poll, pollMs).unref()
+  const timer = app.command ? undefined : setInterval(poll, pollMs).unref()
   app.addHook('onClose', async () => clearInterval(timer))
 
   return {

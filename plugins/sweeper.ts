@@ -27,7 +27,7 @@ export default fp(
     const startedMs = uptimeMs()
     const revocationMs = accessTokens.forgottenAt() - now()
     let cursor: string | undefined
-    let timer: NodeJS.Timeout
+    let timer: NodeJS.Timeout | undefined
     let isStopped = false
 
     async function step(): Promise<void> {
@@ -57,7 +57,7 @@ export default fp(
       if (swept.removed > 0) log.debug({ removed: swept.removed }, 'expired rows were swept')
     }
 
-    timer = setTimeout(step, stepPauseMs).unref()
+    if (!app.command) timer = setTimeout(step, stepPauseMs).unref()
     const stop = () => {
       isStopped = true
       clearTimeout(timer)
