@@ -54,7 +54,7 @@ async function tryPorts({ HOST, PORT, AUTH_METRICS_PORT }: Config): Promise<void
 async function serve(config: Config, vouching?: Vouching): Promise<void> {
   // Only now: a primary does without all of it.
   const [{ buildApp }, { stdoutInBlocks }] = await Promise.all([import('./app.ts'), import('./logging.ts'), vouching?.soon])
-  const app = await buildApp(config, { logStream: stdoutInBlocks() })
+  const app = await buildApp(config, { logStream: await stdoutInBlocks() })
   if (!primary) for (const warning of config.warnings) app.log.warn(warning)
 
   const sockets = openSockets(app.server)

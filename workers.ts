@@ -5,7 +5,7 @@ import Fastify, { type FastifyInstance } from 'fastify'
 import { Gauge, Registry } from 'prom-client'
 import type { Config } from './config.ts'
 import { idleTurn } from './drain.ts'
-import { loggerOptions } from './logging.ts'
+import { loggerOptions, stdoutInBlocks } from './logging.ts'
 import { createTotals, type Snapshot, serveMetrics } from './plugins/metrics.ts'
 import { onSignals, shuttingDown } from './signals.ts'
 
@@ -51,7 +51,7 @@ const killReserveMs = 100
  */
 export async function runWorkers(config: Config, damage?: Promise<string | undefined>): Promise<{ exitCode: number; line?: string }> {
   const { AUTH_WORKERS: count, AUTH_SHUTDOWN_GRACE: graceSeconds } = config
-  const { log } = Fastify({ logger: loggerOptions(config.LOG_LEVEL) })
+  const { log } = Fastify({ logger: loggerOptions(config.LOG_LEVEL, await stdoutInBlocks()) })
   for (const warning of config.warnings) log.warn(warning)
 
   interface Member {
@@ -68,6 +68,7 @@ export async function runWorkers(config: Config, damage?: Promise<string | undef
   const pauses = new Map<number, number>()
   let hasStarted = false
   let startLine = ''
+  let isPortClosed = false
   let outcome: { exitCode: number; line?: string } | undefined
   let allEnded = () => {}
 
@@ -171,7 +172,8 @@ export async function runWorkers(config: Config, damage?: Promise<string | undef
 
   /** Once all workers are ready for it, and before any of them closes: a connection that is dealt out then would find nobody. */
   async function closePort(): Promise<void> {
-    if ([...members.values()].some(({ isDrained }) => !isDrained)) return
+    if (isPortClosed || [...members.values()].some(({ isDrained }) => !isDrained)) return
+    isPortClosed = true
     await idleTurn(() => [...members.values()].some(({ deliveries }) => deliveries.isBusy()))
     for (const { worker } of members.values()) worker.disconnect()
   }

@@ -2,6 +2,7 @@ import Fastify, { type FastifyBaseLogger, type FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import {
   AggregatorRegistry,
+  Counter,
   collectDefaultMetrics,
   Gauge,
   Histogram,
@@ -11,6 +12,7 @@ import {
 } from 'prom-client'
 import type { Config } from '../config.ts'
 import { listen } from '../listening.ts'
+import { logLinesDropped } from '../logging.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -49,6 +51,15 @@ export default fp(
       })
     gauge('latchkey_hashes_running', 'Password hashes being computed', () => hashing.load.running)
     gauge('latchkey_hashes_waiting', 'Requests that wait for a password hash', () => hashing.load.waiting)
+    new Counter({
+      name: 'latchkey_log_lines_dropped_total',
+      help: 'Log lines that nobody read in time',
+      registers,
+      collect() {
+        this.reset()
+        this.inc(logLinesDropped())
+      },
+    })
     // All workers know the same ones.
     gauge('latchkey_revocations', 'Revocations in force', () => revocations.size, 'max')
 
