@@ -18,7 +18,8 @@ const ofTheMachine: (keyof Settings)[] = ['AUTH_HASH_CONCURRENCY']
 
 const preface = `
 # Every setting of Latchkey. What is commented out shows the default; nothing has to be set.
-# Docker Compose reads a copy named .env. For npm start: set -a; . ./.env; set +a; npm start
+# A copy named .env is read by npm start and latchkey, from the directory in which they are started, and by Docker Compose.
+# What is in the environment already wins.
 # Durations are written 90, 90s, 10m, 12h or 30d.
 `.trim()
 

@@ -2,8 +2,15 @@
  * Where the process begins. Password hashes and the store's commits share libuv's threads, and a pool that hashing fills
  * stalls every commit. Its size is read once, before the first ES module is loaded: hence CommonJS, and this file.
  */
+const { loadEnvFile } = require('./env-file.cjs') as { loadEnvFile(): string | undefined }
 const fs = process.getBuiltinModule('node:fs')
 const os = process.getBuiltinModule('node:os')
+
+const problem = loadEnvFile()
+if (problem !== undefined) {
+  process.stderr.write(`${problem}\n`)
+  process.exit(78)
+}
 
 /** For the store's commits, file access and name look-ups, beside the hashes. */
 const otherThreads = 4

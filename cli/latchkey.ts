@@ -1,6 +1,8 @@
 #!/usr/bin/env node
 import { existsSync, readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
 import { Command, CommanderError } from 'commander'
+import { ConfigError } from '../config.ts'
 import { addBenchCommand } from './bench.ts'
 import { addClientCommands } from './client.ts'
 import { exitCodes, explain } from './exit.ts'
@@ -22,7 +24,7 @@ First steps
 Exit codes
   0 fine   1 refused, not found, or problems were found   64 wrong usage   69 the store is unavailable   78 a setting is wrong
 
-Settings come from the environment, as for the service; every command works beside a running one.
+Settings come from the environment and from .env here, as for the service; every command works beside a running one.
 Each takes --help, with examples, and --json for scripts. docs/cli.md has them in one table.`
 
 /** Runs a subcommand; what it returns is the exit code. A last turn of the event loop lets the output out. */
@@ -72,7 +74,11 @@ addBenchCommand(program)
 // `latchkey user list | head`: nobody reads on.
 process.stdout.on('error', ({ code }: NodeJS.ErrnoException) => process.exit(code === 'EPIPE' ? exitCodes.fine : exitCodes.problems))
 
+const { loadEnvFile } = createRequire(import.meta.url)('../env-file.cjs') as { loadEnvFile(): string | undefined }
+
 try {
+  const problem = loadEnvFile()
+  if (problem !== undefined) throw new ConfigError(problem)
   await program.parseAsync()
 } catch (error) {
   if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? exitCodes.fine : exitCodes.usage
