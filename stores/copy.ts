@@ -198,8 +198,8 @@ async function countExtra(source: Store, target: Store, table: TableName): Promi
 }
 
 async function removeExtra<T extends TableName>(source: Store, target: Store, table: T, now: number): Promise<number> {
-  // What is recorded along with it has expired at once: the revocation that counts is the source's.
-  const end = { now, expiresAt: now }
+  // What is recorded along with it is in force for no time: it must not stand for the revocation of the source, which is copied later.
+  const end = { now, expiresAt: 0 }
   const remove: { [T in TableName]: (row: Tables[T]) => Promise<unknown> } = {
     clients: ({ id }) => target.deleteClient(id, end),
     users: ({ id }) => target.deleteUser(id, end),
