@@ -63,6 +63,8 @@ export function openPool(url: string, { maxConnections = 12 }: PoolOptions = {})
   // Only to have a mistake in the URL found at the start.
   for (const connectionString of urls) new pg.Client({ connectionString })
   let preferred = 0
+  /** connections to a server itself, with no pooler in between */
+  const direct = new WeakSet<pg.ClientBase>()
 
   class HostClient extends pg.Client {
     constructor(config?: pg.ClientConfig) {
@@ -76,13 +78,18 @@ export function openPool(url: string, { maxConnections = 12 }: PoolOptions = {})
     idleTimeoutMillis: 60_000,
     maxLifetimeSeconds: lifetimeSeconds,
     connectionTimeoutMillis: connectMs,
-    statement_timeout: statementOnServerMs,
     query_timeout: statementMs,
     keepAlive: true,
     fallback_application_name: 'latchkey',
     types: { getTypeParser },
     verify: (client, done) => {
-      makeReady(client).then(() => done(), done)
+      makeReady(client).then(
+        (isDirect) => {
+          if (isDirect) direct.add(client)
+          done()
+        },
+        (error) => done(error),
+      )
     },
   } as pg.PoolConfig)
   // A connection that breaks emits 'error', idle or lent, and would end the process if nobody listened.
@@ -114,7 +121,10 @@ export function openPool(url: string, { maxConnections = 12 }: PoolOptions = {})
     let isUsable = false
     try {
       const query_timeout = Math.max(1, Math.min(statementMs, deadline - performance.now()))
-      const { rows } = await client.query<Row & pg.QueryResultRow>({ ...statement, values, query_timeout } as pg.QueryConfig)
+      // Behind a pooler the next statement may be on another server connection, which does not have it.
+      const { text, name } = statement
+      const config = { text, values, query_timeout, ...(name !== undefined && direct.has(client) && { name }) }
+      const { rows } = await client.query<Row & pg.QueryResultRow>(config as pg.QueryConfig)
       isUsable = true
       return rows
     } catch (error) {
@@ -185,13 +195,24 @@ export function openPool(url: string, { maxConnections = 12 }: PoolOptions = {})
  * one that was made while a table had few rows would read all of it when it has many, a million for each refresh, until the
  * server analyzes the table. So reading whole tables is made the last resort.
  *
+ * A pooler (PgBouncer in transaction mode) lends a server connection for a transaction: what is set on it would stay with it and be
+ * another's. So nothing is set behind one, and no statement is prepared there, which is planned with the values at hand then, and so
+ * needs no such setting. A pooler shows by the process id that it gave the connection, which is none of the server's.
+ *
+ * @returns whether the connection is to the server itself
  * @throws on a standby, as libpq's `target_session_attrs=read-write` does
  */
-async function makeReady(client: pg.ClientBase): Promise<void> {
-  const query = { text: 'SET enable_seqscan = off; SHOW transaction_read_only', query_timeout: verifyMs } as pg.QueryConfig
-  // One result for each of the two.
-  const results = (await client.query(query)) as unknown as pg.QueryResult[]
-  if (results[1]?.rows[0]?.transaction_read_only !== 'off') throw new Error('This server is read-only')
+async function makeReady(client: pg.ClientBase): Promise<boolean> {
+  // In one round trip. Not as parameters of the start: a pooler refuses those that it does not know.
+  const { processID = 0 } = client as { processID?: number | null }
+  const set = (name: string, value: string) =>
+    `CASE WHEN pg_backend_pid() = ${Number(processID)} THEN set_config('${name}', '${value}', false) END`
+  const text = `SELECT pg_backend_pid() AS pid, current_setting('transaction_read_only') AS read_only,
+    ${set('enable_seqscan', 'off')}, ${set('statement_timeout', String(statementOnServerMs))}`
+  const { rows } = await client.query({ text, query_timeout: verifyMs } as pg.QueryConfig)
+  const [{ pid, read_only: readOnly }] = rows as [{ pid: number; read_only: string }]
+  if (readOnly !== 'off') throw new Error('This server is read-only')
+  return pid === processID
 }
 
 /** All bigints of the schema are milliseconds and counters, which a number holds exactly. */
