@@ -2,6 +2,7 @@ import formbody from '@fastify/formbody'
 import type { FastifyInstance, FastifyReply, FastifyRequest, RequestPayload } from 'fastify'
 import { Refusal } from '../errors.ts'
 import { hasRepeatedMember } from '../verify/strict-json.ts'
+import { parseMultipart } from './multipart.ts'
 
 /*
  * Strict readers of bodies. Two readers that disagree about a body are how requests are smuggled past a check, so
@@ -30,23 +31,23 @@ export function parseForm(body: string): Record<string, string> {
   for (const pair of body.split('&')) {
     if (pair === '') continue
     const equals = pair.indexOf('=')
-    const name = decodeFormText(equals < 0 ? pair : pair.slice(0, equals))
-    const value = equals < 0 ? '' : decodeFormText(pair.slice(equals + 1))
-    if (name in form) throw malformed(/^[a-z_]{1,32}$/.test(name) ? `The parameter ${name} is repeated` : 'A parameter is repeated')
-    form[name] = value
+    put(form, decodeFormText(equals < 0 ? pair : pair.slice(0, equals)), equals < 0 ? '' : decodeFormText(pair.slice(equals + 1)))
   }
   return form
 }
 
+function put(form: Record<string, string>, name: string, value: string): void {
+  if (!isClean(name) || !isClean(value)) throw malformed('The form holds a NUL')
+  if (name in form) throw malformed(/^[a-z_]{1,32}$/.test(name) ? `The parameter ${name} is repeated` : 'A parameter is repeated')
+  form[name] = value
+}
+
 function decodeFormText(text: string): string {
-  let decoded: string
   try {
-    decoded = /[%+]/.test(text) ? decodeURIComponent(text.replaceAll('+', ' ')) : text
+    return /[%+]/.test(text) ? decodeURIComponent(text.replaceAll('+', ' ')) : text
   } catch {
     throw malformed('The form has a bad percent-encoding')
   }
-  if (!isClean(decoded)) throw malformed('The form holds a NUL')
-  return decoded
 }
 
 const charset = /;[ \t]*charset=[ \t]*"?([^\s;"]*)/i
@@ -62,6 +63,19 @@ async function requireUtf8({ headers }: FastifyRequest, _reply: FastifyReply, _p
 export async function acceptForms(scope: FastifyInstance): Promise<void> {
   scope.addHook('preParsing', requireUtf8)
   await scope.register(formbody, { parser: parseForm })
+}
+
+/** Lets the routes of this scope take forms as `multipart/form-data` too, of fields and without files. */
+export function acceptMultipart(scope: FastifyInstance): void {
+  scope.addContentTypeParser('multipart/form-data', { parseAs: 'buffer' }, ({ headers }, body, done) => {
+    const form: Record<string, string> = Object.create(null)
+    try {
+      for (const [name, value] of parseMultipart(body as Buffer, headers['content-type'] ?? '')) put(form, name, value)
+    } catch (error) {
+      return done(error instanceof SyntaxError ? malformed(error.message) : (error as Error))
+    }
+    done(null, form)
+  })
 }
 
 /**

@@ -1,7 +1,7 @@
 import { type FastifyPluginAsyncTypebox, type Static, Type } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
 import { Refusal } from '../errors.ts'
-import { acceptForms } from '../plugins/body-parsers.ts'
+import { acceptForms, acceptMultipart } from '../plugins/body-parsers.ts'
 import { type Client, parseScope } from '../plugins/clients.ts'
 import { maybeWithClient } from '../plugins/openapi.ts'
 import type { TokenAnswer as Tokens } from '../plugins/sessions.ts'
@@ -28,6 +28,7 @@ type Grant = (request: FastifyRequest, client: Client, form: TokenForm) => Promi
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
   const { config, users, clients, clientAuthentication, accessTokens, sessions } = app
   await acceptForms(app)
+  acceptMultipart(app)
 
   const grants = new Map<string, Grant>([
     [
@@ -75,7 +76,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         summary: 'Get tokens: log in, refresh, or get one for a service itself',
         tags: ['tokens'],
         security: maybeWithClient,
-        consumes: ['application/x-www-form-urlencoded'],
+        consumes: ['application/x-www-form-urlencoded', 'multipart/form-data'],
         body: TokenForm,
         response: { 200: TokenAnswer, ...oauthAnswers(400, 401, 413, 415, 429, 503) },
       },
@@ -85,7 +86,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       reply.header('pragma', 'no-cache')
       const client = await clientAuthentication.identify(request, form)
       const grantType = form.grant_type ?? impliedGrant(form)
-      if (!grantType) throw missing('grant_type')
+      if (!grantType) throw missing(form.grant_type === undefined ? missingOf(form) : 'grant_type')
       const grant = grants.get(grantType)
       if (!grant) throw new Refusal('unsupported_grant_type')
       if (!client.grants.includes(grantType)) throw new Refusal('unauthorized_client')
@@ -96,6 +97,10 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
 
 /** FastAPI's OAuth2PasswordRequestForm, and many a tutorial, log in without saying which grant it is. */
 const impliedGrant = ({ username, password }: TokenForm) => (username !== undefined && password !== undefined ? 'password' : undefined)
+
+/** Half a login is told of its other half. */
+const missingOf = ({ username, password }: TokenForm) =>
+  username !== undefined ? 'password' : password !== undefined ? 'username' : 'grant_type'
 
 function required(form: TokenForm, name: 'username' | 'password' | 'refresh_token'): string {
   const value = form[name]

@@ -98,7 +98,7 @@ onOneStore('a wrong content type is 415', async (t, build) => {
   const { access_token } = await logIn(app)
   const good = new URLSearchParams({ grant_type: 'password', username: 'ada', password }).toString()
   for (const url of ['/token', '/revoke']) {
-    for (const type of ['application/json', 'text/plain', 'multipart/form-data; boundary=x', 'application/xml', 'x', '', null]) {
+    for (const type of ['application/json', 'text/plain', 'multipart/mixed; boundary=x', 'application/xml', 'x', '', null]) {
       isOAuthError(t, await postRaw(app, url, good, type), 415, 'invalid_request', `${type} at ${url}`)
     }
   }
