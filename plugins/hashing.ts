@@ -1,11 +1,9 @@
-import './argon2-build.ts'
-import { randomBytes } from 'node:crypto'
-import argon2 from 'argon2'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { Refusal } from '../errors.ts'
 import { argon2Build } from './argon2-build.ts'
 import { networkOf } from './client-address.ts'
+import { createStoredHashes } from './stored-hashes.ts'
 import { createTurns, type Waiter } from './turns.ts'
 
 /** Decides whether to compare, and what comes of it: see `throttle`. */
@@ -18,6 +16,7 @@ declare module 'fastify' {
 }
 
 const clientGone = () => new Refusal('request_timeout', { reason: 'the client has gone' })
+const draining = () => new Refusal('draining', { reason: 'it waited for a hash', headers: { 'retry-after': '1' } })
 
 /** Most requests that wait at once, however fast the hashes: beyond this even their bookkeeping would be a burden. */
 const mostPlaces = 10_000
@@ -33,19 +32,11 @@ const patienceMs = 25
  */
 function createHashing({ config, uptimeMs }: FastifyInstance) {
   const { AUTH_HASH_CONCURRENCY: concurrency, AUTH_HASH_MAX_WAIT: maxWaitSeconds } = config
-  const options = {
-    type: argon2.argon2id,
+  const hashes = createStoredHashes({
     memoryCost: config.AUTH_ARGON2_MEMORY,
     timeCost: config.AUTH_ARGON2_TIME,
     parallelism: config.AUTH_ARGON2_PARALLELISM,
-  }
-  /** No password has this hash; verifying against it takes as long as against one of today's settings. */
-  const nobodysHash = [
-    '$argon2id$v=19',
-    `m=${options.memoryCost},t=${options.timeCost},p=${options.parallelism}`,
-    randomBytes(16).toString('base64').replaceAll('=', ''),
-    randomBytes(32).toString('base64').replaceAll('=', ''),
-  ].join('$')
+  })
 
   const maxWaitMs = maxWaitSeconds * 1000
   let running = 0
@@ -107,6 +98,7 @@ function createHashing({ config, uptimeMs }: FastifyInstance) {
    */
   async function turn(request: FastifyRequest): Promise<void> {
     const { address, socket } = request
+    if (isClosed) throw draining()
     if (socket.destroyed) throw clientGone()
     refuseWithoutPlace(request)
     if (running < concurrency) {
@@ -130,7 +122,7 @@ function createHashing({ config, uptimeMs }: FastifyInstance) {
           done()
           resolve()
         },
-        giveUp: () => stopWaiting(overloaded('others came meanwhile, and all places were taken')),
+        giveUp: (why) => stopWaiting(why === 'draining' ? draining() : overloaded('others came meanwhile, and all places were taken')),
         sinceMs: uptimeMs(),
       }
       // As many as the client pipelines: more than the ten at which Node suspects a leak.
@@ -154,8 +146,17 @@ function createHashing({ config, uptimeMs }: FastifyInstance) {
     return result
   }
 
+  let isClosed = false
+  /** All who wait give up, and nothing is left that would keep the process. Requests that came by a socket have been answered by then. */
+  function close(): void {
+    isClosed = true
+    turns.drain()
+    goOn()
+  }
+
   return {
     refuseWithoutPlace,
+    close,
 
     /** Which build of argon2 is in use: the compiled one is about twice as fast. */
     build: argon2Build,
@@ -172,10 +173,10 @@ function createHashing({ config, uptimeMs }: FastifyInstance) {
      * @returns a PHC string
      * @throws {Refusal} 503 `overloaded` when no turn comes in time
      */
-    hash: (request: FastifyRequest, password: string): Promise<string> => admitted(request, () => argon2.hash(password, options)),
+    hash: (request: FastifyRequest, password: string): Promise<string> => admitted(request, () => hashes.make(password)),
 
     /**
-     * Compares a password with a stored hash, or (at the same cost) with nobody's.
+     * Compares a password with a stored hash, or with nobody's, in the same time: see `createStoredHashes`.
      *
      * @param storedHash PHC string; undefined for a user that does not exist
      * @param judge is called when the turn has come, and has it compared or not; the next turn begins when it is done
@@ -188,19 +189,18 @@ function createHashing({ config, uptimeMs }: FastifyInstance) {
       password: string,
       judge: Judge = (compare) => compare(),
     ): Promise<boolean> =>
-      admitted(request, () => judge(async () => (await argon2.verify(storedHash ?? nobodysHash, password)) && storedHash !== undefined)),
+      admitted(request, () =>
+        judge(() => hashes.compare(storedHash, password, (err) => request.log.error({ err }, 'a stored password hash cannot be read'))),
+      ),
 
-    /** Whether a stored hash was made below today's settings. */
-    isOutdated(storedHash: string): boolean {
-      const { memory, passes } = /^\$argon2id\$v=19\$m=(?<memory>\d+),t=(?<passes>\d+),/.exec(storedHash)?.groups ?? {}
-      return memory === undefined || Number(memory) < options.memoryCost || Number(passes) < options.timeCost
-    },
+    isOutdated: hashes.isOutdated,
   }
 }
 
 export default fp(
   async (app: FastifyInstance) => {
     app.decorate('hashing', createHashing(app))
+    app.addHook('onClose', async () => app.hashing.close())
   },
   { name: 'hashing', dependencies: ['client-address'] },
 )

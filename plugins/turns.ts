@@ -2,8 +2,8 @@
 export interface Waiter {
   /** its turn has come */
   begin(): void
-  /** somebody else got its place */
-  giveUp(): void
+  /** somebody else got its place, or nobody gets another turn */
+  giveUp(why: 'displaced' | 'draining'): void
   sinceMs: number
 }
 
@@ -67,7 +67,7 @@ export function createTurns(places: (isStanding: boolean) => number, longWaitMs:
       if (oldest) {
         isStanding = true
         leave(oldest)
-        oldest.giveUp()
+        oldest.giveUp('displaced')
       }
       let line = lines.get(address)
       if (!line) {
@@ -79,6 +79,13 @@ export function createTurns(places: (isStanding: boolean) => number, longWaitMs:
       all.set(waiter, address)
     },
     leave,
+    /** Sends all away. */
+    drain(): void {
+      for (const waiter of [...all.keys()]) {
+        leave(waiter)
+        waiter.giveUp('draining')
+      }
+    },
     next(): Waiter | undefined {
       const [oldest] = all.keys()
       isStanding = oldest !== undefined && (isStanding || uptimeMs() - oldest.sinceMs > longWaitMs)
