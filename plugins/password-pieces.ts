@@ -46,7 +46,7 @@ function findCharacter(text: string): Find {
   const bits = (character: string) => {
     if (/[0-9]/.test(character)) return bitsOf.digit
     if (/[a-z]/.test(character)) return bitsOf.letter
-    if (/[ ._,-]/.test(character)) return bitsOf.separator
+    if (/[ ._,!-]/.test(character)) return bitsOf.separator
     return character < '\x7f' ? bitsOf.sign : bitsOf.other
   }
   return (from, offer) => offer(1, 1, bits(text.charAt(from)), 'unexplained')

@@ -16,7 +16,7 @@ const mostCharacters = 256
  * A guesser who is slowed down gets far fewer tries than this, and a stolen hash costs each of them dearly. Shorter passwords,
  * where the operator takes them, cannot have as much without rules of composition.
  */
-const leastBits = { atMost: 27, aCharacter: 2 }
+const leastBits = { atMost: 28, aCharacter: 2 }
 /** Repeats of so few characters are refused, whatever they are. */
 const shortPiece = 5
 /** Shorter parts of a name are in every other word. */

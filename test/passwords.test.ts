@@ -143,6 +143,19 @@ for (const [what, why, passwords] of weak) {
   })
 }
 
+t.test('any two entries of the list together are refused, as they are and with a usual end, and one with a year', async (t) => {
+  const entry = fc.constantFrom(...(dictionary['passwords-common'] as string[]))
+  const end = fc.constantFrom('', '1', '7', '!')
+  const pairs = fc.tuple(entry, entry, end).map((parts) => parts.join(''))
+  const years = fc.tuple(entry, fc.integer({ min: 1950, max: 2030 })).map((parts) => parts.join('').padEnd(15, '!'))
+  const texts = fc.oneof(pairs, years).filter(({ length }) => length >= 15)
+  await fc.assert(
+    fc.asyncProperty(texts, async (text) => (await refusalOf(text)) !== undefined),
+    { numRuns: 500 },
+  )
+  t.pass()
+})
+
 t.test('a password is not the username, nor little more', async (t) => {
   for (const [username, secret] of [
     ['adaadaadaadaada', 'adaadaadaadaada'],
