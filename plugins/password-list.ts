@@ -44,6 +44,7 @@ jetaimepourtoujours passwort meinpasswort ichliebedich kennwort wachtwoord senha
 monday tuesday wednesday thursday friday saturday sunday january february march april may june july august september october november
 december spring summer autumn fall winter
 nevergonnagiveyouup 2468101214161820 1357911131517 1123581321345589 pokemongottacatchemall
+1qaz2wsx3edc 1qaz2wsx3edc4rfv zaq12wsxcde34rfv qazwsxedcrfvtgb 1q2w3e4r5t6y7u8i 1q2w3e4r5t6y7u8i9o0p q1w2e3r4t5y6u7i8o9p0
 qlalfqjsgh dkagh tkfkdgo dkssudgktpdy dkssud
 `
   .trim()
