@@ -4,6 +4,7 @@ import FindMyWay from 'find-my-way'
 import { Refusal } from '../errors.ts'
 import { isPreflight } from './cors.ts'
 import { sendRefusal } from './errors.ts'
+import { hintFor } from './hints.ts'
 import { refuseAmbiguous, refuseEncoded } from './strict-http.ts'
 
 declare module 'fastify' {
@@ -50,12 +51,13 @@ export default fp(
       if (!request.is404 && request.method !== 'OPTIONS') return refuseEncoded(request)
       const known = router.find('GET', request.raw.url as string)?.store as KnownPath | null | undefined
       const cause = isPreflight(request) && originRefused(request)
-      if (!known) throw new Refusal('not_found', { ...cause })
-      return sendRefusal(
-        reply,
-        new Refusal('method_not_allowed', { ...cause, headers: { allow: [...known.methods].join(', ') } }),
-        known.family,
-      )
+      if (!known) {
+        const hint = hintFor(request.url.split('?', 1)[0] as string, byPattern.keys(), app.publicPath)
+        throw new Refusal('not_found', { ...(hint !== undefined && { detail: hint }), ...cause })
+      }
+      const allow = [...known.methods].join(', ')
+      const detail = `This route takes ${[...known.methods].join(' and ')}`
+      return sendRefusal(reply, new Refusal('method_not_allowed', { detail, ...cause, headers: { allow } }), known.family)
     })
   },
   { name: 'known-paths', dependencies: ['errors', 'cors'] },

@@ -53,7 +53,9 @@ overStores('Flask, token renewal: login, a guard, renewal before expiry, and a m
   }
   t.same(await messages(), [challenges.missing, 'An access token is required'], 'missing')
   t.same(await messages('Bearer not.a.token'), [challenges.invalid, 'The access token is invalid'], 'invalid')
-  t.same(await messages(token), [challenges.missing, 'An access token is required'], 'the raw header is not a token')
+  const [challenge, detail] = await messages(token)
+  t.equal(challenge, challenges.missing, 'the raw header is not a token')
+  t.match(detail, /Bearer/, 'and its sender is told so')
   clock.now += 5 * minutes
   t.same(await messages(`Bearer ${token}`), [challenges.expired, 'The access token expired'], 'expired')
 })
