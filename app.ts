@@ -83,6 +83,8 @@ export interface AppOptions {
 }
 
 const maxBodyBytes = 16 * 1024
+/** Where very much was revoked, a start reads for a while on a busy machine; a store that does not answer ends it sooner. */
+const startTimeoutMs = 5 * 60_000
 /** As long as a client_id may be; no id is longer. */
 const maxParamLength = 128
 /** Longest time for the header of a request to arrive, and for all of it; slower ones hold a socket for nothing. */
@@ -108,6 +110,7 @@ export async function buildApp(
     logController: new QuietLog(),
     genReqId: () => randomUUID(),
     bodyLimit: maxBodyBytes,
+    pluginTimeout: startTimeoutMs,
     requestTimeout: requestTimeoutMs,
     routerOptions: { maxParamLength },
     ...(rewriteUrl && { rewriteUrl }),
