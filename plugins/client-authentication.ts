@@ -47,19 +47,28 @@ function createClientAuthentication({ clients, secrets, throttle, now, uptimeMs 
   /** Of the secrets of a client that were made here, none can be guessed. */
   const isGuessable = (client: Client) => client.secrets.some(({ hash }) => isChosen(hash))
 
-  async function authenticated(request: FastifyRequest, id: string, secret: string, challenge: object): Promise<Client> {
+  /** The client of the first id that somebody has. */
+  async function findAny([id = '', ...others]: string[]): Promise<{ id: string; client: Client | undefined }> {
+    const client = await clients.find(id)
+    if (client || others.length === 0) return { id, client }
+    const other = await findAny(others)
+    return other.client ? other : { id, client }
+  }
+
+  async function authenticated(request: FastifyRequest, { ids, secrets }: Readings, challenge: object): Promise<Client> {
     const { address } = request
     const startedAt = uptimeMs()
+    const { id, client: known } = await findAny(ids)
     const trust = `${id} ${address}`
-    const known = await clients.find(id)
+    const isRightFor = (client: Client | undefined) => secrets.map((secret) => isSecretOf(client, secret)).includes(true)
     // Waits are for guessers. Who has 256 bits right is none, and must not wait for what a neighbour with an old secret does.
     const isTrusted = known && (!isGuessable(known) || startedAt - (trusted.get(trust) ?? Number.NEGATIVE_INFINITY) < trustedMs)
-    if (isTrusted && isSecretOf(known, secret)) return known
+    if (isTrusted && isRightFor(known)) return known
 
     // It may have got its secret on another replica a moment ago. One look into the store in all, as for a client that nobody has;
     // for a right secret too, or it would overtake the wrong ones that came with it, and be told before they are counted.
     const find = () => known && clients.find(id, startedAt)
-    const { found, isRight } = await throttle.guard(request, 'client', id, find, (client, judge) => judge(() => isSecretOf(client, secret)))
+    const { found, isRight } = await throttle.guard(request, 'client', id, find, (client, judge) => judge(() => isRightFor(client)))
     if (found && isRight) {
       trusted.set(trust, uptimeMs())
       return found
@@ -80,15 +89,16 @@ function createClientAuthentication({ clients, secrets, throttle, now, uptimeMs 
     async identify(request: FastifyRequest, form: ClientForm): Promise<Client> {
       const { authorization } = request.headers
       const basic = authorization === undefined ? undefined : parseBasic(authorization)
-      if (basic && (form.client_secret || (form.client_id && form.client_id !== basic.id))) {
+      const formIds = form.client_id ? formReadings(form.client_id) : []
+      if (basic && (form.client_secret || (form.client_id && !formIds.some((id) => basic.ids.includes(id))))) {
         throw new Refusal('invalid_request', { detail: 'Client credentials must be in one place only' })
       }
-      const id = basic?.id ?? (form.client_id || firstPartyId)
-      const secret = basic?.secret ?? form.client_secret
+      const ids = basic?.ids ?? (form.client_id ? formIds : [firstPartyId])
+      const secrets = basic?.secrets ?? formReadings(form.client_secret ?? '')
       const challenge = basic ? { headers: basicChallenge } : {}
       // RFC 6749 §2.3.1 lets an empty secret be left out.
-      if (secret) return authenticated(request, id, secret, challenge)
-      const client = await clients.find(id)
+      if (secrets[0]) return authenticated(request, { ids, secrets }, challenge)
+      const { client } = await findAny(ids)
       if (client?.type === 'public' && client.disabledAt === undefined) return client
       const reason = !client ? 'unknown client' : client.type === 'public' ? 'disabled client' : 'no secret from a confidential client'
       throw new Refusal('invalid_client', { reason, ...challenge })
@@ -115,24 +125,40 @@ function createClientAuthentication({ clients, secrets, throttle, now, uptimeMs 
 }
 
 /**
- * `client_secret_basic`: base64 of the form-encoded id and secret, RFC 6749 §2.3.1. Other schemes are no client's credentials, nor
- * are an empty id with an empty secret, which the login form of Swagger UI sends when its fields are left empty.
+ * What an id and a secret may have been meant as: one text each, or two, as many programs send them without the encoding that is
+ * due. Each of two is compared, and both together are one guess.
  */
-function parseBasic(authorization: string): { id: string; secret: string } | undefined {
+interface Readings {
+  ids: string[]
+  secrets: string[]
+}
+
+/**
+ * `client_secret_basic`: base64 of the form-encoded id and secret, RFC 6749 §2.3.1, and if that fits nobody, of both as they are.
+ * Other schemes are no client's credentials, nor are an empty id with an empty secret, which the login form of Swagger UI sends when
+ * its fields are left empty.
+ */
+function parseBasic(authorization: string): Readings | undefined {
   if (!/^Basic( |$)/i.test(authorization)) return undefined
   const encoded = /^Basic +([A-Za-z0-9+/]+=*)$/i.exec(authorization)?.[1]
   const text = encoded === undefined ? '' : Buffer.from(encoded, 'base64').toString()
   const colon = text.indexOf(':')
-  try {
-    if (text === ':') return undefined
-    if (colon >= 0 && !text.includes('\ufffd')) return { id: decode(text.slice(0, colon)), secret: decode(text.slice(colon + 1)) }
-  } catch {
-    // Refused below.
-  }
+  if (text === ':') return undefined
+  if (colon >= 0 && !text.includes('\ufffd'))
+    return { ids: basicReadings(text.slice(0, colon)), secrets: basicReadings(text.slice(colon + 1)) }
   throw new Refusal('invalid_client', { reason: 'malformed Basic credentials', headers: basicChallenge })
 }
 
-const decode = (text: string) => decodeURIComponent(text.replaceAll('+', ' '))
+function basicReadings(text: string): string[] {
+  try {
+    return [...new Set([decodeURIComponent(text.replaceAll('+', ' ')), text])]
+  } catch {
+    return [text]
+  }
+}
+
+/** A plus that was not encoded has come out of the form as a space. */
+const formReadings = (text: string) => (text.includes(' ') ? [text, text.replaceAll(' ', '+')] : [text])
 
 export default fp(
   async (app: FastifyInstance) => {

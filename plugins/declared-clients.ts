@@ -28,6 +28,8 @@ const Declarations = Type.Array(Declaration)
 
 /** A secret that is shorter is taken, and warned about: nobody knows how it was made. */
 const shortSecret = 32
+/** Means the same with and without the encoding of a form. */
+const isSafeAnywhere = /^[A-Za-z0-9._~-]+$/
 const triesAtMost = 20
 
 const listOf = <T>(value: T | T[] | undefined): T[] => (value === undefined ? [] : Array.isArray(value) ? value : [value])
@@ -131,6 +133,11 @@ async function applyDeclarations({ config, store, clients, clientAuthentication,
     if (secrets.some((secret) => secret.length < shortSecret)) {
       log.warn(
         `AUTH_CLIENTS_FILE: the client_secret of ${JSON.stringify(definition.id)} is short; at least ${shortSecret} random characters are safe`,
+      )
+    }
+    if (!isSafeAnywhere.test(definition.id) || secrets.some((secret) => !isSafeAnywhere.test(secret))) {
+      log.warn(
+        `AUTH_CLIENTS_FILE: the client_id or client_secret of ${JSON.stringify(definition.id)} has characters that have to be encoded in a form or in Basic, and programs often forget it; take letters, digits and -._~, for example from "openssl rand -hex 32"`,
       )
     }
     await apply(definition, secrets)

@@ -79,23 +79,51 @@ onOneStore('ids and secrets are form-decoded after base64, whatever characters a
   }
 })
 
-onOneStore('a secret that fits only before it is decoded is refused, and so is one that was decoded twice', async (t, build) => {
-  const secrets = { plus: 'a+b', percent: 'a%2Bb', twice: 'a%252Bb', case: 'a%2bb', space: 'a b' }
+onOneStore('a secret in Basic is decoded once, or is the text as it was sent, RFC 6749 §2.3.1', async (t, build) => {
+  const secrets = { plus: 'a+b', percent: 'a%2Bb', twice: 'a%252Bb', case: 'a%2bb', space: 'a b', broken: 'a%zz+%' }
   const clients = Object.entries(secrets).map(([client_id, client_secret]) => ({ client_id, client_secret }))
   const { app } = await build({ AUTH_CLIENTS_FILE: await writeClients(t, clients), AUTH_THROTTLE: 'off' })
-  /** What the text after the colon is taken for. */
-  const sent: Record<string, string> = { 'a+b': 'space', 'a%20b': 'space', 'a b': 'space', 'a%2Bb': 'plus', 'a%2bb': 'plus' }
-  sent['a%252Bb'] = 'percent'
-  sent['a%25252Bb'] = 'twice'
-  sent['a%252bb'] = 'case'
+  /** Whose secret the text after the colon is taken for. */
+  const sent: Record<string, string[]> = { 'a+b': ['space', 'plus'], 'a%20b': ['space'], 'a b': ['space'], 'a%2Bb': ['plus', 'percent'] }
+  Object.assign(sent, { 'a%2bb': ['plus', 'case'], 'a%252Bb': ['percent', 'twice'], 'a%25252Bb': ['twice'], 'a%252bb': ['case'] })
+  Object.assign(sent, { 'a%zz+%': ['broken'], 'a%25zz%2B%25': ['broken'], 'a%zz+%25': [], 'a%zz %': [], 'A+b': [], 'a++b': [] })
   for (const [text, meant] of Object.entries(sent)) {
     for (const id of Object.keys(secrets)) {
       const response = await postForm(app, '/token', grant, rawBasic(`${id}:${text}`))
-      if (id === meant) t.equal(response.statusCode, 200, `${text} is the secret of ${id}`)
+      if (meant.includes(id)) t.equal(response.statusCode, 200, `${text} is the secret of ${id}`)
       else isOAuthError(t, response, 401, 'invalid_client', `${text} is not that of ${id}`)
     }
   }
   t.equal((await postForm(app, '/token', grant, rawBasic('%70lus:%61%2B%62'))).statusCode, 200, 'what need not be encoded may be')
+})
+
+overStores('what openssl rand -base64 makes works as people send it: by curl -u and curl -d, encoded and not', async (t, build) => {
+  const made = ['aB3+dE5/gH7+jK9mN1pQ3rS5tU7vW9xY1zA3bC5dE7=', '++//==++//==++//==++//==++//==+=', 'p%41ss&word=with+every thing:é', '%%%%']
+  const clients = made.map((client_secret, i) => ({ client_id: ['svc', 'my+svc', 'a%2Bb', 'https://x.example/?a=1+1'][i], client_secret }))
+  const { app, logs } = await build({
+    AUTH_CLIENTS_FILE: await writeClients(t, [...clients, { client_id: 'safe', client_secret: 'f'.repeat(64) }]),
+  })
+  const warned = logs.filter(({ level, msg }) => level === 40 && /openssl rand -hex 32/.test(String(msg))).map(({ msg }) => String(msg))
+  t.equal(warned.length, 4, 'each that is not safe is warned about')
+  for (const secret of made) t.notMatch(warned.join(), secret, 'without its secret')
+  const calls = watchStore(app, /recordFailure/)
+  const form = { 'content-type': 'application/x-www-form-urlencoded' }
+  for (const { client_id: id = '', client_secret: secret } of clients) {
+    const post = (payload: string) => app.inject({ method: 'POST', url: '/token', headers: form, payload })
+    t.equal((await byBasic(app, { id, secret })).statusCode, 200, `encoded in Basic: ${secret}`)
+    t.equal((await byPost(app, { id, secret })).statusCode, 200, `encoded in a form: ${secret}`)
+    if (!id.includes(':'))
+      t.equal((await postForm(app, '/token', grant, rawBasic(`${id}:${secret}`))).statusCode, 200, `curl -u: ${secret}`)
+    if (/[%&]/.test(id + secret)) continue
+    t.equal((await post(`grant_type=client_credentials&client_id=${id}&client_secret=${secret}`)).statusCode, 200, `curl -d: ${secret}`)
+  }
+  t.equal(calls.length, 0, 'and none of it is a failure')
+  for (let count = 0; count < 10; count++)
+    t.equal((await postForm(app, '/token', grant, rawBasic(`my+svc:wrong+${count}`))).statusCode, 401)
+  t.equal(calls.length, 10, 'both readings of a wrong one are one failure')
+  t.equal((await postForm(app, '/token', grant, rawBasic('my+svc:wrong+again'))).statusCode, 429)
+  t.equal((await postForm(app, '/token', { ...grant, client_id: 'my+svc' }, rawBasic('my+svc:wrong+again'))).statusCode, 429, 'named twice')
+  isOAuthError(t, await postForm(app, '/token', { ...grant, client_id: 'my-svc' }, rawBasic('my+svc:x')), 400, 'invalid_request')
 })
 
 onOneStore('secrets differ by Unicode form, case and what follows them', async (t, build) => {
@@ -125,7 +153,7 @@ onOneStore('the scheme has no case, and base64 may be padded or not', async (t, 
 })
 
 onOneStore('Basic credentials that cannot be read are invalid_client with a challenge', async (t, build) => {
-  const { app, logs } = await build()
+  const { app, logs } = await build({ AUTH_THROTTLE: 'off' })
   const { id, secret } = await makeClient(app, { id: 'orders' })
   const encoded = Buffer.from(`${id}:${secret}`).toString('base64')
   const values = {
