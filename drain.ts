@@ -1,5 +1,5 @@
 import { ServerResponse } from 'node:http'
-import type { Server, Socket } from 'node:net'
+import { Server, type Socket } from 'node:net'
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 
@@ -20,7 +20,7 @@ const closingReserveMs = 500
 const silentMs = 500
 /** A turn of the event loop that is longer does other work too, while connections wait. */
 const idleTurnMs = 0.3
-const idleTurnsWithinMs = 250
+const idleTurnsWithinMs = 1_000
 
 /** An answer that ends its connection once the process drains, whatever sends it: routes, errors, streams. */
 export function responseThatCloses(draining: AbortSignal): typeof ServerResponse {
@@ -60,6 +60,8 @@ export async function drainAndClose(
   app.drain.abort()
   if (sockets.size > 0) await untilNobodyComes(sockets, Math.min(drainMs, graceMs * drainShareOfGrace))
   await stopAccepting()
+  await idleTurn(() => false)
+  app.server.closeIdleConnections()
 
   // A connection whose last answer is on its way becomes idle only later, and would be kept for the next request.
   setInterval(() => app.server.closeIdleConnections(), checkMs).unref()
@@ -108,5 +110,6 @@ export async function closePort(server: Server): Promise<void> {
     return isBusy
   })
   server.off('connection', note)
-  server.close()
+  // The port alone, and before anything else: an HTTP server would first close its idle connections, one by one.
+  Server.prototype.close.call(server)
 }
