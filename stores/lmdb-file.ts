@@ -53,7 +53,7 @@ const timeIsUp = new Error('The time is up')
  * @throws {StoreDamaged} @throws {NodeJS.ErrnoException} when the file cannot be read
  */
 export function checkFile(path: string, { withinMs = Number.POSITIVE_INFINITY } = {}): Extent {
-  let until = performance.now() + withinMs
+  const until = performance.now() + withinMs
   const descriptor = openData(path)
   try {
     for (let tries = 1; ; tries++) {
@@ -61,8 +61,6 @@ export function checkFile(path: string, { withinMs = Number.POSITIVE_INFINITY } 
       if (file.bytes === 0) throw new StoreDamaged('data.mdb is empty')
       if (!isKnownFormat) return 'some'
       const snapshot = file.snapshot()
-      // What is missing at the end may have been free, which only the whole tells.
-      if (file.bytes < (snapshot.lastPage + 1) * file.pageBytes) until = Number.POSITIVE_INFINITY
       try {
         checkSnapshot(file, snapshot, until)
         return 'all'
@@ -131,7 +129,7 @@ function checkSnapshot(file: PageFile, { free, tables, lastPage, transaction }: 
       const isBranch = level < tree.levels
       const step = isBranch ? branchesAtOnce : references.length
       for (let begin = 0; begin < references.length; begin += step) {
-        if (performance.now() > until) throw timeIsUp
+        if (tree !== free && performance.now() > until) throw timeIsUp
         const below: Reference[] = []
         const some = references.slice(begin, begin + step)
         for (const { page } of some) use(page, 1)
@@ -156,10 +154,18 @@ function checkSnapshot(file: PageFile, { free, tables, lastPage, transaction }: 
   const lists: Buffer[] = []
   const records: Tree[] = []
   checkTree(free, (_key, entry) => 'value' in entry && lists.push(Buffer.from(entry.value)))
+  const runs = lists.flatMap((list) => freePages(list, lastPage))
+  // Pages at the end that were free before they were ever written are missing in a good file.
+  const missing = lastPage + 1 - filePages
+  if (missing > 0 && missing > pagesBehind(runs, filePages)) throw new StoreDamaged(`data.mdb is cut short: page ${filePages} is missing`)
+  if (performance.now() > until) throw timeIsUp
   checkTree(tables, (key, entry) => 'table' in entry && records.push(readTree(`table ${key}`, entry.table)))
   if (records.length === 0) throw new StoreDamaged('there are no tables in it')
   for (const table of records) checkTree(table)
-  for (const list of lists) checkFreePages(list, lastPage, isUsed)
+  for (const { first, count } of runs) {
+    const used = isUsed.subarray(first, first + count).indexOf(1)
+    if (used !== -1) throw new StoreDamaged(`page ${first + used} is in use, and said to be free`)
+  }
 }
 
 function childrenOf(page: TreePage, { from, below }: Reference): Reference[] {
@@ -167,20 +173,37 @@ function childrenOf(page: TreePage, { from, below }: Reference): Reference[] {
   return keys.map((key, i) => ({ page: page.child(i), from: key, below: i + 1 < keys.length ? keys[i + 1] : below }))
 }
 
-/** A list is its length and numbers of pages; a negative one says how many pages follow the next, and 0 is nothing. */
-function checkFreePages(list: Buffer, lastPage: number, isUsed: Uint8Array): void {
-  const numbers = new BigInt64Array(list.buffer.slice(list.byteOffset, list.byteOffset + (list.length & ~7)))
-  const length = Number(numbers[0] ?? -1)
-  if (length < 0 || length >= numbers.length) throw new StoreDamaged('the list of free pages is overwritten')
+interface Run {
+  first: number
+  count: number
+}
+
+/** A list is its length and numbers of pages; a negative one says how many follow from the next, and 0 is nothing. */
+function freePages(list: Buffer, lastPage: number): Run[] {
+  const overwritten = new StoreDamaged('the list of free pages is overwritten')
+  const length = list.length < 8 ? -1 : Number(list.readBigInt64LE(0))
+  if (length < 0 || (length + 1) * 8 > list.length) throw overwritten
+  const runs: Run[] = []
   for (let i = 1; i <= length; i++) {
-    const number = Number(numbers[i])
+    const number = Number(list.readBigInt64LE(i * 8))
     if (number === 0) continue
     const count = number < 0 ? -number : 1
-    const first = number < 0 ? Number(numbers[++i]) : number
-    if (first === 0 && number < 0) continue
-    if (i > length || first < 2 || first + count - 1 > lastPage) throw new StoreDamaged('the list of free pages is overwritten')
-    for (let page = first; page < first + count; page++) {
-      if (isUsed[page]) throw new StoreDamaged(`page ${page} is in use, and said to be free`)
-    }
+    if (number < 0 && ++i > length) throw overwritten
+    const first = number < 0 ? Number(list.readBigInt64LE(i * 8)) : number
+    // A list keeps the length of a run that was used up.
+    if (first === 0) continue
+    if (first < 2 || first + count - 1 > lastPage) throw overwritten
+    runs.push({ first, count })
   }
+  return runs
+}
+
+/** How many of the pages, each counted once, are behind the end of a file. */
+function pagesBehind(runs: Run[], end: number): number {
+  let [pages, next] = [0, end]
+  for (const { first, count } of runs.toSorted((a, b) => a.first - b.first)) {
+    pages += Math.max(0, first + count - Math.max(first, next))
+    next = Math.max(next, first + count)
+  }
+  return pages
 }

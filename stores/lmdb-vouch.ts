@@ -1,8 +1,8 @@
-import { readlinkSync, statSync } from 'node:fs'
+import { spawn } from 'node:child_process'
+import { statSync } from 'node:fs'
 import { setPriority } from 'node:os'
-import { basename } from 'node:path'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads'
 import { ConfigError } from '../config.ts'
 import { checkFile, damageLine, lmdbFile, readWhollyBytes, StoreDamaged } from './lmdb-file.ts'
 
@@ -11,8 +11,6 @@ import { checkFile, damageLine, lmdbFile, readWhollyBytes, StoreDamaged } from '
 /** A start waits for so long; a store that takes longer to read is vouched for while it is served already. */
 const longestWaitMs = 400
 const niceness = 10
-/** What the thread that reads is told apart by. */
-const role = 'latchkey reads a store'
 
 export interface Vouching {
   /** resolves when the start may go on @throws {ConfigError} that the store is damaged */
@@ -53,27 +51,26 @@ function sizeOf(path: string): number | undefined {
   }
 }
 
+/** In a process of its own, whose memory is gone when all is read, and which lets the service go first. */
 function readBeside(path: string): Promise<StoreDamaged | undefined> {
   return new Promise((resolve) => {
-    const thread = new Worker(new URL(import.meta.url), { workerData: { role, path } })
-    thread.unref()
-    thread.once('message', (what: string | undefined) => resolve(what === undefined ? undefined : new StoreDamaged(what)))
-    // What keeps it from reading keeps the service, and is said there.
-    thread.once('error', () => resolve(undefined))
+    const script = join(import.meta.dirname, 'lmdb-vouch-child.js')
+    const child = spawn(process.execPath, [script, path], { stdio: ['ignore', 'pipe', 'ignore'] })
+    const kill = () => child.kill('SIGKILL')
+    process.once('exit', kill)
+    let what = ''
+    child.stdout.setEncoding('utf8').on('data', (text) => {
+      what += text
+    })
+    child.once('error', () => resolve(undefined))
+    child.once('close', () => {
+      process.off('exit', kill)
+      resolve(what === '' ? undefined : new StoreDamaged(what))
+    })
+    try {
+      if (child.pid !== undefined) setPriority(child.pid, niceness)
+    } catch {
+      // A sandbox refuses.
+    }
   })
-}
-
-if (!isMainThread && workerData?.role === role) {
-  try {
-    // On Linux each thread has a niceness of its own. Who answers requests goes first.
-    setPriority(Number(basename(readlinkSync('/proc/thread-self'))), niceness)
-  } catch {
-    // No Linux, or a sandbox that refuses.
-  }
-  try {
-    checkFile(workerData.path)
-    parentPort?.postMessage(undefined)
-  } catch (error) {
-    parentPort?.postMessage(error instanceof StoreDamaged ? error.message : undefined)
-  }
 }

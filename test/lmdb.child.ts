@@ -29,7 +29,8 @@ if (task === 'create') {
       Array.from({ length: 10 }, async () => {
         const id = randomUUID()
         await store.createUser({ id, username: id, nameKey: id, passwordHash: 'x'.repeat(100), roles: [], createdAt: 1, generation: 1 })
-        writeSync(1, `${id}\n`)
+        // Not written at once where the pipe is full, and then lost with the process: it only says less than it could.
+        process.stdout.write(`${id}\n`)
       }),
     )
   }

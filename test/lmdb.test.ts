@@ -3,10 +3,12 @@ import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
 import { openLmdbStore } from '../stores/lmdb.ts'
+import { checkFile, lmdbFile } from '../stores/lmdb-file.ts'
 import { storeContract } from './stores.contract.ts'
 
 const dir = t.testdir()
 await storeContract(t, 'lmdb', () => openLmdbStore(dir))
+t.equal(checkFile(lmdbFile(dir)), 'all', 'a store that all of this was done to is no damaged one')
 
 /** Starts `lmdb.child.ts` under the loaders of this process, and gathers the whole lines that it prints. */
 async function startChild(t: Test, ...args: string[]): Promise<{ child: ChildProcess; lines: string[]; ended: Promise<unknown> }> {
@@ -51,6 +53,7 @@ t.test('a process killed in the middle of its writes loses none that it acknowle
     while (lines.length < 200 * round) await once(child.stdout as NonNullable<typeof child.stdout>, 'data')
     child.kill('SIGKILL')
     await ended
+    t.equal(checkFile(lmdbFile(dir)), 'all', 'killed is not damaged')
     const store = openLmdbStore(dir)
     for (const id of lines) if (!(await store.findUserByName(id))) t.fail(`user ${id} was acknowledged and is not there`)
     t.pass(`${lines.length} acknowledged`)

@@ -18,6 +18,7 @@ import {
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
+import { checkFile, StoreDamaged } from '../stores/lmdb-file.ts'
 import { run } from './cli.ts'
 import { cheapHashing, newDir, password } from './helper.ts'
 import { program } from './program.ts'
@@ -91,7 +92,7 @@ async function start(t: Test, dir: string, env: Record<string, string> = {}, uma
 /** One store that was in use, which every case has a copy of: users, sessions, keys, and pages that were freed. */
 const root = mkdtempSync('/tmp/latchkey-damage-')
 t.teardown(() => rmSync(root, { recursive: true, force: true }))
-const users = 40
+const users = 15
 let ada = ''
 
 async function makeStore(t: Test): Promise<void> {
@@ -221,6 +222,30 @@ t.test('a store whose file is missing, empty, cut or overwritten ends the start 
     { title: 'as it was', break: () => {}, serves: true },
     { title: 'without its lock file, as from a backup', break: (data) => rmSync(join(data, 'lmdb', 'lock.mdb')), serves: true },
   ])
+})
+
+t.test('a page in use that is overwritten, with whatever, is found before LMDB has it; contract §2', async (t) => {
+  const data = join(await copied(t), 'data')
+  const good = readFileSync(dataOf(data))
+  const random = pseudorandom(11)
+  const noise = Buffer.from(Array.from({ length: pageBytes }, () => random() * 256))
+  const contents = [Buffer.alloc(pageBytes), Buffer.alloc(pageBytes, 0xff), noise]
+  function isFound(page: number, content: Buffer): boolean {
+    overwrite(data, page * pageBytes, content)
+    try {
+      return checkFile(dataOf(data)) !== 'all'
+    } catch (error) {
+      return error instanceof StoreDamaged
+    } finally {
+      writeFileSync(dataOf(data), good)
+    }
+  }
+  const pages = Array.from({ length: good.length / pageBytes }, (_, page) => page)
+  const verdicts = pages.map((page) => contents.map((content) => isFound(page, content)))
+  const undecided = verdicts.filter((found) => new Set(found).size > 1)
+  t.same(undecided, [], 'what is not found, whatever is written, is in a page that is free')
+  t.ok(verdicts.filter(([found]) => found).length >= 12, 'metas, free pages, tables, and one for each table')
+  t.equal(checkFile(dataOf(data)), 'all')
 })
 
 t.test(
