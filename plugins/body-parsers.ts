@@ -1,5 +1,5 @@
 import formbody from '@fastify/formbody'
-import type { FastifyInstance, FastifyReply, FastifyRequest, RequestPayload } from 'fastify'
+import type { FastifyInstance, preParsingHookHandler } from 'fastify'
 import { Refusal } from '../errors.ts'
 import { hasRepeatedMember } from '../verify/strict-json.ts'
 import { parseMultipart } from './multipart.ts'
@@ -53,10 +53,10 @@ function decodeFormText(text: string): string {
 const charset = /;[ \t]*charset=[ \t]*"?([^\s;"]*)/i
 
 /** A preParsing hook: a body of another charset would be read for what it is not. */
-async function requireUtf8({ headers }: FastifyRequest, _reply: FastifyReply, _payload: RequestPayload): Promise<void> {
+const requireUtf8: preParsingHookHandler = ({ headers }, _reply, _payload, done) => {
   const named = charset.exec(headers['content-type'] ?? '')?.[1]
-  if (named === undefined || /^(utf-?8|us-ascii)$/i.test(named)) return
-  throw new Refusal('unsupported_media_type', { detail: 'Bodies are read as UTF-8, and this one is said to be of another charset' })
+  if (named === undefined || /^(utf-?8|us-ascii)$/i.test(named)) return done()
+  done(new Refusal('unsupported_media_type', { detail: 'Bodies are read as UTF-8, and this one is said to be of another charset' }))
 }
 
 /** Lets the routes of this scope take forms. */

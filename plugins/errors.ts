@@ -129,8 +129,9 @@ export const commonHeaders = (requestId: string) => ({
 /** Gives every failure one shape for each family of endpoints, by the table in `errors.ts`, and every answer its `x-request-id`. */
 export default fp(
   async (app: FastifyInstance) => {
-    app.addHook('onRequest', async (request, reply) => {
+    app.addHook('onRequest', (request, reply, done) => {
       reply.headers(commonHeaders(request.id))
+      done()
     })
 
     // Of a body that is not there Fastify knows no media type, and so no schema among those of `content`.
