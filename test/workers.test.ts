@@ -209,7 +209,12 @@ t.test('three workers over LMDB', async (t) => {
   await t.test('one line says that all of them listen, on one port', async (t) => {
     const listening = service.lines().filter(({ msg }) => /listen/i.test(String(msg)))
     t.match(listening, [
-      { pid: service.child.pid, workers, store: 'lmdb', msg: /^Latchkey listens on http:\/\/127\.0\.0\.1:[0-9]+, on LMDB$/ },
+      {
+        pid: service.child.pid,
+        workers,
+        store: 'lmdb',
+        msg: /^Latchkey listens on http:\/\/127\.0\.0\.1:[0-9]+, on LMDB: a new, empty store$/,
+      },
     ])
     t.equal(listening.length, 1)
     t.equal(service.lines().filter(({ msg }) => /AUTH_ACESS_TTL/.test(String(msg))).length, 1, 'and one warns')
@@ -337,7 +342,7 @@ t.test('SIGTERM lets the requests in flight finish at every worker, and ends wit
   const service = await start(t, {
     AUTH_INSECURE: '1',
     AUTH_ARGON2_MEMORY: '65536',
-    AUTH_ARGON2_TIME: '6',
+    AUTH_ARGON2_TIME: '4',
     AUTH_HASH_MAX_WAIT: '30s',
     AUTH_SHUTDOWN_GRACE: '30s',
     AUTH_DATA_DIR: await newDir(t),
