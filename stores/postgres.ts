@@ -38,7 +38,7 @@ import {
   StoreUnavailable,
   type SweepStep,
 } from './store.ts'
-import { futureFrom } from './time.ts'
+import { elapsedMs, futureFrom } from './time.ts'
 
 const lastUuid = 'ffffffff-ffff-ffff-ffff-ffffffffffff'
 
@@ -120,9 +120,9 @@ export async function openPostgresStore(url: string, options?: PoolOptions): Pro
     const { sessionId, counter, now, graceMs } = presented
     const askedAtMs = performance.now()
     const before = unanswered.get(sessionId)
-    const since = before?.counter === counter && now - before.toldAt <= graceMs ? before.since : now
+    const since = before?.counter === counter && elapsedMs(before.toldAt, now) <= graceMs ? before.since : now
     try {
-      return await rotateSession({ ...presented, graceMs: graceMs + now - since })
+      return await rotateSession({ ...presented, graceMs: graceMs + elapsedMs(since, now) })
     } catch (error) {
       unanswered.set(sessionId, { counter, since, toldAt: now + performance.now() - askedAtMs })
       throw error
