@@ -270,9 +270,10 @@ overStores('a token for another audience is refused here, and good at /verify fo
     t.same([refused.statusCode, refused.headers['www-authenticate']], [401, challenges.invalid], `${method} ${url}`)
   }
   t.equal((await verify(app, foreign, files)).statusCode, 204)
-  for (const audience of [mail, '', `${files}/`, files.toUpperCase(), `${files} ${mail}`, 'https://files']) {
+  for (const audience of [mail, `${files}/`, files.toUpperCase(), `${files} ${mail}`, 'https://files']) {
     t.equal((await verify(app, foreign, audience)).statusCode, 401, `/verify?audience=${audience}`)
   }
+  t.equal((await verify(app, foreign, '')).statusCode, 400, 'an empty demand is none that could be met')
   t.equal((await withToken(app, foreign, { url: `/verify?audience=${files}&audience=${mail}` })).statusCode, 400, 'one audience only')
   const ofClient = await tokenOf(app, one)
   t.same([(await verify(app, ofClient)).statusCode, (await verify(app, ofClient, files)).statusCode], [401, 204])
