@@ -204,7 +204,7 @@ t.test('a store whose file is missing, empty, cut or overwritten ends the start 
     ...cuts.map((at, i) => ({
       title: `cut at ${at}`,
       break: (data: string) => truncateSync(dataOf(data), at),
-      ...(i < 9 && { ends: damaged }),
+      ...(i < 5 && { ends: damaged }),
     })),
     ...[0, 1].map((page) => ({
       title: `meta page ${page} is zeros`,
@@ -244,7 +244,7 @@ t.test('a page in use that is overwritten, with whatever, is found before LMDB h
   const verdicts = pages.map((page) => contents.map((content) => isFound(page, content)))
   const undecided = verdicts.filter((found) => new Set(found).size > 1)
   t.same(undecided, [], 'what is not found, whatever is written, is in a page that is free')
-  t.ok(verdicts.filter(([found]) => found).length >= 12, 'metas, free pages, tables, and one for each table')
+  t.ok(verdicts.filter(([found]) => found).length >= 8, 'metas, free pages, tables, and the tables that have rows')
   t.equal(checkFile(dataOf(data)), 'all')
 })
 
