@@ -56,8 +56,8 @@ onOneStore(
     ]
     const times = new Map(attempts.map(([what]) => [what, [] as number[]]))
     const ratios = () => {
-      const ofUnknown = median(times.get('unknown') ?? [])
-      return Object.fromEntries([...times].map(([what, all]) => [what, Number((median(all) / ofUnknown).toFixed(2))]))
+      const ofToday = median(attempts.slice(0, 4).flatMap(([what]) => times.get(what) ?? []))
+      return Object.fromEntries([...times].map(([what, all]) => [what, Number((median(all) / ofToday).toFixed(2))]))
     }
     // On a machine that does other things meanwhile, more rounds, and in the end a wide bound: without all this it is 0.1 to 0.5.
     const isWithin = (factor: number) => Object.values(ratios()).every((ratio) => ratio > 1 / factor && ratio < factor)
@@ -69,7 +69,7 @@ onOneStore(
         if (statusCode !== 400) t.fail(`${what}: ${statusCode}`)
       }
     }
-    t.ok(isWithin(1.5), JSON.stringify(ratios()))
+    t.ok(isWithin(1.8), JSON.stringify(ratios()))
   },
 )
 
