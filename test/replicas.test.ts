@@ -256,6 +256,13 @@ t.test(
     network.cut()
     t.same([await check(), await check()], [503, 503])
     network.heal()
+    // Connections that were idle meanwhile are found to be cut when they are used.
+    await until(() =>
+      app.store.ping().then(
+        () => true,
+        () => false,
+      ),
+    )
     skippedMs = 4_000
     t.same(await Promise.all(Array.from({ length: 20 }, check)), Array(20).fill(204), 'twenty at once wait for one look')
   },
