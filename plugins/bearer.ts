@@ -1,6 +1,7 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { Refusal, tokenRefused } from '../errors.ts'
+import { whatIsMissing } from '../verify/token.ts'
 import type { AccessTokenClaims } from './access-tokens.ts'
 
 declare module 'fastify' {
@@ -25,13 +26,6 @@ const scheme = /^Bearer( |$)/i
 export const isFor = ({ aud }: AccessTokenClaims, audience: string): boolean =>
   typeof aud === 'string' ? aud === audience : aud.includes(audience)
 
-/** Tutorials send the token alone, or after a word of their own. No code: RFC 6750 §3.1 has none where no bearer token came. */
-function whatIsMissing(authorization: string | undefined): string | undefined {
-  if (!authorization) return undefined
-  const what = /^[\w-]+\.[\w-]+\.[\w-]+$/.test(authorization) ? 'the token alone' : 'another scheme'
-  return `An access token is required, after the word Bearer and a space: the Authorization field holds ${what}`
-}
-
 /** Guards routes by RFC 6750. Tokens are read from the Authorization header and from nowhere else. */
 export default fp(
   async (app: FastifyInstance) => {
@@ -42,6 +36,7 @@ export default fp(
       const { authorization } = request.headers
       if (authorization === undefined || !scheme.test(authorization)) {
         const detail = whatIsMissing(authorization)
+        // Without an error code: RFC 6750 §3.1 has none where no bearer token came.
         throw new Refusal('missing_token', { ...(detail && { detail }), headers: { 'www-authenticate': 'Bearer realm="latchkey"' } })
       }
       const token = credentials.exec(authorization)?.[1]

@@ -62,11 +62,13 @@ export class VerifierError extends Error {
 
   /**
    * @param reason words for the log
-   * @param scope that is needed, of a failure for `scope`
+   * @param about `scope` that is needed, of a failure for `scope`; `detail` are words for the client in the place of the usual ones
    */
-  constructor(failure: Failure, reason: string, { scope = '', cause }: { scope?: string; cause?: unknown } = {}) {
+  constructor(failure: Failure, reason: string, about: { scope?: string; detail?: string | undefined; cause?: unknown } = {}) {
+    const { scope = '', cause } = about
     super(reason, { cause })
-    const [problem, detail] = failures[failure]
+    const [problem, usual] = failures[failure]
+    const { detail = usual } = about
     const [status, title] = problems[problem]
     this.failure = failure
     this.statusCode = status

@@ -2,7 +2,7 @@ import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { VerifierError } from './errors.ts'
 import type { VerifierOptions } from './options.ts'
-import { type Claims, scheme } from './token.ts'
+import { type Claims, scheme, tokenOfHeader } from './token.ts'
 import { createVerifier, type Requirements, readRequirements, type Verifier } from './verifier.ts'
 
 /** An onRequest hook. */
@@ -47,9 +47,10 @@ const plugin: FastifyPluginAsync<LatchkeyVerifyOptions> = async (app, { refuse =
     const needed = { scope, ...(role !== undefined && { role }) }
     return async (request, reply) => {
       try {
-        const { authorization = '' } = request.headers
-        // A token without its scheme is none here.
-        const token = await verifier.verify(scheme.test(authorization) ? authorization : undefined, needed)
+        const { authorization } = request.headers
+        // A token without its scheme is none here; this says so.
+        if (!scheme.test(authorization ?? '')) tokenOfHeader(authorization)
+        const token = await verifier.verify(authorization, needed)
         request.token = token as FastifyRequest['token']
       } catch (error) {
         if (!(error instanceof VerifierError)) throw error

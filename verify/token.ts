@@ -43,11 +43,24 @@ const accessTokenType = /^(application\/)?at\+jwt$/i
  * @throws {TokenRefused} `missing` when there is none, or another scheme; `invalid` when it cannot be a token
  */
 export function tokenOfHeader(authorization: string | undefined): string {
-  if (typeof authorization !== 'string' || !scheme.test(authorization)) throw new TokenRefused('missing', 'no bearer token')
+  if (typeof authorization !== 'string' || !scheme.test(authorization)) {
+    throw new TokenRefused('missing', 'no bearer token', { detail: whatIsMissing(authorization) })
+  }
   if (authorization.length > maxTokenLength) throw new TokenRefused('invalid', 'the token is too long')
   const token = credentials.exec(authorization)?.[1]
   if (!token) throw new TokenRefused('invalid', 'not a b64token')
   return token
+}
+
+/**
+ * Tutorials send the token alone, or after a word of their own.
+ *
+ * @returns words for the client; undefined where there is no Authorization field
+ */
+export function whatIsMissing(authorization: string | undefined): string | undefined {
+  if (!authorization) return undefined
+  const what = /^[\w-]+\.[\w-]+\.[\w-]+$/.test(authorization) ? 'the token alone' : 'another scheme'
+  return `An access token is required, after the word Bearer and a space: the Authorization field holds ${what}`
 }
 
 const usualPrefix = 'Bearer '
