@@ -4,7 +4,7 @@ import type { Socket } from 'node:net'
 import { dirname, join } from 'node:path'
 import Fastify, { type FastifyError, type FastifyInstance } from 'fastify'
 import type { Config } from './config.ts'
-import { responseThatCloses } from './drain.ts'
+import { Drain, responseThatCloses } from './drain.ts'
 import { type ErrorCode, Refusal } from './errors.ts'
 import { loggerOptions, QuietLog } from './logging.ts'
 import accessTokens from './plugins/access-tokens.ts'
@@ -57,7 +57,7 @@ declare module 'fastify' {
     /** milliseconds on a clock that nobody sets, for how long something has lasted */
     uptimeMs: () => number
     /** aborted when the process begins to end: it is not ready any more, and every answer ends its connection */
-    drain: AbortController
+    drain: Drain
     /** of an app that is built for one command and never listens; undefined for the service */
     command: Command | undefined
   }
@@ -103,7 +103,7 @@ export async function buildApp(
   config: Config,
   { now = Date.now, uptimeMs = () => performance.now(), logStream, requestTimeoutMs = arrivalTimeoutMs, command }: AppOptions = {},
 ): Promise<FastifyInstance> {
-  const drain = new AbortController()
+  const drain = new Drain()
   const rewriteUrl = findMetadata(config.AUTH_ISSUER)
   const app = Fastify({
     logger: loggerOptions(config.LOG_LEVEL, logStream),
@@ -117,7 +117,7 @@ export async function buildApp(
     // Node would answer a request without Host by itself, with no body and no id; plugins/strict-http.ts does it.
     http: {
       requireHostHeader: false,
-      ServerResponse: responseThatCloses(drain.signal),
+      ServerResponse: responseThatCloses(drain),
       // Not longer than requestTimeout, or Node takes the one for the other.
       headersTimeout: requestTimeoutMs,
       connectionsCheckingInterval: requestTimeoutMs / arrivalChecks,

@@ -22,12 +22,39 @@ const silentMs = 500
 const idleTurnMs = 0.3
 const idleTurnsWithinMs = 1_000
 
+/** Answers wait for so long at most while the port is closed, and until nobody has connected for so long. */
+const holdMs = { most: 50, quiet: 3 }
+
+/** That the service ends: `signal` says so, and answers may be held for a moment. */
+export class Drain extends AbortController {
+  /** resolves when answers may go */
+  held: Promise<void> | undefined
+
+  /** Holds every answer. @returns a function that lets them go; they go by themselves after 50 ms */
+  hold(): () => void {
+    let release = () => {}
+    this.held = new Promise((resolve) => {
+      release = () => {
+        this.held = undefined
+        resolve()
+      }
+    })
+    setTimeout(release, holdMs.most).unref()
+    return release
+  }
+}
+
 /** An answer that ends its connection once the process drains, whatever sends it: routes, errors, streams. */
-export function responseThatCloses(draining: AbortSignal): typeof ServerResponse {
+export function responseThatCloses(drain: Drain): typeof ServerResponse {
   return class extends ServerResponse {
     override writeHead(statusCode: number, reason?: unknown, headers?: unknown): this {
-      if (draining.aborted) this.shouldKeepAlive = false
+      if (drain.signal.aborted) this.shouldKeepAlive = false
       return super.writeHead(statusCode, reason as string, headers as never)
+    }
+    override end(...args: unknown[]): this {
+      if (!drain.held) return super.end(...(args as []))
+      drain.held.then(() => super.end(...(args as [])))
+      return this
     }
   } as typeof ServerResponse
 }
@@ -59,7 +86,11 @@ export async function drainAndClose(
   setTimeout(() => app.server.closeAllConnections(), graceMs - closingReserveMs).unref()
   app.drain.abort()
   if (sockets.size > 0) await untilNobodyComes(sockets, Math.min(drainMs, graceMs * drainShareOfGrace))
+  // Whoever waits for an answer opens no connection meanwhile, so soon there is none that the closing of the port could reset.
+  const release = app.drain.hold()
+  if (sockets.size > 0) await untilNobodyConnects(app.server)
   await stopAccepting()
+  release()
   await idleTurn(() => false)
   app.server.closeIdleConnections()
 
@@ -78,6 +109,20 @@ async function untilNobodyComes(sockets: Set<Socket>, withinMs: number): Promise
     await sleep(checkMs)
     if (sockets.size > 0) lastSeenAt = performance.now()
   }
+}
+
+async function untilNobodyConnects(server: Server): Promise<void> {
+  const startedAt = performance.now()
+  let connections = 0
+  const count = () => {
+    connections += 1
+  }
+  server.on('connection', count)
+  do {
+    connections = 0
+    await sleep(holdMs.quiet)
+  } while (connections > 0 && performance.now() - startedAt < holdMs.most / 2)
+  server.off('connection', count)
 }
 
 /**

@@ -1,9 +1,10 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { Agent, request } from 'node:http'
+import { Agent, createServer, request } from 'node:http'
 import { connect } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
+import { Drain, responseThatCloses } from '../drain.ts'
 import { cheapHashing, newDir } from './helper.ts'
 import { until } from './processes.ts'
 import { program } from './program.ts'
@@ -128,4 +129,31 @@ t.test('a second Ctrl-C ends it at once, and the echo of the first does not', as
   t.equal(child.exitCode, null)
   child.kill('SIGINT')
   t.match(await ended, { code: 130, signal: null })
+})
+
+t.test('answers are held while the port is closed, and go when it is, or by themselves', async (t) => {
+  const drain = new Drain()
+  const server = createServer({ ServerResponse: responseThatCloses(drain) }, (_request, response) => response.end('here'))
+  await once(server.listen(0, '127.0.0.1'), 'listening')
+  t.teardown(() => server.close())
+  const { port } = server.address() as { port: number }
+  const ask = async () => (await fetch(`http://127.0.0.1:${port}/`, { headers: { connection: 'close' } })).text()
+
+  let release = () => {}
+  drain.held = new Promise((resolve) => {
+    release = resolve
+  })
+  let isAnswered = false
+  const held = ask().then((text) => {
+    isAnswered = true
+    return text
+  })
+  await once(server, 'request')
+  await sleep(20)
+  t.equal(isAnswered, false)
+  release()
+  t.equal(await held, 'here')
+  drain.hold()
+  t.equal(await ask(), 'here', 'without anybody who lets them go')
+  t.equal(drain.held, undefined)
 })
