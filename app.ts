@@ -101,7 +101,13 @@ const arrivalChecks = 15
  */
 export async function buildApp(
   config: Config,
-  { now = Date.now, uptimeMs = () => performance.now(), logStream, requestTimeoutMs = arrivalTimeoutMs, command }: AppOptions = {},
+  {
+    now = Date.now,
+    uptimeMs = () => performance.now(),
+    logStream,
+    requestTimeoutMs = arrivalTimeoutMs,
+    command,
+  }: AppOptions = {},
 ): Promise<FastifyInstance> {
   const drain = new Drain()
   const rewriteUrl = findMetadata(config.AUTH_ISSUER)
@@ -139,7 +145,9 @@ export async function buildApp(
   // Node would drop the fields after the first thousands without a word, and 16 KiB of them are bound enough.
   app.server.maxHeadersCount = 0
   // Nobody is connected to another host through here; Node would close the connection without a word.
-  app.server.on('connect', (_request, socket: Socket) => socket.end(rawRefusal('method_not_allowed', randomUUID(), 'allow: GET, HEAD')))
+  app.server.on('connect', (_request, socket: Socket) =>
+    socket.end(rawRefusal('method_not_allowed', randomUUID(), 'allow: GET, HEAD')),
+  )
   app.removeAllContentTypeParsers()
   app.decorate('config', config)
   app.decorate('publicPath', new URL(config.AUTH_ISSUER).pathname.replace(/\/$/, ''))
@@ -217,7 +225,10 @@ function readVersion(directory = import.meta.dirname): string {
 /** What Node's HTTP parser refuses never becomes a request. */
 function clientErrorHandler(this: FastifyInstance, error: FastifyError & { code?: string }, socket: Socket): void {
   if (error.code === 'ECONNRESET' || socket.destroyed || !socket.writable) return void socket.destroy()
-  const codes: Record<string, ErrorCode> = { HPE_HEADER_OVERFLOW: 'header_too_large', ERR_HTTP_REQUEST_TIMEOUT: 'request_timeout' }
+  const codes: Record<string, ErrorCode> = {
+    HPE_HEADER_OVERFLOW: 'header_too_large',
+    ERR_HTTP_REQUEST_TIMEOUT: 'request_timeout',
+  }
   const id = randomUUID()
   this.log.info({ reqId: id, reason: error.code }, 'a request could not be read')
   socket.end(rawRefusal(codes[error.code] ?? 'malformed_request', id))

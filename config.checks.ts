@@ -16,7 +16,9 @@ export function whatIsWrongWithHost(text: string): string | undefined {
   if (/^\[.*\]$/.test(text) && isIP(text.slice(1, -1))) return 'an IPv6 address stands here without brackets'
   if (/^([0-9.]+|[a-z0-9.-]+):[0-9]+$/i.test(text)) return 'the port is set by PORT'
   // The resolver would take `3000` for 0.0.11.184.
-  return hostName.test(text) && !/(^|\.)(\d+|0x[0-9a-f]*)\.?$/i.test(text) ? undefined : 'it is neither an address nor a name'
+  return hostName.test(text) && !/(^|\.)(\d+|0x[0-9a-f]*)\.?$/i.test(text)
+    ? undefined
+    : 'it is neither an address nor a name'
 }
 
 /** AUTH_ISSUER: a URL as RFC 8414 §2 has it, and one that everybody reads in the same way, since it is compared as text. */
@@ -58,7 +60,8 @@ export function whatIsWrongWithProxy(text: string): string | undefined {
   return undefined
 }
 
-const encode = 'in user names, passwords and the name of the database, / @ : # ? and % are written %2F %40 %3A %23 %3F and %25'
+const encode =
+  'in user names, passwords and the name of the database, / @ : # ? and % are written %2F %40 %3A %23 %3F and %25'
 
 /** DATABASE_URL, read as the pool reads it. Never repeats any of it, for it holds a password. */
 export function whatIsWrongWithDatabaseUrl(text: string): string | undefined {
@@ -72,10 +75,13 @@ export function whatIsWrongWithDatabaseUrl(text: string): string | undefined {
       const { host, port } = parse(url)
       if (urls.length > 1 && !host) return 'one of its hosts is empty'
       if (host && /\s/.test(host)) return 'a host has a blank in it'
-      if (port && !(/^[0-9]+$/.test(port) && Number(port) >= 1 && Number(port) <= 65_535)) return 'a port is a number from 1 to 65535'
+      if (port && !(/^[0-9]+$/.test(port) && Number(port) >= 1 && Number(port) <= 65_535))
+        return 'a port is a number from 1 to 65535'
     } catch (error) {
       const { syscall, code } = error as NodeJS.ErrnoException
-      return syscall ? `a file of certificates or keys that it names cannot be read: ${code}` : `it cannot be read; ${encode}`
+      return syscall
+        ? `a file of certificates or keys that it names cannot be read: ${code}`
+        : `it cannot be read; ${encode}`
     }
   }
   return undefined

@@ -3,7 +3,12 @@ import { availableParallelism } from 'node:os'
 import { type StaticDecode, type TSchema, Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import { distance } from 'fastest-levenshtein'
-import { whatIsWrongWithDatabaseUrl, whatIsWrongWithHost, whatIsWrongWithIssuer, whatIsWrongWithProxy } from './config.checks.ts'
+import {
+  whatIsWrongWithDatabaseUrl,
+  whatIsWrongWithHost,
+  whatIsWrongWithIssuer,
+  whatIsWrongWithProxy,
+} from './config.checks.ts'
 import { whatIsWrongWithOrigin } from './origins.ts'
 
 /** A setting that is wrong or unsafe; the process ends with exit code 78 (EX_CONFIG of sysexits.h). */
@@ -14,7 +19,10 @@ const secondsPerUnit: Record<string, number> = { s: 1, m: 60, h: 3600, d: 86_400
 const secondsOf = (text: string) => Number.parseInt(text, 10) * (secondsPerUnit[text.at(-1) as string] ?? 1)
 
 /** Seconds, written `90`, `90s`, `10m`, `12h` or `30d`. @param most what a timer of Node (24 days) or the calendar can hold, and makes sense */
-const DurationSeconds = (most: string, { least = '1s', ...options }: { least?: string; default: string; description: string }) =>
+const DurationSeconds = (
+  most: string,
+  { least = '1s', ...options }: { least?: string; default: string; description: string },
+) =>
   Type.Transform(
     Type.String({
       pattern: '^[1-9][0-9]{0,8}[smhd]?$',
@@ -28,14 +36,28 @@ const DurationSeconds = (most: string, { least = '1s', ...options }: { least?: s
     .Encode(String)
 
 const WholeNumber = (least: number, most: number, options: { default?: string; description: string }) =>
-  Type.Transform(Type.String({ pattern: '^[0-9]{1,9}$', expected: `a whole number from ${least} to ${most}`, least, most, ...options }))
+  Type.Transform(
+    Type.String({
+      pattern: '^[0-9]{1,9}$',
+      expected: `a whole number from ${least} to ${most}`,
+      least,
+      most,
+      ...options,
+    }),
+  )
     .Decode(Number)
     .Encode(String)
 
 /** A number of processes; `auto` is one for each core. */
 const Workers = (most: number, options: { default: string; description: string }) =>
   Type.Transform(
-    Type.String({ pattern: '^(auto|[0-9]{1,9})$', expected: `a whole number from 1 to ${most}, or auto`, least: 1, most, ...options }),
+    Type.String({
+      pattern: '^(auto|[0-9]{1,9})$',
+      expected: `a whole number from 1 to ${most}, or auto`,
+      least: 1,
+      most,
+      ...options,
+    }),
   )
     .Decode((text) => (text === 'auto' ? Math.min(availableParallelism(), most) : Number(text)))
     .Encode(String)
@@ -75,7 +97,10 @@ export const Settings = Type.Object({
     default: 'info',
     description: 'Least severity that is logged; debug adds a line for each request',
   }),
-  AUTH_WORKERS: Workers(64, { default: '1', description: 'Processes that share the port and the store; auto is one for each core' }),
+  AUTH_WORKERS: Workers(64, {
+    default: '1',
+    description: 'Processes that share the port and the store; auto is one for each core',
+  }),
   DATABASE_URL: Type.Optional(
     Type.String({
       pattern: '^postgres(ql)?://.',
@@ -86,7 +111,11 @@ export const Settings = Type.Object({
     }),
   ),
   DATABASE_URL_FILE: Type.Optional(Type.String({ description: 'A file that holds DATABASE_URL' })),
-  AUTH_DATA_DIR: Type.String({ default: './data', minLength: 1, description: 'Where the embedded store and the generated secret live' }),
+  AUTH_DATA_DIR: Type.String({
+    default: './data',
+    minLength: 1,
+    description: 'Where the embedded store and the generated secret live',
+  }),
   AUTH_SECRET: Type.Optional(
     Type.String({
       minLength: 32,
@@ -112,10 +141,17 @@ export const Settings = Type.Object({
       description: 'The iss of every token; http://localhost:PORT when not set',
     }),
   ),
-  AUTH_AUDIENCE: Type.Optional(Type.String({ minLength: 1, description: 'The aud of every token; the issuer when not set' })),
-  AUTH_SIGNING_ALG: OneOf(['ES256', 'RS256', 'EdDSA'], { default: 'ES256', description: 'Algorithm that access tokens are signed with' }),
+  AUTH_AUDIENCE: Type.Optional(
+    Type.String({ minLength: 1, description: 'The aud of every token; the issuer when not set' }),
+  ),
+  AUTH_SIGNING_ALG: OneOf(['ES256', 'RS256', 'EdDSA'], {
+    default: 'ES256',
+    description: 'Algorithm that access tokens are signed with',
+  }),
   AUTH_SIGNING_KEY_FILE: Type.Optional(
-    Type.String({ description: 'A private key (PEM or JWK) of your own; generated and kept sealed in the store when not set' }),
+    Type.String({
+      description: 'A private key (PEM or JWK) of your own; generated and kept sealed in the store when not set',
+    }),
   ),
   AUTH_KEY_ROTATION: DurationSeconds('3650d', {
     default: '90d',
@@ -123,15 +159,27 @@ export const Settings = Type.Object({
     description: 'Age at which a generated signing key is replaced',
   }),
   AUTH_ACCESS_TTL: DurationSeconds('3650d', { default: '10m', description: 'Life of an access token' }),
-  AUTH_REFRESH_IDLE_TTL: DurationSeconds('36500d', { default: '30d', description: 'A session not refreshed for so long ends' }),
-  AUTH_REFRESH_MAX_TTL: DurationSeconds('36500d', { default: '90d', description: 'A session ends at this age, however much it is used' }),
+  AUTH_REFRESH_IDLE_TTL: DurationSeconds('36500d', {
+    default: '30d',
+    description: 'A session not refreshed for so long ends',
+  }),
+  AUTH_REFRESH_MAX_TTL: DurationSeconds('36500d', {
+    default: '90d',
+    description: 'A session ends at this age, however much it is used',
+  }),
   AUTH_REFRESH_GRACE: DurationSeconds('7d', {
     default: '30s',
     description: 'For so long the token before the last may be presented again',
   }),
   AUTH_SIGNUP: OneOf(['open', 'closed'], { default: 'open', description: 'Whether strangers may make an account' }),
-  AUTH_PASSWORD_GRANT: OneOf(['on', 'off'], { default: 'on', description: 'Whether POST /token takes a username and password' }),
-  AUTH_PASSWORD_MIN: WholeNumber(8, 128, { default: '15', description: 'Least number of characters in a new password' }),
+  AUTH_PASSWORD_GRANT: OneOf(['on', 'off'], {
+    default: 'on',
+    description: 'Whether POST /token takes a username and password',
+  }),
+  AUTH_PASSWORD_MIN: WholeNumber(8, 128, {
+    default: '15',
+    description: 'Least number of characters in a new password',
+  }),
   AUTH_ARGON2_MEMORY: WholeNumber(8, 4_194_304, { default: '19456', description: 'argon2id memory, KiB' }),
   AUTH_ARGON2_TIME: WholeNumber(1, 1000, { default: '2', description: 'argon2id passes' }),
   AUTH_ARGON2_PARALLELISM: WholeNumber(1, 255, { default: '1', description: 'argon2id lanes' }),
@@ -139,7 +187,10 @@ export const Settings = Type.Object({
     default: String(availableParallelism()),
     description: 'Password hashes computed at once, by all workers together; the number of cores when not set',
   }),
-  AUTH_HASH_MAX_WAIT: DurationSeconds('1h', { default: '2s', description: 'Longest wait for a hash before the answer is 503' }),
+  AUTH_HASH_MAX_WAIT: DurationSeconds('1h', {
+    default: '2s',
+    description: 'Longest wait for a hash before the answer is 503',
+  }),
   AUTH_THROTTLE: OneOf(['on', 'off'], { default: 'on', description: 'Waits after failed logins; off for a load test' }),
   AUTH_TRUSTED_PROXIES: Type.Optional(
     ListOf(whatIsWrongWithProxy, {
@@ -149,19 +200,26 @@ export const Settings = Type.Object({
   ),
   AUTH_CORS_ORIGINS: Type.Optional(
     ListOf(whatIsWrongWithOrigin, {
-      expected: 'a comma-separated list of origins as browsers send them, such as https://app.example.com, http://localhost:5173',
-      description: 'Origins that browsers may call from; also https://*.example.com, and of apps, such as capacitor://localhost',
+      expected:
+        'a comma-separated list of origins as browsers send them, such as https://app.example.com, http://localhost:5173',
+      description:
+        'Origins that browsers may call from; also https://*.example.com, and of apps, such as capacitor://localhost',
     }),
   ),
-  AUTH_CLIENTS_FILE: Type.Optional(Type.String({ description: 'Clients declared in JSON, applied at each start: see docs/clients.md' })),
-  AUTH_METRICS_PORT: Type.Optional(WholeNumber(0, 65_535, { description: 'Port of GET /metrics for Prometheus; off when not set' })),
+  AUTH_CLIENTS_FILE: Type.Optional(
+    Type.String({ description: 'Clients declared in JSON, applied at each start: see docs/clients.md' }),
+  ),
+  AUTH_METRICS_PORT: Type.Optional(
+    WholeNumber(0, 65_535, { description: 'Port of GET /metrics for Prometheus; off when not set' }),
+  ),
   AUTH_SHUTDOWN_GRACE: DurationSeconds('1d', {
     default: '10s',
     description: 'Longest time that requests in flight may take after SIGTERM',
   }),
   AUTH_KEEP_ALIVE: DurationSeconds('1d', {
     default: '130s',
-    description: 'For so long an idle connection is kept; longer than the proxy in front keeps it, which must be the first to close',
+    description:
+      'For so long an idle connection is kept; longer than the proxy in front keeps it, which must be the first to close',
   }),
   AUTH_INSECURE: Type.Optional(OneOf(['1'], { description: 'Allows argon2 below the OWASP minimum; for tests' })),
 })
@@ -191,7 +249,9 @@ export function readConfig(env: Record<string, string | undefined>): Config {
     if (text && !(name.startsWith('AUTH_') && fromKubernetes.value.test(text))) given[name] = text
   }
   for (const name of ['AUTH_SIGNING_KEY_FILE', 'AUTH_CLIENTS_FILE'] as const) refuseUnreadable(given, name)
-  const nameOf = Object.fromEntries((['AUTH_SECRET', 'DATABASE_URL'] as const).map((name) => [name, takeFromFile(given, name)]))
+  const nameOf = Object.fromEntries(
+    (['AUTH_SECRET', 'DATABASE_URL'] as const).map((name) => [name, takeFromFile(given, name)]),
+  )
   const warnings = [...unknownNames(env), ...trimSecrets(given)]
   const raw = Value.Default(Settings, given) as Record<string, string>
 
@@ -209,7 +269,8 @@ export function readConfig(env: Record<string, string | undefined>): Config {
 /** @returns what is expected of a setting, and why this is not it; undefined when it is */
 export function problemWith(name: keyof Settings, text: string): string | undefined {
   const schema: TSchema = Settings.properties[name]
-  const say = (got: string) => `expected ${schema['expected'] ?? 'a text'}${schema['secret'] ? '' : `, got ${JSON.stringify(got)}`}`
+  const say = (got: string) =>
+    `expected ${schema['expected'] ?? 'a text'}${schema['secret'] ? '' : `, got ${JSON.stringify(got)}`}`
   if (!isAcceptable(schema, text)) return say(text)
   for (const part of schema['isList'] ? membersOf(text) : [text]) {
     const reason = (schema['check'] as Check | undefined)?.(part)
@@ -261,7 +322,8 @@ const unreadable = (name: string, path: string, got?: string) =>
  */
 function trimSecrets(given: Record<string, string>): string[] {
   const { AUTH_SECRET: secret, AUTH_SECRET_FILE: file } = given
-  for (const name of ['AUTH_SECRET', 'AUTH_SECRET_PREVIOUS', 'DATABASE_URL']) if (given[name]) given[name] = given[name].trim()
+  for (const name of ['AUTH_SECRET', 'AUTH_SECRET_PREVIOUS', 'DATABASE_URL'])
+    if (given[name]) given[name] = given[name].trim()
   if (secret === undefined || file !== undefined || secret === given['AUTH_SECRET']) return []
   // Until 0.2.0 the variable was taken with its blanks: what was sealed so still opens.
   given['AUTH_SECRET_PREVIOUS'] ??= secret
@@ -303,7 +365,9 @@ function refuseUnsafe(settings: Settings): void {
     throw new ConfigError(`AUTH_METRICS_PORT: expected a port of its own, got that of PORT, ${settings.PORT}`)
   }
   if (settings.DATABASE_URL && !settings.AUTH_SECRET) {
-    throw new ConfigError('AUTH_SECRET: expected with DATABASE_URL, the same for every replica, for example from "openssl rand -base64 48"')
+    throw new ConfigError(
+      'AUTH_SECRET: expected with DATABASE_URL, the same for every replica, for example from "openssl rand -base64 48"',
+    )
   }
 }
 
@@ -320,7 +384,9 @@ function unknownNames(env: Record<string, string | undefined>): string[] {
     .filter(([name]) => name.startsWith('AUTH_') && !names.includes(name) && !fromKubernetes.name.test(name))
     .filter(([, text]) => !fromKubernetes.value.test(text ?? ''))
     .map(([name]) => {
-      const nearest = names.reduce((best, candidate) => (distance(name, candidate) < distance(name, best) ? candidate : best))
+      const nearest = names.reduce((best, candidate) =>
+        distance(name, candidate) < distance(name, best) ? candidate : best,
+      )
       return `${name} is no setting of Latchkey and is ignored; did you mean ${nearest}?`
     })
 }

@@ -27,7 +27,11 @@ const table = {
   username_taken: [409, 'invalid_request', 'The username is taken'],
   client_id_taken: [409, 'invalid_request', 'The client_id is taken'],
   own_account: [409, 'invalid_request', 'Nobody takes their own administration away here'],
-  operators_key: [409, 'invalid_request', "The signing key is the operator's own: put another into AUTH_SIGNING_KEY_FILE and restart"],
+  operators_key: [
+    409,
+    'invalid_request',
+    "The signing key is the operator's own: put another into AUTH_SIGNING_KEY_FILE and restart",
+  ],
   key_in_use: [409, 'invalid_request', 'The key signs tokens now: rotate first'],
   body_too_large: [413, 'invalid_request', 'The body is too large'],
   unsupported_media_type: [415, 'invalid_request', 'The content type is not supported here'],

@@ -23,7 +23,9 @@ export async function resolveHost(host: string): Promise<string> {
     return address
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
-    throw new ConfigError(`HOST: expected an address of this machine, or a name that has one, got ${code} for ${JSON.stringify(host)}`)
+    throw new ConfigError(
+      `HOST: expected an address of this machine, or a name that has one, got ${code} for ${JSON.stringify(host)}`,
+    )
   }
 }
 
@@ -67,8 +69,12 @@ function named(error: NodeJS.ErrnoException, host: string, port: number, setting
     return new PortTaken(`${setting}: something else listens on port ${port} of ${host}; set ${setting} to another`)
   }
   if (error.code === 'EACCES') {
-    return new ConfigError(`${setting}: expected a port that this user may listen on, got ${port}; those below 1024 take more rights`)
+    return new ConfigError(
+      `${setting}: expected a port that this user may listen on, got ${port}; those below 1024 take more rights`,
+    )
   }
   if (error.code === 'EADDRNOTAVAIL') return new ConfigError(`HOST: expected an address of this machine, got ${host}`)
-  return new ConfigError(`${setting}: expected a port that can be listened on, got ${error.code ?? error.message} for ${port} of ${host}`)
+  return new ConfigError(
+    `${setting}: expected a port that can be listened on, got ${error.code ?? error.message} for ${port} of ${host}`,
+  )
 }

@@ -29,7 +29,10 @@ export class QuietLog extends LogController {
 
   override requestCompleted(_error: Error | null | undefined, request: FastifyRequest, reply: FastifyReply): void {
     const { method, routeOptions } = request
-    request.log.debug({ method, route: routeOptions.url, status: reply.statusCode, ms: reply.elapsedTime }, 'request completed')
+    request.log.debug(
+      { method, route: routeOptions.url, status: reply.statusCode, ms: reply.elapsedTime },
+      'request completed',
+    )
   }
 }
 
@@ -108,7 +111,14 @@ function isFile(fd: number): boolean {
 
 /** @param count lines that were dropped */
 function lossOf(count: number): string {
-  const line = { level: 40, time: Date.now(), pid: process.pid, hostname: hostname(), event: 'log.dropped', lines: count }
+  const line = {
+    level: 40,
+    time: Date.now(),
+    pid: process.pid,
+    hostname: hostname(),
+    event: 'log.dropped',
+    lines: count,
+  }
   return `${JSON.stringify({ ...line, msg: `${count} lines were dropped here, because nobody read the log or the disk was full` })}\n`
 }
 

@@ -27,11 +27,14 @@ export function whatIsWrongWithOrigin(text: string): string | undefined {
   if (text.toLowerCase() === 'null') return 'it is the origin of any local file and any sandboxed frame'
   const [, scheme, parent] = wildcard.exec(text) ?? []
   if (scheme !== undefined && parent !== undefined) return whatIsWrongWithWildcard(scheme, parent)
-  if (text.includes('*')) return 'a wildcard stands for the leftmost labels of an http or https name, as in https://*.example.com'
+  if (text.includes('*'))
+    return 'a wildcard stands for the leftmost labels of an http or https name, as in https://*.example.com'
 
   const url = parse(text)
   if (!url) return 'it is no URL'
-  return url.protocol === 'http:' || url.protocol === 'https:' ? whatDiffers(text, url.origin) : whatIsWrongWithAppOrigin(text, url)
+  return url.protocol === 'http:' || url.protocol === 'https:'
+    ? whatDiffers(text, url.origin)
+    : whatIsWrongWithAppOrigin(text, url)
 }
 
 function whatIsWrongWithWildcard(scheme: string, parent: string): string | undefined {
@@ -91,6 +94,7 @@ export function originMatcher(origins: string[]): (origin: string) => boolean {
   return (origin) =>
     exact.has(origin) ||
     families.some(
-      ({ scheme, below }) => origin.startsWith(scheme) && origin.endsWith(below) && labels.test(origin.slice(scheme.length, -below.length)),
+      ({ scheme, below }) =>
+        origin.startsWith(scheme) && origin.endsWith(below) && labels.test(origin.slice(scheme.length, -below.length)),
     )
 }

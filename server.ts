@@ -23,7 +23,8 @@ main().catch(async (error: NodeJS.ErrnoException) => {
 
 function reasonOf(error: NodeJS.ErrnoException): string {
   if (error instanceof ConfigError || error instanceof PortTaken) return error.message
-  if (error instanceof StoreUnavailable) return `DATABASE_URL: the database cannot be reached: ${(error.cause as Error)?.message}`
+  if (error instanceof StoreUnavailable)
+    return `DATABASE_URL: the database cannot be reached: ${(error.cause as Error)?.message}`
   return `Latchkey could not start: ${error.message}`
 }
 
@@ -53,7 +54,11 @@ async function tryPorts({ HOST, PORT, AUTH_METRICS_PORT }: Config): Promise<void
 
 async function serve(config: Config, vouching?: Vouching): Promise<void> {
   // Only now: a primary does without all of it.
-  const [{ buildApp }, { stdoutInBlocks }] = await Promise.all([import('./app.ts'), import('./logging.ts'), vouching?.soon])
+  const [{ buildApp }, { stdoutInBlocks }] = await Promise.all([
+    import('./app.ts'),
+    import('./logging.ts'),
+    vouching?.soon,
+  ])
   const app = await buildApp(config, { logStream: await stdoutInBlocks() })
   if (!primary) for (const warning of config.warnings) app.log.warn(warning)
 

@@ -49,7 +49,10 @@ const killReserveMs = 100
  * @param damage what is found of the store while it is served already, in a line
  * @returns the exit code, and what there is to say about it
  */
-export async function runWorkers(config: Config, damage?: Promise<string | undefined>): Promise<{ exitCode: number; line?: string }> {
+export async function runWorkers(
+  config: Config,
+  damage?: Promise<string | undefined>,
+): Promise<{ exitCode: number; line?: string }> {
   const { AUTH_WORKERS: count, AUTH_SHUTDOWN_GRACE: graceSeconds } = config
   const { log } = Fastify({ logger: loggerOptions(config.LOG_LEVEL, await stdoutInBlocks()) })
   for (const warning of config.warnings) log.warn(warning)
@@ -104,11 +107,18 @@ export async function runWorkers(config: Config, damage?: Promise<string | undef
 
   /** AUTH_HASH_CONCURRENCY is of the machine: each worker has its part of it, and one at least. */
   const hashesOf = (number: number) =>
-    Math.max(1, Math.floor(config.AUTH_HASH_CONCURRENCY / count) + (number <= config.AUTH_HASH_CONCURRENCY % count ? 1 : 0))
+    Math.max(
+      1,
+      Math.floor(config.AUTH_HASH_CONCURRENCY / count) + (number <= config.AUTH_HASH_CONCURRENCY % count ? 1 : 0),
+    )
 
   function start(number: number): void {
     cluster.setupPrimary({ args: ['worker', String(number)] })
-    const worker = cluster.fork({ HOST: config.HOST, PORT: String(config.PORT), AUTH_HASH_CONCURRENCY: String(hashesOf(number)) })
+    const worker = cluster.fork({
+      HOST: config.HOST,
+      PORT: String(config.PORT),
+      AUTH_HASH_CONCURRENCY: String(hashesOf(number)),
+    })
     const channel = talk(worker.process, {
       joined() {
         member.isSibling = true
@@ -121,7 +131,14 @@ export async function runWorkers(config: Config, damage?: Promise<string | undef
         closePort()
       },
     })
-    const member: Member = { number, worker, channel, deliveries: watchDeliveries(worker), isSibling: false, isDrained: false }
+    const member: Member = {
+      number,
+      worker,
+      channel,
+      deliveries: watchDeliveries(worker),
+      isSibling: false,
+      isDrained: false,
+    }
     members.set(number, member)
     worker.on('error', (error) => {
       log.error({ err: error, worker: worker.process.pid }, 'a worker could not be started or spoken to')
@@ -138,7 +155,11 @@ export async function runWorkers(config: Config, damage?: Promise<string | undef
     member.listensSinceMs = performance.now()
     // The longest is that of the worker that made the store, where one did.
     if (message.length > startLine.length) startLine = message
-    if (hasStarted) log.info({ event: 'worker.started', worker: member.worker.process.pid }, 'a worker was started in the place of another')
+    if (hasStarted)
+      log.info(
+        { event: 'worker.started', worker: member.worker.process.pid },
+        'a worker was started in the place of another',
+      )
     else if (listening().length === count) {
       hasStarted = true
       log.info({ ...details, workers: count }, startLine)
@@ -156,7 +177,8 @@ export async function runWorkers(config: Config, damage?: Promise<string | undef
     channel.close()
     members.delete(number)
     totals.ended(worker.id)
-    if (!outcome && !hasStarted) end({ exitCode: 1, line: `Latchkey could not start: a worker ended with ${how}` }, 'SIGTERM')
+    if (!outcome && !hasStarted)
+      end({ exitCode: 1, line: `Latchkey could not start: a worker ended with ${how}` }, 'SIGTERM')
     if (!outcome) {
       const hasLasted = performance.now() - listensSinceMs > lastsMs
       const pauseMs = hasLasted ? firstPauseMs : (pauses.get(number) ?? firstPauseMs)
@@ -256,7 +278,8 @@ export function joinPrimary(workerNumber: number) {
     /** Says that this worker has nobody left to wait for, and closes its part of the port when the primary does. */
     async drained(server: Server): Promise<void> {
       primary.ask('drained')
-      for (const until = performance.now() + closeWaitMs; server.listening && performance.now() < until; ) await sleep(checkMs)
+      for (const until = performance.now() + closeWaitMs; server.listening && performance.now() < until; )
+        await sleep(checkMs)
       server.close()
     },
     listens: (listening: Listening) => primary.ask('listening', listening, startWaitMs),

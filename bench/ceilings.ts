@@ -107,14 +107,20 @@ async function updatePostgres({ seconds, atOnce, databaseUrl }: StoreSpan): Prom
   if (!pool) {
     pool = new pg.Pool({ connectionString: splitHosts(databaseUrl as string)[0] as string, max: poolSize })
     pool.on('error', () => {})
-    await pool.query('CREATE TABLE IF NOT EXISTS bare (id uuid PRIMARY KEY, counter bigint NOT NULL, about text) WITH (fillfactor = 70)')
+    await pool.query(
+      'CREATE TABLE IF NOT EXISTS bare (id uuid PRIMARY KEY, counter bigint NOT NULL, about text) WITH (fillfactor = 70)',
+    )
   }
   const connections = pool
   const ids = Array.from({ length: atOnce }, () => randomUUID())
   await connections.query('INSERT INTO bare SELECT unnest($1::uuid[]), 0, $2', [ids, JSON.stringify(row())])
   let next = 0
   return meter(seconds, atOnce, () =>
-    connections.query({ name: 'bare', text: 'UPDATE bare SET counter = counter + 1 WHERE id = $1', values: [ids[next++ % atOnce]] }),
+    connections.query({
+      name: 'bare',
+      text: 'UPDATE bare SET counter = counter + 1 WHERE id = $1',
+      values: [ids[next++ % atOnce]],
+    }),
   )
 }
 
@@ -143,7 +149,16 @@ async function sign({ seconds, alg }: Span & { alg: SigningAlg }): Promise<Measu
   const iat = Math.floor(Date.now() / 1000)
   const [sub, sid] = [randomUUID(), randomUUID()]
   const issuer = 'http://localhost:3000'
-  const claims = { iss: issuer, aud: issuer, sub, client_id: 'first-party', sid, iat, exp: iat + 600, jti: `0.0.${randomUUID()}` }
+  const claims = {
+    iss: issuer,
+    aud: issuer,
+    sub,
+    client_id: 'first-party',
+    sid,
+    iat,
+    exp: iat + 600,
+    jti: `0.0.${randomUUID()}`,
+  }
   return meter(seconds, 1, () => app.jwt.sign(claims))
 }
 

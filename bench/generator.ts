@@ -58,7 +58,8 @@ const nextBodies = {
 async function generate({ origin, method, path, requests, expected, next, seconds }: Load): Promise<LoadResult> {
   const { protocol, hostname, port, host } = new URL(origin)
   const to = { host: hostname.replace(/^\[|\]$/g, ''), port: Number(port) || (protocol === 'https:' ? 443 : 80) }
-  const open = () => (protocol === 'https:' ? connectTls({ ...to, servername: to.host }) : connectPlain({ ...to, noDelay: true }))
+  const open = () =>
+    protocol === 'https:' ? connectTls({ ...to, servername: to.host }) : connectPlain({ ...to, noDelay: true })
 
   const latencies: number[] = []
   const bodies = requests.map(({ body }) => body)
@@ -76,7 +77,8 @@ async function generate({ origin, method, path, requests, expected, next, second
       'user-agent: latchkey-bench',
       ...Object.entries(headers).map(([name, value]) => `${name}: ${value}`),
     ].join('\r\n')
-    const write = (body = '') => `${head}\r\n${method === 'GET' ? '' : `content-length: ${Buffer.byteLength(body)}\r\n`}\r\n${body}`
+    const write = (body = '') =>
+      `${head}\r\n${method === 'GET' ? '' : `content-length: ${Buffer.byteLength(body)}\r\n`}\r\n${body}`
     if (next === 'signup') bodies[index] = nextBodies.signup()
     let text = write(bodies[index])
 
@@ -131,7 +133,8 @@ async function generate({ origin, method, path, requests, expected, next, second
         reconnects += 1
         rest = undefined
         if (performance.now() >= endAt) resolve()
-        else if (reconnects > mostReconnects) reject(new Error(`${origin} closes its connections, or cannot be reached any more`))
+        else if (reconnects > mostReconnects)
+          reject(new Error(`${origin} closes its connections, or cannot be reached any more`))
         else setTimeout(reconnect, reconnectMs)
       }
       const watch = () => {
@@ -181,7 +184,8 @@ function readAnswer(bytes: Buffer): { status: number; body: Buffer } | undefined
   const body = bytes.subarray(headEnd + 4)
   const length = /\r\ncontent-length: *(\d+)/i.exec(head)?.[1]
   if (length !== undefined) return body.length < Number(length) ? undefined : { status, body }
-  if (/\r\ntransfer-encoding: *chunked/i.test(head)) return body.toString('latin1', -5) === '0\r\n\r\n' ? { status, body } : undefined
+  if (/\r\ntransfer-encoding: *chunked/i.test(head))
+    return body.toString('latin1', -5) === '0\r\n\r\n' ? { status, body } : undefined
   return { status, body }
 }
 

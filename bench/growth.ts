@@ -41,7 +41,8 @@ const starts = 3
 const secret = randomBytes(32).toString('base64url')
 const bornAt = Date.now() - 3_600_000
 const passwordHash = `$argon2id$v=19$m=19456,t=2,p=1$${'s'.repeat(22)}$${'h'.repeat(43)}`
-const userAgent = 'Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36'
+const userAgent =
+  'Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36'
 const address = '203.0.113.77'
 
 /** The same users and sessions in both stores; the ids spread like random ones. */
@@ -94,7 +95,8 @@ await runToEnd(async () => {
     for (const store of storeNames) {
       progress(`loading ${size} users and sessions into ${store} …`)
       const startedAt = performance.now()
-      const loaded = server && store === 'pg' ? await loadPostgres(size, await server.createDatabase()) : await loadLmdb(size)
+      const loaded =
+        server && store === 'pg' ? await loadPostgres(size, await server.createDatabase()) : await loadLmdb(size)
       const loadSeconds = (performance.now() - startedAt) / 1000
       const env = { ...loaded.env, AUTH_SECRET: secret, AUTH_ISSUER: 'http://localhost' }
       const app = await buildApp(readConfig({ ...env, LOG_LEVEL: 'silent' }))
@@ -107,13 +109,27 @@ await runToEnd(async () => {
   const readyMs = await measureStarts(subjects)
   const rows = subjects.map((subject): Row => {
     const { store, size, disk, loadSeconds } = subject
-    return { store, size, ...costs.get(subject), readyMs: readyMs.get(subject), loadSeconds: round(loadSeconds, 2), ...disk }
+    return {
+      store,
+      size,
+      ...costs.get(subject),
+      readyMs: readyMs.get(subject),
+      loadSeconds: round(loadSeconds, 2),
+      ...disk,
+    }
   })
   const ratios = storeNames.flatMap((store) => {
     const [smallest, ...larger] = rows.filter((row) => row.store === store) as [Row, ...Row[]]
     return larger.map((row) => ({ store, size: row.size, ...ratiosOf(row, smallest) }))
   })
-  const environment = { node: process.version, cores: availableParallelism(), postgres: server?.version, concurrency, rounds, sweepLimit }
+  const environment = {
+    node: process.version,
+    cores: availableParallelism(),
+    postgres: server?.version,
+    concurrency,
+    rounds,
+    sweepLimit,
+  }
   if (flags.json) console.log(JSON.stringify({ environment, rows, ratios }, null, 2))
   else {
     console.log(environment)
@@ -146,7 +162,10 @@ function ratiosOf(row: Row, smallest: Row): Record<string, number> {
 function transposed(rows: Record<string, unknown>[]): Record<string, Record<string, unknown>> {
   const figures = Object.keys(rows[0] ?? {}).filter((figure) => figure !== 'store' && figure !== 'size')
   return Object.fromEntries(
-    figures.map((figure) => [figure, Object.fromEntries(rows.map((row) => [Number(row['size']).toLocaleString('en'), row[figure]]))]),
+    figures.map((figure) => [
+      figure,
+      Object.fromEntries(rows.map((row) => [Number(row['size']).toLocaleString('en'), row[figure]])),
+    ]),
   )
 }
 
@@ -173,7 +192,10 @@ async function loadLmdb(size: number): Promise<Loaded> {
   await store.close()
   return {
     env: { AUTH_DATA_DIR: dataDir, DATABASE_URL: '' },
-    disk: { userBytes: Math.round((withUsers - empty) / size), sessionBytes: Math.round((withSessions - withUsers) / size) },
+    disk: {
+      userBytes: Math.round((withUsers - empty) / size),
+      sessionBytes: Math.round((withSessions - withUsers) / size),
+    },
   }
 }
 
@@ -207,7 +229,9 @@ async function loadPostgres(size: number, { url, client }: { url: string; client
     disk: {
       userBytes: perRow('latchkey_users'),
       sessionBytes: perRow('latchkey_sessions'),
-      ...Object.fromEntries(rows.map(({ name, bytes }) => [`${name.replace('latchkey_', '')}Bytes`, Math.round(bytes / size)])),
+      ...Object.fromEntries(
+        rows.map(({ name, bytes }) => [`${name.replace('latchkey_', '')}Bytes`, Math.round(bytes / size)]),
+      ),
     },
     walBytes: async () => {
       const result = await client.query(`SELECT (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::float8 AS bytes`)
@@ -229,7 +253,12 @@ async function measureCosts(subjects: Subject[]): Promise<Map<Subject, Record<st
     const figures = measured.get(subject) as Map<string, number[]>
     figures.set(figure, [...(figures.get(figure) ?? []), value])
   }
-  async function time(subject: Subject, figure: string, counts: [alone: number, together: number], work: () => Promise<unknown>) {
+  async function time(
+    subject: Subject,
+    figure: string,
+    counts: [alone: number, together: number],
+    work: () => Promise<unknown>,
+  ) {
     for (const [count, atOnce, suffix] of [
       [counts[0], 1, ''],
       [counts[1], concurrency, concurrency],
@@ -258,7 +287,15 @@ async function measureCosts(subjects: Subject[]): Promise<Map<Subject, Record<st
       const [aud, generations] = [subject.app.config.AUTH_AUDIENCE, { user: 0, client: 0 }]
       for (let n = 0; n < 1_500; n++) {
         const index = random(subject)
-        tokens.push(await accessTokens.issue({ sub: userId(index), client_id: 'first-party', sid: sessionId(index), aud, generations }))
+        tokens.push(
+          await accessTokens.issue({
+            sub: userId(index),
+            client_id: 'first-party',
+            sid: sessionId(index),
+            aud,
+            generations,
+          }),
+        )
       }
       await time(subject, 'firstCheck', [500, 1_000], async () => {
         const claims = await accessTokens.verify(tokens.pop() as string)

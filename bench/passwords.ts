@@ -31,7 +31,16 @@ const spellings: [(text: string) => string, number][] = [
   [(text) => capitalised(inLeet(text)), 7],
 ]
 
-const runs = ['1234567890', '0123456789', '9876543210', '1111111111', '0000000000', '1212121212', '1231231231', '1122334455']
+const runs = [
+  '1234567890',
+  '0123456789',
+  '9876543210',
+  '1111111111',
+  '0000000000',
+  '1212121212',
+  '1231231231',
+  '1122334455',
+]
 const digits: Weighted[] = [
   ['', 1],
   ...runs.flatMap((run, at) =>
@@ -109,7 +118,8 @@ function enumerate(mostBits: number): Map<string, number> {
     for (const other of rows) dress(row + other, 7 + at)
     for (const text of [row, [...row].reverse().join('')]) {
       for (let from = 0; from < row.length - 2; from += 1) {
-        for (let length = 3; from + length <= row.length; length += 1) dress(again(text.slice(from, from + length)), 9 + at)
+        for (let length = 3; from + length <= row.length; length += 1)
+          dress(again(text.slice(from, from + length)), 9 + at)
       }
     }
   }
@@ -152,7 +162,9 @@ const percent = (part: number) => `${(100 * part).toFixed(2)} %`
 const print = (line: string) => process.stdout.write(`${line}\n`)
 
 const guessed = likeliest(guesses)
-print(`The ${guesses.toLocaleString('en-US')} likeliest guesses of ${least} characters and more: ${guessed.slice(0, 4).join(', ')}, …`)
+print(
+  `The ${guesses.toLocaleString('en-US')} likeliest guesses of ${least} characters and more: ${guessed.slice(0, 4).join(', ')}, …`,
+)
 print(`  taken by the list compared as it is: ${percent(1 - (await share(guessed, wasRefused)))}`)
 const startedAt = performance.now()
 const refused = await share(guessed, isRefused)

@@ -47,7 +47,11 @@ async function startServer(): Promise<string> {
   const databaseDir = mkdtempSync(join(tmpdir(), 'latchkey-bench-pg-'))
   onEnd(() => rmSync(databaseDir, { recursive: true, force: true }))
   const port = await freePort()
-  const settings = ['listen_addresses=127.0.0.1', 'unix_socket_directories=', 'shared_preload_libraries=pg_stat_statements']
+  const settings = [
+    'listen_addresses=127.0.0.1',
+    'unix_socket_directories=',
+    'shared_preload_libraries=pg_stat_statements',
+  ]
   const extra = (process.env['PG_FLAGS'] ?? '').split(' ').filter(Boolean)
   const server = new EmbeddedPostgres({
     databaseDir,
@@ -116,7 +120,13 @@ export async function readLedger(client: pg.Client): Promise<Ledger> {
     new Map(
       counted.rows.flatMap((row): [string, StatementCosts][] => {
         const name = names.get(shape(row.query))
-        const costs = { calls: row.calls, walRecords: row.wal_records, walFullPages: row.wal_fpi, walBytes: row.wal_bytes, execMs: row.ms }
+        const costs = {
+          calls: row.calls,
+          walRecords: row.wal_records,
+          walFullPages: row.wal_fpi,
+          walBytes: row.wal_bytes,
+          execMs: row.ms,
+        }
         return name ? [[name, costs]] : []
       }),
     )

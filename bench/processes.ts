@@ -85,7 +85,11 @@ export const median = (values: readonly number[]): number => quantile(values, 0.
 export const round = (value: number, digits = 3): number => Number(value.toPrecision(digits))
 
 /** Runs `work` for every number below `count`, so many at once. */
-export async function inFlight(count: number, concurrency: number, work: (index: number) => Promise<unknown>): Promise<void> {
+export async function inFlight(
+  count: number,
+  concurrency: number,
+  work: (index: number) => Promise<unknown>,
+): Promise<void> {
   let next = 0
   await Promise.all(
     Array.from({ length: concurrency }, async () => {

@@ -15,7 +15,19 @@ import { parseArgs } from 'node:util'
 import argon2 from 'argon2'
 import type autocannon from 'autocannon'
 import type pg from 'pg'
-import { asForm, bearer, form, logIn, type Measured, measure, password, refresh, refreshing, signUp, type Tokens } from './load.ts'
+import {
+  asForm,
+  bearer,
+  form,
+  logIn,
+  type Measured,
+  measure,
+  password,
+  refresh,
+  refreshing,
+  signUp,
+  type Tokens,
+} from './load.ts'
 import { costsBetween, type Ledger, openServer, readLedger } from './postgres.ts'
 import { inFlight, median, onEnd, progress, quantile, round, runToEnd, start, type Target } from './processes.ts'
 
@@ -43,9 +55,15 @@ await runToEnd(async () => {
   const { url: databaseUrl, client } = await server.createDatabase()
   const secret = randomBytes(32).toString('base64url')
   // The last answer of a load is lost, and its refresh is repeated by the next load on that session, a round later.
-  const common = { AUTH_SECRET: secret, AUTH_ISSUER: 'http://localhost', AUTH_HASH_MAX_WAIT: '60s', AUTH_REFRESH_GRACE: '1h' }
+  const common = {
+    AUTH_SECRET: secret,
+    AUTH_ISSUER: 'http://localhost',
+    AUTH_HASH_MAX_WAIT: '60s',
+    AUTH_REFRESH_GRACE: '1h',
+  }
   const replicas: Target[] = []
-  for (let n = 0; n < replicaCount; n++) replicas.push(await start('../start.cjs', { ...common, DATABASE_URL: databaseUrl }))
+  for (let n = 0; n < replicaCount; n++)
+    replicas.push(await start('../start.cjs', { ...common, DATABASE_URL: databaseUrl }))
   const dataDir = mkdtempSync(join(tmpdir(), 'latchkey-bench-'))
   onEnd(() => rmSync(dataDir, { recursive: true, force: true }))
   const embedded = await start('../start.cjs', { ...common, DATABASE_URL: '', AUTH_DATA_DIR: dataDir })
@@ -55,7 +73,13 @@ await runToEnd(async () => {
   await signUp(embedded.url, user)
 
   const results = {
-    environment: { node: process.version, cores: availableParallelism(), postgres: server.version, replicas: replicaCount, connections },
+    environment: {
+      node: process.version,
+      cores: availableParallelism(),
+      postgres: server.version,
+      replicas: replicaCount,
+      connections,
+    },
     throughput: await measureThroughput(replicas, embedded, bare),
     perOperation: await measureOperations(first, client),
     hotUpdates: await readHotUpdates(client),
@@ -105,7 +129,8 @@ async function measureThroughput(replicas: Target[], embedded: Target, bare: Tar
   })
 
   const loads: Record<string, () => Promise<Measured>> = {
-    'bare form POST': () => together([{ url: `${bare.url}/`, method: 'POST', headers: form, body: anyForm, connections }]),
+    'bare form POST': () =>
+      together([{ url: `${bare.url}/`, method: 'POST', headers: form, body: anyForm, connections }]),
     'refresh, LMDB': () => together([refreshing(embedded.url, lmdbSessions)]),
     'refresh, PostgreSQL, 1 replica': () => together([refreshing(first.url, pgSessions)]),
     ...(replicas.length > 1 && {
@@ -115,7 +140,9 @@ async function measureThroughput(replicas: Target[], embedded: Target, bare: Tar
     'bare argon2.verify': measureArgon2,
     'login, LMDB': () => together([login(embedded)]),
     'login, PostgreSQL, 1 replica': () => together([login(first)]),
-    ...(replicas.length > 1 && { [`login, PostgreSQL, ${replicas.length} replicas`]: () => together(replicas.map(login)) }),
+    ...(replicas.length > 1 && {
+      [`login, PostgreSQL, ${replicas.length} replicas`]: () => together(replicas.map(login)),
+    }),
   }
   const measured = new Map<string, Measured[]>()
   for (let round = 1; round <= rounds; round++) {
@@ -127,7 +154,10 @@ async function measureThroughput(replicas: Target[], embedded: Target, bare: Tar
   const of = (what: string, figure: keyof Measured) => (measured.get(what) ?? []).map((row) => row[figure])
   /** Of each round by itself, and then the median. */
   const ratio = (what: string, to: string) =>
-    round(median(of(what, 'perSecond').map((perSecond, index) => perSecond / (of(to, 'perSecond')[index] as number))), 2)
+    round(
+      median(of(what, 'perSecond').map((perSecond, index) => perSecond / (of(to, 'perSecond')[index] as number))),
+      2,
+    )
   return Object.keys(loads).map((what) => {
     const isLogin = what.includes('login') || what.includes('argon2')
     return {
@@ -195,7 +225,9 @@ async function measureOperations({ url }: Target, client: pg.Client): Promise<Op
   // The statements that run while nobody asks for anything.
   const idle = await ledgerOver(client, () => sleep(3_000))
   const idleSeconds = (idle.after.atMs - idle.before.atMs) / 1000
-  const idleCalls = new Map([...costsBetween(idle.before, idle.after)].map(([name, { calls }]) => [name, calls / idleSeconds]))
+  const idleCalls = new Map(
+    [...costsBetween(idle.before, idle.after)].map(([name, { calls }]) => [name, calls / idleSeconds]),
+  )
   const idleWal = (idle.after.walBytes - idle.before.walBytes) / idleSeconds
 
   const rows: OperationRow[] = []
@@ -227,7 +259,9 @@ async function measureOperations({ url }: Target, client: pg.Client): Promise<Op
           perOperation.reduce((total, { calls }) => total + calls, 0),
           2,
         ),
-      statements: perOperation.map(({ name, calls }) => (calls > 0.95 && calls < 1.05 ? name : `${calls.toFixed(2)} ${name}`)).join(', '),
+      statements: perOperation
+        .map(({ name, calls }) => (calls > 0.95 && calls < 1.05 ? name : `${calls.toFixed(2)} ${name}`))
+        .join(', '),
       walBytes: Math.max(0, Math.round((after.walBytes - before.walBytes - idleWal * elapsed) / times)),
       walRecords: after.statements && round(sum('walRecords'), 2),
       walFullPages: after.statements && round(sum('walFullPages'), 2),
@@ -244,21 +278,31 @@ async function ledgerOver(client: pg.Client, work: () => Promise<unknown>): Prom
 }
 
 /** The share of the updates that stayed in their page and touched no index. */
-async function readHotUpdates(client: pg.Client): Promise<{ table: string; updates: number; hotShare: number; deadRows: number }[]> {
+async function readHotUpdates(
+  client: pg.Client,
+): Promise<{ table: string; updates: number; hotShare: number; deadRows: number }[]> {
   // The counts of a connection arrive within a second of its last statement.
   await sleep(1_500)
   const { rows } = await client.query(
     `SELECT relname AS table, n_tup_upd::float8 AS updates, n_tup_hot_upd::float8 AS hot, n_dead_tup::float8 AS dead
      FROM pg_stat_user_tables WHERE n_tup_upd > 0 ORDER BY relname`,
   )
-  return rows.map(({ table, updates, hot, dead }) => ({ table, updates, hotShare: round(hot / updates), deadRows: dead }))
+  return rows.map(({ table, updates, hot, dead }) => ({
+    table,
+    updates,
+    hotShare: round(hot / updates),
+    deadRows: dead,
+  }))
 }
 
 /**
  * From the answer to a logout at one replica to the first refusal of the session's access token by another, which hears of it
  * by its polling alone: it is asked to end nothing itself, whereupon it would look at once.
  */
-async function measureRevocationLag(one: Target, other: Target): Promise<{ logouts: number; p50: number; p99: number; max: number }> {
+async function measureRevocationLag(
+  one: Target,
+  other: Target,
+): Promise<{ logouts: number; p50: number; p99: number; max: number }> {
   progress(`how long after each of ${logouts} logouts the other replica refuses the token …`)
   const sessions: Tokens[] = []
   await inFlight(logouts, hashesAtOnce, async () => sessions.push(await logIn(one.url, user)))

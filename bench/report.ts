@@ -4,7 +4,8 @@ import type { BenchResult, FigureLine, FigureName, Line } from './run.ts'
 const number = (value: number) => value.toLocaleString('en-US', { maximumFractionDigits: 0 })
 const ms = (value: number) => value.toLocaleString('en-US', { minimumFractionDigits: 2, maximumFractionDigits: 2 })
 /** Digits that mean something, of 0.0123, of 4.19 and of 112. */
-const ratioText = (value: number) => (value < 0.095 ? value.toFixed(3) : value < 9.995 ? value.toFixed(2) : number(value))
+const ratioText = (value: number) =>
+  value < 0.095 ? value.toFixed(3) : value < 9.995 ? value.toFixed(2) : number(value)
 const digits = (value: number) => (value < 10 ? value.toFixed(1) : number(value))
 
 /** One line for a figure, and one for each of its ceilings, with what the figure reached of it. */
@@ -55,7 +56,8 @@ const startMs = 1_000
 /** Which of the promised numbers the run can judge, and how they came out. */
 export function floorsOf({ figures, service, settings }: BenchResult): Floor[] {
   const figure = (name: FigureName) => figures.find((one) => one.name === name)
-  const reached = (name: FigureName, title: RegExp) => figure(name)?.ceilings.find((ceiling) => title.test(ceiling.title))?.ratio
+  const reached = (name: FigureName, title: RegExp) =>
+    figure(name)?.ceilings.find((ceiling) => title.test(ceiling.title))?.ratio
   const floor = (
     what: string,
     kind: Floor['kind'],
@@ -63,20 +65,26 @@ export function floorsOf({ figures, service, settings }: BenchResult): Floor[] {
     bound: number | undefined,
     unit: Floor['unit'] = '',
   ): Floor[] =>
-    is === undefined || bound === undefined ? [] : [{ what, is, bound, kind, unit, holds: kind === 'at least' ? is >= bound : is <= bound }]
+    is === undefined || bound === undefined
+      ? []
+      : [{ what, is, bound, kind, unit, holds: kind === 'at least' ? is >= bound : is <= bound }]
   const isOne = settings.workers === '1'
   const isEmbedded = settings.store === 'LMDB'
   const [granted, refreshes] = [figure('client-credentials'), figure('refreshes')]
   const hashingMB = settings.argon2 && (settings.argon2.atOnce * settings.argon2.memory) / 1024
   return [
     ...floor('logins, of bare argon2.verify', 'at least', reached('logins', /argon2/), 0.9),
-    ...(isEmbedded ? floor('refreshes on LMDB, of a bare form POST', 'at least', reached('refreshes', /form POST/), 0.25) : []),
+    ...(isEmbedded
+      ? floor('refreshes on LMDB, of a bare form POST', 'at least', reached('refreshes', /form POST/), 0.25)
+      : []),
     ...floor('refreshes on PostgreSQL, of those on LMDB', 'at least', reached('refreshes', /on LMDB/), 0.5),
     ...(isEmbedded && granted && refreshes
       ? floor('client credentials, of refreshes', 'at least', granted.perSecond / refreshes.perSecond, 1)
       : []),
     ...floor('GET /protected, of a bare GET', 'at least', reached('protected', /GET/), 0.5),
-    ...(isOne && isEmbedded ? floor('start to ready, empty data directory', 'at most', service.readyMs, startMs, 'ms') : []),
+    ...(isOne && isEmbedded
+      ? floor('start to ready, empty data directory', 'at most', service.readyMs, startMs, 'ms')
+      : []),
     ...(isOne ? floor('resident memory, idle', 'at most', service.idleMB, idleMB, 'MB') : []),
     ...(isOne && hashingMB !== undefined
       ? floor('resident memory, the most under load', 'at most', service.peakMB, idleMB + hashingMB + underLoadMB, 'MB')
@@ -144,7 +152,11 @@ export function textOf(result: BenchResult): string {
       settings.workers === 'unknown'
         ? settings.store
         : `${settings.store}, ${settings.workers} ${settings.workers === '1' ? 'process' : 'processes'}`,
-      ...(argon2 ? [`argon2id m=${argon2.memory} t=${argon2.passes} p=${argon2.lanes}, ${argon2.atOnce} at once, ${argon2.build}`] : []),
+      ...(argon2
+        ? [
+            `argon2id m=${argon2.memory} t=${argon2.passes} p=${argon2.lanes}, ${argon2.atOnce} at once, ${argon2.build}`,
+          ]
+        : []),
       `${settings.algorithm}`,
       `${settings.connections} connections`,
       `medians of ${settings.rounds} rounds of ${settings.secondsEach.toFixed(1)} s`,
@@ -162,7 +174,8 @@ export function textOf(result: BenchResult): string {
 /** Everything that was found, for programs. */
 export const documentOf = (result: BenchResult) => ({ ...result, floors: floorsOf(result), sizing: sizingOf(result) })
 
-const escapeXml = (text: string) => text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;').replaceAll('"', '&quot;')
+const escapeXml = (text: string) =>
+  text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;').replaceAll('"', '&quot;')
 
 const chart = { width: 760, left: 200, bar: 320, row: 46, top: 62, bottom: 34 }
 /** What the contract asks for at least, of the first ceiling. */
@@ -207,7 +220,9 @@ function barOf({ name, title, perSecond, ceilings: [ceiling] }: FigureLine, top:
     `<text x="${chart.left - 12}" y="${top + 17}" text-anchor="end">${escapeXml(title)}</text>`,
     `<rect class="track" x="${chart.left}" y="${top + 3}" width="${width(1)}" height="20" rx="3"/>`,
     `<rect class="fill" x="${chart.left}" y="${top + 3}" width="${width(ceiling.ratio)}" height="20" rx="3"/>`,
-    ...(mark === undefined ? [] : [`<line class="floor" x1="${markAt}" x2="${markAt}" y1="${top}" y2="${top + 26}" stroke-width="2"/>`]),
+    ...(mark === undefined
+      ? []
+      : [`<line class="floor" x1="${markAt}" x2="${markAt}" y1="${top}" y2="${top + 26}" stroke-width="2"/>`]),
     `<text x="${right}" y="${top + 12}" font-weight="600">${number(perSecond)}</text>`,
     `<text class="soft" x="${right}" y="${top + 27}" font-size="11">${ratioText(ceiling.ratio)} of ${escapeXml(ceiling.title)}</text>`,
   ].join('\n')

@@ -100,7 +100,9 @@ export async function runBench(options: BenchOptions, onProgress: (line: string)
   onProgress('starting …')
   const generator = startRemote('./generator.js')
   const services = await startServices(options)
-  const parts = startRemote('./ceilings.js', { UV_THREADPOOL_SIZE: String(services.hashesAtOnce + 4) }, ['--max-semi-space-size=4'])
+  const parts = startRemote('./ceilings.js', { UV_THREADPOOL_SIZE: String(services.hashesAtOnce + 4) }, [
+    '--max-semi-space-size=4',
+  ])
 
   const notes: string[] = [...services.notes]
   const { figures, listen } = figuresOf(options, services, { generator, parts }, notes)
@@ -117,7 +119,9 @@ export async function runBench(options: BenchOptions, onProgress: (line: string)
       if (seen.has(ceiling)) return
       seen.add(ceiling)
       step += 1
-      onProgress(`${round === 0 ? 'warming up' : `round ${round} of ${options.rounds}`}: ${ceiling.title} (${step} of ${steps})`)
+      onProgress(
+        `${round === 0 ? 'warming up' : `round ${round} of ${options.rounds}`}: ${ceiling.title} (${step} of ${steps})`,
+      )
       const measured = await ceiling.run(round === 0 ? Math.min(secondsEach, warmUpSeconds) : secondsEach)
       if (!measured) return
       failures.set(ceiling, (failures.get(ceiling) ?? 0) + measured.errors)
@@ -307,7 +311,9 @@ function figuresOf(
     postForm(
       main.users
         .slice(0, logins)
-        .map((username) => new URLSearchParams({ grant_type: 'password', username, password: main.password }).toString()),
+        .map((username) =>
+          new URLSearchParams({ grant_type: 'password', username, password: main.password }).toString(),
+        ),
     ),
   )
   const refreshing = (service: Service) => ({
@@ -319,7 +325,12 @@ function figuresOf(
   const guarded = http('protected', 'GET /protected', get('/protected', 200))
   const verified = http('verify', 'GET /verify', get('/verify', 204))
   const granted =
-    basic && http('client-credentials', 'client credentials', postForm(Array(connections).fill('grant_type=client_credentials'), basic))
+    basic &&
+    http(
+      'client-credentials',
+      'client credentials',
+      postForm(Array(connections).fill('grant_type=client_credentials'), basic),
+    )
   const introspected =
     basic &&
     http('introspections', 'introspections', {
@@ -351,7 +362,13 @@ function figuresOf(
     { name: 'latchkey-verify', ...verifying('latchkey/verify, seen before', 5_000), ceilings: [bareJose] },
     // Two tokens in turn, of which one is remembered, are new each time.
     ...(connections > 1
-      ? [{ name: 'latchkey-verify-new' as const, ...verifying('latchkey/verify, first sight', 1), ceilings: [bareJose] }]
+      ? [
+          {
+            name: 'latchkey-verify-new' as const,
+            ...verifying('latchkey/verify, first sight', 1),
+            ceilings: [bareJose],
+          },
+        ]
       : []),
   ]
   if (databaseUrl !== undefined) notes.push('The processor time of the database is not in the figures.')

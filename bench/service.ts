@@ -63,7 +63,9 @@ async function startOwn({ connections, databaseUrl, workers }: BenchOptions): Pr
   onEnd(() => rmSync(dir, { recursive: true, force: true }))
   const secret = randomBytes(32).toString('base64url')
   const clientsFile = join(dir, 'clients.json')
-  writeFileSync(clientsFile, JSON.stringify([{ client_id: clientId, client_secret: secret, introspect: 'all' }]), { mode: 0o600 })
+  writeFileSync(clientsFile, JSON.stringify([{ client_id: clientId, client_secret: secret, introspect: 'all' }]), {
+    mode: 0o600,
+  })
   const ownUrl = databaseUrl && (await makeSchema(databaseUrl))
 
   /** As the service is shipped, but for what a bench needs; hashing, signing and logging are those of the environment's settings. */
@@ -76,7 +78,10 @@ async function startOwn({ connections, databaseUrl, workers }: BenchOptions): Pr
     // Of many connections each waits for its turn, and all are answered; and a long run outlives the tokens of its start.
     ...{ AUTH_HASH_MAX_WAIT: '60s', AUTH_ACCESS_TTL: '1d', AUTH_WORKERS: workers ?? '' },
   }
-  const start = async (name: string, database: string | undefined): Promise<Service & { readyMs: number; idleMB: number | undefined }> => {
+  const start = async (
+    name: string,
+    database: string | undefined,
+  ): Promise<Service & { readyMs: number; idleMB: number | undefined }> => {
     const env = { ...settings, DATABASE_URL: database ?? '', AUTH_DATA_DIR: join(dir, name) }
     const { origin, pid, readyMs } = await startServer(env, join(dir, `${name}.log`))
     const idleMB = residentMB(pid)
@@ -97,7 +102,11 @@ async function startOwn({ connections, databaseUrl, workers }: BenchOptions): Pr
     main,
     ...(embedded && { embedded }),
     client: { id: clientId, secret },
-    argon2: { memory: config.AUTH_ARGON2_MEMORY, passes: config.AUTH_ARGON2_TIME, lanes: config.AUTH_ARGON2_PARALLELISM },
+    argon2: {
+      memory: config.AUTH_ARGON2_MEMORY,
+      passes: config.AUTH_ARGON2_TIME,
+      lanes: config.AUTH_ARGON2_PARALLELISM,
+    },
     hashesAtOnce: config.AUTH_HASH_CONCURRENCY,
     algorithm: config.AUTH_SIGNING_ALG,
     ...claimsOf(main),
@@ -106,7 +115,10 @@ async function startOwn({ connections, databaseUrl, workers }: BenchOptions): Pr
     ...(ownUrl && { databaseUrl: ownUrl }),
     readyMs,
     ...(idleMB !== undefined && { idleMB }),
-    notes: isInMemory && !ownUrl ? ['The temporary directory is in memory, where a sync costs nothing: set TMPDIR to one on a disk.'] : [],
+    notes:
+      isInMemory && !ownUrl
+        ? ['The temporary directory is in memory, where a sync costs nothing: set TMPDIR to one on a disk.']
+        : [],
     async leave() {},
   }
 }
@@ -116,7 +128,8 @@ async function useRunning({ connections }: BenchOptions, url: string): Promise<S
   const origin = new URL(url).origin
   const { LATCHKEY_USERNAME, LATCHKEY_PASSWORD, LATCHKEY_CLIENT_ID, LATCHKEY_CLIENT_SECRET } = process.env
   const alive = await fetch(`${origin}/livez`).catch((error) => error as Error)
-  if (alive instanceof Error || !alive.ok) throw new Error(`${origin} does not answer as Latchkey does: ${reasonOf(alive)}`)
+  if (alive instanceof Error || !alive.ok)
+    throw new Error(`${origin} does not answer as Latchkey does: ${reasonOf(alive)}`)
 
   const isOwn = LATCHKEY_USERNAME === undefined
   const username = LATCHKEY_USERNAME ?? `bench-${randomBytes(6).toString('hex')}`
@@ -151,7 +164,10 @@ async function useRunning({ connections }: BenchOptions, url: string): Promise<S
   const main = { origin, pid: undefined, sessions, users: Array(connections).fill(username), password: secret }
   return {
     main,
-    client: LATCHKEY_CLIENT_ID && LATCHKEY_CLIENT_SECRET ? { id: LATCHKEY_CLIENT_ID, secret: LATCHKEY_CLIENT_SECRET } : undefined,
+    client:
+      LATCHKEY_CLIENT_ID && LATCHKEY_CLIENT_SECRET
+        ? { id: LATCHKEY_CLIENT_ID, secret: LATCHKEY_CLIENT_SECRET }
+        : undefined,
     argon2: undefined,
     hashesAtOnce: availableParallelism(),
     algorithm: headerOf(main).alg,
@@ -160,13 +176,18 @@ async function useRunning({ connections }: BenchOptions, url: string): Promise<S
     dir: '',
     notes: LATCHKEY_CLIENT_ID
       ? []
-      : ['Client credentials and introspections need a confidential client in LATCHKEY_CLIENT_ID and LATCHKEY_CLIENT_SECRET.'],
+      : [
+          'Client credentials and introspections need a confidential client in LATCHKEY_CLIENT_ID and LATCHKEY_CLIENT_SECRET.',
+        ],
     leave: leaveOnce,
   }
 }
 
 /** Starts the service as `npm start` does, its log in a file, and waits until it listens. */
-async function startServer(env: NodeJS.ProcessEnv, logPath: string): Promise<{ origin: string; pid: number; readyMs: number }> {
+async function startServer(
+  env: NodeJS.ProcessEnv,
+  logPath: string,
+): Promise<{ origin: string; pid: number; readyMs: number }> {
   const program = fileURLToPath(new URL('../start.cjs', import.meta.url))
   if (!existsSync(program)) throw new Error('The service is not built: run "npm run build" first')
   const log = openSync(logPath, 'a')
@@ -204,7 +225,8 @@ async function makeSchema(databaseUrl: string): Promise<string> {
   return `${databaseUrl}${databaseUrl.includes('?') ? '&' : '?'}options=-csearch_path%3D${schema}`
 }
 
-const part = (token: string, index: 0 | 1) => JSON.parse(Buffer.from(token.split('.')[index] as string, 'base64url').toString())
+const part = (token: string, index: 0 | 1) =>
+  JSON.parse(Buffer.from(token.split('.')[index] as string, 'base64url').toString())
 const headerOf = ({ sessions }: Service): { alg: string } => part(sessions[0]?.access_token ?? '', 0)
 /** What a token says is what the service was told, or made up by itself. */
 function claimsOf({ sessions }: Service): { issuer: string; audience: string } {

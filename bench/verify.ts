@@ -42,7 +42,10 @@ const directory = mkdtempSync(join(tmpdir(), 'latchkey-bench-'))
 await runToEnd(async () => {
   onEnd(() => rmSync(directory, { recursive: true, force: true }))
   const clients = join(directory, 'clients.json')
-  writeFileSync(clients, JSON.stringify([{ ...client, type: 'confidential', grants: ['client_credentials'], introspect: true }]))
+  writeFileSync(
+    clients,
+    JSON.stringify([{ ...client, type: 'confidential', grants: ['client_credentials'], introspect: true }]),
+  )
   const common = {
     AUTH_ISSUER: issuer,
     AUTH_CLIENTS_FILE: clients,
@@ -67,7 +70,13 @@ await runToEnd(async () => {
     lag.push(await measureLag('PostgreSQL, the replica that is followed', one, one))
     lag.push(await measureLag('PostgreSQL, another replica', one, other))
   }
-  const environment = { node: process.version, cores: availableParallelism(), ...(postgres && { postgres }), rounds, logouts }
+  const environment = {
+    node: process.version,
+    cores: availableParallelism(),
+    ...(postgres && { postgres }),
+    rounds,
+    logouts,
+  }
   if (flags.json) console.log(JSON.stringify({ environment, cost, lag }, null, 2))
   else {
     console.log(environment)

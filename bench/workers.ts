@@ -27,12 +27,22 @@ interface Service {
 async function startService(workers: number): Promise<Service> {
   const dataDir = mkdtempSync(join(tmpdir(), 'latchkey-bench-'))
   onEnd(() => rmSync(dataDir, { recursive: true, force: true }))
-  const settings = { AUTH_DATA_DIR: dataDir, DATABASE_URL: '', AUTH_THROTTLE: 'off', AUTH_HASH_MAX_WAIT: '60s', LOG_LEVEL: 'info' }
+  const settings = {
+    AUTH_DATA_DIR: dataDir,
+    DATABASE_URL: '',
+    AUTH_THROTTLE: 'off',
+    AUTH_HASH_MAX_WAIT: '60s',
+    LOG_LEVEL: 'info',
+  }
   const { url, process: child } = await start('../start.cjs', { ...settings, AUTH_WORKERS: String(workers) })
   await signUp(url, user)
   const sessions: Tokens[] = []
   for (let n = 0; n < connections; n++) sessions.push(await logIn(url, user))
-  const login = { method: 'POST', headers: form, body: new URLSearchParams({ username: user, password }).toString() } as const
+  const login = {
+    method: 'POST',
+    headers: form,
+    body: new URLSearchParams({ username: user, password }).toString(),
+  } as const
   return {
     workers,
     pid: child.pid as number,

@@ -48,7 +48,12 @@ export const administering =
       return app
     }
     try {
-      await work(createAdministration(config, open, command.key, log.lastCause), output, options, ...(args.slice(0, -2).flat() as string[]))
+      await work(
+        createAdministration(config, open, command.key, log.lastCause),
+        output,
+        options,
+        ...(args.slice(0, -2).flat() as string[]),
+      )
     } finally {
       output.endProgress()
       await (await app)?.close()
@@ -67,13 +72,17 @@ async function openApp(config: Config, { env, logStream, command, mayMakeStore }
   const { AUTH_CLIENTS_FILE: _, ...settings } = config
   const { DATABASE_URL, AUTH_DATA_DIR } = settings
   if (!DATABASE_URL && !mayMakeStore && !hasLmdbStore(AUTH_DATA_DIR)) {
-    throw new CommandError(`There is no embedded store in ${AUTH_DATA_DIR}; set AUTH_DATA_DIR or DATABASE_URL`, exitCodes.unavailable)
+    throw new CommandError(
+      `There is no embedded store in ${AUTH_DATA_DIR}; set AUTH_DATA_DIR or DATABASE_URL`,
+      exitCodes.unavailable,
+    )
   }
   if (!DATABASE_URL) refuseDamaged(AUTH_DATA_DIR)
   // Loading it is most of what a command takes; --help does without.
   const { buildApp } = await import('../app.ts')
   const app = await buildApp({ ...settings, ...(!env['LOG_LEVEL'] && { LOG_LEVEL: 'warn' }) }, { logStream, command })
-  if (app.store.isNew) process.stderr.write(`A new store was made in ${DATABASE_URL ? 'the database' : AUTH_DATA_DIR}.\n`)
+  if (app.store.isNew)
+    process.stderr.write(`A new store was made in ${DATABASE_URL ? 'the database' : AUTH_DATA_DIR}.\n`)
   return app
 }
 
@@ -90,7 +99,8 @@ function createLog(env: NodeJS.ProcessEnv) {
       const { msg, reqId, err } = JSON.parse(line)
       if (reqId !== undefined && err?.message) cause = err.message
       if (env['LOG_LEVEL']) process.stderr.write(line)
-      else if (reqId === undefined) process.stderr.write(`${printable(err?.message ? `${msg}: ${err.message}` : msg)}\n`)
+      else if (reqId === undefined)
+        process.stderr.write(`${printable(err?.message ? `${msg}: ${err.message}` : msg)}\n`)
     },
   }
 }
@@ -107,7 +117,10 @@ function createAdministration(
     const answer = await app.inject({ method, url, headers, ...(body && { payload: body }) })
     const { statusCode, payload } = answer
     if (statusCode < 400) return payload === '' ? undefined : answer.json()
-    throw new CommandError(lineOf(answer.json(), lastCause()), statusCode === 503 ? exitCodes.unavailable : exitCodes.problems)
+    throw new CommandError(
+      lineOf(answer.json(), lastCause()),
+      statusCode === 503 ? exitCodes.unavailable : exitCodes.problems,
+    )
   }
 
   return {
@@ -126,7 +139,9 @@ function createAdministration(
 
 /** A problem (RFC 9457) in one line, with what it says of the members of the body. Whoever types this may also know the cause. */
 function lineOf({ status, detail, errors = [] }: Json, cause: string | undefined): string {
-  const unsaid = errors.filter((error: Json) => !detail.includes(error.detail)).map((error: Json) => `${error.pointer} ${error.detail}`)
+  const unsaid = errors
+    .filter((error: Json) => !detail.includes(error.detail))
+    .map((error: Json) => `${error.pointer} ${error.detail}`)
   const why = status >= 500 && cause !== undefined ? [cause] : []
   return printable([detail, ...unsaid, ...why].join(': ').replace(/\s+/g, ' '))
 }
@@ -139,7 +154,12 @@ function lineOf({ status, detail, errors = [] }: Json, cause: string | undefined
 export async function printList(
   { pages }: Administration,
   output: Output,
-  { path, member, head, cells }: { path: string; member: string; head: string[]; cells: (row: Json) => (string | number)[] },
+  {
+    path,
+    member,
+    head,
+    cells,
+  }: { path: string; member: string; head: string[]; cells: (row: Json) => (string | number)[] },
 ): Promise<void> {
   const rows: (string | number)[][] = []
   let read = 0

@@ -21,7 +21,11 @@ const isTerminal = () => process.stdin.isTTY === true && process.stderr.isTTY ==
  */
 async function ask(questions: string[], { isSecret }: { isSecret: boolean }): Promise<string[]> {
   const nowhere = new Writable({ write: (_chunk, _encoding, done) => done() })
-  const terminal = createInterface({ input: process.stdin, output: isSecret ? nowhere : process.stderr, terminal: true })
+  const terminal = createInterface({
+    input: process.stdin,
+    output: isSecret ? nowhere : process.stderr,
+    terminal: true,
+  })
   terminal.on('SIGINT', () => terminal.close())
   const lines = terminal[Symbol.asyncIterator]()
   const answers: string[] = []
@@ -55,14 +59,16 @@ part of it), or made with --generate. It is never an argument: those are shown t
  * @throws {CommandError} usage, where there is nobody to ask
  */
 export async function readNewPassword({ passwordStdin, generate }: PasswordOptions, least: number): Promise<string> {
-  if (generate && passwordStdin) throw new CommandError('--generate and --password-stdin: expected only one of them', exitCodes.usage)
+  if (generate && passwordStdin)
+    throw new CommandError('--generate and --password-stdin: expected only one of them', exitCodes.usage)
   if (generate) return generatePassword(least)
   if (isTerminal()) {
     const [first, second] = await ask(['Password: ', 'Again: '], { isSecret: true })
     if (first !== second) throw new CommandError('The two are not the same. Nothing was changed.', exitCodes.problems)
     return first as string
   }
-  if (!passwordStdin) throw new CommandError('A password is needed: pass --password-stdin or --generate', exitCodes.usage)
+  if (!passwordStdin)
+    throw new CommandError('A password is needed: pass --password-stdin or --generate', exitCodes.usage)
   try {
     const text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(await buffer(process.stdin))
     return text.replace(/\r?\n$/, '')

@@ -71,7 +71,9 @@ async function bench(options: Options): Promise<void> {
   output.endProgress()
   if (options.svg !== undefined) writeFileSync(options.svg, svgOf(result))
   output.print(output.isJson ? JSON.stringify(documentOf(result)) : textOf(result))
-  const errors = result.figures.flatMap((figure) => [figure, ...figure.ceilings]).reduce((sum, line) => sum + line.errors, 0)
+  const errors = result.figures
+    .flatMap((figure) => [figure, ...figure.ceilings])
+    .reduce((sum, line) => sum + line.errors, 0)
   process.exitCode = errors === 0 ? exitCodes.fine : exitCodes.problems
 }
 
@@ -97,6 +99,7 @@ function wholeNumber(text: string): number {
 function names(text: string): FigureName[] {
   const given = text.split(',').map((name) => name.trim())
   const unknown = given.find((name) => !figureNames.some((known) => known === name))
-  if (unknown !== undefined) throw new InvalidArgumentError(`expected some of ${figureNames.join(', ')}, got ${unknown}`)
+  if (unknown !== undefined)
+    throw new InvalidArgumentError(`expected some of ${figureNames.join(', ')}, got ${unknown}`)
   return given as FigureName[]
 }

@@ -13,7 +13,10 @@ const secondsPerUnit: Record<string, number> = { s: 1, m: 60, h: 3600, d: 86_400
 function readOverlap(text: string): number {
   const [, number, unit = 's'] = /^([1-9][0-9]{0,8})([smhd]?)$/.exec(text) ?? []
   if (number !== undefined) return Number(number) * (secondsPerUnit[unit || 's'] ?? 1)
-  throw new CommandError('--overlap: expected a duration such as 90s, 10m, 24h or 7d; --leaked for none', exitCodes.usage)
+  throw new CommandError(
+    '--overlap: expected a duration such as 90s, 10m, 24h or 7d; --leaked for none',
+    exitCodes.usage,
+  )
 }
 
 function describe({ client_id, type, grants, scopes, audience, introspect, ...rest }: Json): string {
@@ -50,7 +53,11 @@ export function addClientCommands(program: Command): void {
     .description('make a client; the secret of a confidential one is printed now and never again')
     .argument('<id>')
     .option('--public', 'for browsers and apps, which cannot keep a secret')
-    .option('--grant <grant>', 'password, refresh_token or client_credentials (when not given, if confidential); can be repeated', collect)
+    .option(
+      '--grant <grant>',
+      'password, refresh_token or client_credentials (when not given, if confidential); can be repeated',
+      collect,
+    )
     .option('--scope <scope>', 'a scope that it may ask for; can be repeated', collect)
     .option('--audience <url>', 'what its tokens are for, AUTH_AUDIENCE when not given; can be repeated', collect)
     .option('--introspect', 'it may ask about tokens that are meant for its audience, and follow revocations')
@@ -118,7 +125,9 @@ Examples
     .description('make another secret, printed now and never again')
     .argument('<id>')
     .option('--overlap <duration>', 'how long the secret before stays good; 24h when not given')
-    .addOption(new Option('--leaked', 'the secret before is refused at once, and its access tokens too').conflicts('overlap'))
+    .addOption(
+      new Option('--leaked', 'the secret before is refused at once, and its access tokens too').conflicts('overlap'),
+    )
     .option('--json', 'one JSON document')
     .addHelpText(
       'after',
@@ -163,7 +172,9 @@ Examples
         await call('GET', pathOf(id as string))
         await confirm(`Delete the client ${printable(id as string)} for good?`, options)
         await call('DELETE', pathOf(id as string))
-        output.print(output.isJson ? JSON.stringify({ client_id: id, deleted: true }) : `${printable(id as string)} is gone.`)
+        output.print(
+          output.isJson ? JSON.stringify({ client_id: id, deleted: true }) : `${printable(id as string)} is gone.`,
+        )
       }),
     )
 }

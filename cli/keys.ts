@@ -16,7 +16,14 @@ export function addKeysCommands(program: Command): void {
           path: '/admin/keys',
           member: 'keys',
           head: ['kid', 'alg', 'state', 'created', 'signs from', 'retires'],
-          cells: (row) => [row.kid, row.alg, row.state, when(row.created_at), when(row.signs_from), when(row.retires_at)],
+          cells: (row) => [
+            row.kid,
+            row.alg,
+            row.state,
+            when(row.created_at),
+            when(row.signs_from),
+            when(row.retires_at),
+          ],
         }),
       ),
     )
@@ -52,7 +59,11 @@ minutes at most). Sessions stay: clients refresh and go on.`,
     .action(
       administering(async ({ call }, output, _options, kid) => {
         await call('DELETE', `/admin/keys/${encodeURIComponent(kid as string)}`)
-        output.print(output.isJson ? JSON.stringify({ kid, withdrawn: true }) : 'The key is withdrawn, and what it signed is refused.')
+        output.print(
+          output.isJson
+            ? JSON.stringify({ kid, withdrawn: true })
+            : 'The key is withdrawn, and what it signed is refused.',
+        )
       }),
     )
 }

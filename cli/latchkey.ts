@@ -35,7 +35,9 @@ const running =
   }
 
 /** The package is above `cli/`, and above `dist/cli/` where it was built to. */
-const packageJson = ['../package.json', '../../package.json'].map((path) => new URL(path, import.meta.url)).find((url) => existsSync(url))
+const packageJson = ['../package.json', '../../package.json']
+  .map((path) => new URL(path, import.meta.url))
+  .find((url) => existsSync(url))
 const { version } = JSON.parse(readFileSync(packageJson as URL, 'utf8'))
 
 const program = new Command('latchkey')
@@ -72,7 +74,9 @@ store
 addBenchCommand(program)
 
 // `latchkey user list | head`: nobody reads on.
-process.stdout.on('error', ({ code }: NodeJS.ErrnoException) => process.exit(code === 'EPIPE' ? exitCodes.fine : exitCodes.problems))
+process.stdout.on('error', ({ code }: NodeJS.ErrnoException) =>
+  process.exit(code === 'EPIPE' ? exitCodes.fine : exitCodes.problems),
+)
 
 const { loadEnvFile } = createRequire(import.meta.url)('../env-file.cjs') as { loadEnvFile(): string | undefined }
 

@@ -45,7 +45,9 @@ export function createOutput(isJson: boolean, { stdout, stderr } = process): Out
  */
 export function table(head: string[], rows: (string | number)[][], columns = terminalColumns()): string {
   const isNumeric = head.map((_, column) => rows.length > 0 && rows.every((cells) => typeof cells[column] === 'number'))
-  let lines = [head, ...rows].map((cells) => cells.map((cell) => (typeof cell === 'number' ? cell.toLocaleString('en-US') : cell)))
+  let lines = [head, ...rows].map((cells) =>
+    cells.map((cell) => (typeof cell === 'number' ? cell.toLocaleString('en-US') : cell)),
+  )
   const widthsOf = (cells: string[][]) =>
     head.map((_, column) => cells.reduce((widest, line) => Math.max(widest, stringWidth(line[column] ?? '')), 0))
   let widths = widthsOf(lines)
@@ -88,7 +90,10 @@ function cut(text: string): string {
 export const fields = (of: Record<string, string | number | undefined>): string =>
   Object.entries(of)
     .filter(([, value]) => value !== undefined)
-    .map(([name, value]) => `${name.padEnd(Math.max(...Object.keys(of).map(({ length }) => length)))}  ${printable(String(value))}`)
+    .map(
+      ([name, value]) =>
+        `${name.padEnd(Math.max(...Object.keys(of).map(({ length }) => length)))}  ${printable(String(value))}`,
+    )
     .join('\n')
 
 /** A time as people read it, in UTC. @param timestamp RFC 3339 */

@@ -32,7 +32,8 @@ export function readPlace(text: string | undefined, { DATABASE_URL, AUTH_DATA_DI
   if (text === undefined) return DATABASE_URL ? postgres(DATABASE_URL) : embedded(AUTH_DATA_DIR)
   if (text === 'lmdb') return embedded(AUTH_DATA_DIR)
   if (text === 'pg') {
-    if (!DATABASE_URL) throw new ConfigError('DATABASE_URL: expected a URL such as postgres://user:password@host:5432/database')
+    if (!DATABASE_URL)
+      throw new ConfigError('DATABASE_URL: expected a URL such as postgres://user:password@host:5432/database')
     return postgres(DATABASE_URL)
   }
   if (text.startsWith('lmdb:') && text.length > 5) return embedded(text.slice(5))
@@ -49,14 +50,19 @@ export function readPlace(text: string | undefined, { DATABASE_URL, AUTH_DATA_DI
   }
   if (/^[a-z]+:/.test(text) || !/[./]/.test(text)) {
     const shown = JSON.stringify(text.replace(/\/\/.*/s, '//…'))
-    throw new CommandError(`Expected lmdb, lmdb:DIR, a path, pg, pg:NAME or postgres://…, got ${shown}`, exitCodes.usage)
+    throw new CommandError(
+      `Expected lmdb, lmdb:DIR, a path, pg, pg:NAME or postgres://…, got ${shown}`,
+      exitCodes.usage,
+    )
   }
   return embedded(text)
 }
 
 /** Whether two places are one store. */
 export const isSamePlace = (a: Place, b: Place) =>
-  a.kind === 'lmdb' && b.kind === 'lmdb' ? resolve(a.dir) === resolve(b.dir) : a.kind === 'pg' && b.kind === 'pg' && a.url === b.url
+  a.kind === 'lmdb' && b.kind === 'lmdb'
+    ? resolve(a.dir) === resolve(b.dir)
+    : a.kind === 'pg' && b.kind === 'pg' && a.url === b.url
 
 /**
  * Opens a store.
@@ -73,7 +79,10 @@ export async function openPlace(place: Place, { mustExist }: { mustExist: boolea
     }
   }
   if (mustExist && !hasLmdbStore(place.dir)) {
-    throw new CommandError(`${place.label}: there is no embedded store; set AUTH_DATA_DIR or name another directory`, exitCodes.unavailable)
+    throw new CommandError(
+      `${place.label}: there is no embedded store; set AUTH_DATA_DIR or name another directory`,
+      exitCodes.unavailable,
+    )
   }
   refuseDamaged(place.dir)
   try {
@@ -114,7 +123,9 @@ export function secretsFor(place: Place, { AUTH_SECRET, AUTH_SECRET_PREVIOUS }: 
 export function readSettings(env: Env): Config {
   const isOpen = (env['DATABASE_URL'] || env['DATABASE_URL_FILE']) && !env['AUTH_SECRET'] && !env['AUTH_SECRET_FILE']
   const dataDir = env['AUTH_DATA_DIR'] || './data'
-  return readConfig(isOpen && readMadeSecret(dataDir) !== undefined ? { ...env, AUTH_SECRET_FILE: secretPath(dataDir) } : env)
+  return readConfig(
+    isOpen && readMadeSecret(dataDir) !== undefined ? { ...env, AUTH_SECRET_FILE: secretPath(dataDir) } : env,
+  )
 }
 
 const isPostgresUrl = (text: string) => /^postgres(ql)?:\/\/./.test(text)

@@ -5,5 +5,6 @@ import type { SigningKeyRecord } from '../stores/store.ts'
 /** @returns whether a key opens under one of the secrets */
 export function opener(secrets: string[]): (key: SigningKeyRecord) => boolean {
   const { open } = createSecrets(secrets)
-  return ({ kid, sealedPrivateKey }) => sealedPrivateKey !== undefined && open(sealedPrivateKey, sealContext(kid)) !== undefined
+  return ({ kid, sealedPrivateKey }) =>
+    sealedPrivateKey !== undefined && open(sealedPrivateKey, sealContext(kid)) !== undefined
 }

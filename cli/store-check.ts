@@ -22,7 +22,10 @@ export interface Examined {
 }
 
 /** What the child says. */
-export type Said = { progress: [table: string, read: number] } | { examined: Examined } | { failed: { line: string; exitCode: number } }
+export type Said =
+  | { progress: [table: string, read: number] }
+  | { examined: Examined }
+  | { failed: { line: string; exitCode: number } }
 
 /**
  * `latchkey store check`: reads everything and says what is wrong.
@@ -33,10 +36,13 @@ export async function storeCheck(options: { store?: string }, output: Output): P
   const config = readSettings(process.env)
   const place = readPlace(options.store, config, process.env)
   const secrets = secretsFor(place, config)
-  const onProgress = (table: string, read: number) => output.progress(`reading ${table}: ${read.toLocaleString('en-US')}`)
+  const onProgress = (table: string, read: number) =>
+    output.progress(`reading ${table}: ${read.toLocaleString('en-US')}`)
   try {
     const examined =
-      place.kind === 'lmdb' ? await examineEmbedded(place, secrets, onProgress) : await examinePlace(place, secrets, onProgress)
+      place.kind === 'lmdb'
+        ? await examineEmbedded(place, secrets, onProgress)
+        : await examinePlace(place, secrets, onProgress)
     return report(examined, { place, isSecretKnown: secrets.length > 0 }, output)
   } finally {
     output.endProgress()
@@ -75,10 +81,17 @@ export async function examine(store: Store, secrets: string[], onProgress: Progr
   return { found: [...kinds.values()], rows }
 }
 
-const damage = (what: string): Examined => ({ found: [{ level: 'error', table: 'data.mdb', what, count: 1, keys: [] }], rows: {} })
+const damage = (what: string): Examined => ({
+  found: [{ level: 'error', table: 'data.mdb', what, count: 1, keys: [] }],
+  rows: {},
+})
 
 /** The file first, as a file; then its rows, in a process of their own: one that a damaged page ends takes nobody along. */
-async function examineEmbedded(place: Place & { kind: 'lmdb' }, secrets: string[], onProgress: Progress): Promise<Examined> {
+async function examineEmbedded(
+  place: Place & { kind: 'lmdb' },
+  secrets: string[],
+  onProgress: Progress,
+): Promise<Examined> {
   if (hasLmdbStore(place.dir)) {
     onProgress('data.mdb', 0)
     try {
@@ -86,10 +99,15 @@ async function examineEmbedded(place: Place & { kind: 'lmdb' }, secrets: string[
     } catch (error) {
       if (error instanceof StoreDamaged) return damage(error.message)
       const { code } = error as NodeJS.ErrnoException
-      throw new CommandError(`${place.label}: it cannot be read, got ${code} for ${lmdbFile(place.dir)}`, exitCodes.unavailable)
+      throw new CommandError(
+        `${place.label}: it cannot be read, got ${code} for ${lmdbFile(place.dir)}`,
+        exitCodes.unavailable,
+      )
     }
   }
-  const child = fork(join(import.meta.dirname, 'store-check-child.js'), { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
+  const child = fork(join(import.meta.dirname, 'store-check-child.js'), {
+    stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+  })
   child.send({ place, secrets })
   let said: Said | undefined
   child.on('message', (message: Said) => {
@@ -105,11 +123,17 @@ async function examineEmbedded(place: Place & { kind: 'lmdb' }, secrets: string[
   return damage(`reading its rows ended the process by ${signal}`)
 }
 
-function report({ found, rows }: Examined, { place, isSecretKnown }: { place: Place; isSecretKnown: boolean }, output: Output): number {
+function report(
+  { found, rows }: Examined,
+  { place, isSecretKnown }: { place: Place; isSecretKnown: boolean },
+  output: Output,
+): number {
   const errors = found.filter(({ level }) => level === 'error')
   const exitCode = errors.length === 0 ? exitCodes.fine : exitCodes.problems
   if (output.isJson) {
-    output.print(JSON.stringify({ ok: errors.length === 0, store: place.label, rows, secret_checked: isSecretKnown, found }))
+    output.print(
+      JSON.stringify({ ok: errors.length === 0, store: place.label, rows, secret_checked: isSecretKnown, found }),
+    )
     return exitCode
   }
 

@@ -17,7 +17,8 @@ export async function storeCopy(options: { from: string; to: string; delete?: tr
   const { env } = process
   const config = readSettings(env)
   const [from, to] = [readPlace(options.from, config, env), readPlace(options.to, config, env)]
-  if (isSamePlace(from, to)) throw new CommandError(`--from and --to are the same store, ${from.label}`, exitCodes.usage)
+  if (isSamePlace(from, to))
+    throw new CommandError(`--from and --to are the same store, ${from.label}`, exitCodes.usage)
 
   const startedAt = performance.now()
   const source = await openPlace(from, { mustExist: true })
@@ -26,7 +27,10 @@ export async function storeCopy(options: { from: string; to: string; delete?: tr
     const target = await openPlace(to, { mustExist: false })
     try {
       const tables = await copy(source, target, options.delete === true, output)
-      return report({ from, to, tables, note: secretNote(from, to, config, env), seconds: (performance.now() - startedAt) / 1000 }, output)
+      return report(
+        { from, to, tables, note: secretNote(from, to, config, env), seconds: (performance.now() - startedAt) / 1000 },
+        output,
+      )
     } finally {
       await target.close()
     }
@@ -54,11 +58,17 @@ async function copy(source: Store, target: Store, remove: boolean, output: Outpu
 async function requireSecret(source: Store, from: Place, config: Config): Promise<void> {
   const sealed = (await source.listSigningKeys()).filter(({ sealedPrivateKey }) => sealedPrivateKey !== undefined)
   const secrets = secretsFor(from, config)
-  const newest = sealed.reduce<(typeof sealed)[number] | undefined>((a, b) => (a && a.createdAt > b.createdAt ? a : b), undefined)
+  const newest = sealed.reduce<(typeof sealed)[number] | undefined>(
+    (a, b) => (a && a.createdAt > b.createdAt ? a : b),
+    undefined,
+  )
   if (!newest || (secrets.length > 0 && opener(secrets)(newest))) return
   const made = from.kind === 'lmdb' ? join(from.dir, 'secret') : undefined
   const where = made !== undefined && existsSync(made) ? `; try AUTH_SECRET_FILE=${made}` : ''
-  throw new CommandError(`AUTH_SECRET: expected the secret that sealed the signing keys of ${from.label}${where}`, exitCodes.setting)
+  throw new CommandError(
+    `AUTH_SECRET: expected the secret that sealed the signing keys of ${from.label}${where}`,
+    exitCodes.setting,
+  )
 }
 
 /** What the service on the target has to be started with, where it would not find it by itself. */
@@ -67,7 +77,8 @@ function secretNote(from: Place, to: Place, config: Config, env: NodeJS.ProcessE
   const made = to.kind === 'lmdb' ? join(to.dir, 'secret') : undefined
   const hasMade = made !== undefined && existsSync(made)
   if (secret === undefined || (hasMade && readFileSync(made, 'utf8').trim() === secret)) return undefined
-  if (hasMade) return `${made} is another secret than the one of the source: start the service with the AUTH_SECRET it has now`
+  if (hasMade)
+    return `${made} is another secret than the one of the source: start the service with the AUTH_SECRET it has now`
   if (env['AUTH_SECRET'] || env['AUTH_SECRET_FILE']) return 'Start the service on the target with the same AUTH_SECRET'
   const path = from.kind === 'lmdb' ? join(from.dir, 'secret') : undefined
   return `Start the service on the target with the secret of the source: AUTH_SECRET_FILE=${path}`
@@ -87,7 +98,9 @@ function report({ from, to, tables, note, seconds }: Report, output: Output): nu
   const newer = tables.reduce((sum, table) => sum + table.newer, 0)
   if (output.isJson) {
     const rounded = Math.round(seconds * 10) / 10
-    output.print(JSON.stringify({ same: isSame, from: from.label, to: to.label, seconds: rounded, tables, ...(note && { note }) }))
+    output.print(
+      JSON.stringify({ same: isSame, from: from.label, to: to.label, seconds: rounded, tables, ...(note && { note }) }),
+    )
     return isSame ? exitCodes.fine : exitCodes.problems
   }
 
@@ -101,11 +114,14 @@ function report({ from, to, tables, note, seconds }: Report, output: Output): nu
   output.print('')
   if (isSame) output.print('The two stores hold the same.')
   if (extra > 0) {
-    output.print(`The target has ${count(extra, 'row')} that the source does not have: ended since an earlier copy, or the target's own.`)
+    output.print(
+      `The target has ${count(extra, 'row')} that the source does not have: ended since an earlier copy, or the target's own.`,
+    )
     output.print('Copy again with --delete to remove them.')
   }
   if (newer > 0) output.print(`${count(newer, 'row')} in the target went on after the source did, and were left alone.`)
-  if (!isSame && extra + newer === 0) output.print('The source was in use meanwhile. Stop what uses it, and copy again.')
+  if (!isSame && extra + newer === 0)
+    output.print('The source was in use meanwhile. Stop what uses it, and copy again.')
   if (note) output.print(`${note}.`)
   return isSame ? exitCodes.fine : exitCodes.problems
 }

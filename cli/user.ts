@@ -15,7 +15,9 @@ const collect = (value: string, before: string[] = []) => [...before, value]
 async function find({ call }: Administration, nameOrId: string): Promise<Json> {
   const { users } = await call('GET', `/admin/users?username=${encodeURIComponent(nameOrId)}`)
   const [named] = users
-  const identified = likeId.test(nameOrId) ? await call('GET', `/admin/users/${nameOrId}`).catch(ignoreRefusal) : undefined
+  const identified = likeId.test(nameOrId)
+    ? await call('GET', `/admin/users/${nameOrId}`).catch(ignoreRefusal)
+    : undefined
   if (named && identified) {
     const others = `that of ${identified.username}, and the name of ${named.id}`
     throw new CommandError(`This is an id, ${others}: write ${identified.username} or ${named.id}`, exitCodes.problems)
@@ -110,7 +112,11 @@ Examples
   for (const act of ['disable', 'enable'] as const) {
     user
       .command(act)
-      .description(act === 'disable' ? 'end the sessions of a user, who cannot log in any more' : 'let a disabled user log in again')
+      .description(
+        act === 'disable'
+          ? 'end the sessions of a user, who cannot log in any more'
+          : 'let a disabled user log in again',
+      )
       .argument('<name or id>')
       .option('--json', 'one JSON document')
       .action(
@@ -152,7 +158,9 @@ Examples
         await admin.call('PUT', `/admin/users/${id}/password`, { password })
         const shown = options.generate && { password }
         if (output.isJson) return output.print(JSON.stringify({ id, username, ...shown }))
-        output.print(`${username} has a new password, and is logged out everywhere.${shown ? `\n${fields(shown)}` : ''}`)
+        output.print(
+          `${username} has a new password, and is logged out everywhere.${shown ? `\n${fields(shown)}` : ''}`,
+        )
       }),
     )
 
@@ -183,7 +191,14 @@ Examples
           path: `/admin/users/${id}/sessions`,
           member: 'sessions',
           head: ['id', 'client', 'created', 'last used', 'address', 'user agent'],
-          cells: (row) => [row.id, row.client_id, when(row.created_at), when(row.last_used_at), row.address, row.user_agent],
+          cells: (row) => [
+            row.id,
+            row.client_id,
+            when(row.created_at),
+            when(row.last_used_at),
+            row.address,
+            row.user_agent,
+          ],
         })
       }),
     )

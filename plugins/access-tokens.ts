@@ -133,7 +133,8 @@ function createAccessTokens({ config, signingKeys, now }: FastifyInstance) {
       const { claims, kid } = known
       const nowSeconds = now() / 1000
       // A life that AUTH_ACCESS_TTL does not allow would outlive the revocations, which are kept for that long.
-      if (nowSeconds >= Math.min(claims.exp, claims.iat + ttlSeconds)) throw tokenRefused('expired', 'the access token expired')
+      if (nowSeconds >= Math.min(claims.exp, claims.iat + ttlSeconds))
+        throw tokenRefused('expired', 'the access token expired')
       if (claims.iat > nowSeconds + clockSkewSeconds) throw tokenRefused('invalid', 'iat is in the future')
       // It may have been withdrawn since the token was verified.
       if (!signingKeys.has(kid)) throw tokenRefused('invalid', 'its key is none of ours any more')

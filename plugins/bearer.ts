@@ -37,7 +37,10 @@ export default fp(
       if (authorization === undefined || !scheme.test(authorization)) {
         const detail = whatIsMissing(authorization)
         // Without an error code: RFC 6750 §3.1 has none where no bearer token came.
-        throw new Refusal('missing_token', { ...(detail && { detail }), headers: { 'www-authenticate': 'Bearer realm="latchkey"' } })
+        throw new Refusal('missing_token', {
+          ...(detail && { detail }),
+          headers: { 'www-authenticate': 'Bearer realm="latchkey"' },
+        })
       }
       const token = credentials.exec(authorization)?.[1]
       if (!token) throw tokenRefused('invalid', 'not a b64token')
@@ -52,7 +55,9 @@ export default fp(
     async function requireUser(request: FastifyRequest): Promise<void> {
       await requireToken(request)
       if (request.token.sid !== undefined) return
-      throw new Refusal('users_only', { headers: { 'www-authenticate': 'Bearer realm="latchkey", error="insufficient_scope"' } })
+      throw new Refusal('users_only', {
+        headers: { 'www-authenticate': 'Bearer realm="latchkey", error="insufficient_scope"' },
+      })
     }
     app.decorate('requireAnyToken', requireAnyToken)
     app.decorate('requireToken', requireToken)

@@ -31,14 +31,19 @@ export function parseForm(body: string): Record<string, string> {
   for (const pair of body.split('&')) {
     if (pair === '') continue
     const equals = pair.indexOf('=')
-    put(form, decodeFormText(equals < 0 ? pair : pair.slice(0, equals)), equals < 0 ? '' : decodeFormText(pair.slice(equals + 1)))
+    put(
+      form,
+      decodeFormText(equals < 0 ? pair : pair.slice(0, equals)),
+      equals < 0 ? '' : decodeFormText(pair.slice(equals + 1)),
+    )
   }
   return form
 }
 
 function put(form: Record<string, string>, name: string, value: string): void {
   if (!isClean(name) || !isClean(value)) throw malformed('The form holds a NUL')
-  if (name in form) throw malformed(/^[a-z_]{1,32}$/.test(name) ? `The parameter ${name} is repeated` : 'A parameter is repeated')
+  if (name in form)
+    throw malformed(/^[a-z_]{1,32}$/.test(name) ? `The parameter ${name} is repeated` : 'A parameter is repeated')
   form[name] = value
 }
 
@@ -56,7 +61,11 @@ const charset = /;[ \t]*charset=[ \t]*"?([^\s;"]*)/i
 const requireUtf8: preParsingHookHandler = ({ headers }, _reply, _payload, done) => {
   const named = charset.exec(headers['content-type'] ?? '')?.[1]
   if (named === undefined || /^(utf-?8|us-ascii)$/i.test(named)) return done()
-  done(new Refusal('unsupported_media_type', { detail: 'Bodies are read as UTF-8, and this one is said to be of another charset' }))
+  done(
+    new Refusal('unsupported_media_type', {
+      detail: 'Bodies are read as UTF-8, and this one is said to be of another charset',
+    }),
+  )
 }
 
 /** Lets the routes of this scope take forms. */

@@ -23,7 +23,9 @@ const longestMember = 128
  * @returns a function of the peer and the header to an address in canonical form. Where the header has something else than an
  * address in the decisive place, the peer counts: a text that anybody may vary must never stand for an address
  */
-export function createAddressReader(trusted: string[] = []): (peer: string | undefined, forwardedFor?: string) => string {
+export function createAddressReader(
+  trusted: string[] = [],
+): (peer: string | undefined, forwardedFor?: string) => string {
   const proxies = new BlockList()
   for (const range of trusted) addRange(proxies, range)
   const isProxy = (address: string) => proxies.check(address, address.includes(':') ? 'ipv6' : 'ipv4')

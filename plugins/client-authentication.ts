@@ -55,27 +55,38 @@ function createClientAuthentication({ clients, secrets, throttle, now, uptimeMs 
     return other.client ? other : { id, client }
   }
 
-  async function authenticated(request: FastifyRequest, { ids, secrets }: Readings, challenge: object): Promise<Client> {
+  async function authenticated(
+    request: FastifyRequest,
+    { ids, secrets }: Readings,
+    challenge: object,
+  ): Promise<Client> {
     const { address } = request
     const startedAt = uptimeMs()
     const { id, client: known } = await findAny(ids)
     const trust = `${id} ${address}`
-    const isRightFor = (client: Client | undefined) => secrets.map((secret) => isSecretOf(client, secret)).includes(true)
+    const isRightFor = (client: Client | undefined) =>
+      secrets.map((secret) => isSecretOf(client, secret)).includes(true)
     // Waits are for guessers. Who has 256 bits right is none, and must not wait for what a neighbour with an old secret does.
-    const isTrusted = known && (!isGuessable(known) || startedAt - (trusted.get(trust) ?? Number.NEGATIVE_INFINITY) < trustedMs)
+    const isTrusted =
+      known && (!isGuessable(known) || startedAt - (trusted.get(trust) ?? Number.NEGATIVE_INFINITY) < trustedMs)
     if (isTrusted && isRightFor(known)) return known
 
     // It may have got its secret on another replica a moment ago. One look into the store in all, as for a client that nobody has;
     // for a right secret too, or it would overtake the wrong ones that came with it, and be told before they are counted.
     const find = () => known && clients.find(id, startedAt)
-    const { found, isRight } = await throttle.guard(request, 'client', id, find, (client, judge) => judge(() => isRightFor(client)))
+    const { found, isRight } = await throttle.guard(request, 'client', id, find, (client, judge) =>
+      judge(() => isRightFor(client)),
+    )
     if (found && isRight) {
       trusted.set(trust, uptimeMs())
       return found
     }
     trusted.delete(trust)
     const reason = !found ? 'unknown client' : found.disabledAt !== undefined ? 'disabled client' : 'wrong secret'
-    request.log.warn({ event: 'client.refused', reason, ...(found && { client_id: id }), address }, 'a client could not authenticate')
+    request.log.warn(
+      { event: 'client.refused', reason, ...(found && { client_id: id }), address },
+      'a client could not authenticate',
+    )
     throw new Refusal('invalid_client', { reason, ...challenge })
   }
 
@@ -100,7 +111,11 @@ function createClientAuthentication({ clients, secrets, throttle, now, uptimeMs 
       if (secrets[0]) return authenticated(request, { ids, secrets }, challenge)
       const { client } = await findAny(ids)
       if (client?.type === 'public' && client.disabledAt === undefined) return client
-      const reason = !client ? 'unknown client' : client.type === 'public' ? 'disabled client' : 'no secret from a confidential client'
+      const reason = !client
+        ? 'unknown client'
+        : client.type === 'public'
+          ? 'disabled client'
+          : 'no secret from a confidential client'
       throw new Refusal('invalid_client', { reason, ...challenge })
     },
 
@@ -113,7 +128,8 @@ function createClientAuthentication({ clients, secrets, throttle, now, uptimeMs 
       const isAnonymous = !form.client_id && !request.headers.authorization
       if (isAnonymous) throw new Refusal('invalid_client', { reason: 'no credentials', headers: basicChallenge })
       const client = await this.identify(request, form)
-      if (client.type === 'public') throw new Refusal('invalid_client', { reason: 'a public client', headers: basicChallenge })
+      if (client.type === 'public')
+        throw new Refusal('invalid_client', { reason: 'a public client', headers: basicChallenge })
       if (client.introspect === 'none') throw new Refusal('may_not_introspect')
       return client
     },

@@ -54,7 +54,8 @@ function createClients({ config, store, accessTokens, revocations, now, uptimeMs
   const known = new Lru<{ reading: Promise<Client | undefined>; readAt: number }>(1_000)
   const end = () => ({ now: now(), expiresAt: accessTokens.forgottenAt() })
 
-  const stored = async (id: string): Promise<Client | undefined> => (wellFormedId.test(id) ? store.findClient(id) : undefined)
+  const stored = async (id: string): Promise<Client | undefined> =>
+    wellFormedId.test(id) ? store.findClient(id) : undefined
 
   async function read(id: string): Promise<Client | undefined> {
     const client = await stored(id)
@@ -140,7 +141,8 @@ function createClients({ config, store, accessTokens, revocations, now, uptimeMs
      */
     async create(log: FastifyBaseLogger, definition: ClientDefinition): Promise<{ client: Client; secret?: string }> {
       const wrong = whatIsWrong(definition)
-      if (wrong) throw new Refusal('invalid_request', { detail: `${wrong.pointer.slice(1)} ${wrong.detail}`, errors: [wrong] })
+      if (wrong)
+        throw new Refusal('invalid_request', { detail: `${wrong.pointer.slice(1)} ${wrong.detail}`, errors: [wrong] })
       const secret = definition.type === 'confidential' ? newSecret() : undefined
       const createdAt = await this.birthOf(definition.id)
       const client: Client = {
@@ -167,13 +169,17 @@ function createClients({ config, store, accessTokens, revocations, now, uptimeMs
       const secret = newSecret()
       await change(id, (client) => {
         if (client.type === 'public') throw new Refusal('invalid_request', { detail: 'A public client has no secret' })
-        if (client.isDeclared) throw new Refusal('invalid_request', { detail: 'The secret of this client is in AUTH_CLIENTS_FILE' })
+        if (client.isDeclared)
+          throw new Refusal('invalid_request', { detail: 'The secret of this client is in AUTH_CLIENTS_FILE' })
         const [before] = client.secrets
         const secrets: ClientSecret[] = [{ hash: hashSecret(secret), createdAt: now() }]
         if (before && overlapSeconds > 0) secrets.push({ ...before, expiresAt: now() + overlapSeconds * 1000 })
         return { next: { ...client, secrets }, revoke: overlapSeconds === 0 }
       })
-      log.info({ event: 'client.secret_rotated', client_id: id, overlap_seconds: overlapSeconds }, 'a client got a new secret')
+      log.info(
+        { event: 'client.secret_rotated', client_id: id, overlap_seconds: overlapSeconds },
+        'a client got a new secret',
+      )
       return secret
     },
 
@@ -215,11 +221,18 @@ function createClients({ config, store, accessTokens, revocations, now, uptimeMs
      * @param requested space-separated, RFC 6749 §3.3; undefined or empty for all of the client's, but for `admin` where a user is behind it
      * @throws {Refusal} 400 `invalid_scope`
      */
-    grantScope({ scopes, type }: Client, requested: string | undefined, grant: 'password' | 'client_credentials'): string[] {
+    grantScope(
+      { scopes, type }: Client,
+      requested: string | undefined,
+      grant: 'password' | 'client_credentials',
+    ): string[] {
       if (!requested) return grant === 'client_credentials' ? scopes : scopes.filter((name) => name !== adminScope)
       const names = parseScope(requested)
       if (names.every((name) => scopes.includes(name))) return names
-      throw new Refusal('invalid_scope', { detail: 'The scope is not one that this client may ask for', reason: `${type} client` })
+      throw new Refusal('invalid_scope', {
+        detail: 'The scope is not one that this client may ask for',
+        reason: `${type} client`,
+      })
     },
 
     /** What the tokens of a client are for when it does not say. */
@@ -240,7 +253,12 @@ function createClients({ config, store, accessTokens, revocations, now, uptimeMs
 }
 
 /** @returns what is not acceptable in a definition; undefined when all is */
-export function whatIsWrong({ id, type, grants, introspect }: ClientDefinition): { pointer: string; detail: string } | undefined {
+export function whatIsWrong({
+  id,
+  type,
+  grants,
+  introspect,
+}: ClientDefinition): { pointer: string; detail: string } | undefined {
   if (!wellFormedId.test(id)) return { pointer: '/client_id', detail: 'must be 1 to 128 visible ASCII characters' }
   if (id === '.' || id === '..') return { pointer: '/client_id', detail: 'must not be . or .., which no URL can name' }
   if (likeUserId.test(id)) return { pointer: '/client_id', detail: 'must not look like the id of a user' }
@@ -248,7 +266,8 @@ export function whatIsWrong({ id, type, grants, introspect }: ClientDefinition):
   if (type === 'public' && grants.includes('client_credentials')) {
     return { pointer: '/grants', detail: 'must not have client_credentials for a public client, which has no secret' }
   }
-  if (type === 'public' && introspect !== 'none') return { pointer: '/introspect', detail: 'is for confidential clients only' }
+  if (type === 'public' && introspect !== 'none')
+    return { pointer: '/introspect', detail: 'is for confidential clients only' }
   return undefined
 }
 

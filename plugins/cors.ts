@@ -44,7 +44,10 @@ export default fp(
     app.decorate('letReadAcrossOrigins', ({ headers: { origin } }, reply) => {
       reply.header('vary', 'Origin')
       if (origin === undefined || !isAllowed(origin)) return
-      reply.headers({ 'access-control-allow-origin': origin, 'access-control-expose-headers': exposedHeaders.join(', ') })
+      reply.headers({
+        'access-control-allow-origin': origin,
+        'access-control-expose-headers': exposedHeaders.join(', '),
+      })
     })
   },
   { name: 'cors' },

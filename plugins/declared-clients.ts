@@ -32,7 +32,8 @@ const shortSecret = 32
 const isSafeAnywhere = /^[A-Za-z0-9._~-]+$/
 const triesAtMost = 20
 
-const listOf = <T>(value: T | T[] | undefined): T[] => (value === undefined ? [] : Array.isArray(value) ? value : [value])
+const listOf = <T>(value: T | T[] | undefined): T[] =>
+  value === undefined ? [] : Array.isArray(value) ? value : [value]
 
 /**
  * Reads AUTH_CLIENTS_FILE: a JSON array of clients, or an object with the array as `clients`.
@@ -51,11 +52,21 @@ export function readDeclarations(path: string): { definition: ClientDefinition; 
   const given = Array.isArray(content) ? content : (content as { clients?: unknown } | null)?.clients
   const list = Array.isArray(given) ? given.map(withScopeNames) : given
   const error = Value.Errors(Declarations, list).First()
-  if (error) throw expected(`every client to have what docs/clients.md says (${memberOf(error.path)}: ${error.message})`)
+  if (error)
+    throw expected(`every client to have what docs/clients.md says (${memberOf(error.path)}: ${error.message})`)
 
   const declarations = (list as Declaration[]).map((declaration) => {
-    const { client_id: id, client_secret: secret, type = secret === undefined ? 'public' : 'confidential' } = declaration
-    const { introspect = false, grants = type === 'confidential' ? ['client_credentials'] : [], scopes = [], audience } = declaration
+    const {
+      client_id: id,
+      client_secret: secret,
+      type = secret === undefined ? 'public' : 'confidential',
+    } = declaration
+    const {
+      introspect = false,
+      grants = type === 'confidential' ? ['client_credentials'] : [],
+      scopes = [],
+      audience,
+    } = declaration
     const definition: ClientDefinition = {
       ...{ id, type, grants, scopes, audience: listOf(audience) },
       introspect: introspect === 'all' ? 'all' : introspect ? 'audience' : 'none',
@@ -78,13 +89,21 @@ const withScopeNames = (item: { scopes?: unknown } | null) =>
   typeof item?.scopes === 'string' ? { ...item, scopes: item.scopes.split(' ') } : item
 
 /** The pointer of a member. A name that is no short word may be a secret in the wrong place, and is not repeated. */
-const memberOf = (pointer: string) => pointer.replace(/[^/]+/g, (name) => (/^\w{1,32}$/.test(name) ? name : '?')) || 'the list'
+const memberOf = (pointer: string) =>
+  pointer.replace(/[^/]+/g, (name) => (/^\w{1,32}$/.test(name) ? name : '?')) || 'the list'
 
 /**
  * Brings the store up to what AUTH_CLIENTS_FILE says: what it declares is made or changed, what it declared before and does
  * not any more is removed. That a client was disabled stays. Processes that start at once agree, for each step is a compare-and-set.
  */
-async function applyDeclarations({ config, store, clients, clientAuthentication, now, log }: FastifyInstance): Promise<void> {
+async function applyDeclarations({
+  config,
+  store,
+  clients,
+  clientAuthentication,
+  now,
+  log,
+}: FastifyInstance): Promise<void> {
   const path = config.AUTH_CLIENTS_FILE
   if (path === undefined) return
   const declarations = readDeclarations(path)
@@ -96,10 +115,13 @@ async function applyDeclarations({ config, store, clients, clientAuthentication,
     const current = texts.map(
       (text) => known.find(({ hash }) => hash === hashDeclared(text)) ?? { hash: hashDeclared(text), createdAt: now() },
     )
-    const isStillDeclared = (secret: ClientSecret) => texts.some((text) => isSecretOf({ secrets: [secret] } as Client, text))
+    const isStillDeclared = (secret: ClientSecret) =>
+      texts.some((text) => isSecretOf({ secrets: [secret] } as Client, text))
     return [
       ...current,
-      ...known.filter((secret) => !current.includes(secret) && secret.hash.startsWith('hmac:') && isStillDeclared(secret)),
+      ...known.filter(
+        (secret) => !current.includes(secret) && secret.hash.startsWith('hmac:') && isStillDeclared(secret),
+      ),
     ]
   }
 
@@ -114,7 +136,10 @@ async function applyDeclarations({ config, store, clients, clientAuthentication,
         ? await store.replaceClient({ ...before, ...next, generation: before.generation + 1 })
         : await store.createClient({ ...definition, secrets, isDeclared: true, createdAt, generation: createdAt })
       if (!isDone) continue
-      log.info({ event: before ? 'client.changed' : 'client.created', client_id: definition.id }, 'a client was declared')
+      log.info(
+        { event: before ? 'client.changed' : 'client.created', client_id: definition.id },
+        'a client was declared',
+      )
       return
     }
     throw new Error(`The client ${definition.id} was changed by others all the time`)

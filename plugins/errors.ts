@@ -42,7 +42,11 @@ const byStatus: Record<number, ErrorCode> = {
 export function toRefusal(error: unknown, request?: FastifyRequest): Refusal {
   if (error instanceof Refusal) return error
   if (error instanceof StoreUnavailable) {
-    return new Refusal('store_unavailable', { headers: { 'retry-after': '1' }, reason: 'the store did not answer', cause: error.cause })
+    return new Refusal('store_unavailable', {
+      headers: { 'retry-after': '1' },
+      reason: 'the store did not answer',
+      cause: error.cause,
+    })
   }
   const { code = '', validation, validationContext, statusCode: status = 500 } = error as FastifyError
   if (validation) return invalid(validation, validationContext, request?.routeOptions.config.errors)
@@ -65,7 +69,8 @@ function unsupportedMediaType({ headers, routeOptions }: FastifyRequest): Refusa
     came === undefined || came === ''
       ? 'a body without a Content-Type'
       : (mediaType.exec(came.trim())?.[0].toLowerCase() ?? 'something else')
-  if (taken.length === 0) return new Refusal('unsupported_media_type', { detail: 'The Content-Type is not a media type' })
+  if (taken.length === 0)
+    return new Refusal('unsupported_media_type', { detail: 'The Content-Type is not a media type' })
   return new Refusal('unsupported_media_type', {
     detail: `This route takes ${taken.join(' or ')}, and what came is ${what}`,
     headers: { accept: taken.join(', ') },
@@ -73,7 +78,11 @@ function unsupportedMediaType({ headers, routeOptions }: FastifyRequest): Refusa
 }
 
 /** The body and its media type, in the shape of the family. */
-export function errorBody(refusal: Refusal, family: 'oauth' | undefined, requestId: string): [mediaType: string, body: object] {
+export function errorBody(
+  refusal: Refusal,
+  family: 'oauth' | undefined,
+  requestId: string,
+): [mediaType: string, body: object] {
   const { statusCode, oauthCode, code, title, detail, errors } = refusal
   /** a failure that people will ask about, so that it names the line in the log */
   const id = (statusCode >= 500 || statusCode === 401) && { request_id: requestId }

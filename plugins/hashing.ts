@@ -45,7 +45,8 @@ function createHashing({ config, uptimeMs }: FastifyInstance) {
   /** A burst may be twice what can be served in time: so much each address may have of it, and leaves as much. */
   const burstMs = 2 * maxWaitMs
   const standingMs = maxWaitMs / 4
-  const places = (isStanding: boolean) => Math.min(mostPlaces, Math.ceil(((isStanding ? standingMs : burstMs) * concurrency) / hashMs))
+  const places = (isStanding: boolean) =>
+    Math.min(mostPlaces, Math.ceil(((isStanding ? standingMs : burstMs) * concurrency) / hashMs))
   const turns = createTurns(places, standingMs, uptimeMs)
 
   /** The place of one that is done, or could not begin, goes to the next. */
@@ -88,7 +89,8 @@ function createHashing({ config, uptimeMs }: FastifyInstance) {
 
   /** Refuses whoever would have to be refused later, before anything is read for it. */
   function refuseWithoutPlace({ address }: FastifyRequest): void {
-    if (running >= concurrency && !turns.hasPlace(networkOf(address, 32))) throw overloaded('too many requests wait for a hash')
+    if (running >= concurrency && !turns.hasPlace(networkOf(address, 32)))
+      throw overloaded('too many requests wait for a hash')
   }
 
   /**
@@ -122,7 +124,8 @@ function createHashing({ config, uptimeMs }: FastifyInstance) {
           done()
           resolve()
         },
-        giveUp: (why) => stopWaiting(why === 'draining' ? draining() : overloaded('others came meanwhile, and all places were taken')),
+        giveUp: (why) =>
+          stopWaiting(why === 'draining' ? draining() : overloaded('others came meanwhile, and all places were taken')),
         sinceMs: uptimeMs(),
       }
       // As many as the client pipelines: more than the ten at which Node suspects a leak.
@@ -173,7 +176,8 @@ function createHashing({ config, uptimeMs }: FastifyInstance) {
      * @returns a PHC string
      * @throws {Refusal} 503 `overloaded` when no turn comes in time
      */
-    hash: (request: FastifyRequest, password: string): Promise<string> => admitted(request, () => hashes.make(password)),
+    hash: (request: FastifyRequest, password: string): Promise<string> =>
+      admitted(request, () => hashes.make(password)),
 
     /**
      * Compares a password with a stored hash, or with nobody's, in the same time: see `createStoredHashes`.
@@ -190,7 +194,11 @@ function createHashing({ config, uptimeMs }: FastifyInstance) {
       judge: Judge = (compare) => compare(),
     ): Promise<boolean> =>
       admitted(request, () =>
-        judge(() => hashes.compare(storedHash, password, (err) => request.log.error({ err }, 'a stored password hash cannot be read'))),
+        judge(() =>
+          hashes.compare(storedHash, password, (err) =>
+            request.log.error({ err }, 'a stored password hash cannot be read'),
+          ),
+        ),
       ),
 
     isOutdated: hashes.isOutdated,

@@ -54,12 +54,15 @@ export function hintFor(path: string, patterns: Iterable<string>, publicPath: st
     .replace(/\/{2,}/g, '/')
   const literal = [...patterns].filter((pattern) => !/[:*]/.test(pattern) && !pattern.endsWith('/'))
   const same = literal.find((pattern) => pattern === bare)
-  if (same !== undefined) return `There is nothing here, but at ${publicPath}${same}: without a slash at the end, and in lower case`
+  if (same !== undefined)
+    return `There is nothing here, but at ${publicPath}${same}: without a slash at the end, and in lower case`
   const parts = bare.slice(1).split('/')
   const name = parts.pop()?.replace(/[-_]/g, '') ?? ''
   const advice = parts.every((part) => prefixes.test(part)) ? known.get(name) : undefined
   if (advice !== undefined) return `There is nothing here: ${advice.replaceAll('{}', publicPath)}`
-  const [nearest] = literal.map((pattern) => ({ pattern, slips: distance(pattern, bare) })).sort((a, b) => a.slips - b.slips)
+  const [nearest] = literal
+    .map((pattern) => ({ pattern, slips: distance(pattern, bare) }))
+    .sort((a, b) => a.slips - b.slips)
   if (nearest && nearest.slips <= mostSlips && bare.length > 2 * mostSlips)
     return `There is nothing here, but at ${publicPath}${nearest.pattern}`
   return undefined

@@ -57,7 +57,9 @@ export function readKeyFile(path: string, alg: SigningAlg) {
     throw new ConfigError(`AUTH_SIGNING_KEY_FILE: expected a private key as PEM or JWK in ${path}, got ${why}`)
   }
   if (!fitting[alg](privateKey)) {
-    throw new ConfigError(`AUTH_SIGNING_KEY_FILE: expected ${expected} private key for AUTH_SIGNING_ALG=${alg} in ${path}`)
+    throw new ConfigError(
+      `AUTH_SIGNING_KEY_FILE: expected ${expected} private key for AUTH_SIGNING_ALG=${alg} in ${path}`,
+    )
   }
   const publicJwk = publicJwkOf(createPublicKey(privateKey), alg)
   const kid = publicJwk.kid as string

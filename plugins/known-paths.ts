@@ -57,7 +57,11 @@ export default fp(
       }
       const allow = [...known.methods].join(', ')
       const detail = `This route takes ${[...known.methods].join(' and ')}`
-      return sendRefusal(reply, new Refusal('method_not_allowed', { detail, ...cause, headers: { allow } }), known.family)
+      return sendRefusal(
+        reply,
+        new Refusal('method_not_allowed', { detail, ...cause, headers: { allow } }),
+        known.family,
+      )
     })
   },
   { name: 'known-paths', dependencies: ['errors', 'cors'] },

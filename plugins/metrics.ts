@@ -86,7 +86,11 @@ export default fp(
  * @returns a function that ends it
  * @throws when the port cannot be listened on, naming the setting
  */
-export async function serveMetrics(config: Config, log: FastifyBaseLogger, read: () => Promise<string>): Promise<() => Promise<void>> {
+export async function serveMetrics(
+  config: Config,
+  log: FastifyBaseLogger,
+  read: () => Promise<string>,
+): Promise<() => Promise<void>> {
   const server = Fastify()
   server.get('/metrics', async (_request, reply) => reply.type(Registry.PROMETHEUS_CONTENT_TYPE).send(await read()))
   await server.ready()

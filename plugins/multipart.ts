@@ -4,7 +4,8 @@
  */
 
 /** RFC 2046 §5.1.1, as a token or in quotes. */
-const boundaryParameter = /;[ \t]*boundary=(?:"([\w'()+,./:=? -]{0,69}[\w'()+,./:=?-])"|([\w'+.-]{1,70}))[ \t]*(?=;|$)/gi
+const boundaryParameter =
+  /;[ \t]*boundary=(?:"([\w'()+,./:=? -]{0,69}[\w'()+,./:=?-])"|([\w'+.-]{1,70}))[ \t]*(?=;|$)/gi
 const fieldLine = /^([!#$%&'*+.^_`|~\w-]+):[ \t]*([\t\x20-\x7e\x80-\xff]*)$/
 /** RFC 7578 §4.2; a backslash in a name is an escape to some and a character to others. */
 const dispositionParameter = /;[ \t]*([!#$%&'*+.^_`|~\w-]+)=(?:"([^"\\]*)"|([!#$%&'*+.^_`|~\w-]+))[ \t]*/y
@@ -26,11 +27,13 @@ export function parseMultipart(body: Buffer, contentType: string): [name: string
   const boundaries = [...contentType.matchAll(boundaryParameter)]
   const [, quoted, token] = boundaries[0] ?? []
   const boundary = quoted ?? token
-  if (boundary === undefined || boundaries.length > 1) throw new SyntaxError('The Content-Type has no boundary, or more than one')
+  if (boundary === undefined || boundaries.length > 1)
+    throw new SyntaxError('The Content-Type has no boundary, or more than one')
   // One character for each byte, so that nothing is lost while it is taken apart.
   const [before, ...parts] = `\r\n${body.toString('latin1')}`.split(`\r\n--${boundary}`)
   const behind = parts.pop()
-  if (before !== '' || (behind !== '--' && behind !== '--\r\n')) throw new SyntaxError('The form does not begin and end with its boundary')
+  if (before !== '' || (behind !== '--' && behind !== '--\r\n'))
+    throw new SyntaxError('The form does not begin and end with its boundary')
   return parts.map(readPart)
 }
 
@@ -39,7 +42,10 @@ function readPart(part: string): [name: string, value: string] {
   if (!part.startsWith('\r\n') || end < 1) throw new SyntaxError('A part of the form has no header section')
   const fields = readHeader(part.slice(2, end))
   const name = readName(fields.get('content-disposition') ?? '')
-  const { type = 'text/plain', coding = '7bit' } = { type: fields.get('content-type'), coding: fields.get('content-transfer-encoding') }
+  const { type = 'text/plain', coding = '7bit' } = {
+    type: fields.get('content-type'),
+    coding: fields.get('content-transfer-encoding'),
+  }
   if (!plainText.test(type) || !untouched.test(coding)) throw new SyntaxError('A part of the form is not UTF-8 text')
   try {
     return [decode(name), decode(part.slice(end + 4))]

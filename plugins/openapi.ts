@@ -72,7 +72,11 @@ export default fp(
               },
             },
             bearer: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT', description: 'An access token' },
-            client: { type: 'http', scheme: 'basic', description: 'The client_id and client_secret of a confidential client' },
+            client: {
+              type: 'http',
+              scheme: 'basic',
+              description: 'The client_id and client_secret of a confidential client',
+            },
           },
         },
       },

@@ -109,7 +109,8 @@ function explainText(password: string, knowledge: Knowledge, enough: number): Ex
 /** What it costs to know which characters of a piece are in upper case: little for the first, the last or all of them. */
 function caseOf(characters: string[]): (from: number, to: number) => number {
   const upper = new Uint16Array(characters.length + 1)
-  for (const [at, character] of characters.entries()) upper[at + 1] = (upper[at] ?? 0) + (character === character.toLowerCase() ? 0 : 1)
+  for (const [at, character] of characters.entries())
+    upper[at + 1] = (upper[at] ?? 0) + (character === character.toLowerCase() ? 0 : 1)
   const count = (from: number, to: number) => (upper[to] ?? 0) - (upper[from] ?? 0)
   return (from, to) => {
     const uppers = count(from, to)

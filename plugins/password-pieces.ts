@@ -23,7 +23,19 @@ const mostBitsOfEntry = 11.5
 const [shortestEntry, longestEntry] = [3, 32]
 const shortestCopy = 3
 const charactersABit = 12
-const bitsOf = { name: 2, copy: 3, leet: 2, reversed: 1, year: 6, dayAndMonth: 8.5, digit: 3.3, letter: 4, separator: 3, sign: 4, other: 6 }
+const bitsOf = {
+  name: 2,
+  copy: 3,
+  leet: 2,
+  reversed: 1,
+  year: 6,
+  dayAndMonth: 8.5,
+  digit: 3.3,
+  letter: 4,
+  separator: 3,
+  sign: 4,
+  other: 6,
+}
 
 const leet: Record<string, string> = {
   ...{ '0': 'o', '1': 'i', '2': 'z', '3': 'e', '4': 'a', '5': 's', '6': 'g', '7': 't', '8': 'b', '9': 'g' },
@@ -35,7 +47,14 @@ const reverse = (text: string) => [...text].reverse().join('')
 /** All that can be found in a folded text. */
 export function finders(text: string, { ranks, names }: Knowledge): Find {
   const spellings = spellingsOf(text)
-  const all = [findCharacter(text), findDate(text), findEntry(spellings, ranks), findName(spellings, names), findWalk(text), findCopy(text)]
+  const all = [
+    findCharacter(text),
+    findDate(text),
+    findEntry(spellings, ranks),
+    findName(spellings, names),
+    findWalk(text),
+    findCopy(text),
+  ]
   return (from, offer) => {
     for (const find of all) find(from, offer)
   }

@@ -23,7 +23,9 @@ const layouts: Layout[] = [
   (character) => character.charCodeAt(0),
   ...keyboards.map((rows): Layout => {
     const keys = new Map(
-      rows.flatMap((row, y) => row.split(' ').flatMap((shift) => Array.from(shift, (key, x) => [key, y * rowLength + x] as const))),
+      rows.flatMap((row, y) =>
+        row.split(' ').flatMap((shift) => Array.from(shift, (key, x) => [key, y * rowLength + x] as const)),
+      ),
     )
     return (character) => keys.get(character)
   }),

@@ -241,7 +241,8 @@ async function createRevocations(app: FastifyInstance) {
      * @throws {StoreUnavailable} when the store has not been heard of for so long that the answer would be a guess
      */
     isRevoked({ jti, sid, sub, client_id: clientId }: AccessTokenClaims): boolean {
-      if (uptimeMs() - heardAtMs > mostStaleMs) throw new StoreUnavailable(new Error('the revocations are too old to vouch for a token'))
+      if (uptimeMs() - heardAtMs > mostStaleMs)
+        throw new StoreUnavailable(new Error('the revocations are too old to vouch for a token'))
       if (inForce.size === 0) return false
       if (inForce.has(`jti:${jti}`)) return true
       const client = inForce.get(`client:${clientId}`)

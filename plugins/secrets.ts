@@ -25,7 +25,8 @@ const gcm = { name: 'aes-256-gcm', nonceBytes: 12, tagBytes: 16 } as const
  * @param secrets the current one first
  */
 export function createSecrets(secrets: string[]) {
-  const derive = (purpose: string) => secrets.map((secret) => Buffer.from(hkdfSync('sha256', secret, '', `latchkey ${purpose} v1`, 32)))
+  const derive = (purpose: string) =>
+    secrets.map((secret) => Buffer.from(hkdfSync('sha256', secret, '', `latchkey ${purpose} v1`, 32)))
   const sealingKeys = derive('seal')
 
   return {
@@ -55,7 +56,9 @@ export function createSecrets(secrets: string[]) {
     open(sealed: Uint8Array, context: string): { plaintext: Buffer; byPrevious: boolean } | undefined {
       const body = sealed.subarray(gcm.nonceBytes, -gcm.tagBytes)
       for (const [index, key] of sealingKeys.entries()) {
-        const decipher = createDecipheriv(gcm.name, key, sealed.subarray(0, gcm.nonceBytes), { authTagLength: gcm.tagBytes })
+        const decipher = createDecipheriv(gcm.name, key, sealed.subarray(0, gcm.nonceBytes), {
+          authTagLength: gcm.tagBytes,
+        })
         decipher.setAAD(Buffer.from(context)).setAuthTag(sealed.subarray(-gcm.tagBytes))
         try {
           return { plaintext: Buffer.concat([decipher.update(body), decipher.final()]), byPrevious: index > 0 }

@@ -13,7 +13,8 @@ declare module 'fastify' {
 }
 
 /** Which client of its id it is, for the sessions that it opens. The built-in one is always the same. */
-const clientOf = ({ id, createdAt }: Client): { clientCreatedAt?: number } => (id === firstPartyId ? {} : { clientCreatedAt: createdAt })
+const clientOf = ({ id, createdAt }: Client): { clientCreatedAt?: number } =>
+  id === firstPartyId ? {} : { clientCreatedAt: createdAt }
 
 /** The answer of RFC 6749 §5.1. */
 export interface TokenAnswer {
@@ -47,9 +48,16 @@ function createSessions(app: FastifyInstance) {
     return client !== undefined && isOfClient(session, client.id, clientOf(client).clientCreatedAt)
   }
 
-  async function answer(user: User, client: Client, session: Session, asked: { scope: string[]; aud: Audience }): Promise<TokenAnswer> {
+  async function answer(
+    user: User,
+    client: Client,
+    session: Session,
+    asked: { scope: string[]; aud: Audience },
+  ): Promise<TokenAnswer> {
     // What the client may not have any more it does not get again; nor who is no administrator any more that scope.
-    const scope = asked.scope.filter((name) => client.scopes.includes(name) && (name !== adminScope || user.roles.includes(adminScope)))
+    const scope = asked.scope.filter(
+      (name) => client.scopes.includes(name) && (name !== adminScope || user.roles.includes(adminScope)),
+    )
     const scopeText = scope.length > 0 ? { scope: scope.join(' ') } : undefined
     return {
       access_token: await accessTokens.issue({
@@ -63,7 +71,9 @@ function createSessions(app: FastifyInstance) {
       }),
       token_type: 'Bearer',
       expires_in: accessTokens.ttlSeconds,
-      ...(client.grants.includes('refresh_token') && { refresh_token: refreshTokens.encode(session.id, session.counter) }),
+      ...(client.grants.includes('refresh_token') && {
+        refresh_token: refreshTokens.encode(session.id, session.counter),
+      }),
       ...scopeText,
     }
   }
@@ -81,7 +91,9 @@ function createSessions(app: FastifyInstance) {
       { scope, aud }: { scope: string[]; aud: Audience },
     ): Promise<TokenAnswer> {
       if (scope.includes(adminScope) && !user.roles.includes(adminScope)) {
-        throw new Refusal('invalid_scope', { detail: `The scope ${adminScope} is for users with the role ${adminScope}` })
+        throw new Refusal('invalid_scope', {
+          detail: `The scope ${adminScope} is for users with the role ${adminScope}`,
+        })
       }
       const openedAt = now()
       const session: Session = {
@@ -158,7 +170,10 @@ function createSessions(app: FastifyInstance) {
         case 'reused': {
           await revocations.pull()
           const { id: sid, userId: sub, clientId: client_id } = result.session
-          request.log.warn({ event: 'refresh.reused', sub, sid, client_id, address: request.address }, 'a spent refresh token came back')
+          request.log.warn(
+            { event: 'refresh.reused', sub, sid, client_id, address: request.address },
+            'a spent refresh token came back',
+          )
           throw refused('a spent refresh token came back, and its session was ended')
         }
         case 'scope_exceeded':
@@ -169,7 +184,10 @@ function createSessions(app: FastifyInstance) {
     },
 
     /** The live sessions of a user, newest first; a page may be short of those whose client is gone. */
-    async list(userId: string, page: { after?: string; limit: number }): Promise<{ sessions: Session[]; next?: string }> {
+    async list(
+      userId: string,
+      page: { after?: string; limit: number },
+    ): Promise<{ sessions: Session[]; next?: string }> {
       const listed = await store.listSessions(userId, limits(), page)
       const isLive = await Promise.all(listed.sessions.map(hasItsClient))
       return { ...listed, sessions: listed.sessions.filter((_, i) => isLive[i]) }
@@ -207,8 +225,10 @@ function createSessions(app: FastifyInstance) {
     async revokeAccessToken(request: FastifyRequest, claims: AccessTokenClaims): Promise<void> {
       const { sid, sub, jti, client_id } = claims
       const outcome = await revocations.revokeToken(claims)
-      if (outcome === 'recorded') request.log.info({ event: 'token.revoked', sub, jti, client_id }, 'an access token was revoked')
-      if (outcome === 'many' && sid !== undefined && !(await this.end(request, sid, sub))) await revocations.revokeSession(sid)
+      if (outcome === 'recorded')
+        request.log.info({ event: 'token.revoked', sub, jti, client_id }, 'an access token was revoked')
+      if (outcome === 'many' && sid !== undefined && !(await this.end(request, sid, sub)))
+        await revocations.revokeSession(sid)
     },
 
     /** Ends all sessions of a user and refuses their access tokens. */

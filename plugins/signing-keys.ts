@@ -57,7 +57,8 @@ const triesAtMost = 10
 async function createSigningKeys(app: FastifyInstance) {
   const { config, store, secrets, now, uptimeMs, log } = app
   const alg = config.AUTH_SIGNING_ALG
-  const operatorKey = config.AUTH_SIGNING_KEY_FILE === undefined ? undefined : readKeyFile(config.AUTH_SIGNING_KEY_FILE, alg)
+  const operatorKey =
+    config.AUTH_SIGNING_KEY_FILE === undefined ? undefined : readKeyFile(config.AUTH_SIGNING_KEY_FILE, alg)
 
   let keys = new Map<string, SigningKey>()
   let lookedAtMs = Number.NEGATIVE_INFINITY
@@ -105,7 +106,9 @@ async function createSigningKeys(app: FastifyInstance) {
     const newest = newestOfAlg()
     if (operatorKey) {
       if (keys.has(operatorKey.kid)) return
-      if (await store.addSigningKey({ ...operatorKey.record, createdAt: after(newest), signsFrom: now() }, newest?.kid)) {
+      if (
+        await store.addSigningKey({ ...operatorKey.record, createdAt: after(newest), signsFrom: now() }, newest?.kid)
+      ) {
         log.info({ event: 'key.added', kid: operatorKey.kid, alg }, "the operator's signing key was added")
       }
       return load()
@@ -126,7 +129,11 @@ async function createSigningKeys(app: FastifyInstance) {
   const after = (newest: SigningKey | undefined) => Math.max(now(), (newest?.createdAt ?? 0) + 1)
 
   /** Makes a key. @returns its kid; undefined when another process was faster */
-  async function add(newest: SigningKey | undefined, signsFrom: number, log: FastifyBaseLogger): Promise<string | undefined> {
+  async function add(
+    newest: SigningKey | undefined,
+    signsFrom: number,
+    log: FastifyBaseLogger,
+  ): Promise<string | undefined> {
     const pair = await generatePair(alg)
     const publicJwk = publicJwkOf(pair.publicKey, alg)
     const kid = publicJwk.kid as string
@@ -140,7 +147,11 @@ async function createSigningKeys(app: FastifyInstance) {
       signsFrom,
     }
     const isAdded = await store.addSigningKey(record, newest?.kid)
-    if (isAdded) log.info({ event: 'key.rotated', kid, alg, signs_from: new Date(signsFrom).toISOString() }, 'a signing key was made')
+    if (isAdded)
+      log.info(
+        { event: 'key.rotated', kid, alg, signs_from: new Date(signsFrom).toISOString() },
+        'a signing key was made',
+      )
     await load()
     return isAdded ? kid : undefined
   }
@@ -167,7 +178,9 @@ async function createSigningKeys(app: FastifyInstance) {
   /** When a key has been superseded for so long. @returns undefined while it has not been superseded */
   function retirementOf({ createdAt }: SigningKey): number | undefined {
     const signing = signsNow()
-    return signing && createdAt < signing.createdAt ? signing.signsFrom + config.AUTH_ACCESS_TTL * 1000 + retirementMarginMs : undefined
+    return signing && createdAt < signing.createdAt
+      ? signing.signsFrom + config.AUTH_ACCESS_TTL * 1000 + retirementMarginMs
+      : undefined
   }
 
   /** Takes keys away before their time: what they signed is refused from now on. Other processes, and services, hear of it as of a revocation. */
@@ -183,7 +196,8 @@ async function createSigningKeys(app: FastifyInstance) {
   function statusOf(key: SigningKey): SigningKeyStatus {
     const { kid, createdAt, signsFrom } = key
     const signing = signsNow()
-    const isNext = signing !== undefined && createdAt > signing.createdAt && key.alg === signing.alg && key.privateKey !== undefined
+    const isNext =
+      signing !== undefined && createdAt > signing.createdAt && key.alg === signing.alg && key.privateKey !== undefined
     const retiresAt = retirementOf(key)
     const state = kid === signing?.kid ? 'current' : isNext ? 'next' : 'previous'
     return { kid, alg: key.alg, state, createdAt, signsFrom, ...(retiresAt !== undefined && { retiresAt }) }

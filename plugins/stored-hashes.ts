@@ -89,7 +89,11 @@ export function createStoredHashes(cost: Argon2Cost) {
      * @param onUnreadable is told of a hash that no password can be compared with; the error does not repeat it
      * @returns whether it is that of the password
      */
-    async compare(storedHash: string | undefined, password: string, onUnreadable: (error: unknown) => void): Promise<boolean> {
+    async compare(
+      storedHash: string | undefined,
+      password: string,
+      onUnreadable: (error: unknown) => void,
+    ): Promise<boolean> {
       if (storedHash === undefined) return compareNobodys(password)
       const isOfToday = storedHash.startsWith(today)
       // What a hash of today's takes is not known before the first.

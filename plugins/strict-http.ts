@@ -8,7 +8,9 @@ import { Refusal } from '../errors.ts'
  */
 
 /** Fields that may come once and decide something, each with a bit of its own. */
-const once = new Map(['host', 'content-type', 'content-length', 'authorization', 'last-event-id'].map((name, index) => [name, 1 << index]))
+const once = new Map(
+  ['host', 'content-type', 'content-length', 'authorization', 'last-event-id'].map((name, index) => [name, 1 << index]),
+)
 /** A look at the length of a name spares nearly all comparisons. */
 const lengths = new Set([...once.keys()].map(({ length }) => length))
 

@@ -72,7 +72,10 @@ function createThrottle({ config, store, secrets, now, uptimeMs }: FastifyInstan
     const ofPrefix = sign('prefix', kind, name, networkOf(address, 24))
     const [account, tag] = [ofName.toString('base64url', 0, 18), ofPrefix.toString('base64url', 4, 22)]
     const slot = (digest: Buffer, of: number) => digest.readUInt32BE(0) % of
-    const [fromPrefix, fromAnywhere] = [{ allowed: allowedFailures.fromPrefix }, { allowed: allowedFailures.fromAnywhere }]
+    const [fromPrefix, fromAnywhere] = [
+      { allowed: allowedFailures.fromPrefix },
+      { allowed: allowedFailures.fromAnywhere },
+    ]
     const bars = [
       { key: `${account}/${slot(ofPrefix, slots)}`, tag, ...fromPrefix, isNobodys: false },
       { key: `${kind}@/${slot(ofPrefix, nobodySlots)}`, tag, ...fromPrefix, isNobodys: true },
@@ -83,12 +86,18 @@ function createThrottle({ config, store, secrets, now, uptimeMs }: FastifyInstan
   }
 
   /** A slot that waits is not taken over, or a guesser could end a wait by making up names until one falls into it. */
-  const held = () => ({ count: allowedFailures.fromPrefix, since: now() - longestWaitSeconds * 1000, until: now() + clockSkewMs })
+  const held = () => ({
+    count: allowedFailures.fromPrefix,
+    since: now() - longestWaitSeconds * 1000,
+    until: now() + clockSkewMs,
+  })
 
   /** What the store has counted. A wait that begins in the future begins now, for good: it has to end when it was said to. */
   async function readFailures(bars: Bar[]): Promise<(Counted | undefined)[]> {
     const stored: (Failures | undefined)[] = await store.findFailures(bars)
-    const ahead = bars.filter(({ allowed }, i) => (stored[i]?.count ?? 0) >= allowed && (stored[i]?.lastAt ?? 0) > now())
+    const ahead = bars.filter(
+      ({ allowed }, i) => (stored[i]?.count ?? 0) >= allowed && (stored[i]?.lastAt ?? 0) > now(),
+    )
     if (ahead.length > 0) await store.capFailures(ahead, now())
     return stored.map((row) => row && { count: row.count, agoMs: elapsedMs(row.lastAt, now()) })
   }
@@ -122,7 +131,10 @@ function createThrottle({ config, store, secrets, now, uptimeMs }: FastifyInstan
         const seconds = Math.ceil(Math.max(0, ...waits) / 1000)
         if (seconds === 0) return
         const about = { account, address: request.address, ...(found && { [kinds[kind].idName]: found.id }) }
-        request.log.warn({ event: 'login.throttled', wait_seconds: seconds, ...about }, 'an account waits after failed logins')
+        request.log.warn(
+          { event: 'login.throttled', wait_seconds: seconds, ...about },
+          'an account waits after failed logins',
+        )
         throw new Refusal('too_many_failures', {
           detail: `Too many failed attempts; try again in ${seconds} s`,
           reason: 'throttled',

@@ -24,7 +24,16 @@ const triesAtMost = 10
 /**
  * Accounts: made, found by name and password, changed, removed.
  */
-function createUsers({ store, hashing, passwordPolicy, throttle, accessTokens, revocations, now, uptimeMs }: FastifyInstance) {
+function createUsers({
+  store,
+  hashing,
+  passwordPolicy,
+  throttle,
+  accessTokens,
+  revocations,
+  now,
+  uptimeMs,
+}: FastifyInstance) {
   const end = () => ({ now: now(), expiresAt: accessTokens.forgottenAt() })
   const profiles = new Lru<Profile & { readAtMs: number }>(10_000)
 
@@ -100,7 +109,10 @@ function createUsers({ store, hashing, passwordPolicy, throttle, accessTokens, r
       const { found: user, isRight } = await guardPassword(request, nameKey, find, password)
       if (!user || !isRight) {
         const reason = !user ? 'unknown user' : user.disabledAt !== undefined ? 'disabled user' : 'wrong password'
-        request.log.warn({ event: 'login.failed', reason, ...(user && { sub: user.id }), address: request.address }, 'a login failed')
+        request.log.warn(
+          { event: 'login.failed', reason, ...(user && { sub: user.id }), address: request.address },
+          'a login failed',
+        )
         throw new Refusal('invalid_grant', { detail: 'The username or password is wrong', reason })
       }
       if (hashing.isOutdated(user.passwordHash)) {
@@ -175,7 +187,9 @@ function createUsers({ store, hashing, passwordPolicy, throttle, accessTokens, r
     /** The user of a name, as people type it, or of an id; disabled ones too. @throws {Refusal} 404 */
     async get(by: { username: string } | { id: string }): Promise<User> {
       const user =
-        'id' in by ? await store.findUser(by.id) : isUsername(by.username) && (await store.findUserByName(mapUsername(by.username)))
+        'id' in by
+          ? await store.findUser(by.id)
+          : isUsername(by.username) && (await store.findUserByName(mapUsername(by.username)))
       if (!user) throw unknownUser()
       return user
     },

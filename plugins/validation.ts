@@ -26,14 +26,24 @@ export function invalid(found: FastifySchemaValidationError[], part = 'body', fa
 
 const nameOf = (part: string) => (part === 'querystring' ? 'query' : part)
 
-function toMember({ instancePath, keyword, params, message = 'is not valid' }: FastifySchemaValidationError): InvalidMember {
+function toMember({
+  instancePath,
+  keyword,
+  params,
+  message = 'is not valid',
+}: FastifySchemaValidationError): InvalidMember {
   if (keyword === 'additionalProperties') {
-    return { pointer: `${instancePath}${unknownMember(String(params['additionalProperty']))}`, detail: 'is not known here' }
+    return {
+      pointer: `${instancePath}${unknownMember(String(params['additionalProperty']))}`,
+      detail: 'is not known here',
+    }
   }
   if (keyword === 'required') return { pointer: `${instancePath}/${params['missingProperty']}`, detail: 'is required' }
-  const isBlank = (keyword === 'pattern' && params['pattern'] === '\\S') || (keyword === 'minLength' && params['limit'] === 1)
+  const isBlank =
+    (keyword === 'pattern' && params['pattern'] === '\\S') || (keyword === 'minLength' && params['limit'] === 1)
   return { pointer: instancePath, detail: isBlank ? 'must not be empty' : message }
 }
 
 /** The pointer (RFC 6901 §3) of a member that nobody asked for. Its name may be a secret put in the wrong place, so only a short word is repeated. */
-const unknownMember = (name: string) => (/^[\x21-\x7e]{1,32}$/.test(name) ? `/${name.replaceAll('~', '~0').replaceAll('/', '~1')}` : '')
+const unknownMember = (name: string) =>
+  /^[\x21-\x7e]{1,32}$/.test(name) ? `/${name.replaceAll('~', '~0').replaceAll('/', '~1')}` : ''

@@ -142,7 +142,14 @@ const withoutBodies: FastifyPluginAsyncTypebox = async (app) => {
 
   const routes = [
     ['DELETE', '', 'adminDeleteClient', 'Delete a client; its tokens are refused', 'The client is gone', remove],
-    ['POST', '/disable', 'adminDisableClient', 'Refuse a client, and its tokens', 'The client is disabled', clients.disable],
+    [
+      'POST',
+      '/disable',
+      'adminDisableClient',
+      'Refuse a client, and its tokens',
+      'The client is disabled',
+      clients.disable,
+    ],
     ['POST', '/enable', 'adminEnableClient', 'Let a disabled client in again', 'The client is enabled', clients.enable],
   ] as const
   for (const [method, path, operationId, summary, description, act] of routes) {
@@ -167,7 +174,8 @@ const withoutBodies: FastifyPluginAsyncTypebox = async (app) => {
   }
 }
 
-const toRight = (introspect: boolean | 'all'): Client['introspect'] => (introspect === 'all' ? 'all' : introspect ? 'audience' : 'none')
+const toRight = (introspect: boolean | 'all'): Client['introspect'] =>
+  introspect === 'all' ? 'all' : introspect ? 'audience' : 'none'
 
 function shown(client: Client, now: number): Static<typeof AdminClient> {
   const { id, type, grants, scopes, audience, introspect, isDeclared, createdAt, disabledAt } = client

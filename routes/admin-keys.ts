@@ -32,7 +32,8 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         operationId: 'adminRotateKeys',
         ...common,
         summary: 'Make the next signing key now',
-        description: 'It is published at once and signs in ten minutes. Where one is on its way already, that is the answer.',
+        description:
+          'It is published at once and signs in ten minutes. Where one is on its way already, that is the answer.',
         body: Type.Object(
           {
             leaked: Type.Optional(
@@ -66,7 +67,10 @@ const withoutBodies: FastifyPluginAsyncTypebox = async (app) => {
         ...common,
         summary: 'Withdraw a key that does not sign any more; what it signed is refused',
         params: Type.Object({ kid: Type.String() }),
-        response: { 204: Type.Null({ description: 'The key is withdrawn' }), ...problemAnswers(401, 403, 404, 409, 503) },
+        response: {
+          204: Type.Null({ description: 'The key is withdrawn' }),
+          ...problemAnswers(401, 403, 404, 409, 503),
+        },
       },
     },
     async (request, reply) => {

@@ -26,7 +26,10 @@ export const sessionPosition = /^[0-9]{13}\/[0-9a-f-]{36}$/
  * @param position what the positions of this list look like
  * @throws {Refusal} 400 for a cursor that is none
  */
-export function readPage(query: { limit?: string; cursor?: string }, position: RegExp): { limit: number; after?: string } {
+export function readPage(
+  query: { limit?: string; cursor?: string },
+  position: RegExp,
+): { limit: number; after?: string } {
   const limit = Number(query.limit ?? defaultLimit)
   if (query.cursor === undefined) return { limit }
   const after = decode(query.cursor)

@@ -26,7 +26,9 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         querystring: Type.Object(
           {
             ...PageQuery,
-            username: Type.Optional(Type.String({ pattern: '\\S', description: 'only the one of this name, in any spelling of it' })),
+            username: Type.Optional(
+              Type.String({ pattern: '\\S', description: 'only the one of this name, in any spelling of it' }),
+            ),
           },
           { additionalProperties: false },
         ),
@@ -60,7 +62,10 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         operationId: 'adminCreateUser',
         ...common,
         summary: 'Make an account, also while signup is closed',
-        body: Type.Object({ username: Username, password: Password, roles: Type.Optional(RoleNames) }, { additionalProperties: false }),
+        body: Type.Object(
+          { username: Username, password: Password, roles: Type.Optional(RoleNames) },
+          { additionalProperties: false },
+        ),
         response: { 201: AdminUser, ...problemAnswers(400, 401, 403, 409, 413, 415, 503) },
       },
     },
@@ -95,7 +100,10 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         summary: 'Set the roles; when one is taken away, the sessions end',
         params,
         body: Type.Object({ roles: RoleNames }, { additionalProperties: false }),
-        response: { 204: Type.Null({ description: 'The roles are set' }), ...problemAnswers(400, 401, 403, 404, 409, 413, 415, 503) },
+        response: {
+          204: Type.Null({ description: 'The roles are set' }),
+          ...problemAnswers(400, 401, 403, 404, 409, 413, 415, 503),
+        },
       },
     },
     async (request, reply) => {
@@ -116,7 +124,10 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         summary: 'Set a password; all sessions end',
         params,
         body: Type.Object({ password: Password }, { additionalProperties: false }),
-        response: { 204: Type.Null({ description: 'The password is set' }), ...problemAnswers(400, 401, 403, 404, 413, 415, 503) },
+        response: {
+          204: Type.Null({ description: 'The password is set' }),
+          ...problemAnswers(400, 401, 403, 404, 413, 415, 503),
+        },
       },
     },
     async (request, reply) => {
@@ -172,7 +183,8 @@ const withoutBodies: FastifyPluginAsyncTypebox = async (app) => {
  * (Two who remove each other at once are what the command line is for. Those who want to leave delete their account themselves.)
  */
 function refuseOwn({ token }: FastifyRequest, id: string): void {
-  if (token.sub === id) throw new Refusal('own_account', { detail: 'This would end your own administration: another administrator can' })
+  if (token.sub === id)
+    throw new Refusal('own_account', { detail: 'This would end your own administration: another administrator can' })
 }
 
 const shown = ({ id, username, roles, createdAt, disabledAt }: User): Static<typeof AdminUser> => ({

@@ -8,7 +8,8 @@ import { withClient } from '../plugins/openapi.ts'
 import { oauthAnswers } from '../schemas/errors.ts'
 import { Roles, Scope } from '../schemas/parts.ts'
 
-const Seconds = (description: string) => Type.Optional(Type.Integer({ description: `${description}, seconds since the epoch` }))
+const Seconds = (description: string) =>
+  Type.Optional(Type.Integer({ description: `${description}, seconds since the epoch` }))
 
 const IntrospectionAnswer = Type.Object(
   {
@@ -43,7 +44,8 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
   async function introspectAccessToken(token: string, asks: Client): Promise<IntrospectionAnswer> {
     const claims = await accessTokens.verify(token).catch(ignoreRefusal)
     if (!claims || revocations.isRevoked(claims)) return inactive
-    const isMeantFor = clients.audience(asks).some((audience) => isFor(claims, audience)) || claims.client_id === asks.id
+    const isMeantFor =
+      clients.audience(asks).some((audience) => isFor(claims, audience)) || claims.client_id === asks.id
     return isMeantFor || asks.introspect === 'all' ? { active: true, token_type: 'Bearer', ...claims } : inactive
   }
 
@@ -52,7 +54,11 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
    * weeks, whoever has stolen it. So it is seen by its own client, with the right to all, and where the hint says that a refresh
    * token is what is asked about.
    */
-  async function introspectRefreshToken(token: string, asks: Client, isAskedFor: boolean): Promise<IntrospectionAnswer> {
+  async function introspectRefreshToken(
+    token: string,
+    asks: Client,
+    isAskedFor: boolean,
+  ): Promise<IntrospectionAnswer> {
     const found = await sessions.findByRefreshToken(token)
     const client = found && (await clients.find(found.session.clientId))
     if (!client || client.disabledAt !== undefined || !client.grants.includes('refresh_token')) return inactive
@@ -96,7 +102,11 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         response: { 200: IntrospectionAnswer, ...oauthAnswers(400, 401, 403, 413, 415, 429, 503) },
       },
     },
-    async (request: FastifyRequest<{ Body: { token?: string; token_type_hint?: string; client_id?: string; client_secret?: string } }>) => {
+    async (
+      request: FastifyRequest<{
+        Body: { token?: string; token_type_hint?: string; client_id?: string; client_secret?: string }
+      }>,
+    ) => {
       const { token, token_type_hint: hint, ...form } = request.body
       const client = await clientAuthentication.introspector(request, form)
       if (!token) throw new Refusal('invalid_request', { detail: 'The parameter token is missing' })

@@ -16,13 +16,19 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       schema: {
         operationId: 'refreshTokens',
         summary: 'Trade a refresh token for the next pair',
-        description: 'The same as `grant_type=refresh_token` at `/token` for the public client, for those who would rather send JSON.',
+        description:
+          'The same as `grant_type=refresh_token` at `/token` for the public client, for those who would rather send JSON.',
         tags: ['tokens'],
         body: {
           content: {
-            'application/json': { schema: Type.Object({ refresh_token: RefreshToken }, { additionalProperties: false }) },
+            'application/json': {
+              schema: Type.Object({ refresh_token: RefreshToken }, { additionalProperties: false }),
+            },
             'application/x-www-form-urlencoded': {
-              schema: Type.Object({ refresh_token: RefreshToken, client_id: Type.Optional(Type.String({ examples: [''] })) }),
+              schema: Type.Object({
+                refresh_token: RefreshToken,
+                client_id: Type.Optional(Type.String({ examples: [''] })),
+              }),
             },
           },
         },

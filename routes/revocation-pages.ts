@@ -6,7 +6,13 @@ import type { Revocation, RevocationPage } from '../stores/store.ts'
 
 export const RevocationEntry = Type.Object(
   {
-    kind: Type.Union([Type.Literal('jti'), Type.Literal('sid'), Type.Literal('user'), Type.Literal('client'), Type.Literal('key')]),
+    kind: Type.Union([
+      Type.Literal('jti'),
+      Type.Literal('sid'),
+      Type.Literal('user'),
+      Type.Literal('client'),
+      Type.Literal('key'),
+    ]),
     id: Type.String({
       description:
         'the `jti`, `sid`, `sub` or `client_id` of the tokens that are refused; the `kid` of a `key` that was withdrawn: drop it, and read the JWKS again',
@@ -19,7 +25,10 @@ export const RevocationEntry = Type.Object(
     ),
     except_sid: Type.Optional(Type.String({ description: 'of a user: the session whose tokens stay good' })),
     revoked_at: Timestamp,
-    expires_at: Type.String({ format: 'date-time', description: 'after this no such token is alive, and the entry can be forgotten' }),
+    expires_at: Type.String({
+      format: 'date-time',
+      description: 'after this no such token is alive, and the entry can be forgotten',
+    }),
   },
   { description: 'Which access tokens are refused from now on' },
 )
@@ -71,7 +80,9 @@ interface Waiting {
  * Reads pages for those who are behind: one page in a turn of the event loop, whoever asks, so that everything else goes on
  * between them. Those who ask for the same page share it.
  */
-export function createPages({ revocations }: FastifyInstance): (position: string | undefined) => Promise<RevocationPage> {
+export function createPages({
+  revocations,
+}: FastifyInstance): (position: string | undefined) => Promise<RevocationPage> {
   let waiting: Waiting[] = []
   let isReading = false
 

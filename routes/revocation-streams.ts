@@ -30,7 +30,11 @@ export function createStreams(
     if (drain.signal.aborted) throw new Refusal('draining', { headers: { 'retry-after': '1' } })
     const ofClient = openOf.get(clientId) ?? 0
     const reason =
-      open.size >= mostStreams.inAll ? 'too many streams' : ofClient >= mostStreams.ofClient ? 'too many streams of this client' : undefined
+      open.size >= mostStreams.inAll
+        ? 'too many streams'
+        : ofClient >= mostStreams.ofClient
+          ? 'too many streams of this client'
+          : undefined
     if (reason !== undefined) throw new Refusal('overloaded', { reason, headers: { 'retry-after': '5' } })
     openOf.set(clientId, ofClient + 1)
   }
@@ -81,7 +85,8 @@ export function createStreams(
       try {
         const client = await clients.find(clientId)
         if (client === undefined || client.disabledAt !== undefined || client.introspect === 'none') close()
-        else if (isLive && revocations.isUpToDate) socket.write(`event: heartbeat\nid: ${revocations.cursor}\ndata: {}\n\n`)
+        else if (isLive && revocations.isUpToDate)
+          socket.write(`event: heartbeat\nid: ${revocations.cursor}\ndata: {}\n\n`)
       } catch {
         // The store does not answer: saying nothing tells the follower that there may be something it does not know.
       }
@@ -94,7 +99,8 @@ export function createStreams(
 
     /** Waits until the follower has taken what was sent. @throws when it does not */
     async function room(): Promise<void> {
-      if (socket.writableLength > mostUnsentBytes) await once(socket, 'drain', { signal: AbortSignal.timeout(mostUnreadMs) })
+      if (socket.writableLength > mostUnsentBytes)
+        await once(socket, 'drain', { signal: AbortSignal.timeout(mostUnreadMs) })
     }
 
     /** Reads on in the store until there is nothing new. What comes meanwhile is read there too, and never kept for a slow follower. */

@@ -54,7 +54,8 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       const client = callers.get(request) as Client
       const { accept = '', 'last-event-id': lastEventId } = request.headers
       const since = (typeof lastEventId === 'string' && lastEventId) || request.query.since
-      if (request.method === 'GET' && /(^|,) *text\/event-stream *(;|,|$)/.test(accept)) return stream(reply, client.id, since)
+      if (request.method === 'GET' && /(^|,) *text\/event-stream *(;|,|$)/.test(accept))
+        return stream(reply, client.id, since)
       return reply.type('application/json').send(textOf(await readPage(since)).json as never)
     },
   )

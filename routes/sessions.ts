@@ -22,8 +22,12 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         security: withToken,
         querystring: Type.Object(
           {
-            limit: Type.Optional(Type.String({ pattern: '^([1-9][0-9]?|100)$', description: `1 to ${defaultPageSize}` })),
-            cursor: Type.Optional(Type.String({ pattern: '^[0-9]{13}/[0-9a-f-]{36}$', description: '`next_cursor` of the page before' })),
+            limit: Type.Optional(
+              Type.String({ pattern: '^([1-9][0-9]?|100)$', description: `1 to ${defaultPageSize}` }),
+            ),
+            cursor: Type.Optional(
+              Type.String({ pattern: '^[0-9]{13}/[0-9a-f-]{36}$', description: '`next_cursor` of the page before' }),
+            ),
           },
           { additionalProperties: false },
         ),
@@ -48,7 +52,10 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     },
     async (request) => {
       const { limit = defaultPageSize, cursor } = request.query
-      const page = await sessions.list(request.token.sub, { limit: Number(limit), ...(cursor !== undefined && { after: cursor }) })
+      const page = await sessions.list(request.token.sub, {
+        limit: Number(limit),
+        ...(cursor !== undefined && { after: cursor }),
+      })
       return {
         sessions: page.sessions.map((session) => ({
           id: session.id,

@@ -12,12 +12,16 @@ import { RefreshToken, TokenAnswer } from '../schemas/token.ts'
 
 /** The parameters of all grants; those that a grant does not know are ignored, RFC 6749 §3.2. The empty examples make /docs send a login. */
 const TokenForm = Type.Object({
-  grant_type: Type.Optional(Type.String({ description: '`password` when not sent, with a username and password', examples: grantTypes })),
+  grant_type: Type.Optional(
+    Type.String({ description: '`password` when not sent, with a username and password', examples: grantTypes }),
+  ),
   username: Type.Optional(Type.String({ examples: Username.examples })),
   password: Type.Optional(PresentedPassword),
   refresh_token: Type.Optional(Type.String({ description: RefreshToken.description as string, examples: [''] })),
   scope: Type.Optional(Type.String({ description: Scope.description as string, examples: [''] })),
-  resource: Type.Optional(Type.String({ description: 'RFC 8707: which of the audiences of the client the token is for', examples: [''] })),
+  resource: Type.Optional(
+    Type.String({ description: 'RFC 8707: which of the audiences of the client the token is for', examples: [''] }),
+  ),
   client_id: Type.Optional(Type.String({ description: '`first-party` when not sent', examples: [''] })),
   client_secret: Type.Optional(Type.String({ examples: [''] })),
 })
@@ -35,7 +39,10 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       'password',
       async (request, client, form) => {
         const [username, password] = [required(form, 'username'), required(form, 'password')]
-        const asked = { scope: clients.grantScope(client, form.scope, 'password'), aud: clients.grantAudience(client, form.resource) }
+        const asked = {
+          scope: clients.grantScope(client, form.scope, 'password'),
+          aud: clients.grantAudience(client, form.resource),
+        }
         const user = await users.logIn(request, username, password)
         return sessions.open(request, user, client, asked)
       },
@@ -96,7 +103,8 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
 }
 
 /** FastAPI's OAuth2PasswordRequestForm, and many a tutorial, log in without saying which grant it is. */
-const impliedGrant = ({ username, password }: TokenForm) => (username !== undefined && password !== undefined ? 'password' : undefined)
+const impliedGrant = ({ username, password }: TokenForm) =>
+  username !== undefined && password !== undefined ? 'password' : undefined
 
 /** Half a login is told of its other half. */
 const missingOf = ({ username, password }: TokenForm) =>

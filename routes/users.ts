@@ -51,7 +51,10 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         tags: ['accounts'],
         security: withToken,
         body: Type.Object({ password: PresentedPassword }, { additionalProperties: false }),
-        response: { 204: Type.Null({ description: 'The account is gone' }), ...problemAnswers(400, 401, 403, 413, 415, 429, 503) },
+        response: {
+          204: Type.Null({ description: 'The account is gone' }),
+          ...problemAnswers(400, 401, 403, 413, 415, 429, 503),
+        },
       },
     },
     async (request, reply) => {
@@ -68,14 +71,24 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         summary: 'Change the password; every other session ends',
         tags: ['accounts'],
         security: withToken,
-        body: Type.Object({ current_password: PresentedPassword, new_password: Password }, { additionalProperties: false }),
-        response: { 204: Type.Null({ description: 'The password is changed' }), ...problemAnswers(400, 401, 403, 413, 415, 429, 503) },
+        body: Type.Object(
+          { current_password: PresentedPassword, new_password: Password },
+          { additionalProperties: false },
+        ),
+        response: {
+          204: Type.Null({ description: 'The password is changed' }),
+          ...problemAnswers(400, 401, 403, 413, 415, 429, 503),
+        },
       },
     },
     async (request, reply) => {
       const { current_password: current, new_password: next } = request.body
       const { sid } = request.token
-      await users.changePassword(request, await self(request), { current, next, ...(sid !== undefined && { keepSessionId: sid }) })
+      await users.changePassword(request, await self(request), {
+        current,
+        next,
+        ...(sid !== undefined && { keepSessionId: sid }),
+      })
       return reply.code(204).send(null)
     },
   )

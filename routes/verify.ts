@@ -14,9 +14,14 @@ const Demands = Type.Object(
         description: 'scope names that the token must carry, with a space between them',
       }),
     ),
-    audience: Type.Optional(Type.String({ pattern: '\\S', description: 'whom the token must be for; AUTH_AUDIENCE when not sent' })),
+    audience: Type.Optional(
+      Type.String({ pattern: '\\S', description: 'whom the token must be for; AUTH_AUDIENCE when not sent' }),
+    ),
     role: Type.Optional(
-      Type.String({ pattern: '^[\\x21\\x23-\\x2b\\x2d-\\x5b\\x5d-\\x7e]+$', description: 'a role that the user must have' }),
+      Type.String({
+        pattern: '^[\\x21\\x23-\\x2b\\x2d-\\x5b\\x5d-\\x7e]+$',
+        description: 'a role that the user must have',
+      }),
     ),
   },
   { additionalProperties: false },
@@ -38,7 +43,9 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         security: withToken,
         querystring: Demands,
         response: {
-          204: Type.Null({ description: 'The token is good: X-Auth-Subject, X-Auth-Client, X-Auth-Scope and X-Auth-Roles tell of it' }),
+          204: Type.Null({
+            description: 'The token is good: X-Auth-Subject, X-Auth-Client, X-Auth-Scope and X-Auth-Roles tell of it',
+          }),
           ...problemAnswers(400, 401, 403),
         },
       },

@@ -56,7 +56,9 @@ export const AdminKey = Type.Object({
 
 export const PageQuery = {
   limit: Type.Optional(Type.String({ pattern: '^([1-9][0-9]?|100)$', description: '1 to 100; 100 when not sent' })),
-  cursor: Type.Optional(Type.String({ minLength: 1, maxLength: 1366, description: '`next_cursor` of the page before' })),
+  cursor: Type.Optional(
+    Type.String({ minLength: 1, maxLength: 1366, description: '`next_cursor` of the page before' }),
+  ),
 }
 
 export const NextCursor = Type.Optional(Type.String({ description: 'Of the next page; not there on the last one' }))

@@ -7,7 +7,9 @@ export const Problem = Type.Object(
     title: Type.String(),
     status: Type.Integer(),
     detail: Type.String(),
-    request_id: Type.Optional(Type.String({ description: 'The x-request-id; with server errors and failed authentication' })),
+    request_id: Type.Optional(
+      Type.String({ description: 'The x-request-id; with server errors and failed authentication' }),
+    ),
     errors: Type.Optional(Type.Array(Type.Object({ pointer: Type.String(), detail: Type.String() }))),
   },
   { description: 'RFC 9457 problem details' },
@@ -18,7 +20,9 @@ export const OAuthError = Type.Object(
   {
     error: Type.String({ examples: ['invalid_grant'] }),
     error_description: Type.String(),
-    request_id: Type.Optional(Type.String({ description: 'The x-request-id; with server errors and failed authentication' })),
+    request_id: Type.Optional(
+      Type.String({ description: 'The x-request-id; with server errors and failed authentication' }),
+    ),
   },
   { description: 'RFC 6749 §5.2 error' },
 )
@@ -31,7 +35,8 @@ for (const status of [400, 401, 403, 404, 405, 409, 413, 415, 429, 500, 503]) {
   oauthErrors[status] = OAuthError
 }
 
-const pick = (from: Record<number, object>, statuses: number[]) => Object.fromEntries(statuses.map((status) => [status, from[status]]))
+const pick = (from: Record<number, object>, statuses: number[]) =>
+  Object.fromEntries(statuses.map((status) => [status, from[status]]))
 
 /** The error answers of a route, for its `schema.response`. */
 export const problemAnswers = (...statuses: number[]) => pick(problems, statuses)

@@ -6,14 +6,16 @@ export const Username = Type.String({
   minLength: 1,
   // Four characters may be one after NFKC.
   maxLength: 1016,
-  description: "1 to 254 letters with their marks, digits and `._-@+'`; compared and counted after NFKC and lower case, shown as typed",
+  description:
+    "1 to 254 letters with their marks, digits and `._-@+'`; compared and counted after NFKC and lower case, shown as typed",
   examples: ['ada'],
 })
 
 export const Password = Type.String({
   maxLength: 1024,
   format: 'password',
-  description: 'Any characters, 15 (by setting) to 256, counted in code points after NFC; what attackers try first is refused',
+  description:
+    'Any characters, 15 (by setting) to 256, counted in code points after NFC; what attackers try first is refused',
   examples: ['correct horse battery staple'],
 })
 

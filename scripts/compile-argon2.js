@@ -22,7 +22,8 @@ const build = join(argon2, 'build')
 const prefix = dirname(dirname(process.execPath))
 const nodeGyp = process.env.npm_config_node_gyp
 
-const succeeds = (command, args, options) => spawnSync(command, args, { stdio: 'ignore', timeout: compileMs, ...options }).status === 0
+const succeeds = (command, args, options) =>
+  spawnSync(command, args, { stdio: 'ignore', timeout: compileMs, ...options }).status === 0
 const flags = { x64: '-O3 -mavx2', arm64: '-O3' }[process.arch]
 
 function whyNot() {
@@ -37,13 +38,18 @@ function whyNot() {
 
 /** In a process of its own: a build that crashes must not take the installation with it. */
 const works = () =>
-  succeeds(process.execPath, ['-e', `require('argon2').verify('${knownHash}', 'password').then((ok) => process.exit(ok ? 0 : 1))`], {
-    cwd: argon2,
-  })
+  succeeds(
+    process.execPath,
+    ['-e', `require('argon2').verify('${knownHash}', 'password').then((ok) => process.exit(ok ? 0 : 1))`],
+    {
+      cwd: argon2,
+    },
+  )
 
 function compile() {
   const env = { ...process.env, CFLAGS: flags, CXXFLAGS: flags }
-  if (!succeeds(process.execPath, [nodeGyp, 'rebuild', `--nodedir=${prefix}`], { cwd: argon2, env })) return 'it could not be compiled'
+  if (!succeeds(process.execPath, [nodeGyp, 'rebuild', `--nodedir=${prefix}`], { cwd: argon2, env }))
+    return 'it could not be compiled'
   const [made, kept] = [join(build, 'Release', 'argon2.node'), join(argon2, 'argon2.node')]
   cpSync(made, kept)
   rmSync(build, { recursive: true })
@@ -62,4 +68,6 @@ if (!reason) {
   }
   if (reason) rmSync(build, { recursive: true, force: true })
 }
-console.log(reason ? `argon2: the build of the package is used, for ${reason}` : 'argon2: compiled for this kind of processor')
+console.log(
+  reason ? `argon2: the build of the package is used, for ${reason}` : 'argon2: compiled for this kind of processor',
+)

@@ -66,7 +66,13 @@ const shapes = {
 } satisfies Record<TableName, TSchema>
 
 const Revoked = Type.Object({
-  kind: Type.Union([Type.Literal('jti'), Type.Literal('sid'), Type.Literal('user'), Type.Literal('client'), Type.Literal('key')]),
+  kind: Type.Union([
+    Type.Literal('jti'),
+    Type.Literal('sid'),
+    Type.Literal('user'),
+    Type.Literal('client'),
+    Type.Literal('key'),
+  ]),
   id: Type.String({ minLength: 1 }),
   generation: Type.Optional(Count()),
   revokedAt: Count(),
@@ -99,14 +105,25 @@ export async function* checkStore(store: Store, options: CheckOptions = {}): Asy
   if (!unreadable.has('revocations')) yield* checkRevocations(store)
 }
 
-async function* checkTable(store: Store, table: TableName, { onProgress }: CheckOptions, withUsers: boolean): AsyncGenerator<Finding> {
+async function* checkTable(
+  store: Store,
+  table: TableName,
+  { onProgress }: CheckOptions,
+  withUsers: boolean,
+): AsyncGenerator<Finding> {
   const name = nameOf(table)
   const shape = TypeCompiler.Compile(shapes[table] as TSchema)
   let read = 0
   for await (const rows of pagesOf(store, table)) {
     for (const row of rows) {
       const error = shape.Errors(row).First()
-      if (error) yield { level: 'error', table: name, key: keyOf(row), what: `${error.path.slice(1) || 'the row'} is not as it should be` }
+      if (error)
+        yield {
+          level: 'error',
+          table: name,
+          key: keyOf(row),
+          what: `${error.path.slice(1) || 'the row'} is not as it should be`,
+        }
     }
     if (table === 'sessions' && withUsers) yield* checkOwners(store, rows as Session[])
     read += rows.length
@@ -142,8 +159,18 @@ function* checkSealing(keys: SigningKeyRecord[], opens: (key: SigningKeyRecord) 
     if (!key.sealedPrivateKey || opens(key)) continue
     const isNewest = !keys.some(({ alg, createdAt }) => alg === key.alg && createdAt > key.createdAt)
     yield isNewest
-      ? { level: 'error', table: 'signing_keys', key: key.kid, what: 'it is to sign and does not open under AUTH_SECRET' }
-      : { level: 'note', table: 'signing_keys', key: key.kid, what: 'sealed under an earlier AUTH_SECRET: it only verifies' }
+      ? {
+          level: 'error',
+          table: 'signing_keys',
+          key: key.kid,
+          what: 'it is to sign and does not open under AUTH_SECRET',
+        }
+      : {
+          level: 'note',
+          table: 'signing_keys',
+          key: key.kid,
+          what: 'sealed under an earlier AUTH_SECRET: it only verifies',
+        }
   }
 }
 

@@ -60,7 +60,11 @@ const pauseMs = 1000
  *
  * @throws {CopyRefused} when rows are to be removed, and the target was in service after the source, or has nothing to do with it
  */
-export async function copyStore(source: Store, target: Store, { remove, now, onProgress = () => {} }: CopyOptions): Promise<TableReport[]> {
+export async function copyStore(
+  source: Store,
+  target: Store,
+  { remove, now, onProgress = () => {} }: CopyOptions,
+): Promise<TableReport[]> {
   const removed: Partial<Record<CopiedTable, number>> = {}
   if (remove) {
     await refuseWrongTarget(source, target, onProgress)
@@ -79,7 +83,16 @@ export async function copyStore(source: Store, target: Store, { remove, now, onP
     ])
     const isSame = sourceDigest.rows === targetDigest.rows && sourceDigest.checksum === targetDigest.checksum
     const extra = isSame ? 0 : await countExtra(source, target, table)
-    reports.push({ table, source: sourceDigest, target: targetDigest, written, newer, extra, removed: removed[table] ?? 0, isSame })
+    reports.push({
+      table,
+      source: sourceDigest,
+      target: targetDigest,
+      written,
+      newer,
+      extra,
+      removed: removed[table] ?? 0,
+      isSame,
+    })
   }
   return [...reports, { ...(await verifyRevocations(source, target)), written: revoked }]
 }
@@ -103,7 +116,9 @@ export async function* pagesOf<T extends TableName>(store: Store, table: T): Asy
   let after: string | undefined
   do {
     const position = after
-    const page = await patiently(() => store.exportRows(table, { limit: rowsPerPage, ...(position !== undefined && { after: position }) }))
+    const page = await patiently(() =>
+      store.exportRows(table, { limit: rowsPerPage, ...(position !== undefined && { after: position }) }),
+    )
     if (page.rows.length > 0) yield page.rows
     after = page.next
   } while (after !== undefined)
@@ -132,7 +147,9 @@ async function copyTable<T extends TableName>(source: Store, target: Store, tabl
  */
 async function revokedIn(store: Store): Promise<Map<string, Revocation>> {
   const revoked = new Map<string, Revocation>()
-  for await (const page of revocationPages({ revocationsSince: (cursor) => patiently(() => store.revocationsSince(cursor)) })) {
+  for await (const page of revocationPages({
+    revocationsSince: (cursor) => patiently(() => store.revocationsSince(cursor)),
+  })) {
     for (const revocation of page) {
       const text = namesOne(revocation) ? `${revocation.kind}:${revocation.id}` : textOf(revocation)
       if ((revoked.get(text)?.expiresAt ?? 0) < revocation.expiresAt) revoked.set(text, revocation)
@@ -146,7 +163,9 @@ async function copyRevocations(source: Store, target: Store, onProgress: Progres
   const [given, there] = await Promise.all([revokedIn(source), revokedIn(target)])
   const due = [...given].filter(([text]) => !there.has(text)).map(([, revocation]) => revocation)
   for (let done = 0; done < due.length; done += revocationsAtOnce) {
-    await Promise.all(due.slice(done, done + revocationsAtOnce).map((revocation) => patiently(() => target.revoke(revocation))))
+    await Promise.all(
+      due.slice(done, done + revocationsAtOnce).map((revocation) => patiently(() => target.revoke(revocation))),
+    )
     onProgress('copying', 'revocations', done)
   }
   return due.length
@@ -174,13 +193,16 @@ async function refuseWrongTarget(source: Store, target: Store, onProgress: Progr
         const other = given[i]
         if (other !== undefined) shared += 1
         if (other !== undefined && isAhead(row, other)) {
-          throw new CopyRefused(`the target was in service after the source (${table}: ${keyOf(row)} has gone on in it)`)
+          throw new CopyRefused(
+            `the target was in service after the source (${table}: ${keyOf(row)} has gone on in it)`,
+          )
         }
       }
       read += rows.length
       onProgress('comparing', table, read)
     }
-    if (table !== 'sessions' && read > 0 && shared === 0) throw new CopyRefused(`the two have no ${table.slice(0, -1)} in common`)
+    if (table !== 'sessions' && read > 0 && shared === 0)
+      throw new CopyRefused(`the two have no ${table.slice(0, -1)} in common`)
   }
 }
 
@@ -251,5 +273,7 @@ function startDigest() {
 function textOf(row: object | Revocation): string {
   const members = Object.entries(row).filter(([, value]) => value !== undefined)
   members.sort(([a], [b]) => (a < b ? -1 : 1))
-  return JSON.stringify(members.map(([name, value]) => [name, value instanceof Uint8Array ? Buffer.from(value).toString('base64') : value]))
+  return JSON.stringify(
+    members.map(([name, value]) => [name, value instanceof Uint8Array ? Buffer.from(value).toString('base64') : value]),
+  )
 }

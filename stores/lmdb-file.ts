@@ -147,7 +147,8 @@ function checkSnapshot(file: PageFile, { free, tables, lastPage, transaction }: 
 
     if (tree.root !== undefined) checkLevel([{ page: tree.root }], 1)
     for (const [what, count] of Object.entries(counted)) {
-      if (tree[what as keyof typeof counted] !== count) throw new StoreDamaged(`${tree.name}: not as many ${what} as there should be`)
+      if (tree[what as keyof typeof counted] !== count)
+        throw new StoreDamaged(`${tree.name}: not as many ${what} as there should be`)
     }
   }
 
@@ -157,7 +158,8 @@ function checkSnapshot(file: PageFile, { free, tables, lastPage, transaction }: 
   const runs = lists.flatMap((list) => freePages(list, lastPage))
   // Pages at the end that were free before they were ever written are missing in a good file.
   const missing = lastPage + 1 - filePages
-  if (missing > 0 && missing > pagesBehind(runs, filePages)) throw new StoreDamaged(`data.mdb is cut short: page ${filePages} is missing`)
+  if (missing > 0 && missing > pagesBehind(runs, filePages))
+    throw new StoreDamaged(`data.mdb is cut short: page ${filePages} is missing`)
   if (performance.now() > until) throw timeIsUp
   checkTree(tables, (key, entry) => 'table' in entry && records.push(readTree(`table ${key}`, entry.table)))
   if (records.length === 0) throw new StoreDamaged('there are no tables in it')

@@ -80,7 +80,8 @@ export class PageFile {
 
   #meta(offset: number): Snapshot & { pageBytes: number } {
     const page = Buffer.alloc(headerBytes + meta.bytes)
-    if (readSync(this.#file, page, 0, page.length, offset) < page.length) throw new StoreDamaged('data.mdb is cut short')
+    if (readSync(this.#file, page, 0, page.length, offset) < page.length)
+      throw new StoreDamaged('data.mdb is cut short')
     const at = page.subarray(headerBytes)
     const pageBytes = at.readUInt32LE(24)
     const isMeta = page.readUInt16LE(18) === pageKinds.meta && at.readUInt32LE(0) === meta.magic
@@ -122,7 +123,8 @@ export class PageFile {
     if (this.#buffer.length < length) this.#buffer = Buffer.alloc(length)
     for (let read = 0; read < length; ) {
       const n = readSync(this.#file, this.#buffer, read, length - read, first * this.pageBytes + read)
-      if (n === 0) throw new StoreDamaged(`data.mdb is cut short: page ${first + Math.floor(read / this.pageBytes)} is missing`)
+      if (n === 0)
+        throw new StoreDamaged(`data.mdb is cut short: page ${first + Math.floor(read / this.pageBytes)} is missing`)
       read += n
     }
     return this.#buffer.subarray(0, length)

@@ -69,7 +69,10 @@ function openStore<T>(dataDir: string, openTables: (root: RootDatabase) => T): {
  *
  * @returns undefined when another process was faster
  */
-function makeStore<T>(dataDir: string, openTables: (root: RootDatabase) => T): { root: RootDatabase; tables: T } | undefined {
+function makeStore<T>(
+  dataDir: string,
+  openTables: (root: RootDatabase) => T,
+): { root: RootDatabase; tables: T } | undefined {
   const draft = `${lmdbDirectory(dataDir)}.new-${process.pid}-${randomBytes(4).toString('hex')}`
   mkdirSync(draft, { mode: 0o700 })
   let root: RootDatabase | undefined
@@ -104,7 +107,8 @@ export function keepPrivate(path: string): void {
   const [ofOthers, isShared] = [0o077, 0o1000]
   try {
     const { mode, uid } = statSync(path)
-    if (uid === process.getuid?.() && (mode & ofOthers) !== 0 && (mode & isShared) === 0) chmodSync(path, mode & 0o7777 & ~ofOthers)
+    if (uid === process.getuid?.() && (mode & ofOthers) !== 0 && (mode & isShared) === 0)
+      chmodSync(path, mode & 0o7777 & ~ofOthers)
   } catch {
     // Not ours, or on a file system that has no modes.
   }

@@ -50,7 +50,18 @@ export function createLmdbTransfer(
   read: Run,
   write: Run,
 ): Pick<Store, 'exportRows' | 'findRows' | 'importRows' | 'check'> {
-  const { users, usersByName, clients, sessions, sessionsByUser, signingKeys, failures, revocations, revocationsById, counters } = databases
+  const {
+    users,
+    usersByName,
+    clients,
+    sessions,
+    sessionsByUser,
+    signingKeys,
+    failures,
+    revocations,
+    revocationsById,
+    counters,
+  } = databases
 
   const rowAt: { [T in TableName]: (key: string) => Tables[T] | undefined } = {
     users: (key) => users.get(key),
@@ -95,11 +106,20 @@ export function createLmdbTransfer(
   }
 
   /** Goes over all keys of a database, some in each snapshot. @param look sees what is behind a key, and what else the same snapshot has */
-  async function* eachKey<K extends Key>(table: string, database: Database<unknown, K>, look: (key: K) => string | undefined) {
+  async function* eachKey<K extends Key>(
+    table: string,
+    database: Database<unknown, K>,
+    look: (key: K) => string | undefined,
+  ) {
     let after: K | undefined
     do {
       const { findings, next } = await read(() => {
-        const keys = [...database.getKeys({ ...(after !== undefined && { start: after, exclusiveStart: true }), limit: entriesPerStep })]
+        const keys = [
+          ...database.getKeys({
+            ...(after !== undefined && { start: after, exclusiveStart: true }),
+            limit: entriesPerStep,
+          }),
+        ]
         const findings: Finding[] = []
         for (const key of keys) {
           const what = lookSafely(look, key)
@@ -122,7 +142,8 @@ export function createLmdbTransfer(
         return keys.length === limit && next !== undefined ? { rows, next } : { rows }
       }),
     findRows: (table, keys) => read(() => keys.map((key) => rowAt[table](key))),
-    importRows: (table, rows) => write(() => rows.filter((row) => !isAhead(rowAt[table](keyOf(row)), row) && put[table](row)).length),
+    importRows: (table, rows) =>
+      write(() => rows.filter((row) => !isAhead(rowAt[table](keyOf(row)), row) && put[table](row)).length),
 
     async *check() {
       yield* eachKey('users', users, (id) => {
@@ -136,7 +157,9 @@ export function createLmdbTransfer(
         const user = users.get(usersByName.get(nameKey) ?? '')
         return user?.nameKey === nameKey ? undefined : 'the index entry has no user'
       })
-      yield* eachKey('clients', clients, (id) => (clients.get(id)?.id === id ? undefined : 'the row does not fit its key'))
+      yield* eachKey('clients', clients, (id) =>
+        clients.get(id)?.id === id ? undefined : 'the row does not fit its key',
+      )
       yield* eachKey('sessions', sessions, (id) => {
         const session = sessions.get(id)
         if (session?.id !== id) return 'the row does not fit its key'
@@ -146,7 +169,9 @@ export function createLmdbTransfer(
         const session = sessions.get(key.slice(-uuidLength))
         return session && byUserKey(session) === key ? undefined : 'the index entry has no session'
       })
-      yield* eachKey('signing_keys', signingKeys, (kid) => (signingKeys.get(kid)?.kid === kid ? undefined : 'the row does not fit its key'))
+      yield* eachKey('signing_keys', signingKeys, (kid) =>
+        signingKeys.get(kid)?.kid === kid ? undefined : 'the row does not fit its key',
+      )
       yield* eachKey('failures', failures, (key) => (failures.get(key) ? undefined : 'the row is empty'))
       yield* eachKey('revocations', revocations, (number) => {
         if (!revocations.get(number)) return 'the row is empty'

@@ -30,7 +30,11 @@ import {
 import { isFuture } from './time.ts'
 
 // biome-ignore lint/suspicious/noExplicitAny: three tables of different rows, swept alike; `sweep` says whether the row is gone
-type Stage = { table: Database<any, any>; isDue(row: any, step: SweepStep): boolean; sweep(key: any, row: any, step: SweepStep): boolean }
+type Stage = {
+  table: Database<any, any>
+  isDue(row: any, step: SweepStep): boolean
+  sweep(key: any, row: any, step: SweepStep): boolean
+}
 
 /** Sorts behind every UUID, so that a range `[prefix, prefix + last]` holds all keys that begin with the prefix. */
 const last = '\uffff'
@@ -86,7 +90,12 @@ export function openLmdbStore(dataDir: string): Store {
     })
   const write = <T>(callback: () => T): Promise<T> => run(() => root.transaction(callback))
 
-  const { record, isRecorded, remove: removeRevocation, since } = createLmdbRevocations({ revocations, revocationsById, counters })
+  const {
+    record,
+    isRecorded,
+    remove: removeRevocation,
+    since,
+  } = createLmdbRevocations({ revocations, revocationsById, counters })
   function removeSession(session: Session): void {
     sessions.remove(session.id)
     sessionsByUser.remove(byUserKey(session))
@@ -142,7 +151,8 @@ export function openLmdbStore(dataDir: string): Store {
     }
   }
 
-  const isDead = (session: Session, step: SweepStep) => !isCurrent(session, users.get(session.userId)) || isExpired(session, step)
+  const isDead = (session: Session, step: SweepStep) =>
+    !isCurrent(session, users.get(session.userId)) || isExpired(session, step)
   const stages = [
     {
       table: sessions,
@@ -301,11 +311,17 @@ export function openLmdbStore(dataDir: string): Store {
       read(() => {
         const user = users.get(userId)
         const found: Session[] = []
-        const newestFirst = { start: `${userId}/${after ?? last}`, end: `${userId}/`, reverse: true, exclusiveStart: true }
+        const newestFirst = {
+          start: `${userId}/${after ?? last}`,
+          end: `${userId}/`,
+          reverse: true,
+          exclusiveStart: true,
+        }
         for (const key of sessionsByUser.getKeys(newestFirst)) {
           const session = sessions.get(key.slice(-uuidLength))
           if (!session || !isCurrent(session, user) || isExpired(session, live)) continue
-          if (found.length === limit) return { sessions: found, next: byUserKey(found.at(-1) as Session).slice(userId.length + 1) }
+          if (found.length === limit)
+            return { sessions: found, next: byUserKey(found.at(-1) as Session).slice(userId.length + 1) }
           found.push(session)
         }
         return { sessions: found }
@@ -336,7 +352,10 @@ export function openLmdbStore(dataDir: string): Store {
     addSigningKey: (key, expectedNewestKid) =>
       write(() => {
         const sameAlg = [...signingKeys.getRange()].map(({ value }) => value).filter(({ alg }) => alg === key.alg)
-        const newest = sameAlg.reduce<SigningKeyRecord | undefined>((a, b) => (a && a.createdAt >= b.createdAt ? a : b), undefined)
+        const newest = sameAlg.reduce<SigningKeyRecord | undefined>(
+          (a, b) => (a && a.createdAt >= b.createdAt ? a : b),
+          undefined,
+        )
         if (newest?.kid !== expectedNewestKid || (newest && newest.createdAt >= key.createdAt)) return false
         signingKeys.put(key.kid, key)
         return true
@@ -358,7 +377,11 @@ export function openLmdbStore(dataDir: string): Store {
         keys.map(({ key, tag }) => {
           const before = failures.get(key)
           if (before && before.tag !== tag && isHeld(before, held)) return undefined
-          const next = { count: (before?.tag === tag ? (before?.count ?? 0) : 0) + 1, lastAt: now, ...(tag !== undefined && { tag }) }
+          const next = {
+            count: (before?.tag === tag ? (before?.count ?? 0) : 0) + 1,
+            lastAt: now,
+            ...(tag !== undefined && { tag }),
+          }
           failures.put(key, next)
           return next
         }),
@@ -378,7 +401,10 @@ export function openLmdbStore(dataDir: string): Store {
     async sweep(step) {
       const [stage, after] = readCursor(step.cursor)
       const { table, isDue, sweep } = stages[stage] as Stage
-      const start = after !== undefined && { start: table === revocations ? Number(after) : after, exclusiveStart: true }
+      const start = after !== undefined && {
+        start: table === revocations ? Number(after) : after,
+        exclusiveStart: true,
+      }
       const rows = await read(() => [...table.getRange({ ...start, limit: step.limit })])
       const dueKeys = rows.filter(({ value }) => isDue(value, step)).map(({ key }) => key)
       // Looked for outside the writer's lock, decided again inside it: a session may have been refreshed in between.
@@ -386,7 +412,9 @@ export function openLmdbStore(dataDir: string): Store {
         dueKeys.length === 0
           ? 0
           : await write(() => {
-              const stillDue = dueKeys.map((key) => ({ key, value: table.get(key) })).filter(({ value }) => value && isDue(value, step))
+              const stillDue = dueKeys
+                .map((key) => ({ key, value: table.get(key) }))
+                .filter(({ value }) => value && isDue(value, step))
               return stillDue.filter(({ key, value }) => sweep(key, value, step)).length
             })
       if (rows.length === step.limit) return { removed, cursor: `${stage} ${rows.at(-1)?.key}` }

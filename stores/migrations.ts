@@ -103,7 +103,8 @@ export const migrations: readonly { version: number; statements: readonly string
 ]
 
 /** The steps that were taken, one row each. */
-const schemaTable = 'CREATE TABLE IF NOT EXISTS latchkey_schema (version bigint PRIMARY KEY, applied_at timestamptz NOT NULL)'
+const schemaTable =
+  'CREATE TABLE IF NOT EXISTS latchkey_schema (version bigint PRIMARY KEY, applied_at timestamptz NOT NULL)'
 
 const undefinedTable = '42P01'
 

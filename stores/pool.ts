@@ -50,7 +50,8 @@ const hadNoEffect = new Set([serializationFailure, deadlock, readOnly, tooManyCo
 const hasTimeToConnect = (deadline: number) => performance.now() + connectMs + verifyMs < deadline
 
 /** The SQLSTATE that a server gave as the reason, if one did. */
-export const sqlState = (error: unknown): string | undefined => (error instanceof pg.DatabaseError ? error.code : undefined)
+export const sqlState = (error: unknown): string | undefined =>
+  error instanceof pg.DatabaseError ? error.code : undefined
 
 /**
  * Opens a pool; connections are made when they are needed.

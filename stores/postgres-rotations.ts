@@ -5,7 +5,10 @@ import type { PresentedRefresh } from './store.ts'
 import { futureFrom } from './time.ts'
 
 /** Of a session that was rotated: what the statement was not told. */
-export type RotatedRow = Pick<SessionRow, 's_id' | 's_user_id' | 's_scope' | 's_generation' | 's_created_at' | 's_client_created_at'> &
+export type RotatedRow = Pick<
+  SessionRow,
+  's_id' | 's_user_id' | 's_scope' | 's_generation' | 's_created_at' | 's_client_created_at'
+> &
   Pick<UserRow, 'u_username' | 'u_name_key' | 'u_password_hash' | 'u_roles' | 'u_created_at'>
 
 type Run = <Row>(statement: Statement, ...values: unknown[]) => Promise<Row[]>

@@ -21,7 +21,8 @@ type Run = <Row>(statement: Statement, ...values: unknown[]) => Promise<Row[]>
 const rowsPerStep = 1000
 
 /** PostgreSQL's text form of an array. */
-export const arrayLiteral = (texts: string[]) => `{${texts.map((text) => `"${text.replace(/["\\]/g, '\\$&')}"`).join(',')}}`
+export const arrayLiteral = (texts: string[]) =>
+  `{${texts.map((text) => `"${text.replace(/["\\]/g, '\\$&')}"`).join(',')}}`
 
 /** The secrets are JSON in a text, which the database does not look into. */
 function isReadable(row: ClientRow): boolean {
@@ -40,9 +41,12 @@ export function createPostgresTransfer(run: Run): Pick<Store, 'exportRows' | 'fi
   const exportPage: { [T in TableName]: (after: string | undefined, limit: number) => Promise<Tables[T][]> } = {
     users: async (after = firstUuid, limit) => (await run<UserRow>(statements.exportUsers, after, limit)).map(toUser),
     clients: async (after = '', limit) => (await run<ClientRow>(statements.exportClients, after, limit)).map(toClient),
-    sessions: async (after = firstUuid, limit) => (await run<SessionRow>(statements.exportSessions, after, limit)).map(toSession),
-    signingKeys: async (after = '', limit) => (await run<SigningKeyRow>(statements.exportSigningKeys, after, limit)).map(toSigningKey),
-    failures: async (after = '', limit) => (await run<FailuresRow>(statements.exportFailures, after, limit)).map(toFailuresRow),
+    sessions: async (after = firstUuid, limit) =>
+      (await run<SessionRow>(statements.exportSessions, after, limit)).map(toSession),
+    signingKeys: async (after = '', limit) =>
+      (await run<SigningKeyRow>(statements.exportSigningKeys, after, limit)).map(toSigningKey),
+    failures: async (after = '', limit) =>
+      (await run<FailuresRow>(statements.exportFailures, after, limit)).map(toFailuresRow),
   }
 
   const find: { [T in TableName]: (keys: string[]) => Promise<Tables[T][]> } = {
@@ -132,22 +136,27 @@ export function createPostgresTransfer(run: Run): Pick<Store, 'exportRows' | 'fi
       const newest = migrations.at(-1)?.version ?? 0
       const [row] = await run<{ version: number | null }>(statements.schemaVersion)
       const version = row?.version ?? 0
-      if (version > newest) yield { level: 'note', table: 'schema', what: `version ${version}, of a newer release than this one` }
-      if (version < newest) yield { level: 'error', table: 'schema', what: `version ${version}, and this release needs ${newest}` }
+      if (version > newest)
+        yield { level: 'note', table: 'schema', what: `version ${version}, of a newer release than this one` }
+      if (version < newest)
+        yield { level: 'error', table: 'schema', what: `version ${version}, and this release needs ${newest}` }
 
       let after: string | undefined = firstUuid
       while (after !== undefined) {
         const users: { id: string; holders: number }[] = await run(statements.checkNames, after, rowsPerStep)
         for (const { id, holders } of users) {
-          if (holders === 0) yield { level: 'error', table: 'users', key: id, what: 'the user is missing in the index of names' }
-          if (holders > 1) yield { level: 'error', table: 'users', key: id, what: 'the name is that of another user, too' }
+          if (holders === 0)
+            yield { level: 'error', table: 'users', key: id, what: 'the user is missing in the index of names' }
+          if (holders > 1)
+            yield { level: 'error', table: 'users', key: id, what: 'the name is that of another user, too' }
         }
         after = users.length === rowsPerStep ? users.at(-1)?.id : undefined
       }
       after = ''
       while (after !== undefined) {
         const clients: ClientRow[] = await run(statements.exportClients, after, rowsPerStep)
-        for (const row of clients) if (!isReadable(row)) yield { level: 'error', table: 'clients', key: row.id, what: unreadableRow }
+        for (const row of clients)
+          if (!isReadable(row)) yield { level: 'error', table: 'clients', key: row.id, what: unreadableRow }
         after = clients.length === rowsPerStep ? clients.at(-1)?.id : undefined
       }
     },

@@ -43,7 +43,10 @@ import { elapsedMs, futureFrom } from './time.ts'
 const lastUuid = 'ffffffff-ffff-ffff-ffff-ffffffffffff'
 
 /** Puts together what the statement was told and what it answered. The user is current, or nothing would have been rotated. */
-function toRotation(row: RotatedRow, { sessionId, counter, clientId, now, address, userAgent }: PresentedRefresh): RotationOutcome {
+function toRotation(
+  row: RotatedRow,
+  { sessionId, counter, clientId, now, address, userAgent }: PresentedRefresh,
+): RotationOutcome {
   const told = {
     s_id: sessionId,
     s_client_id: clientId,
@@ -88,7 +91,11 @@ export async function openPostgresStore(url: string, options?: PoolOptions): Pro
   const runForOne = async <Row>(statement: Statement, ...values: unknown[]) => (await run<Row>(statement, ...values))[0]
   const hadEffect = async (statement: Statement, ...values: unknown[]) => (await run(statement, ...values)).length > 0
   /** The first three values of every statement that records a revocation. */
-  const recorded = (revokedAt: number, expiresAt: number) => [Math.floor(Math.random() * revocationLines), revokedAt, expiresAt]
+  const recorded = (revokedAt: number, expiresAt: number) => [
+    Math.floor(Math.random() * revocationLines),
+    revokedAt,
+    expiresAt,
+  ]
 
   /** By session: the counter that was presented, since when, and when the caller was last told that there is no answer. */
   const unanswered = new Lru<{ counter: number; since: number; toldAt: number }>(unansweredAtMost)
@@ -130,8 +137,18 @@ export async function openPostgresStore(url: string, options?: PoolOptions): Pro
   }
 
   /** Theft pays for one more round trip: CockroachDB takes no UPDATE and DELETE of one table in one statement. */
-  async function endReusedSession({ sessionId, counter, now, revokedUntil }: PresentedRefresh): Promise<RotationOutcome> {
-    const ended = await runForOne<SessionRow>(statements.endReusedSession, ...recorded(now, revokedUntil), sessionId, counter)
+  async function endReusedSession({
+    sessionId,
+    counter,
+    now,
+    revokedUntil,
+  }: PresentedRefresh): Promise<RotationOutcome> {
+    const ended = await runForOne<SessionRow>(
+      statements.endReusedSession,
+      ...recorded(now, revokedUntil),
+      sessionId,
+      counter,
+    )
     return ended ? { outcome: 'reused', session: toSession(ended) } : { outcome: 'unknown' }
   }
 
@@ -153,7 +170,8 @@ export async function openPostgresStore(url: string, options?: PoolOptions): Pro
         const after = uuidOrNull(position) ?? firstUuid
         const future = futureFrom(clockOf(step))
         const row = await runForOne<SweptRow>(statements.sweepSessions, limit, after, now, idleTtlMs, maxTtlMs, future)
-        if (row && row.ahead > 0) await run(statements.putSessionsRight, after, row.id, clockOf(step), future, beforeGrace(step))
+        if (row && row.ahead > 0)
+          await run(statements.putSessionsRight, after, row.id, clockOf(step), future, beforeGrace(step))
         return row
       },
       position: ({ id }: SweptRow) => id,
@@ -203,7 +221,8 @@ export async function openPostgresStore(url: string, options?: PoolOptions): Pro
       )),
     deleteUser: async (id, { now, expiresAt }) =>
       isUuid(id) && (await hadEffect(statements.deleteUser, ...recorded(now, expiresAt), id, everyGeneration)),
-    disableUser: async (id, { now, expiresAt }) => isUuid(id) && (await hadEffect(statements.disableUser, ...recorded(now, expiresAt), id)),
+    disableUser: async (id, { now, expiresAt }) =>
+      isUuid(id) && (await hadEffect(statements.disableUser, ...recorded(now, expiresAt), id)),
     enableUser: async (id) => isUuid(id) && (await hadEffect(statements.enableUser, id)),
     setRoles: async ({ userId, expectedRoles, roles, end }) =>
       isUuid(userId) &&
@@ -227,12 +246,37 @@ export async function openPostgresStore(url: string, options?: PoolOptions): Pro
         : hadEffect(statements.replaceClient, ...clientValues(client)),
     deleteClient: (id, { now, expiresAt }) => hadEffect(statements.deleteClient, ...recorded(now, expiresAt), id),
 
-    createSession: ({ id, userId, clientId, scope, generation, counter, createdAt, refreshedAt, address, userAgent, clientCreatedAt }) =>
+    createSession: ({
+      id,
+      userId,
+      clientId,
+      scope,
+      generation,
+      counter,
+      createdAt,
+      refreshedAt,
+      address,
+      userAgent,
+      clientCreatedAt,
+    }) =>
       hadEffect(
         statements.createSession,
-        ...[id, userId, clientId, scope, generation, counter, createdAt, refreshedAt, address, userAgent, clientCreatedAt],
+        ...[
+          id,
+          userId,
+          clientId,
+          scope,
+          generation,
+          counter,
+          createdAt,
+          refreshedAt,
+          address,
+          userAgent,
+          clientCreatedAt,
+        ],
       ),
-    rotateSession: async (presented) => (isUuid(presented.sessionId) ? rotatePatiently(presented) : { outcome: 'unknown' }),
+    rotateSession: async (presented) =>
+      isUuid(presented.sessionId) ? rotatePatiently(presented) : { outcome: 'unknown' },
     async findSession(id) {
       const row = isUuid(id) && (await runForOne<SessionRow>(statements.findSession, id))
       return row ? toSession(row) : undefined
@@ -242,7 +286,15 @@ export async function openPostgresStore(url: string, options?: PoolOptions): Pro
       const [createdAt = '', id = ''] = after.split('/')
       const isPosition = /^[0-9]{1,15}$/.test(createdAt) && isUuid(id)
       const position = isPosition ? [createdAt, id] : [Number.MAX_SAFE_INTEGER, lastUuid]
-      const rows = await run<SessionRow>(statements.listSessions, userId, ...position, now, idleTtlMs, maxTtlMs, limit + 1)
+      const rows = await run<SessionRow>(
+        statements.listSessions,
+        userId,
+        ...position,
+        now,
+        idleTtlMs,
+        maxTtlMs,
+        limit + 1,
+      )
       const sessions = rows.slice(0, limit).map(toSession)
       const oldest = sessions.at(-1)
       return rows.length > limit && oldest ? { sessions, next: `${oldest.createdAt}/${oldest.id}` } : { sessions }
@@ -257,7 +309,15 @@ export async function openPostgresStore(url: string, options?: PoolOptions): Pro
     async revoke(revocation) {
       const { revokedAt, expiresAt, kind, id, ...rest } = revocation
       const { generation, exceptSessionId } = rest as { generation?: number; exceptSessionId?: string }
-      await run(statements.revoke, ...recorded(revokedAt, expiresAt), kind, id, generation, exceptSessionId, namesOne(revocation))
+      await run(
+        statements.revoke,
+        ...recorded(revokedAt, expiresAt),
+        kind,
+        id,
+        generation,
+        exceptSessionId,
+        namesOne(revocation),
+      )
     },
     async revocationsSince(cursor, limit = revocationsPerPage) {
       const positions = readRevocationCursor(cursor)
@@ -277,10 +337,21 @@ export async function openPostgresStore(url: string, options?: PoolOptions): Pro
 
     listSigningKeys: async () => (await run<SigningKeyRow>(statements.listSigningKeys)).map(toSigningKey),
     addSigningKey: ({ kid, alg, publicJwk, sealedPrivateKey, createdAt, signsFrom }, expectedNewestKid = '') =>
-      hadEffect(statements.addSigningKey, kid, alg, publicJwk, sealedPrivateKey, createdAt, signsFrom, expectedNewestKid),
+      hadEffect(
+        statements.addSigningKey,
+        kid,
+        alg,
+        publicJwk,
+        sealedPrivateKey,
+        createdAt,
+        signsFrom,
+        expectedNewestKid,
+      ),
     removeSigningKey: async (kid) => void (await run(statements.removeSigningKey, kid)),
     withdrawSigningKeys: async (kids, { now, expiresAt }) =>
-      (await run<{ kid: string }>(statements.withdrawSigningKeys, ...recorded(now, expiresAt), kids, kids.length)).map(({ kid }) => kid),
+      (await run<{ kid: string }>(statements.withdrawSigningKeys, ...recorded(now, expiresAt), kids, kids.length)).map(
+        ({ kid }) => kid,
+      ),
 
     async findFailures(keys) {
       const rows = await run<FailuresRow>(
@@ -290,7 +361,10 @@ export async function openPostgresStore(url: string, options?: PoolOptions): Pro
       return countsOf(keys, rows)
     },
     recordFailure: async (keys, now, held = noneHeld) =>
-      countsOf(keys, await run(statements.recordFailure, ...keysAndTags(keys), now, held.count, held.since, held.until)),
+      countsOf(
+        keys,
+        await run(statements.recordFailure, ...keysAndTags(keys), now, held.count, held.since, held.until),
+      ),
     capFailures: async (keys, now) => void (await run(statements.capFailures, ...keysAndTags(keys), now)),
     clearFailures: async (keys) => void (await run(statements.clearFailures, ...keysAndTags(keys))),
 
@@ -321,6 +395,10 @@ function countsOf(keys: FailureKey[], rows: FailuresRow[]): (Failures | undefine
 
 /** A cursor is the last number seen in each line. Any other text stands before the first. */
 function readRevocationCursor(cursor = ''): number[] {
-  const positions = cursor.split('.').map((text) => (/^[0-9a-z]{1,11}$/.test(text) ? Number.parseInt(text, 36) : Number.NaN))
-  return positions.length === revocationLines && positions.every(Number.isSafeInteger) ? positions : Array(revocationLines).fill(0)
+  const positions = cursor
+    .split('.')
+    .map((text) => (/^[0-9a-z]{1,11}$/.test(text) ? Number.parseInt(text, 36) : Number.NaN))
+  return positions.length === revocationLines && positions.every(Number.isSafeInteger)
+    ? positions
+    : Array(revocationLines).fill(0)
 }

@@ -7,4 +7,5 @@ export const session = `s.id AS s_id, s.user_id AS s_user_id, s.client_id AS s_c
   s.counter AS s_counter, s.created_at AS s_created_at, s.refreshed_at AS s_refreshed_at, s.address AS s_address, s.user_agent AS s_user_agent`
 
 /** What `toClient` reads. */
-export const client = 'id, generation, created_at, disabled_at, is_declared, type, grants, scopes, audience, introspect, secrets'
+export const client =
+  'id, generation, created_at, disabled_at, is_declared, type, grants, scopes, audience, introspect, secrets'

@@ -234,7 +234,8 @@ const prepared = {
     FROM latchkey_revocations WHERE line = ${line} AND number > $${line + 1}::bigint ORDER BY number LIMIT $${revocationLines + 1}::bigint)`,
   ).join(' UNION ALL'),
 
-  listSigningKeys: 'SELECT kid, alg, public_jwk, sealed_private_key, created_at, signs_from FROM latchkey_signing_keys ORDER BY created_at',
+  listSigningKeys:
+    'SELECT kid, alg, public_jwk, sealed_private_key, created_at, signs_from FROM latchkey_signing_keys ORDER BY created_at',
   // Two that follow the same key both pass the WHERE; the unique (alg, follows) lets one of them in.
   addSigningKey: `
     INSERT INTO latchkey_signing_keys (kid, alg, public_jwk, sealed_private_key, created_at, signs_from, follows)
@@ -317,7 +318,12 @@ const planned = {
   putFailuresRight: `
     UPDATE latchkey_failures SET last_at = $3::bigint
     WHERE key > $1::text AND key <= $2::text AND last_at > $4::bigint`,
-  sweepRevocations: sweeping('latchkey_revocations', 'line, number', '$2::smallint, $3::bigint', 't.expires_at <= $4::bigint'),
+  sweepRevocations: sweeping(
+    'latchkey_revocations',
+    'line, number',
+    '$2::smallint, $3::bigint',
+    't.expires_at <= $4::bigint',
+  ),
 } as const
 
 type StatementName = keyof typeof prepared | keyof typeof planned | keyof typeof transfer

@@ -142,7 +142,10 @@ export interface Store {
    * The rows of a table, page by page, in the order of their keys. What changes meanwhile may be in it or not.
    * @param page `after` is the `next` of the page before
    */
-  exportRows<T extends TableName>(table: T, page: { after?: string; limit: number }): Promise<{ rows: Tables[T][]; next?: string }>
+  exportRows<T extends TableName>(
+    table: T,
+    page: { after?: string; limit: number },
+  ): Promise<{ rows: Tables[T][]; next?: string }>
   /** @param keys see {@link keyOf} @returns the rows, in the order of the keys */
   findRows<T extends TableName>(table: T, keys: string[]): Promise<(Tables[T] | undefined)[]>
   /**
@@ -380,7 +383,10 @@ export interface RevocationPage {
 export const revocationsPerPage = 2_000
 
 /** All that was revoked since a cursor, a page at a time. */
-export async function* revocationPages(store: Pick<Store, 'revocationsSince'>, cursor?: string): AsyncGenerator<Revocation[]> {
+export async function* revocationPages(
+  store: Pick<Store, 'revocationsSince'>,
+  cursor?: string,
+): AsyncGenerator<Revocation[]> {
   let page: RevocationPage
   do {
     page = await store.revocationsSince(cursor)

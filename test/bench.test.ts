@@ -122,7 +122,14 @@ const figure = (name: FigureName, perSecond: number, cpuUs: number, ceiling: str
 const made: BenchResult = {
   at: '2026-11-22T12:00:00.000Z',
   seconds: 60,
-  machine: { processor: 'A <fast> & quiet one', cores: 2, memoryGB: 8, platform: 'linux x64', node: 'v20.20.2', loadBefore: 0.1 },
+  machine: {
+    processor: 'A <fast> & quiet one',
+    cores: 2,
+    memoryGB: 8,
+    platform: 'linux x64',
+    node: 'v20.20.2',
+    loadBefore: 0.1,
+  },
   settings: {
     ...{ store: 'LMDB', workers: '1', algorithm: 'ES256', connections: 32, secondsEach: 1, rounds: 3 },
     argon2: { memory: 19_456, passes: 2, lanes: 1, atOnce: 2, build: 'compiled' },
@@ -160,7 +167,10 @@ t.test('the sizing is the processor time of each, times how many there are', asy
   t.equal(sizing?.cores, 1, '0.4 of a core is less than 60 % of one')
   t.equal(sizingOf(made, { loginsPerMinute: 6_000, refreshesPerSecond: 20_000 })?.cores, 7, '4.2 cores, 60 % busy')
   t.equal(sizingOf({ ...made, figures: made.figures.slice(1) }), undefined)
-  t.match(textOf(made), /For 500 logins a minute and 2,000 refreshes a second take 1 core such as these: the logins keep 0\.10 of a core/)
+  t.match(
+    textOf(made),
+    /For 500 logins a minute and 2,000 refreshes a second take 1 core such as these: the logins keep 0\.10 of a core/,
+  )
 })
 
 t.test('the table has a line for each figure and each ceiling', async (t) => {

@@ -43,15 +43,22 @@ const bodies: [what: string, type: string | undefined, payload: string | undefin
 const withoutBody = (method: string, url: string) =>
   method === 'GET' ||
   method === 'HEAD' ||
-  /^(DELETE|POST) \/(admin\/(users|clients|sessions|keys)\/:|users\/me\/sessions|logout|admin\/keys\/rotate)/.test(`${method} ${url}`)
+  /^(DELETE|POST) \/(admin\/(users|clients|sessions|keys)\/:|users\/me\/sessions|logout|admin\/keys\/rotate)/.test(
+    `${method} ${url}`,
+  )
 
-function whatIsWrong({ statusCode, headers, body }: LightMyRequestResponse, family: 'oauth' | undefined, isHead: boolean) {
+function whatIsWrong(
+  { statusCode, headers, body }: LightMyRequestResponse,
+  family: 'oauth' | undefined,
+  isHead: boolean,
+) {
   if (statusCode >= 500) return `${statusCode} ${body}`
   if (statusCode < 400 || isHead) return undefined
   const type = family === 'oauth' ? 'application/json; charset=utf-8' : 'application/problem+json; charset=utf-8'
   if (headers['content-type'] !== type) return `${statusCode} as ${headers['content-type']}`
   const parsed = JSON.parse(body)
-  if (family === 'oauth' ? typeof parsed.error !== 'string' : parsed.status !== statusCode) return `${statusCode} ${body}`
+  if (family === 'oauth' ? typeof parsed.error !== 'string' : parsed.status !== statusCode)
+    return `${statusCode} ${body}`
   return undefined
 }
 
@@ -65,7 +72,9 @@ onOneStore(
     const { headers: ofClient } = basic(client)
     let ofUser = ''
     const wrong: string[] = []
-    const routes = [...app.knownPaths].flatMap(([url, { methods, family }]) => [...methods].map((method) => ({ url, method, family })))
+    const routes = [...app.knownPaths].flatMap(([url, { methods, family }]) =>
+      [...methods].map((method) => ({ url, method, family })),
+    )
     t.ok(routes.length > 50, 'the routes are found')
     for (const { method, url, family } of routes) {
       if (url.includes('*')) continue
@@ -76,7 +85,12 @@ onOneStore(
         for (const credential of [undefined, family === 'oauth' || url === '/revocations' ? ofClient : bearer]) {
           const headers = { ...credential, ...(type !== undefined && { 'content-type': type }) }
           const path = url.replace(/:\w+/g, '0198f3ce-4b7e-4f3a-9d1c-6a1f2e3d4c5b')
-          const options: InjectOptions = { method: method as 'GET', url: path, headers, ...(payload !== undefined && { payload }) }
+          const options: InjectOptions = {
+            method: method as 'GET',
+            url: path,
+            headers,
+            ...(payload !== undefined && { payload }),
+          }
           const response = await app.inject(options)
           const fault = whatIsWrong(response, family, method === 'HEAD')
           const isTaken = response.statusCode < 400 && !withoutBody(method, url)

@@ -39,16 +39,59 @@ t.test('the address in X-Forwarded-For is read in every form in which proxies wr
 })
 
 t.test("what is no address in X-Forwarded-For counts as the peer's (contract §5)", async (t) => {
-  const none = ['unknown', '_hidden', 'garbage', 'localhost', '1.2.3', '1', '0x7f.1', '010.0.0.1', '1.2.3.4.5', '256.1.1.1', '１.2.3.4']
-  none.push('1.2.3.4:99999', '1.2.3.4:', '1.2.3.4:x', '1.2.3.4:123456', '1.2.3.4 5', '1.2.3.4%eth0', '[1.2.3.4]', '1.2.3.4/24', '-')
-  none.push('[2001:db8::1', '2001:db8::1]', '[2001:db8::1]x', '[2001:db8::1]:99999', '2001:db8::g', '1::2::3', '[]', '[]:80', '""', '"')
-  none.push('for=1.2.3.4', '"1.2.3.4', 'x'.repeat(1000), '1'.repeat(1000), `${' '.repeat(500)}x`, `fe80::1%${'e'.repeat(200)}`, '\0', '%00')
+  const none = [
+    'unknown',
+    '_hidden',
+    'garbage',
+    'localhost',
+    '1.2.3',
+    '1',
+    '0x7f.1',
+    '010.0.0.1',
+    '1.2.3.4.5',
+    '256.1.1.1',
+    '１.2.3.4',
+  ]
+  none.push(
+    '1.2.3.4:99999',
+    '1.2.3.4:',
+    '1.2.3.4:x',
+    '1.2.3.4:123456',
+    '1.2.3.4 5',
+    '1.2.3.4%eth0',
+    '[1.2.3.4]',
+    '1.2.3.4/24',
+    '-',
+  )
+  none.push(
+    '[2001:db8::1',
+    '2001:db8::1]',
+    '[2001:db8::1]x',
+    '[2001:db8::1]:99999',
+    '2001:db8::g',
+    '1::2::3',
+    '[]',
+    '[]:80',
+    '""',
+    '"',
+  )
+  none.push(
+    'for=1.2.3.4',
+    '"1.2.3.4',
+    'x'.repeat(1000),
+    '1'.repeat(1000),
+    `${' '.repeat(500)}x`,
+    `fe80::1%${'e'.repeat(200)}`,
+    '\0',
+    '%00',
+  )
   for (const member of none) {
     const what = JSON.stringify(member.slice(0, 20))
     t.equal(read(proxy, member), proxy, what)
     t.equal(read(proxy, `203.0.113.7, ${member}, 10.0.0.1`), proxy, `${what} left of another proxy`)
     t.equal(read('203.0.113.9', member), '203.0.113.9', `${what} from a stranger`)
-    if (!member.includes('"')) t.equal(read(proxy, `${member}, 203.0.113.7`), '203.0.113.7', `${what} as a client claims it`)
+    if (!member.includes('"'))
+      t.equal(read(proxy, `${member}, 203.0.113.7`), '203.0.113.7', `${what} as a client claims it`)
   }
 })
 
@@ -96,23 +139,26 @@ const through = (forwarded: string | string[], peer = proxy): InjectOptions => (
 const guess = (app: FastifyInstance, options: InjectOptions, secret = 'wrong wrong wrong') =>
   postForm(app, '/token', { username: 'ada', password: secret }, options)
 
-overStores('ports and junk in X-Forwarded-For are no way round a wait, and lock nobody out elsewhere (contract §5)', async (t, build) => {
-  const { app } = await build({ AUTH_TRUSTED_PROXIES: '10.0.0.0/8' })
-  await signUp(app)
-  const waitsAfter: [how: string, forwarded: (i: number) => string][] = [
-    ['a port each', (i) => `203.0.113.7:${30_000 + i}`],
-    ['bracketed ports', (i) => `[2001:db8:7::1]:${30_000 + i}`],
-    ['hosts of a /64', (i) => `2001:db8:8::${i}`],
-    ['junk each', (i) => `junk-${i}`],
-    ['spelling', (i) => `${' '.repeat(i)}::ffff:198.51.100.${i}${i % 2 ? ',' : ''}`],
-  ]
-  for (const [how, forwarded] of waitsAfter) {
-    const statuses = []
-    for (let i = 0; i < 14; i++) statuses.push((await guess(app, through(forwarded(i)))).statusCode)
-    t.same(statuses, [...Array(10).fill(400), ...Array(4).fill(429)], how)
-  }
-  t.equal((await guess(app, through('198.51.200.20'), password)).statusCode, 200, 'the owner elsewhere gets in')
-})
+overStores(
+  'ports and junk in X-Forwarded-For are no way round a wait, and lock nobody out elsewhere (contract §5)',
+  async (t, build) => {
+    const { app } = await build({ AUTH_TRUSTED_PROXIES: '10.0.0.0/8' })
+    await signUp(app)
+    const waitsAfter: [how: string, forwarded: (i: number) => string][] = [
+      ['a port each', (i) => `203.0.113.7:${30_000 + i}`],
+      ['bracketed ports', (i) => `[2001:db8:7::1]:${30_000 + i}`],
+      ['hosts of a /64', (i) => `2001:db8:8::${i}`],
+      ['junk each', (i) => `junk-${i}`],
+      ['spelling', (i) => `${' '.repeat(i)}::ffff:198.51.100.${i}${i % 2 ? ',' : ''}`],
+    ]
+    for (const [how, forwarded] of waitsAfter) {
+      const statuses = []
+      for (let i = 0; i < 14; i++) statuses.push((await guess(app, through(forwarded(i)))).statusCode)
+      t.same(statuses, [...Array(10).fill(400), ...Array(4).fill(429)], how)
+    }
+    t.equal((await guess(app, through('198.51.200.20'), password)).statusCode, 200, 'the owner elsewhere gets in')
+  },
+)
 
 onOneStore('sessions and log lines have the address in canonical form, of several fields too', async (t, build) => {
   const { app, logs } = await build({ AUTH_TRUSTED_PROXIES: '10.0.0.0/8', LOG_LEVEL: 'debug' })

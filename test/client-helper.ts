@@ -21,13 +21,18 @@ export const formEncode = (text: string) => encodeURIComponent(text).replaceAll(
 export const basic = ({ id, secret }: Credentials) => rawBasic(`${formEncode(id)}:${formEncode(secret)}`)
 
 /** The Basic scheme with a text as it is. */
-export const rawBasic = (text: string | Buffer) => ({ headers: { authorization: `Basic ${Buffer.from(text).toString('base64')}` } })
+export const rawBasic = (text: string | Buffer) => ({
+  headers: { authorization: `Basic ${Buffer.from(text).toString('base64')}` },
+})
 
 /** `client_secret_post`, to be put with the form. */
 export const inForm = ({ id, secret }: Credentials) => ({ client_id: id, client_secret: secret })
 
 /** Makes a confidential client with the grant client_credentials, or as said. */
-export async function makeClient(app: FastifyInstance, definition: Partial<ClientDefinition> & { id: string }): Promise<Credentials> {
+export async function makeClient(
+  app: FastifyInstance,
+  definition: Partial<ClientDefinition> & { id: string },
+): Promise<Credentials> {
   const { client, secret = '' } = await app.clients.create(app.log, {
     type: 'confidential',
     grants: ['client_credentials'],
@@ -40,7 +45,10 @@ export async function makeClient(app: FastifyInstance, definition: Partial<Clien
 }
 
 /** The same with a secret that somebody else chose, as AUTH_CLIENTS_FILE has them: it may be one that can be guessed. */
-export async function makeClientWithChosenSecret(app: FastifyInstance, definition: Partial<ClientDefinition> & { id: string }) {
+export async function makeClientWithChosenSecret(
+  app: FastifyInstance,
+  definition: Partial<ClientDefinition> & { id: string },
+) {
   const { id } = await makeClient(app, definition)
   const client = await app.clients.get(id)
   const secrets = [{ hash: app.clientAuthentication.hashDeclared('correct horse'), createdAt: client.createdAt }]
@@ -53,14 +61,23 @@ export function clientCredentials(app: FastifyInstance, client: Credentials, fie
 }
 
 /** @returns the access token of a client, by client_credentials */
-export async function tokenOf(app: FastifyInstance, client: Credentials, fields?: Record<string, string>): Promise<string> {
+export async function tokenOf(
+  app: FastifyInstance,
+  client: Credentials,
+  fields?: Record<string, string>,
+): Promise<string> {
   const response = await clientCredentials(app, client, fields)
   if (response.statusCode !== 200) throw new Error(`no token: ${response.body}`)
   return json(response).access_token
 }
 
 /** Asks about a token. */
-export function introspect(app: FastifyInstance, asks: Credentials, token: string, fields: Record<string, string> = {}) {
+export function introspect(
+  app: FastifyInstance,
+  asks: Credentials,
+  token: string,
+  fields: Record<string, string> = {},
+) {
   return postForm(app, '/introspect', { token, ...fields }, basic(asks))
 }
 
@@ -97,7 +114,13 @@ export function watchStore(app: FastifyInstance, names: RegExp): string[] {
 }
 
 /** The error of an OAuth endpoint, by its code and status. */
-export function isOAuthError(t: Test, response: LightMyRequestResponse, status: number, error: string, what = error): void {
+export function isOAuthError(
+  t: Test,
+  response: LightMyRequestResponse,
+  status: number,
+  error: string,
+  what = error,
+): void {
   t.same([response.statusCode, json(response).error], [status, error], what)
 }
 

@@ -45,7 +45,8 @@ const errorOf = (promise: Promise<unknown>): Promise<unknown> =>
   )
 
 /** A request as it comes to a service that takes our tokens. */
-const requestWith = (accessToken: string) => new Request('https://api.example/', { headers: { authorization: `Bearer ${accessToken}` } })
+const requestWith = (accessToken: string) =>
+  new Request('https://api.example/', { headers: { authorization: `Bearer ${accessToken}` } })
 
 overStores('oauth4webapi discovers, logs in, refreshes, checks the JWT (RFC 9068) and revokes', async (t, build) => {
   const { issuer } = await serve(build)
@@ -55,12 +56,25 @@ overStores('oauth4webapi discovers, logs in, refreshes, checks the JWT (RFC 9068
   const tokens = await oauth.processGenericTokenEndpointResponse(as, client, login)
   t.match(tokens, { access_token: String, refresh_token: String, token_type: 'bearer', expires_in: 600 })
 
-  const refreshed = await oauth.refreshTokenGrantRequest(as, client, oauth.None(), tokens.refresh_token as string, insecure)
+  const refreshed = await oauth.refreshTokenGrantRequest(
+    as,
+    client,
+    oauth.None(),
+    tokens.refresh_token as string,
+    insecure,
+  )
   const next = await oauth.processRefreshTokenResponse(as, client, refreshed)
   t.not(next.refresh_token, tokens.refresh_token)
 
   const claims = await oauth.validateJwtAccessToken(as, requestWith(next.access_token), issuer.origin, insecure)
-  t.match(claims, { iss: issuer.origin, aud: issuer.origin, client_id: 'first-party', sub: String, jti: String, sid: String })
+  t.match(claims, {
+    iss: issuer.origin,
+    aud: issuer.origin,
+    client_id: 'first-party',
+    sub: String,
+    jti: String,
+    sid: String,
+  })
   await t.rejects(
     oauth.validateJwtAccessToken(as, requestWith(next.access_token), 'https://other.example', insecure),
     'for another audience',
@@ -78,9 +92,22 @@ overStores('oauth4webapi discovers, logs in, refreshes, checks the JWT (RFC 9068
 
   const revocation = await oauth.revocationRequest(as, client, oauth.None(), next.refresh_token as string, insecure)
   await oauth.processRevocationResponse(revocation)
-  const afterwards = await oauth.refreshTokenGrantRequest(as, client, oauth.None(), next.refresh_token as string, insecure)
+  const afterwards = await oauth.refreshTokenGrantRequest(
+    as,
+    client,
+    oauth.None(),
+    next.refresh_token as string,
+    insecure,
+  )
   t.match(await errorOf(oauth.processRefreshTokenResponse(as, client, afterwards)), { error: 'invalid_grant' })
-  const refused = oauth.protectedResourceRequest(next.access_token, 'GET', new URL('/protected', issuer), undefined, undefined, insecure)
+  const refused = oauth.protectedResourceRequest(
+    next.access_token,
+    'GET',
+    new URL('/protected', issuer),
+    undefined,
+    undefined,
+    insecure,
+  )
   const parsed = {
     scheme: 'bearer',
     parameters: { realm: 'latchkey', error: 'invalid_token', error_description: 'The access token was revoked' },
@@ -92,14 +119,25 @@ onOneStore('oauth4webapi is told each failure by its code', async (t, build) => 
   const { issuer, tokens } = await serve(build)
   const as = await discover(issuer)
   const grant = async (type: string, parameters: Record<string, string>, auth = oauth.None(), by = client) => {
-    const response = await oauth.genericTokenEndpointRequest(as, by, auth, type, new URLSearchParams(parameters), insecure)
+    const response = await oauth.genericTokenEndpointRequest(
+      as,
+      by,
+      auth,
+      type,
+      new URLSearchParams(parameters),
+      insecure,
+    )
     return oauth.processGenericTokenEndpointResponse(as, by, response)
   }
   t.match(await errorOf(grant('password', { username: 'ada', password: 'wrong' })), { error: 'invalid_grant' })
   t.match(await errorOf(grant('password', { username: 'ada' })), { error: 'invalid_request' })
   t.match(await errorOf(grant('urn:example:unknown', {})), { error: 'unsupported_grant_type' })
-  t.match(await errorOf(grant('refresh_token', { refresh_token: tokens.refresh_token, scope: 'admin' })), { error: 'invalid_scope' })
-  t.match(await errorOf(grant('password', {}, oauth.ClientSecretPost('secret'), { client_id: 'another' })), { error: 'invalid_client' })
+  t.match(await errorOf(grant('refresh_token', { refresh_token: tokens.refresh_token, scope: 'admin' })), {
+    error: 'invalid_scope',
+  })
+  t.match(await errorOf(grant('password', {}, oauth.ClientSecretPost('secret'), { client_id: 'another' })), {
+    error: 'invalid_client',
+  })
   const byBasic = grant('password', {}, oauth.ClientSecretBasic('secret'), { client_id: 'another' })
   t.match(await errorOf(byBasic), { cause: [{ scheme: 'basic', parameters: { realm: 'latchkey' } }] })
 })
@@ -107,7 +145,10 @@ onOneStore('oauth4webapi is told each failure by its code', async (t, build) => 
 overStores('openid-client discovers, logs in, refreshes and revokes', async (t, build) => {
   const { issuer } = await serve(build)
   const options = { algorithm: 'oauth2', execute: [openid.allowInsecureRequests] } as const
-  const config = await openid.discovery(issuer, 'first-party', undefined, openid.None(), { ...options, execute: [...options.execute] })
+  const config = await openid.discovery(issuer, 'first-party', undefined, openid.None(), {
+    ...options,
+    execute: [...options.execute],
+  })
   t.equal(config.serverMetadata().issuer, issuer.origin)
 
   const tokens = await openid.genericGrantRequest(config, 'password', { username: 'ada', password })
@@ -118,7 +159,10 @@ overStores('openid-client discovers, logs in, refreshes and revokes', async (t, 
   t.equal(greeting.status, 200)
 
   await openid.tokenRevocation(config, next.access_token, { token_type_hint: 'access_token' })
-  t.match(await errorOf(openid.fetchProtectedResource(config, next.access_token, new URL('/protected', issuer), 'GET')), { status: 401 })
+  t.match(
+    await errorOf(openid.fetchProtectedResource(config, next.access_token, new URL('/protected', issuer), 'GET')),
+    { status: 401 },
+  )
   await openid.tokenRevocation(config, next.refresh_token as string)
   t.match(await errorOf(openid.refreshTokenGrant(config, next.refresh_token as string)), { error: 'invalid_grant' })
 })
@@ -169,7 +213,9 @@ overStores(
       t.equal(next.scope, 'files:read', 'narrowed')
       t.match(await active(next.access_token), { active: true, scope: 'files:read', sid: String })
 
-      await oauth.processRevocationResponse(await oauth.revocationRequest(as, orders, auth, next.refresh_token as string, insecure))
+      await oauth.processRevocationResponse(
+        await oauth.revocationRequest(as, orders, auth, next.refresh_token as string, insecure),
+      )
       t.same(await active(next.access_token), { active: false })
       const afterwards = await oauth.refreshTokenGrantRequest(as, orders, auth, next.refresh_token as string, insecure)
       t.match(await errorOf(oauth.processRefreshTokenResponse(as, orders, afterwards)), { error: 'invalid_grant' })
@@ -184,29 +230,55 @@ overStores(
   },
 )
 
-overStores('openid-client is a confidential client by each method: its own token, refresh, introspection, revocation', async (t, build) => {
-  const { issuer } = await serveConfidential(t, build)
-  const options = { algorithm: 'oauth2' as const }
-  for (const method of [openid.ClientSecretBasic, openid.ClientSecretPost]) {
-    const configure = ({ client_id, client_secret }: typeof orders) =>
-      openid.discovery(issuer, client_id, client_secret, method(client_secret), { ...options, execute: [openid.allowInsecureRequests] })
-    const [config, ofApi] = [await configure(orders), await configure(api)]
-    const own = await openid.clientCredentialsGrant(config, { scope: 'files:write', resource: issuer.origin })
-    t.match(own, { token_type: 'bearer', expires_in: 600, scope: 'files:write' })
-    t.match(await openid.tokenIntrospection(ofApi, own.access_token), { active: true, sub: orders.client_id, scope: 'files:write' })
-    t.match(await errorOf(openid.clientCredentialsGrant(config, { scope: 'admin' })), { error: 'invalid_scope' })
-    t.match(await errorOf(openid.clientCredentialsGrant(config, { resource: 'https://other.example' })), { error: 'invalid_target' })
-    t.match(await errorOf(openid.tokenIntrospection(config, own.access_token)), { status: 403 }, 'it has no right to ask')
+overStores(
+  'openid-client is a confidential client by each method: its own token, refresh, introspection, revocation',
+  async (t, build) => {
+    const { issuer } = await serveConfidential(t, build)
+    const options = { algorithm: 'oauth2' as const }
+    for (const method of [openid.ClientSecretBasic, openid.ClientSecretPost]) {
+      const configure = ({ client_id, client_secret }: typeof orders) =>
+        openid.discovery(issuer, client_id, client_secret, method(client_secret), {
+          ...options,
+          execute: [openid.allowInsecureRequests],
+        })
+      const [config, ofApi] = [await configure(orders), await configure(api)]
+      const own = await openid.clientCredentialsGrant(config, { scope: 'files:write', resource: issuer.origin })
+      t.match(own, { token_type: 'bearer', expires_in: 600, scope: 'files:write' })
+      t.match(await openid.tokenIntrospection(ofApi, own.access_token), {
+        active: true,
+        sub: orders.client_id,
+        scope: 'files:write',
+      })
+      t.match(await errorOf(openid.clientCredentialsGrant(config, { scope: 'admin' })), { error: 'invalid_scope' })
+      t.match(await errorOf(openid.clientCredentialsGrant(config, { resource: 'https://other.example' })), {
+        error: 'invalid_target',
+      })
+      t.match(
+        await errorOf(openid.tokenIntrospection(config, own.access_token)),
+        { status: 403 },
+        'it has no right to ask',
+      )
 
-    const tokens = await openid.genericGrantRequest(config, 'password', { username: 'ada', password })
-    const next = await openid.refreshTokenGrant(config, tokens.refresh_token as string)
-    t.match(await errorOf(openid.refreshTokenGrant(ofApi, next.refresh_token as string)), { error: 'unauthorized_client' })
-    t.match(await openid.tokenIntrospection(ofApi, next.access_token), { active: true, client_id: orders.client_id, sid: String })
-    t.same(await openid.tokenIntrospection(ofApi, next.refresh_token as string), { active: false }, 'which is for its own client only')
-    await openid.tokenRevocation(config, next.refresh_token as string)
-    t.same(await openid.tokenIntrospection(ofApi, next.access_token), { active: false })
-  }
-})
+      const tokens = await openid.genericGrantRequest(config, 'password', { username: 'ada', password })
+      const next = await openid.refreshTokenGrant(config, tokens.refresh_token as string)
+      t.match(await errorOf(openid.refreshTokenGrant(ofApi, next.refresh_token as string)), {
+        error: 'unauthorized_client',
+      })
+      t.match(await openid.tokenIntrospection(ofApi, next.access_token), {
+        active: true,
+        client_id: orders.client_id,
+        sid: String,
+      })
+      t.same(
+        await openid.tokenIntrospection(ofApi, next.refresh_token as string),
+        { active: false },
+        'which is for its own client only',
+      )
+      await openid.tokenRevocation(config, next.refresh_token as string)
+      t.same(await openid.tokenIntrospection(ofApi, next.access_token), { active: false })
+    }
+  },
+)
 
 overStores('simple-oauth2 gets a token of its own, logs in, refreshes and revokes', async (t, build) => {
   const { app, issuer } = await serveConfidential(t, build)
@@ -282,9 +354,16 @@ async function works(t: Test, issuer: URL, as: oauth.AuthorizationServer, refres
   for (const grant_type of Object.keys(parameters)) {
     if (as.grant_types_supported?.includes(grant_type)) continue
     const body = new URLSearchParams({ grant_type, ...parameters[grant_type] })
-    t.equal((await fetch(as.token_endpoint as string, { method: 'POST', body })).status, 400, `${grant_type} is not offered, and refused`)
+    t.equal(
+      (await fetch(as.token_endpoint as string, { method: 'POST', body })).status,
+      400,
+      `${grant_type} is not offered, and refused`,
+    )
   }
-  t.notOk('response_types_supported' in as, 'there is no authorization endpoint, and nothing is there that would be empty')
+  t.notOk(
+    'response_types_supported' in as,
+    'there is no authorization endpoint, and nothing is there that would be empty',
+  )
 }
 
 onOneStore('everything that the metadata names works, and nothing else is named', async (t, build) => {

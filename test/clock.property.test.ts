@@ -22,7 +22,8 @@ type Step =
 
 /** Short enough for a leap to be a mistake that goes by. */
 const passing = fc.integer({ min: 1, max: 20 }).map((minutes) => ({ do: 'pass' as const, ms: minutes * minute }))
-const wrong = (least: number) => fc.integer({ min: least, max: 10 * day }).map((wrongByMs) => ({ do: 'set the clock' as const, wrongByMs }))
+const wrong = (least: number) =>
+  fc.integer({ min: least, max: 10 * day }).map((wrongByMs) => ({ do: 'set the clock' as const, wrongByMs }))
 const session = fc.nat(3)
 const steps = (least: number): fc.Arbitrary<Step> =>
   fc.oneof(
@@ -31,7 +32,10 @@ const steps = (least: number): fc.Arbitrary<Step> =>
     { weight: 4, arbitrary: passing },
     { weight: 2, arbitrary: fc.constantFrom({ do: 'log in' as const }, { do: 'sweep' as const }) },
     { weight: 1, arbitrary: fc.constant({ do: 'restart' as const }) },
-    { weight: 8, arbitrary: fc.record({ do: fc.constantFrom('refresh' as const, 'refresh' as const, 'replay' as const), session }) },
+    {
+      weight: 8,
+      arbitrary: fc.record({ do: fc.constantFrom('refresh' as const, 'refresh' as const, 'replay' as const), session }),
+    },
     { weight: 2, arbitrary: fc.record({ do: fc.constantFrom('revoke' as const, 'log out' as const), session }) },
   )
 
@@ -129,7 +133,8 @@ class World {
 
   private async check(): Promise<void> {
     for (const { access, isRevoked } of this.sessions) {
-      if (isRevoked && (await challengeTo(this.test.app, access)) === undefined) throw new Error('a revoked token came back')
+      if (isRevoked && (await challengeTo(this.test.app, access)) === undefined)
+        throw new Error('a revoked token came back')
     }
   }
 
@@ -154,27 +159,35 @@ for (const [how, least] of [
   ['ahead', hour],
   ['both ways', -10 * day],
 ] as const) {
-  overStores(`a clock that is wrong ${how} by hours and days brings nothing back, and stops nothing once it is right`, async (t, build) => {
-    let test = await build(settings)
-    let run = 0
-    const given = process.env['FC_SEED']
-    const property = fc.asyncProperty(fc.array(steps(least), { minLength: 10, maxLength: 30, size: 'max' }), async (list) => {
-      run += 1
-      test.clock.now += 30 * day
-      await test.app.revocations.catchUp()
-      const name = `ada.${run}`
-      await signUp(test.app, name)
-      const world = new World(test, name, least > 0)
-      try {
-        await world.logIn()
-        for (const step of list) await world.take(step)
-        await world.finish()
-      } finally {
-        test = world.current
-      }
-    })
-    const numRuns = test.config.DATABASE_URL ? 8 : 15
-    await t.resolves(fc.assert(property, { numRuns, interruptAfterTimeLimit: 20_000, ...(given && { seed: Number(given) }) }))
-    t.comment(`${run} lives`)
-  })
+  overStores(
+    `a clock that is wrong ${how} by hours and days brings nothing back, and stops nothing once it is right`,
+    async (t, build) => {
+      let test = await build(settings)
+      let run = 0
+      const given = process.env['FC_SEED']
+      const property = fc.asyncProperty(
+        fc.array(steps(least), { minLength: 10, maxLength: 30, size: 'max' }),
+        async (list) => {
+          run += 1
+          test.clock.now += 30 * day
+          await test.app.revocations.catchUp()
+          const name = `ada.${run}`
+          await signUp(test.app, name)
+          const world = new World(test, name, least > 0)
+          try {
+            await world.logIn()
+            for (const step of list) await world.take(step)
+            await world.finish()
+          } finally {
+            test = world.current
+          }
+        },
+      )
+      const numRuns = test.config.DATABASE_URL ? 8 : 15
+      await t.resolves(
+        fc.assert(property, { numRuns, interruptAfterTimeLimit: 20_000, ...(given && { seed: Number(given) }) }),
+      )
+      t.comment(`${run} lives`)
+    },
+  )
 }

@@ -21,7 +21,11 @@ t.test('durations are 90, 90s, 10m, 12h or 30d and nothing else', async (t) => {
     t.equal(readConfig({ AUTH_ACCESS_TTL: text }).AUTH_ACCESS_TTL, seconds, text)
   }
   for (const text of ['0', '-1', '1.5h', '10 m', '10M', '1w', '1e3', 'ten', '٣٠']) {
-    t.throws(() => readConfig({ AUTH_ACCESS_TTL: text }), { message: /^AUTH_ACCESS_TTL: expected a duration .*got / }, text)
+    t.throws(
+      () => readConfig({ AUTH_ACCESS_TTL: text }),
+      { message: /^AUTH_ACCESS_TTL: expected a duration .*got / },
+      text,
+    )
   }
 })
 
@@ -37,7 +41,8 @@ function problemOf(env: Env): string | undefined {
   }
 }
 function refuses(t: Test, name: string, texts: string[], more: Env = {}): void {
-  for (const text of texts) t.match(problemOf({ ...more, [name]: text }), new RegExp(`^${name}: expected [^\\n]+$`), `${name}=${text}`)
+  for (const text of texts)
+    t.match(problemOf({ ...more, [name]: text }), new RegExp(`^${name}: expected [^\\n]+$`), `${name}=${text}`)
 }
 function takes(t: Test, name: string, texts: string[], more: Env = {}): void {
   for (const text of texts) t.equal(problemOf({ ...more, [name]: text }), undefined, `${name}=${text}`)
@@ -67,25 +72,84 @@ t.test('a duration is bounded by what a timer and the calendar hold, contract se
 
 t.test('AUTH_ISSUER is a URL, RFC 8414 §2', async (t) => {
   takes(t, 'AUTH_ISSUER', [
-    ...['https://auth.example.com', 'http://localhost:3000', 'https://auth.example.com/', 'https://Auth.example.com:443/t/1'],
-    ...['http://[::1]:3000', 'http://127.0.0.1', 'https://example.com/a%20b', 'https://example.com/t:1', 'https://example.com/(x)*'],
+    ...[
+      'https://auth.example.com',
+      'http://localhost:3000',
+      'https://auth.example.com/',
+      'https://Auth.example.com:443/t/1',
+    ],
+    ...[
+      'http://[::1]:3000',
+      'http://127.0.0.1',
+      'https://example.com/a%20b',
+      'https://example.com/t:1',
+      'https://example.com/(x)*',
+    ],
     ...['https://example.com/ä', 'https://xn--bcher-kva.example', 'https://example.com//a'],
   ])
   refuses(t, 'AUTH_ISSUER', [
-    ...['auth.example.com', 'ftp://auth.example.com', 'http://', 'https:///auth', 'https:auth.example.com', 'http:/auth.example.com'],
-    ...['http://[::1', 'http://[::g]', 'http://auth.example.com:65536', 'http://auth.example.com:x', 'http://auth.example.com:0'],
-    ...['http://auth.example.com:', 'https://ada@auth.example.com', 'https://ada:pw@auth.example.com', 'https://@auth.example.com'],
-    ...['https://auth.example.com?x=1', 'https://auth.example.com?', 'https://auth.example.com#top', 'https://auth.example.com/#'],
-    ...['https://auth.example.com ', ' https://auth.example.com', 'https://auth.example.com\n', 'https://auth.\texample.com'],
-    ...['https://auth.example.com\\x', 'https://auth.example.com/a/../b', 'https://auth.example.com/%2e%2E', 'https://auth.example.com/.'],
-    ...['https://auth.example.com/%', 'https://auth.example.com/%zz', 'https://auth.example.com/%ff', 'https://bücher.example'],
+    ...[
+      'auth.example.com',
+      'ftp://auth.example.com',
+      'http://',
+      'https:///auth',
+      'https:auth.example.com',
+      'http:/auth.example.com',
+    ],
+    ...[
+      'http://[::1',
+      'http://[::g]',
+      'http://auth.example.com:65536',
+      'http://auth.example.com:x',
+      'http://auth.example.com:0',
+    ],
+    ...[
+      'http://auth.example.com:',
+      'https://ada@auth.example.com',
+      'https://ada:pw@auth.example.com',
+      'https://@auth.example.com',
+    ],
+    ...[
+      'https://auth.example.com?x=1',
+      'https://auth.example.com?',
+      'https://auth.example.com#top',
+      'https://auth.example.com/#',
+    ],
+    ...[
+      'https://auth.example.com ',
+      ' https://auth.example.com',
+      'https://auth.example.com\n',
+      'https://auth.\texample.com',
+    ],
+    ...[
+      'https://auth.example.com\\x',
+      'https://auth.example.com/a/../b',
+      'https://auth.example.com/%2e%2E',
+      'https://auth.example.com/.',
+    ],
+    ...[
+      'https://auth.example.com/%',
+      'https://auth.example.com/%zz',
+      'https://auth.example.com/%ff',
+      'https://bücher.example',
+    ],
     ...['http://0x7f.1', 'http://127.1', 'http://a b', 'http://a,b.example,c d'],
   ])
 })
 
 t.test('AUTH_TRUSTED_PROXIES are addresses and ranges, and no range of strangers', async (t) => {
   takes(t, 'AUTH_TRUSTED_PROXIES', [
-    ...['10.0.0.0/8', '127.0.0.1', '::1', 'fc00::/7', '10.1.2.3/8', '192.0.2.1/32', '2001:db8::/32', '::1/128', '::ffff:10.0.0.0/104'],
+    ...[
+      '10.0.0.0/8',
+      '127.0.0.1',
+      '::1',
+      'fc00::/7',
+      '10.1.2.3/8',
+      '192.0.2.1/32',
+      '2001:db8::/32',
+      '::1/128',
+      '::ffff:10.0.0.0/104',
+    ],
     ...['10.0.0.0/8,::1', '10.0.0.0/8 , 172.16.0.0/12 ,192.168.0.0/16'],
   ])
   refuses(t, 'AUTH_TRUSTED_PROXIES', [
@@ -101,13 +165,33 @@ t.test('AUTH_TRUSTED_PROXIES are addresses and ranges, and no range of strangers
       '::/64',
       '10.0.0.0/8, ::/0',
     ],
-    ...['1.2.3.4/', '1.2.3.4/33', '::1/129', '1.2.3.4/08', '1.2.3.4/-1', '1.2.3.4/8/8', '1.2.3.4/255.0.0.0', '010.0.0.1', '10.0.0', '10'],
+    ...[
+      '1.2.3.4/',
+      '1.2.3.4/33',
+      '::1/129',
+      '1.2.3.4/08',
+      '1.2.3.4/-1',
+      '1.2.3.4/8/8',
+      '1.2.3.4/255.0.0.0',
+      '010.0.0.1',
+      '10.0.0',
+      '10',
+    ],
     ...['256.0.0.1', '[::1]', '::1::', 'localhost', 'all', '*', '10.0.0.0/8,', ',', '10.0.0.0/8 ::1', 'loopback'],
   ])
 })
 
 t.test('HOST is an address or a name', async (t) => {
-  takes(t, 'HOST', ['127.0.0.1', '0.0.0.0', '::', '::1', 'fe80::1%eth0', 'localhost', 'x86_64-conda-linux-gnu', 'a.example.com.'])
+  takes(t, 'HOST', [
+    '127.0.0.1',
+    '0.0.0.0',
+    '::',
+    '::1',
+    'fe80::1%eth0',
+    'localhost',
+    'x86_64-conda-linux-gnu',
+    'a.example.com.',
+  ])
   refuses(t, 'HOST', [
     ...[
       '127.0.0.1:3000',
@@ -136,15 +220,38 @@ t.test('DATABASE_URL is read as the pool reads it, and no part of it is shown', 
       'postgres://u:p@h1:5432,h2:5433/db?sslmode=require',
       'postgres://u:p@[::1]:5432/db',
     ],
-    ...['postgres://u:pa%2Fss%40%3A%23%3F%25@h/db', 'postgres:///db?host=/run/postgresql', 'postgres://u:p@h/db?options=-csearch_path%3Dx'],
+    ...[
+      'postgres://u:pa%2Fss%40%3A%23%3F%25@h/db',
+      'postgres:///db?host=/run/postgresql',
+      'postgres://u:p@h/db?options=-csearch_path%3Dx',
+    ],
     ...['postgres://u:p@h', 'postgres://u:p@%2Frun%2Fpostgresql/db', 'postgres://u:p@h/db?application_name=a@b'],
   ]
   takes(t, 'DATABASE_URL', good, more)
   const bad = [
-    ...['postgres://u:hunter2/x@h/db', 'postgres://u:12/hunter2@h/db', 'postgres://u:hunter2#x@h/db', 'postgres://u:12#hunter2@h/db'],
-    ...['postgres://u:hunter2?x@h/db', 'postgres://u:12?hunter2@h/db', 'postgres://u:hunter2@h:65536/db', 'postgres://u:hunter2@h:x/db'],
-    ...['postgres://u:hunter2@h:0/db', 'postgres://u:hunter2@[::1/db', 'postgres://u:hunter2@h1,,h2/db', 'postgres://u:hunter2@h1,/db'],
-    ...['postgres://u:hunter2@h1:1,h2:99999/db', 'postgres://u:hunter2@h/db?port=x', 'postgres://u:hunter2@h/db?sslrootcert=/nowhere'],
+    ...[
+      'postgres://u:hunter2/x@h/db',
+      'postgres://u:12/hunter2@h/db',
+      'postgres://u:hunter2#x@h/db',
+      'postgres://u:12#hunter2@h/db',
+    ],
+    ...[
+      'postgres://u:hunter2?x@h/db',
+      'postgres://u:12?hunter2@h/db',
+      'postgres://u:hunter2@h:65536/db',
+      'postgres://u:hunter2@h:x/db',
+    ],
+    ...[
+      'postgres://u:hunter2@h:0/db',
+      'postgres://u:hunter2@[::1/db',
+      'postgres://u:hunter2@h1,,h2/db',
+      'postgres://u:hunter2@h1,/db',
+    ],
+    ...[
+      'postgres://u:hunter2@h1:1,h2:99999/db',
+      'postgres://u:hunter2@h/db?port=x',
+      'postgres://u:hunter2@h/db?sslrootcert=/nowhere',
+    ],
     ...['postgres://', 'mysql://u:hunter2@h/db', 'hunter2@h/db', 'postgres:/hunter2'],
   ]
   for (const url of bad) {
@@ -153,7 +260,8 @@ t.test('DATABASE_URL is read as the pool reads it, and no part of it is shown', 
     t.notMatch(problem, /hunter2/, 'and no password is shown')
     t.notMatch(problem, /no ConfigError/)
   }
-  for (const url of good) for (const one of splitHosts(url)) t.doesNotThrow(() => new pg.Client({ connectionString: one }), url)
+  for (const url of good)
+    for (const one of splitHosts(url)) t.doesNotThrow(() => new pg.Client({ connectionString: one }), url)
 })
 
 t.test(
@@ -178,7 +286,8 @@ t.test(
     const config = readConfig(env)
     t.same(config, readConfig({}))
     t.equal(config.AUTH_METRICS_PORT, undefined)
-    for (const scheme of ['udp', 'sctp']) t.equal(readConfig({ AUTH_METRICS_PORT: `${scheme}://10.0.0.1:1` }).AUTH_METRICS_PORT, undefined)
+    for (const scheme of ['udp', 'sctp'])
+      t.equal(readConfig({ AUTH_METRICS_PORT: `${scheme}://10.0.0.1:1` }).AUTH_METRICS_PORT, undefined)
     t.match(
       readConfig({ ...env, AUTH_METRIC_PORT: '9090' }).warnings,
       [/^AUTH_METRIC_PORT .*AUTH_METRICS_PORT\?$/],
@@ -218,15 +327,25 @@ t.test('a setting by variable and by file: the same text means the same', async 
     t.equal(readConfig({ AUTH_SECRET: secret, DATABASE_URL_FILE: file(text) }).DATABASE_URL, url)
   }
   for (const text of ['', '\n', ' '.repeat(40), 'short', `short${' '.repeat(40)}`]) {
-    t.match(problemOf({ AUTH_SECRET_FILE: file(text) }), /^AUTH_SECRET_FILE: expected at least 32 characters/, JSON.stringify(text))
-    if (text !== '') t.match(problemOf({ AUTH_SECRET: text }), /^AUTH_SECRET: expected at least 32 characters/, JSON.stringify(text))
+    t.match(
+      problemOf({ AUTH_SECRET_FILE: file(text) }),
+      /^AUTH_SECRET_FILE: expected at least 32 characters/,
+      JSON.stringify(text),
+    )
+    if (text !== '')
+      t.match(problemOf({ AUTH_SECRET: text }), /^AUTH_SECRET: expected at least 32 characters/, JSON.stringify(text))
   }
   t.match(problemOf({ AUTH_SECRET: secret, DATABASE_URL_FILE: file('') }), /^DATABASE_URL_FILE: expected a URL/)
   const problem = problemOf({ AUTH_SECRET: secret, DATABASE_URL_FILE: file('postgres://u:hunter2/x@h/db') })
   t.match(problem, /^DATABASE_URL_FILE: expected a URL/)
   t.notMatch(problem, /hunter2/)
 
-  const unreadable = [dir, join(dir, 'nothing'), '/dev/null/x', ...(process.getuid?.() === 0 ? [] : [chmod(file(secret))])]
+  const unreadable = [
+    dir,
+    join(dir, 'nothing'),
+    '/dev/null/x',
+    ...(process.getuid?.() === 0 ? [] : [chmod(file(secret))]),
+  ]
   for (const name of ['AUTH_SECRET_FILE', 'DATABASE_URL_FILE', 'AUTH_SIGNING_KEY_FILE', 'AUTH_CLIENTS_FILE'] as const) {
     for (const path of unreadable)
       t.match(problemOf({ [name]: path }), new RegExp(`^${name}: expected a file that can be read, got `), path)
@@ -240,7 +359,10 @@ function chmod(path: string): string {
 }
 
 t.test('two ports are two', async (t) => {
-  t.match(problemOf({ PORT: '4000', AUTH_METRICS_PORT: '4000' }), /^AUTH_METRICS_PORT: expected a port of its own, got that of PORT, 4000$/)
+  t.match(
+    problemOf({ PORT: '4000', AUTH_METRICS_PORT: '4000' }),
+    /^AUTH_METRICS_PORT: expected a port of its own, got that of PORT, 4000$/,
+  )
   t.match(problemOf({ AUTH_METRICS_PORT: '3000' }), /^AUTH_METRICS_PORT: expected a port of its own/)
   t.equal(problemOf({ PORT: '0', AUTH_METRICS_PORT: '0' }), undefined, 'two that are free')
   t.equal(problemOf({ PORT: '3000', AUTH_METRICS_PORT: '9090' }), undefined)

@@ -16,7 +16,11 @@ const others = [
   '',
 ]
 
-const preflight = (app: FastifyInstance, url: string, { origin = ours, method = 'POST', fields = 'content-type' } = {}) =>
+const preflight = (
+  app: FastifyInstance,
+  url: string,
+  { origin = ours, method = 'POST', fields = 'content-type' } = {},
+) =>
   app.inject({
     method: 'OPTIONS',
     url,
@@ -24,7 +28,12 @@ const preflight = (app: FastifyInstance, url: string, { origin = ours, method = 
   })
 
 /** Whether a page of an origin can read an answer, and no cache gives it to another. */
-function isReadable(t: Test, { headers }: LightMyRequestResponse, what: string, origin: string | undefined = ours): void {
+function isReadable(
+  t: Test,
+  { headers }: LightMyRequestResponse,
+  what: string,
+  origin: string | undefined = ours,
+): void {
   t.equal(headers['access-control-allow-origin'], origin, what)
   t.equal(headers['vary'], 'Origin', what)
   t.equal(headers['access-control-allow-credentials'], undefined)
@@ -66,27 +75,30 @@ const refused: [method: string, url: string, status: number, headers?: Record<st
   ['GET', '/docs/static/..%5c', 403],
 ]
 
-onOneStore('what is refused is refused alike with CORS on and off, and a page that may call can read it, contract §4', async (t, build) => {
-  const { app } = await build({ AUTH_CORS_ORIGINS: ours })
-  const { app: without } = await build()
-  for (const [method, url, status, headers = {}, payload] of refused) {
-    const options = { method: method as 'GET', url, headers, ...(payload !== undefined && { payload }) }
-    const what = `${method} ${url}`
-    const [plain, unset] = [await app.inject(options), await without.inject(options)]
-    for (const response of [plain, unset]) {
-      t.equal(response.statusCode, status, what)
-      t.equal(response.headers['allow'], unset.headers['allow'], what)
-      if (status === 405) t.notMatch(response.headers['allow'], /OPTIONS|^$/, what)
-      if (method !== 'HEAD') t.equal(response.headers['content-type'], unset.headers['content-type'], what)
+onOneStore(
+  'what is refused is refused alike with CORS on and off, and a page that may call can read it, contract §4',
+  async (t, build) => {
+    const { app } = await build({ AUTH_CORS_ORIGINS: ours })
+    const { app: without } = await build()
+    for (const [method, url, status, headers = {}, payload] of refused) {
+      const options = { method: method as 'GET', url, headers, ...(payload !== undefined && { payload }) }
+      const what = `${method} ${url}`
+      const [plain, unset] = [await app.inject(options), await without.inject(options)]
+      for (const response of [plain, unset]) {
+        t.equal(response.statusCode, status, what)
+        t.equal(response.headers['allow'], unset.headers['allow'], what)
+        if (status === 405) t.notMatch(response.headers['allow'], /OPTIONS|^$/, what)
+        if (method !== 'HEAD') t.equal(response.headers['content-type'], unset.headers['content-type'], what)
+      }
+      isReadable(t, await app.inject({ ...options, headers: { ...headers, origin: ours } }), what)
+      const foreign = await app.inject({ ...options, headers: { ...headers, origin: 'https://evil.example' } })
+      t.equal(foreign.headers['access-control-allow-origin'], undefined, what)
+      t.equal(foreign.headers['vary'], 'Origin', what)
+      t.equal(foreign.statusCode, status, what)
+      t.equal(unset.headers['vary'], undefined, what)
     }
-    isReadable(t, await app.inject({ ...options, headers: { ...headers, origin: ours } }), what)
-    const foreign = await app.inject({ ...options, headers: { ...headers, origin: 'https://evil.example' } })
-    t.equal(foreign.headers['access-control-allow-origin'], undefined, what)
-    t.equal(foreign.headers['vary'], 'Origin', what)
-    t.equal(foreign.statusCode, status, what)
-    t.equal(unset.headers['vary'], undefined, what)
-  }
-})
+  },
+)
 
 onOneStore('the same over a socket: no Host, two Hosts, OPTIONS *', async (t, build) => {
   const { app } = await build({ AUTH_CORS_ORIGINS: ours })
@@ -107,7 +119,8 @@ onOneStore('the same over a socket: no Host, two Hosts, OPTIONS *', async (t, bu
 
 onOneStore('a preflight is answered for what pages and their tracing send, Fetch §3.2.2', async (t, build) => {
   const { app } = await build({ AUTH_CORS_ORIGINS: `${ours},http://localhost:5173` })
-  const fields = 'authorization,baggage,cache-control,content-type,last-event-id,traceparent,tracestate,x-request-id,x-requested-with'
+  const fields =
+    'authorization,baggage,cache-control,content-type,last-event-id,traceparent,tracestate,x-request-id,x-requested-with'
   for (const [url, method] of [
     ['/token', 'POST'],
     ['/users/me', 'DELETE'],
@@ -139,7 +152,8 @@ onOneStore('a preflight that is refused says which setting decides, in the answe
       const response = await preflight(app, '/token', { origin })
       t.equal(response.statusCode, 405, origin)
       t.equal(response.headers['allow'], 'POST')
-      for (const name of ['origin', 'methods', 'headers']) t.notOk(response.headers[`access-control-allow-${name}`], origin)
+      for (const name of ['origin', 'methods', 'headers'])
+        t.notOk(response.headers[`access-control-allow-${name}`], origin)
       t.match(json(response).error_description, /AUTH_CORS_ORIGINS/)
       const line = logs.find(({ reqId }) => reqId === response.headers['x-request-id'])
       t.equal(line?.['level'], 30)
@@ -147,7 +161,10 @@ onOneStore('a preflight that is refused says which setting decides, in the answe
       t.ok(String(line?.['reason']).includes(JSON.stringify(origin)), 'and names the origin')
     }
     const long = await preflight(app, '/token', { origin: `https://${'x'.repeat(5_000)}` })
-    t.ok(JSON.stringify(logs.find(({ reqId }) => reqId === long.headers['x-request-id'])).length < 600, 'a long one in short')
+    t.ok(
+      JSON.stringify(logs.find(({ reqId }) => reqId === long.headers['x-request-id'])).length < 600,
+      'a long one in short',
+    )
   }
 })
 
@@ -166,5 +183,9 @@ onOneStore('what succeeds can be read by pages that may call, and by no others',
   }
   const login = await postForm(app, '/token', { username: 'ada', password }, { headers: { origin: ours } })
   isReadable(t, login, 'a login')
-  t.equal((await app.inject({ url: '/livez' })).headers['vary'], 'Origin', 'a cache must not keep an answer without Origin for all')
+  t.equal(
+    (await app.inject({ url: '/livez' })).headers['vary'],
+    'Origin',
+    'a cache must not keep an answer without Origin for all',
+  )
 })

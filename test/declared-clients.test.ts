@@ -4,7 +4,16 @@ import type { FastifyInstance } from 'fastify'
 import type { Test } from 'tap'
 import { ConfigError } from '../config.ts'
 import declaredClients, { readDeclarations } from '../plugins/declared-clients.ts'
-import { basic, type Credentials, clientCredentials, isOAuthError, makeClient, tokenOf, until, writeClients } from './client-helper.ts'
+import {
+  basic,
+  type Credentials,
+  clientCredentials,
+  isOAuthError,
+  makeClient,
+  tokenOf,
+  until,
+  writeClients,
+} from './client-helper.ts'
 import {
   type Build,
   challengeTo,
@@ -50,21 +59,36 @@ const wrong: Record<string, [content: unknown, says: RegExp]> = {
   'a space in a client_id': [[{ client_id: 'a b', client_secret: canary }], /"a b".*client_id must be/],
   'a line break in a client_id': [[{ client_id: 'a\nb', client_secret: canary }], /"a\\nb".*client_id must be/],
   'a long client_id': [[{ client_id: 'x'.repeat(129), client_secret: canary }], /client_id must be/],
-  "a user's id": [[{ client_id: '0198f3ce-4b7e-4f3a-9d1c-6a1f2e3d4c5b', client_secret: canary }], /must not look like the id of a user/],
+  "a user's id": [
+    [{ client_id: '0198f3ce-4b7e-4f3a-9d1c-6a1f2e3d4c5b', client_secret: canary }],
+    /must not look like the id of a user/,
+  ],
   'an empty secret': [[{ client_id: 'a', client_secret: '' }], /\/0\/client_secret/],
   'a secret that is no text': [[{ client_id: 'a', client_secret: 1 }], /\/0\/client_secret/],
   'a secret that is null': [[{ client_id: 'a', client_secret: null }], /\/0\/client_secret/],
   'no secrets in a list': [[{ client_id: 'a', client_secret: [] }], /\/0\/client_secret/],
   'three secrets': [[{ client_id: 'a', client_secret: [canary, 'b', 'c'] }], /\/0\/client_secret/],
   'a secret that is too long': [[{ client_id: 'a', client_secret: canary.repeat(30) }], /\/0\/client_secret/],
-  'a confidential client without a secret': [[{ client_id: 'a', type: 'confidential' }], /"a" a client_secret if it is confidential/],
-  'a public client with a secret': [[{ client_id: 'a', type: 'public', client_secret: canary }], /none if it is public/],
-  'first-party with a secret': [[{ client_id: 'first-party', client_secret: canary }], /"first-party".*type must be public/],
+  'a confidential client without a secret': [
+    [{ client_id: 'a', type: 'confidential' }],
+    /"a" a client_secret if it is confidential/,
+  ],
+  'a public client with a secret': [
+    [{ client_id: 'a', type: 'public', client_secret: canary }],
+    /none if it is public/,
+  ],
+  'first-party with a secret': [
+    [{ client_id: 'first-party', client_secret: canary }],
+    /"first-party".*type must be public/,
+  ],
   'a public client with client_credentials': [
     [{ client_id: 'a', grants: ['client_credentials'] }],
     /grants must not have client_credentials/,
   ],
-  'a public client that introspects': [[{ client_id: 'a', introspect: true }], /introspect is for confidential clients/],
+  'a public client that introspects': [
+    [{ client_id: 'a', introspect: true }],
+    /introspect is for confidential clients/,
+  ],
   'an unknown type': [[{ client_id: 'a', client_secret: canary, type: 'secret' }], /\/0\/type/],
   'an unknown grant': [[{ client_id: 'a', client_secret: canary, grants: ['authorization_code'] }], /\/0\/grants\/0/],
   'a grant twice': [[{ client_id: 'a', client_secret: canary, grants: ['password', 'password'] }], /\/0\/grants/],
@@ -72,10 +96,16 @@ const wrong: Record<string, [content: unknown, says: RegExp]> = {
   'a scope with a space': [[{ client_id: 'a', client_secret: canary, scopes: ['a b'] }], /\/0\/scopes\/0/],
   'an empty scope': [[{ client_id: 'a', client_secret: canary, scopes: [''] }], /\/0\/scopes\/0/],
   'an empty audience': [[{ client_id: 'a', client_secret: canary, audience: '' }], /\/0\/audience/],
-  'an introspection right that is none': [[{ client_id: 'a', client_secret: canary, introspect: 'ALL' }], /\/0\/introspect/],
+  'an introspection right that is none': [
+    [{ client_id: 'a', client_secret: canary, introspect: 'ALL' }],
+    /\/0\/introspect/,
+  ],
   'an unknown member': [[{ client_id: 'a', client_secret: canary, redirect_uris: [] }], /\/0\/redirect_uris/],
   'a secret as the name of a member': [[{ client_id: 'a', [`${canary}\n${canary}`]: true }], /\/0/],
-  'a client twice': [[declare(orders), { client_id: 'b', client_secret: canary }, declare(orders)], /"orders" once only/],
+  'a client twice': [
+    [declare(orders), { client_id: 'b', client_secret: canary }, declare(orders)],
+    /"orders" once only/,
+  ],
   'the second of two': [{ clients: [declare(orders), { client_id: 'b', secret: canary }] }, /\/1\/secret/],
 }
 
@@ -97,25 +127,34 @@ const errorOf = (promise: Promise<unknown>): Promise<unknown> =>
 /** Another app on the same data, with other settings. */
 function besideWith(build: Build, { config }: TestApp, settings: Record<string, string>): Promise<TestApp> {
   const { DATABASE_URL, AUTH_DATA_DIR, AUTH_SECRET = '', AUTH_CLIENTS_FILE = '' } = config
-  return build({ AUTH_DATA_DIR, AUTH_SECRET, AUTH_CLIENTS_FILE, ...(DATABASE_URL !== undefined && { DATABASE_URL }), ...settings })
+  return build({
+    AUTH_DATA_DIR,
+    AUTH_SECRET,
+    AUTH_CLIENTS_FILE,
+    ...(DATABASE_URL !== undefined && { DATABASE_URL }),
+    ...settings,
+  })
 }
 
-onOneStore('whatever is wrong in AUTH_CLIENTS_FILE stops the start with one line that names it, and no secret', async (t, build) => {
-  for (const [what, [content, says]] of Object.entries(wrong)) {
-    const path = await writeClients(t, content)
-    try {
-      readDeclarations(path)
-      t.fail(`${what} was taken`)
-    } catch (error) {
-      isOneLine(t, error, says, what)
+onOneStore(
+  'whatever is wrong in AUTH_CLIENTS_FILE stops the start with one line that names it, and no secret',
+  async (t, build) => {
+    for (const [what, [content, says]] of Object.entries(wrong)) {
+      const path = await writeClients(t, content)
+      try {
+        readDeclarations(path)
+        t.fail(`${what} was taken`)
+      } catch (error) {
+        isOneLine(t, error, says, what)
+      }
     }
-  }
-  const missing = join(await newDir(t), 'nowhere.json')
-  isOneLine(t, await errorOf(build({ AUTH_CLIENTS_FILE: missing })), /got ENOENT/, 'a file that is not there')
-  isOneLine(t, await errorOf(build({ AUTH_CLIENTS_FILE: await newDir(t) })), /got a directory/, 'a directory')
-  const [content, says] = wrong['an unknown grant'] as [unknown, RegExp]
-  isOneLine(t, await errorOf(build({ AUTH_CLIENTS_FILE: await writeClients(t, content) })), says, 'at start')
-})
+    const missing = join(await newDir(t), 'nowhere.json')
+    isOneLine(t, await errorOf(build({ AUTH_CLIENTS_FILE: missing })), /got ENOENT/, 'a file that is not there')
+    isOneLine(t, await errorOf(build({ AUTH_CLIENTS_FILE: await newDir(t) })), /got a directory/, 'a directory')
+    const [content, says] = wrong['an unknown grant'] as [unknown, RegExp]
+    isOneLine(t, await errorOf(build({ AUTH_CLIENTS_FILE: await writeClients(t, content) })), says, 'at start')
+  },
+)
 
 overStores('a file that is wrong changes nothing in the store', async (t, build) => {
   const path = await writeClients(t, [declare(orders)])
@@ -139,7 +178,10 @@ overStores('clients are declared with what they may have; what is not said is li
         audience: ['https://files.example', 'https://mail.example'],
         introspect: true,
       }),
-      declare({ id: 'gateway', secret: long('of the gateway') }, { audience: 'https://files.example', introspect: 'all', grants: [] }),
+      declare(
+        { id: 'gateway', secret: long('of the gateway') },
+        { audience: 'https://files.example', introspect: 'all', grants: [] },
+      ),
       { client_id: 'web', grants: ['password'] },
       { client_id: 'nothing' },
     ],
@@ -152,11 +194,23 @@ overStores('clients are declared with what they may have; what is not said is li
   const declared = { isDeclared: true, scopes: [], audience: [], introspect: 'none' }
   t.same(await kept('orders'), { ...declared, id: 'orders', type: 'confidential', grants: ['client_credentials'] })
   t.same(await kept('files'), {
-    ...{ id: 'files', type: 'confidential', grants: ['client_credentials', 'password', 'refresh_token'], scopes: ['files:read'] },
+    ...{
+      id: 'files',
+      type: 'confidential',
+      grants: ['client_credentials', 'password', 'refresh_token'],
+      scopes: ['files:read'],
+    },
     ...{ audience: ['https://files.example', 'https://mail.example'], introspect: 'audience', isDeclared: true },
   })
   t.same(await kept('gateway'), {
-    ...{ ...declared, id: 'gateway', type: 'confidential', grants: [], audience: ['https://files.example'], introspect: 'all' },
+    ...{
+      ...declared,
+      id: 'gateway',
+      type: 'confidential',
+      grants: [],
+      audience: ['https://files.example'],
+      introspect: 'all',
+    },
   })
   t.same(await kept('web'), { ...declared, id: 'web', type: 'public', grants: ['password'] })
   t.same(await kept('nothing'), { ...declared, id: 'nothing', type: 'public', grants: [] })
@@ -200,7 +254,11 @@ overStores('what the file says at the next start holds: changed, added, removed'
   const path = await writeClients(t, [declare(orders, { scopes: ['a'] }), declare(files)])
   const first = await build({ AUTH_CLIENTS_FILE: path })
   const made = await makeClient(first.app, { id: 'made' })
-  const [ofOrders, ofFiles, ofMade] = [await tokenOf(first.app, orders), await tokenOf(first.app, files), await tokenOf(first.app, made)]
+  const [ofOrders, ofFiles, ofMade] = [
+    await tokenOf(first.app, orders),
+    await tokenOf(first.app, files),
+    await tokenOf(first.app, made),
+  ]
 
   const mail = { id: 'mail', secret: long('of mail') }
   const changed = { ...orders, secret: long('another of orders') }
@@ -215,8 +273,14 @@ overStores('what the file says at the next start holds: changed, added, removed'
   const check = async (token: string) => (await withToken(app, token, { url: '/verify' })).statusCode
   t.equal(await check(ofFiles), 401, 'and so are its tokens')
   t.equal(await check(ofOrders), 204)
-  t.same([(await clientCredentials(app, made)).statusCode, await check(ofMade)], [200, 204], 'one that somebody made is left alone')
-  const events = logs.filter(({ event }) => String(event).startsWith('client.')).map(({ event, client_id }) => `${event} ${client_id}`)
+  t.same(
+    [(await clientCredentials(app, made)).statusCode, await check(ofMade)],
+    [200, 204],
+    'one that somebody made is left alone',
+  )
+  const events = logs
+    .filter(({ event }) => String(event).startsWith('client.'))
+    .map(({ event, client_id }) => `${event} ${client_id}`)
   t.same(events.filter((event) => !event.includes('refused')).sort(), [
     'client.changed orders',
     'client.created mail',
@@ -250,12 +314,16 @@ overStores(
 )
 
 overStores('two secrets are good while the file has both', async (t, build) => {
-  const [one, two, three] = ['one', 'two', 'three'].map((name) => ({ id: 'orders', secret: long(name) })) as Credentials[]
+  const [one, two, three] = ['one', 'two', 'three'].map((name) => ({
+    id: 'orders',
+    secret: long(name),
+  })) as Credentials[]
   const path = await writeClients(t, [{ client_id: 'orders', client_secret: [one?.secret, two?.secret] }])
   const first = await build({ AUTH_CLIENTS_FILE: path })
   const good = async (app: FastifyInstance) => {
     const statuses = []
-    for (const client of [one, two, three]) statuses.push((await clientCredentials(app, client as Credentials)).statusCode)
+    for (const client of [one, two, three])
+      statuses.push((await clientCredentials(app, client as Credentials)).statusCode)
     return statuses
   }
   t.same(await good(first.app), [200, 200, 401])
@@ -268,27 +336,30 @@ overStores('two secrets are good while the file has both', async (t, build) => {
   t.equal((await third.app.store.findClient('orders'))?.secrets.length, 1)
 })
 
-overStores('a change of AUTH_SECRET: replicas before and after it serve declared clients beside each other', async (t, build) => {
-  const [a, b] = ['a'.repeat(32), 'b'.repeat(32)] as const
-  const path = await writeClients(t, [declare(orders)])
-  const old = await build({ AUTH_CLIENTS_FILE: path, AUTH_SECRET: a, AUTH_SECRET_PREVIOUS: b })
-  const changed = await besideWith(build, old, { AUTH_SECRET: b, AUTH_SECRET_PREVIOUS: a })
-  t.ok(await tokenOf(old.app, orders), 'the old replica, after the new one has started')
-  t.ok(await tokenOf(changed.app, orders))
-  const generation = (await changed.app.store.findClient('orders'))?.generation
-  const again = await besideWith(build, changed, { AUTH_SECRET: b, AUTH_SECRET_PREVIOUS: a })
-  t.equal((await again.app.store.findClient('orders'))?.generation, generation, 'another start has nothing to do')
-  await old.app.close()
+overStores(
+  'a change of AUTH_SECRET: replicas before and after it serve declared clients beside each other',
+  async (t, build) => {
+    const [a, b] = ['a'.repeat(32), 'b'.repeat(32)] as const
+    const path = await writeClients(t, [declare(orders)])
+    const old = await build({ AUTH_CLIENTS_FILE: path, AUTH_SECRET: a, AUTH_SECRET_PREVIOUS: b })
+    const changed = await besideWith(build, old, { AUTH_SECRET: b, AUTH_SECRET_PREVIOUS: a })
+    t.ok(await tokenOf(old.app, orders), 'the old replica, after the new one has started')
+    t.ok(await tokenOf(changed.app, orders))
+    const generation = (await changed.app.store.findClient('orders'))?.generation
+    const again = await besideWith(build, changed, { AUTH_SECRET: b, AUTH_SECRET_PREVIOUS: a })
+    t.equal((await again.app.store.findClient('orders'))?.generation, generation, 'another start has nothing to do')
+    await old.app.close()
 
-  // The new secret seals a new signing key as soon as that is published for long enough.
-  for (let round = 0; round < 2; round += 1) {
-    changed.clock.now += 11 * 60_000
-    await changed.app.signingKeys.poll()
-  }
-  const last = await changed.restart({ AUTH_SECRET_PREVIOUS: '' })
-  t.ok(await tokenOf(last.app, orders), 'when the previous one is forgotten')
-  t.equal((await last.app.store.findClient('orders'))?.secrets.length, 1, 'what it keyed is gone')
-})
+    // The new secret seals a new signing key as soon as that is published for long enough.
+    for (let round = 0; round < 2; round += 1) {
+      changed.clock.now += 11 * 60_000
+      await changed.app.signingKeys.poll()
+    }
+    const last = await changed.restart({ AUTH_SECRET_PREVIOUS: '' })
+    t.ok(await tokenOf(last.app, orders), 'when the previous one is forgotten')
+    t.equal((await last.app.store.findClient('orders'))?.secrets.length, 1, 'what it keyed is gone')
+  },
+)
 
 overStores('processes that apply the file at once on one store agree', async (t, build) => {
   const path = await writeClients(t, [])
@@ -342,17 +413,22 @@ overStores('first-party can be declared as another public client', async (t, bui
   )
 })
 
-overStores('first-party that is not declared any more is the built-in one again, and serves at once', async (t, build) => {
-  await t.test('its new tokens are good', async (t) => {
-    const path = await writeClients(t, [{ client_id: 'first-party', grants: ['password', 'refresh_token'], scopes: [] }])
-    const first = await build({ AUTH_CLIENTS_FILE: path })
-    await signUp(first.app)
-    await writeFile(path, '[]')
-    first.clock.now += 1000
-    const { app } = await first.restart()
-    t.equal(await challengeTo(app, (await logIn(app)).access_token), undefined)
-  })
-})
+overStores(
+  'first-party that is not declared any more is the built-in one again, and serves at once',
+  async (t, build) => {
+    await t.test('its new tokens are good', async (t) => {
+      const path = await writeClients(t, [
+        { client_id: 'first-party', grants: ['password', 'refresh_token'], scopes: [] },
+      ])
+      const first = await build({ AUTH_CLIENTS_FILE: path })
+      await signUp(first.app)
+      await writeFile(path, '[]')
+      first.clock.now += 1000
+      const { app } = await first.restart()
+      t.equal(await challengeTo(app, (await logIn(app)).access_token), undefined)
+    })
+  },
+)
 
 overStores('a client that may not refresh any more may not at POST /refresh either', async (t, build) => {
   await t.test('unauthorized_client', async (t) => {
@@ -362,7 +438,13 @@ overStores('a client that may not refresh any more may not at POST /refresh eith
     const { refresh_token } = await logIn(first.app)
     await writeFile(path, JSON.stringify([{ client_id: 'first-party', grants: ['password'] }]))
     const { app } = await first.restart()
-    isOAuthError(t, await postForm(app, '/token', { grant_type: 'refresh_token', refresh_token }), 400, 'unauthorized_client', '/token')
+    isOAuthError(
+      t,
+      await postForm(app, '/token', { grant_type: 'refresh_token', refresh_token }),
+      400,
+      'unauthorized_client',
+      '/token',
+    )
     isOAuthError(t, await postForm(app, '/refresh', { refresh_token }), 400, 'unauthorized_client', '/refresh')
   })
 })

@@ -29,7 +29,9 @@ const allText = [...texts.values()].join('\n')
 
 /** What the service and the command are made of. */
 const sources = [
-  ...(await Promise.all(['plugins', 'routes', 'stores', 'cli', 'schemas'].map((dir) => filesBelow(dir, /\.ts$/)))).flat(),
+  ...(
+    await Promise.all(['plugins', 'routes', 'stores', 'cli', 'schemas'].map((dir) => filesBelow(dir, /\.ts$/)))
+  ).flat(),
   ...(await readdir(root)).filter((name) => /\.c?ts$/.test(name)),
 ]
 const codeOf = async (paths: string[]) => (await Promise.all(paths.map(read))).join('\n')
@@ -59,17 +61,22 @@ const quoted = (cell = '') => matches(cell, /`([^`]+)`/g)
 /** Text outside of fenced blocks, and the blocks. */
 function split(page: string): { prose: string; blocks: { language: string; text: string }[] } {
   const blocks: { language: string; text: string }[] = []
-  const prose = textOf(page).replace(/^( *)```(\w*)[^\n]*\n(.*?)^\1```$/gms, (_all, _indent, language: string, text: string) => {
-    blocks.push({ language, text })
-    return ''
-  })
+  const prose = textOf(page).replace(
+    /^( *)```(\w*)[^\n]*\n(.*?)^\1```$/gms,
+    (_all, _indent, language: string, text: string) => {
+      blocks.push({ language, text })
+      return ''
+    },
+  )
   return { prose, blocks }
 }
 
 t.test('every code of errors.ts is in docs/errors.md, with its status and its OAuth code, and no other', async (t) => {
   const table = /const table = \{(.*?)\n\} as const/s.exec(await read('errors.ts'))?.[1] ?? ''
   const inCode = [...table.matchAll(/^ {2}(\w+): \[\s*(\d+),\s*'(\w+)'/gm)].map(([, ...row]) => row.join(' '))
-  const inDocs = rowsOf('docs/errors.md', 'code').map(([name, status, oauth]) => [...quoted(name), status, ...quoted(oauth)].join(' '))
+  const inDocs = rowsOf('docs/errors.md', 'code').map(([name, status, oauth]) =>
+    [...quoted(name), status, ...quoted(oauth)].join(' '),
+  )
   // The refusal of a plugin keeps the status that the plugin gave it.
   const asInDocs = inCode.map((row) => row.replace(/^refused 400/, 'refused 4xx'))
   t.ok(inCode.length > 20)
@@ -88,7 +95,8 @@ t.test('every event that is logged is in docs/operations.md, with its level, and
   t.ok(named.length > 20)
   t.same(unique(rows.flatMap(([events]) => quoted(events))), named)
   for (const [events, level = ''] of rows) {
-    for (const event of quoted(events)) t.same([...(levels.get(event) ?? [level])].sort().join(', '), level, `the level of ${event}`)
+    for (const event of quoted(events))
+      t.same([...(levels.get(event) ?? [level])].sort().join(', '), level, `the level of ${event}`)
   }
 })
 
@@ -134,7 +142,8 @@ t.test('every setting is in docs/settings.md with its default, and no page names
 
 t.test('every command of latchkey is in docs/cli.md with its options, and no other', async (t) => {
   const program = new Command()
-  for (const add of [addUserCommands, addSessionCommands, addClientCommands, addKeysCommands, addBenchCommand]) add(program)
+  for (const add of [addUserCommands, addSessionCommands, addClientCommands, addKeysCommands, addBenchCommand])
+    add(program)
   const inCode: string[] = []
   const walk = (command: Command, path: string[]): void => {
     if (command.commands.length > 0) for (const one of command.commands) walk(one, [...path, one.name()])
@@ -152,7 +161,9 @@ t.test('every command of latchkey is in docs/cli.md with its options, and no oth
   walk(program, [])
   // Those that are made where the program starts.
   const main = await read('cli/latchkey.ts')
-  for (const [, of, name, rest = ''] of main.matchAll(/(\w+)\s*\.command\('([\w-]+)'\)(.*?)(?=\w+\s*\.command\(|$)/gs)) {
+  for (const [, of, name, rest = ''] of main.matchAll(
+    /(\w+)\s*\.command\('([\w-]+)'\)(.*?)(?=\w+\s*\.command\(|$)/gs,
+  )) {
     if (of === 'program' && name === 'store') continue
     const options = matches(rest, /(?:ption)\('(--[\w-]+)/g).filter((flag) => flag !== '--json')
     inCode.push([...(of === 'program' ? [] : [of]), name, ...options.sort()].join(' '))
@@ -217,13 +228,19 @@ t.test('every block of JSON is JSON', async (t) => {
 })
 
 t.test('every file of the project that a page names is there', async (t) => {
-  const dirs = (await readdir(root, { withFileTypes: true })).filter((entry) => entry.isDirectory() && entry.name !== 'node_modules')
-  const files = (await Promise.all(dirs.map(({ name }) => (/^(dist|data|\.(?!ci).*)$/.test(name) ? [] : filesBelow(name, /./))))).flat()
+  const dirs = (await readdir(root, { withFileTypes: true })).filter(
+    (entry) => entry.isDirectory() && entry.name !== 'node_modules',
+  )
+  const files = (
+    await Promise.all(dirs.map(({ name }) => (/^(dist|data|\.(?!ci).*)$/.test(name) ? [] : filesBelow(name, /./))))
+  ).flat()
   files.push(...(await readdir(root)))
   const names = new Set(files.map((path) => basename(path)))
   const missing: string[] = []
   // On the pages for integrators, files are theirs.
-  for (const page of pages.filter((page) => !page.startsWith('docs/integrating') && page !== 'docs/from-tutorials.md')) {
+  for (const page of pages.filter(
+    (page) => !page.startsWith('docs/integrating') && page !== 'docs/from-tutorials.md',
+  )) {
     for (const path of matches(split(page).prose, /`([\w./-]+\.(?:c?ts|md|ya?ml|sh)|[a-z]+\/)`/g)) {
       const isThere = path.includes('/') ? existsSync(join(root, path)) : names.has(path)
       if (!isThere) missing.push(`${page}: ${path}`)
@@ -233,7 +250,9 @@ t.test('every file of the project that a page names is there', async (t) => {
 })
 
 t.test('no command has a comment with it, which zsh would take for arguments', async (t) => {
-  const commented = pages.flatMap((page) => split(page).blocks.filter(({ language, text }) => language === 'sh' && /(^|\s)#/.test(text)))
+  const commented = pages.flatMap((page) =>
+    split(page).blocks.filter(({ language, text }) => language === 'sh' && /(^|\s)#/.test(text)),
+  )
   t.same(
     commented.map(({ text }) => text),
     [],

@@ -36,11 +36,17 @@ async function start(t: Test, settings: Record<string, string>) {
     await ended
   })
   const isListening = () => /Latchkey listens on http:\/\/127\.0\.0\.1:(\d+)/.exec(output)?.[1]
-  await Promise.race([until(async () => isListening() !== undefined, 30_000), ended.then(() => Promise.reject(new Error(output)))])
+  await Promise.race([
+    until(async () => isListening() !== undefined, 30_000),
+    ended.then(() => Promise.reject(new Error(output))),
+  ])
   const port = Number(isListening())
 
   /** @param agent keeps to one connection; without it the call has a new one */
-  async function call(path: string, { method = 'GET', agent }: { method?: string; agent?: Agent } = {}): Promise<Answer> {
+  async function call(
+    path: string,
+    { method = 'GET', agent }: { method?: string; agent?: Agent } = {},
+  ): Promise<Answer> {
     const sent = request({
       host: '127.0.0.1',
       port,
@@ -68,33 +74,40 @@ async function start(t: Test, settings: Record<string, string>) {
 }
 
 for (const workers of ['1', '2']) {
-  t.test(`after SIGTERM it goes on answering, and every answer ends its connection, RFC 9112 §9.6 [${workers} at work]`, async (t) => {
-    const { child, call, keep, port, ended } = await start(t, { AUTH_WORKERS: workers })
-    const agents = await keep(6)
-    const [late, ready, missing, method, bad, page] = agents as [Agent, Agent, Agent, Agent, Agent, Agent]
-    const silent = connect(port, '127.0.0.1')
-    silent.on('error', () => {})
-    await once(silent, 'connect')
+  t.test(
+    `after SIGTERM it goes on answering, and every answer ends its connection, RFC 9112 §9.6 [${workers} at work]`,
+    async (t) => {
+      const { child, call, keep, port, ended } = await start(t, { AUTH_WORKERS: workers })
+      const agents = await keep(6)
+      const [late, ready, missing, method, bad, page] = agents as [Agent, Agent, Agent, Agent, Agent, Agent]
+      const silent = connect(port, '127.0.0.1')
+      silent.on('error', () => {})
+      await once(silent, 'connect')
 
-    const stoppedAt = performance.now()
-    child.kill('SIGTERM')
-    await until(async () => (await call('/readyz')).status === 503)
-    await sleep(300 - (performance.now() - stoppedAt))
+      const stoppedAt = performance.now()
+      child.kill('SIGTERM')
+      await until(async () => (await call('/readyz')).status === 503)
+      await sleep(300 - (performance.now() - stoppedAt))
 
-    const closes = { connection: 'close' }
-    t.match(await call('/livez', { agent: late }), { status: 200, ...closes }, 'a request on a kept connection is answered')
-    t.match(await call('/readyz', { agent: ready }), { status: 503, text: /draining/, ...closes })
-    t.match(await call('/nowhere', { agent: missing }), { status: 404, ...closes })
-    t.match(await call('/token', { agent: method }), { status: 405, ...closes })
-    t.match(await call('/%zz', { agent: bad }), { status: 400, ...closes })
-    t.match(await call('/docs/static/index.html', { agent: page }), closes, 'a file that is streamed')
-    t.match(await call('/livez'), { status: 200, ...closes }, 'and so is one on a new connection')
+      const closes = { connection: 'close' }
+      t.match(
+        await call('/livez', { agent: late }),
+        { status: 200, ...closes },
+        'a request on a kept connection is answered',
+      )
+      t.match(await call('/readyz', { agent: ready }), { status: 503, text: /draining/, ...closes })
+      t.match(await call('/nowhere', { agent: missing }), { status: 404, ...closes })
+      t.match(await call('/token', { agent: method }), { status: 405, ...closes })
+      t.match(await call('/%zz', { agent: bad }), { status: 400, ...closes })
+      t.match(await call('/docs/static/index.html', { agent: page }), closes, 'a file that is streamed')
+      t.match(await call('/livez'), { status: 200, ...closes }, 'and so is one on a new connection')
 
-    const { code, signal, atMs } = await ended
-    t.same({ code, signal }, { code: 0, signal: null })
-    t.ok(atMs - stoppedAt < 4_000, 'a connection on which nothing ever came does not keep it')
-    await t.rejects(call('/livez'), { code: 'ECONNREFUSED' })
-  })
+      const { code, signal, atMs } = await ended
+      t.same({ code, signal }, { code: 0, signal: null })
+      t.ok(atMs - stoppedAt < 4_000, 'a connection on which nothing ever came does not keep it')
+      await t.rejects(call('/livez'), { code: 'ECONNREFUSED' })
+    },
+  )
 }
 
 t.test('with nobody connected it ends at once, and with somebody who stays it ends within the grace', async (t) => {
@@ -133,7 +146,9 @@ t.test('a second Ctrl-C ends it at once, and the echo of the first does not', as
 
 t.test('answers are held while the port is closed, and go when it is, or by themselves', async (t) => {
   const drain = new Drain()
-  const server = createServer({ ServerResponse: responseThatCloses(drain) }, (_request, response) => response.end('here'))
+  const server = createServer({ ServerResponse: responseThatCloses(drain) }, (_request, response) =>
+    response.end('here'),
+  )
   await once(server.listen(0, '127.0.0.1'), 'listening')
   t.teardown(() => server.close())
   const { port } = server.address() as { port: number }

@@ -53,7 +53,13 @@ function isProblem(t: Test, response: LightMyRequestResponse, status: number, wh
 }
 
 const postJson = (app: FastifyInstance, url: string, payload: string | Buffer, options: InjectOptions = {}) =>
-  app.inject({ method: 'POST', url, payload, ...options, headers: { 'content-type': 'application/json', ...options.headers } })
+  app.inject({
+    method: 'POST',
+    url,
+    payload,
+    ...options,
+    headers: { 'content-type': 'application/json', ...options.headers },
+  })
 
 /** Sends a body as it is, encoded or not. */
 const postRaw = (app: FastifyInstance, url: string, payload: string | Buffer, contentType: string | null = form) =>
@@ -98,12 +104,26 @@ onOneStore('a wrong content type is 415', async (t, build) => {
   const { access_token } = await logIn(app)
   const good = new URLSearchParams({ grant_type: 'password', username: 'ada', password }).toString()
   for (const url of ['/token', '/revoke']) {
-    for (const type of ['application/json', 'text/plain', 'multipart/mixed; boundary=x', 'application/xml', 'x', '', null]) {
+    for (const type of [
+      'application/json',
+      'text/plain',
+      'multipart/mixed; boundary=x',
+      'application/xml',
+      'x',
+      '',
+      null,
+    ]) {
       isOAuthError(t, await postRaw(app, url, good, type), 415, 'invalid_request', `${type} at ${url}`)
     }
   }
   for (const type of ['text/plain', 'multipart/form-data; boundary=x', 'application/jsonp', null]) {
-    isOAuthError(t, await postRaw(app, '/refresh', '{"refresh_token":"x"}', type), 415, 'invalid_request', `${type} at /refresh`)
+    isOAuthError(
+      t,
+      await postRaw(app, '/refresh', '{"refresh_token":"x"}', type),
+      415,
+      'invalid_request',
+      `${type} at /refresh`,
+    )
   }
   const body = JSON.stringify({ username: 'bob', password, current_password: password, new_password: password })
   for (const [method, url] of [
@@ -113,7 +133,12 @@ onOneStore('a wrong content type is 415', async (t, build) => {
   ] as const) {
     for (const type of [form, 'text/plain', 'application/problem+json', null]) {
       const headers = { ...(type !== null && { 'content-type': type }) }
-      isProblem(t, await withToken(app, access_token, { method, url, payload: body, headers }), 415, `${type} at ${url}`)
+      isProblem(
+        t,
+        await withToken(app, access_token, { method, url, payload: body, headers }),
+        415,
+        `${type} at ${url}`,
+      )
     }
   }
 })
@@ -126,7 +151,11 @@ onOneStore('parameters of a right content type are no hindrance', async (t, buil
   t.equal(created.statusCode, 201)
   const fields = new URLSearchParams({ grant_type: 'password', username: 'ada', password }).toString()
   t.equal((await postRaw(app, '/token', fields, `${form}; charset=UTF-8`)).statusCode, 200)
-  t.equal((await postRaw(app, '/token', fields, 'Application/X-WWW-Form-URLEncoded')).statusCode, 200, 'media types have no case')
+  t.equal(
+    (await postRaw(app, '/token', fields, 'Application/X-WWW-Form-URLEncoded')).statusCode,
+    200,
+    'media types have no case',
+  )
 })
 
 onOneStore('a body over 16 KiB is 413, and one of 16 KiB is read', async (t, build) => {
@@ -144,7 +173,12 @@ onOneStore('a body over 16 KiB is 413, and one of 16 KiB is read', async (t, bui
   isOAuthError(t, await postJson(app, '/refresh', jsonOf(most + 1)), 413, 'invalid_request')
   isOAuthError(t, await postRaw(app, '/revoke', formOf(most + 1)), 413, 'invalid_request')
   isProblem(t, await postJson(app, '/signup', `{"username":"${'x'.repeat(most)}"}`), 413, '/signup')
-  const logout = { method: 'POST', url: '/logout', payload: 'x'.repeat(most + 1), headers: { 'content-type': form } } as const
+  const logout = {
+    method: 'POST',
+    url: '/logout',
+    payload: 'x'.repeat(most + 1),
+    headers: { 'content-type': form },
+  } as const
   isProblem(t, await withToken(app, access_token, logout), 413, 'a body that nobody reads')
   t.ok(await isAccepted(app, access_token))
 })
@@ -179,7 +213,12 @@ overStores('bad JSON, invalid UTF-8, NUL and lone surrogates are 400', async (t,
   }
   for (const [what, text] of Object.entries(texts)) isProblem(t, await postJson(app, '/signup', text), 400, what)
 
-  const bytes = { 'a stray 0xff': [0xff], 'an overlong NUL': [0xc0, 0x80], 'a surrogate': [0xed, 0xa0, 0x80], 'half a character': [0xc3] }
+  const bytes = {
+    'a stray 0xff': [0xff],
+    'an overlong NUL': [0xc0, 0x80],
+    'a surrogate': [0xed, 0xa0, 0x80],
+    'half a character': [0xc3],
+  }
   for (const [what, sequence] of Object.entries(bytes)) {
     const body = Buffer.concat([
       Buffer.from('{"username":"ada","password":"xxxxxxxxxxxxxxxxxxxx'),
@@ -233,7 +272,11 @@ onOneStore('a missing or an unknown JSON property is 400 with a pointer', async 
   t.match(await errorsOf({ username: 'ada', password, 'a/b~c': 1 }), [{ pointer: '/a~1b~0c' }], 'by RFC 6901')
   t.match(await errorsOf({ username: 'ada', password, constructor: 1 }), [{ pointer: '/constructor' }])
   t.match(await errorsOf({ username: 'ada', password, toString: 1 }), [{ pointer: '/toString' }])
-  const response = await app.inject({ method: 'POST', url: '/refresh', payload: { refresh_token: 'x', grant_type: 'x' } })
+  const response = await app.inject({
+    method: 'POST',
+    url: '/refresh',
+    payload: { refresh_token: 'x', grant_type: 'x' },
+  })
   isOAuthError(t, response, 400, 'invalid_request', 'at /refresh')
   t.equal((await signUp(app, 'ada')).statusCode, 201, 'none of them made an account')
 })
@@ -257,7 +300,13 @@ onOneStore('bad form encoding, invalid UTF-8 and NUL are 400', async (t, build) 
       `name ${text}`,
     )
     isOAuthError(t, await postRaw(app, '/revoke', `token=${text}`), 400, 'invalid_request', `${text} at /revoke`)
-    isOAuthError(t, await postRaw(app, '/refresh', `refresh_token=${text}`), 400, 'invalid_request', `${text} at /refresh`)
+    isOAuthError(
+      t,
+      await postRaw(app, '/refresh', `refresh_token=${text}`),
+      400,
+      'invalid_request',
+      `${text} at /refresh`,
+    )
   }
   for (const byte of [0xff, 0x80, 0x00]) {
     const body = Buffer.concat([Buffer.from('grant_type=password&username=ada&password=x'), Buffer.from([byte])])
@@ -283,8 +332,18 @@ onOneStore('a repeated form field is 400, in any spelling of its name', async (t
     isOAuthError(t, await postRaw(app, '/token', `${login}&${more}`), 400, 'invalid_request', more)
   }
   isOAuthError(t, await postRaw(app, '/revoke', 'token=a&token=a'), 400, 'invalid_request', 'at /revoke')
-  isOAuthError(t, await postRaw(app, '/refresh', 'refresh_token=a&refresh_token=a'), 400, 'invalid_request', 'at /refresh')
-  t.equal((await postRaw(app, '/token', `${login}&__proto__=1&constructor=2&&x`)).statusCode, 200, 'unknown ones are ignored')
+  isOAuthError(
+    t,
+    await postRaw(app, '/refresh', 'refresh_token=a&refresh_token=a'),
+    400,
+    'invalid_request',
+    'at /refresh',
+  )
+  t.equal(
+    (await postRaw(app, '/token', `${login}&__proto__=1&constructor=2&&x`)).statusCode,
+    200,
+    'unknown ones are ignored',
+  )
   t.equal((await postRaw(app, '/token', `${login}&username[]=bob&username.x=1`)).statusCode, 200, 'nothing is nested')
 })
 
@@ -309,13 +368,28 @@ onOneStore('a missing or empty parameter is invalid_request', async (t, build) =
   isOAuthError(t, await postRaw(app, '/revoke', ''), 400, 'invalid_request', 'POST /revoke without a token')
   isOAuthError(t, await postRaw(app, '/revoke', 'token='), 400, 'invalid_request', 'POST /revoke with an empty one')
   isOAuthError(t, await postRaw(app, '/refresh', ''), 400, 'invalid_request', 'POST /refresh without a token')
-  isOAuthError(t, await postRaw(app, '/refresh', 'refresh_token='), 400, 'invalid_request', 'POST /refresh with an empty one')
+  isOAuthError(
+    t,
+    await postRaw(app, '/refresh', 'refresh_token='),
+    400,
+    'invalid_request',
+    'POST /refresh with an empty one',
+  )
   isOAuthError(t, await postJson(app, '/refresh', '{}'), 400, 'invalid_request', 'POST /refresh with an empty object')
 })
 
 onOneStore('an unknown grant is unsupported_grant_type', async (t, build) => {
   const { app } = await build()
-  for (const grant of ['authorization_code', 'PASSWORD', ' password', '__proto__', 'constructor', 'toString', 'hasOwnProperty', 'ü']) {
+  for (const grant of [
+    'authorization_code',
+    'PASSWORD',
+    ' password',
+    '__proto__',
+    'constructor',
+    'toString',
+    'hasOwnProperty',
+    'ü',
+  ]) {
     isOAuthError(
       t,
       await postForm(app, '/token', { grant_type: grant, username: 'a', password: 'b' }),
@@ -347,7 +421,12 @@ onOneStore('an unknown client, or a secret that nobody gave out, is invalid_clie
     t.equal(json(byHeader).request_id, byHeader.headers['x-request-id'], 'an authentication failure names its id')
     t.ok(logs.some(({ reqId, reason }) => reqId === byHeader.headers['x-request-id'] && typeof reason === 'string'))
   }
-  const both = await postForm(app, '/token', { ...login, client_id: 'another', client_secret: 'secret' }, basic('another:secret'))
+  const both = await postForm(
+    app,
+    '/token',
+    { ...login, client_id: 'another', client_secret: 'secret' },
+    basic('another:secret'),
+  )
   isOAuthError(t, both, 400, 'invalid_request', 'in two places')
 })
 
@@ -357,13 +436,25 @@ onOneStore('credentials and tokens in the query, a cookie or a body are not read
   const { access_token, refresh_token } = await logIn(app)
   const inQuery = new URLSearchParams({ grant_type: 'password', username: 'ada', password })
   isOAuthError(t, await postRaw(app, `/token?${inQuery}`, ''), 400, 'invalid_request', 'a login in the query')
-  isOAuthError(t, await postRaw(app, `/refresh?refresh_token=${refresh_token}`, ''), 400, 'invalid_request', 'a refresh token in the query')
-  t.equal((await postForm(app, '/token?client_id=another', { grant_type: 'password', username: 'ada', password })).statusCode, 200)
+  isOAuthError(
+    t,
+    await postRaw(app, `/refresh?refresh_token=${refresh_token}`, ''),
+    400,
+    'invalid_request',
+    'a refresh token in the query',
+  )
+  t.equal(
+    (await postForm(app, '/token?client_id=another', { grant_type: 'password', username: 'ada', password })).statusCode,
+    200,
+  )
 
   for (const response of [
     await app.inject({ url: `/protected?access_token=${access_token}` }),
     await app.inject({ url: '/protected', headers: { cookie: `access_token=${access_token}; token=${access_token}` } }),
-    await app.inject({ url: '/protected', headers: { 'x-access-token': access_token, 'proxy-authorization': `Bearer ${access_token}` } }),
+    await app.inject({
+      url: '/protected',
+      headers: { 'x-access-token': access_token, 'proxy-authorization': `Bearer ${access_token}` },
+    }),
     await postForm(app, '/logout', { access_token, token: access_token }),
   ]) {
     isProblem(t, response, 401, 'not read')
@@ -385,7 +476,8 @@ overStores('bearer failures have the challenges of RFC 6750, exactly', async (t,
       'and a line of the log says why',
     )
   }
-  for (const url of ['/protected', '/users/me', '/users/me/sessions', '/verify']) await refused(undefined, challenges.missing, url)
+  for (const url of ['/protected', '/users/me', '/users/me/sessions', '/verify'])
+    await refused(undefined, challenges.missing, url)
   for (const none of ['', 'Basic YTpi', 'Digest x', access_token, `Bearerx ${access_token}`, `Token ${access_token}`])
     await refused(none, challenges.missing)
   const [head, body, signature] = access_token.split('.') as [string, string, string]
@@ -404,12 +496,19 @@ overStores('bearer failures have the challenges of RFC 6750, exactly', async (t,
     await refused(bad, challenges.invalid)
   }
   for (const good of [`bearer ${access_token}`, `BEARER  ${access_token}`]) {
-    t.equal((await app.inject({ url: '/protected', headers: { authorization: good } })).statusCode, 200, 'the scheme has no case')
+    t.equal(
+      (await app.inject({ url: '/protected', headers: { authorization: good } })).statusCode,
+      200,
+      'the scheme has no case',
+    )
   }
 
   const lacking = await withToken(app, access_token, { url: '/verify?scope=admin%20read' })
   isProblem(t, lacking, 403, 'lacking scope')
-  t.equal(lacking.headers['www-authenticate'], 'Bearer realm="latchkey", error="insufficient_scope", scope="admin read"')
+  t.equal(
+    lacking.headers['www-authenticate'],
+    'Bearer realm="latchkey", error="insufficient_scope", scope="admin read"',
+  )
   const injected = await withToken(app, access_token, { url: '/verify?scope=a%22,%20x=%22%0d%0ab' })
   isProblem(t, injected, 400, 'a scope that no header can hold, and no token')
 
@@ -426,7 +525,12 @@ onOneStore('GET /verify answers a reverse proxy with 204 and who it is', async (
   const response = await withToken(app, access_token, { url: '/verify' })
   t.equal(response.statusCode, 204)
   t.equal(response.body, '')
-  t.match(response.headers, { 'x-auth-subject': id, 'x-auth-client': 'first-party', 'x-auth-scope': '', 'x-auth-roles': '' })
+  t.match(response.headers, {
+    'x-auth-subject': id,
+    'x-auth-client': 'first-party',
+    'x-auth-scope': '',
+    'x-auth-roles': '',
+  })
   isProblem(t, await withToken(app, access_token, { url: '/verify?role=admin' }), 403, 'lacking role')
   for (const query of ['scope=a&scope=b', 'role=a&role=b']) {
     isProblem(t, await withToken(app, access_token, { url: `/verify?${query}` }), 400, query)
@@ -482,7 +586,10 @@ onOneStore('every answer carries x-request-id, and it is not the one that a clie
   ]
   const ids = new Set<unknown>()
   for (const options of requests) {
-    const response = await app.inject({ ...options, headers: { ...options.headers, 'x-request-id': 'theirs', 'request-id': 'theirs' } })
+    const response = await app.inject({
+      ...options,
+      headers: { ...options.headers, 'x-request-id': 'theirs', 'request-id': 'theirs' },
+    })
     if (!uuid.test(String(response.headers['x-request-id'])))
       t.fail(`${options.method ?? 'GET'} ${options.url}: ${response.headers['x-request-id']}`)
     ids.add(response.headers['x-request-id'])
@@ -506,7 +613,11 @@ onOneStore('what the HTTP parser refuses is answered as JSON with an id too', as
     ['no HTTP', 'GARBAGE\r\n\r\n', 400],
     ['TLS', '\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03', 400],
     ['two lengths', 'POST /token HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd', 400],
-    ['a length and chunks', 'POST /token HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\nabc', 400],
+    [
+      'a length and chunks',
+      'POST /token HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\nabc',
+      400,
+    ],
     ['a NUL in the path', 'GET /li\0vez HTTP/1.1\r\nHost: x\r\n\r\n', 400],
     ['a folded header', 'GET /livez HTTP/1.1\r\nHost: x\r\nA: b\r\n c\r\nBad Name: x\r\n\r\n', 400],
     ['no Host', 'GET /livez HTTP/1.1\r\nConnection: close\r\n\r\n', 400],
@@ -516,7 +627,11 @@ onOneStore('what the HTTP parser refuses is answered as JSON with an id too', as
       200,
     ],
     ['headers of 20 KB', `GET /livez HTTP/1.1\r\nHost: x\r\nX: ${'a'.repeat(20_000)}\r\n\r\n`, 431],
-    ['a body over 16 KiB', `POST /token HTTP/1.1\r\nHost: x\r\nContent-Type: ${form}\r\nContent-Length: 20000\r\n\r\nabc`, 413],
+    [
+      'a body over 16 KiB',
+      `POST /token HTTP/1.1\r\nHost: x\r\nContent-Type: ${form}\r\nContent-Length: 20000\r\n\r\nabc`,
+      413,
+    ],
     [
       'chunks over 16 KiB',
       `POST /token HTTP/1.1\r\nHost: x\r\nContent-Type: ${form}\r\nTransfer-Encoding: chunked\r\n\r\n5000\r\n${'x'.repeat(0x5000)}\r\n0\r\n\r\n`,
@@ -544,7 +659,8 @@ overStores('every answer with a token or personal data has Cache-Control: no-sto
   const { access_token, refresh_token } = json(login)
   const refreshed = await app.inject({ method: 'POST', url: '/refresh', payload: { refresh_token } })
   const answers = [created, login, refreshed, await refresh(app, json(refreshed).refresh_token)]
-  for (const url of ['/protected', '/users/me', '/users/me/sessions', '/verify']) answers.push(await withToken(app, access_token, { url }))
+  for (const url of ['/protected', '/users/me', '/users/me/sessions', '/verify'])
+    answers.push(await withToken(app, access_token, { url }))
   for (const response of answers) {
     t.ok(response.statusCode < 300)
     t.equal(response.headers['cache-control'], 'no-store')
@@ -573,8 +689,19 @@ onOneStore('HEAD answers as GET does, without a body', async (t, build) => {
   const { app } = await build()
   await signUp(app)
   const { access_token } = await logIn(app)
-  for (const url of ['/livez', '/readyz', '/protected', '/users/me', '/users/me/sessions', '/verify', '/.well-known/jwks.json']) {
-    const [get, head] = [await withToken(app, access_token, { url }), await withToken(app, access_token, { url, method: 'HEAD' })]
+  for (const url of [
+    '/livez',
+    '/readyz',
+    '/protected',
+    '/users/me',
+    '/users/me/sessions',
+    '/verify',
+    '/.well-known/jwks.json',
+  ]) {
+    const [get, head] = [
+      await withToken(app, access_token, { url }),
+      await withToken(app, access_token, { url, method: 'HEAD' }),
+    ]
     t.equal(head.statusCode, get.statusCode, url)
     t.equal(head.body, '')
     t.equal(head.headers['cache-control'], get.headers['cache-control'])
@@ -591,10 +718,17 @@ overStores('the log holds no password, no token and no secret', async (t, build)
   await signUp(app)
   const first: Tokens = await logIn(app)
   const second: Tokens = json(await refresh(app, first.refresh_token))
-  const third: Tokens = json(await app.inject({ method: 'POST', url: '/refresh', payload: { refresh_token: second.refresh_token } }))
+  const third: Tokens = json(
+    await app.inject({ method: 'POST', url: '/refresh', payload: { refresh_token: second.refresh_token } }),
+  )
   await postForm(app, '/token', { username: 'ada', password: wrongPassword })
   await postForm(app, '/token', { username: password, password: wrongPassword })
-  await postForm(app, `/token?password=${wrongPassword}`, { username: 'ada', password }, { headers: { cookie: first.access_token } })
+  await postForm(
+    app,
+    `/token?password=${wrongPassword}`,
+    { username: 'ada', password },
+    { headers: { cookie: first.access_token } },
+  )
   await postJson(app, '/signup', `{"username":"ada","password":"${password}"`)
   await postJson(app, '/signup', `{"username":"ada","password":"${password}","${third.refresh_token}":1}`)
   await postRaw(app, '/token', `username=ada&password=${password}&password=${password}&refresh_token=%`)
@@ -609,13 +743,22 @@ overStores('the log holds no password, no token and no secret', async (t, build)
   await postForm(app, '/revoke', { token: third.access_token })
   clock.now += 31_000
   await refresh(app, first.refresh_token)
-  await postForm(app, '/token', { username: 'ada', password }, { headers: { authorization: `Basic ${btoa(`ada:${password}`)}` } })
+  await postForm(
+    app,
+    '/token',
+    { username: 'ada', password },
+    { headers: { authorization: `Basic ${btoa(`ada:${password}`)}` } },
+  )
 
   const text = JSON.stringify(logs)
   t.ok(logs.length > 10, 'there is a log')
   const secrets = [password, wrongPassword, change.new_password, 'the secret of this service', btoa(`ada:${password}`)]
   for (const tokens of [first, second, third]) {
-    secrets.push(tokens.access_token.split('.')[1] as string, tokens.access_token.split('.')[2] as string, tokens.refresh_token.slice(4))
+    secrets.push(
+      tokens.access_token.split('.')[1] as string,
+      tokens.access_token.split('.')[2] as string,
+      tokens.refresh_token.slice(4),
+    )
   }
   for (const secret of secrets) {
     for (const form of [secret, encodeURIComponent(secret), secret.replaceAll(' ', '+')]) {
@@ -663,42 +806,55 @@ function requestsOf(
     ['problem', () => signUp(app, `${username}2`)],
     [
       'problem',
-      bearer({ method: 'POST', url: '/users/me/password', payload: { current_password: password, new_password: `${password}!` } }),
+      bearer({
+        method: 'POST',
+        url: '/users/me/password',
+        payload: { current_password: password, new_password: `${password}!` },
+      }),
     ],
     ['problem', bearer({ method: 'DELETE', url: '/users/me', payload: { password: `${password}!` } })],
   ]
 }
 
-overStores('a store that fails is 503 with Retry-After in both families, and never a wrong answer', async (t, build) => {
-  const { app, logs } = await build()
-  for (const [index, method] of storeMethods.entries()) {
-    await signUp(app, `user${index}`)
-    const tokens = await logIn(app, `user${index}`)
-    const spare = await logIn(app, `user${index}`)
-    const original = app.store[method]
-    const fail = () => Promise.reject(new StoreUnavailable(new Error('SELECT secret FROM disk at /var/lib')))
-    Object.assign(app.store, { [method]: fail })
-    let failures = 0
-    for (const [family, send] of requestsOf(app, `user${index}`, tokens)) {
-      const response = await send()
-      if (response.statusCode !== 503) continue
-      failures += 1
-      if (family === 'oauth') isOAuthError(t, response, 503, 'temporarily_unavailable', `${method} fails`)
-      else isProblem(t, response, 503, `${method} fails`)
-      t.match(response.headers['retry-after'], /^[1-9][0-9]*$/)
-      t.notMatch(response.body, /SELECT|var\/lib|stores/)
+overStores(
+  'a store that fails is 503 with Retry-After in both families, and never a wrong answer',
+  async (t, build) => {
+    const { app, logs } = await build()
+    for (const [index, method] of storeMethods.entries()) {
+      await signUp(app, `user${index}`)
+      const tokens = await logIn(app, `user${index}`)
+      const spare = await logIn(app, `user${index}`)
+      const original = app.store[method]
+      const fail = () => Promise.reject(new StoreUnavailable(new Error('SELECT secret FROM disk at /var/lib')))
+      Object.assign(app.store, { [method]: fail })
+      let failures = 0
+      for (const [family, send] of requestsOf(app, `user${index}`, tokens)) {
+        const response = await send()
+        if (response.statusCode !== 503) continue
+        failures += 1
+        if (family === 'oauth') isOAuthError(t, response, 503, 'temporarily_unavailable', `${method} fails`)
+        else isProblem(t, response, 503, `${method} fails`)
+        t.match(response.headers['retry-after'], /^[1-9][0-9]*$/)
+        t.notMatch(response.body, /SELECT|var\/lib|stores/)
+        t.ok(
+          logs.some(
+            ({ reqId, err }) => reqId === response.headers['x-request-id'] && JSON.stringify(err).includes('SELECT'),
+          ),
+          'the log says why',
+        )
+      }
+      const revoked = await postForm(app, '/revoke', { token: spare.refresh_token })
+      Object.assign(app.store, { [method]: original })
+      if (revoked.statusCode === 200)
+        t.equal((await refresh(app, spare.refresh_token)).statusCode, 400, `revoked while ${method} fails`)
+      else isOAuthError(t, revoked, 503, 'temporarily_unavailable', `${method} fails at /revoke`)
       t.ok(
-        logs.some(({ reqId, err }) => reqId === response.headers['x-request-id'] && JSON.stringify(err).includes('SELECT')),
-        'the log says why',
+        failures > 0 || ['findSession', 'endSession', 'endUserSessions', 'revoke'].includes(method),
+        `${method} is asked for something`,
       )
     }
-    const revoked = await postForm(app, '/revoke', { token: spare.refresh_token })
-    Object.assign(app.store, { [method]: original })
-    if (revoked.statusCode === 200) t.equal((await refresh(app, spare.refresh_token)).statusCode, 400, `revoked while ${method} fails`)
-    else isOAuthError(t, revoked, 503, 'temporarily_unavailable', `${method} fails at /revoke`)
-    t.ok(failures > 0 || ['findSession', 'endSession', 'endUserSessions', 'revoke'].includes(method), `${method} is asked for something`)
-  }
-})
+  },
+)
 
 overStores('a store that fails ends no session and takes no login', async (t, build) => {
   const { app } = await build()
@@ -717,10 +873,19 @@ overStores('a store that fails ends no session and takes no login', async (t, bu
   isOAuthError(t, await postForm(app, '/revoke', { token: tokens.refresh_token }), 503, 'temporarily_unavailable')
   isOAuthError(t, await postForm(app, '/revoke', { token: tokens.access_token }), 503, 'temporarily_unavailable')
   isProblem(t, await withToken(app, tokens.access_token, { method: 'POST', url: '/logout' }), 503, 'POST /logout')
-  isProblem(t, await withToken(app, tokens.access_token, { method: 'DELETE', url: '/users/me/sessions' }), 503, 'DELETE /users/me/sessions')
+  isProblem(
+    t,
+    await withToken(app, tokens.access_token, { method: 'DELETE', url: '/users/me/sessions' }),
+    503,
+    'DELETE /users/me/sessions',
+  )
   isProblem(t, await app.inject({ url: '/readyz' }), 503, 'GET /readyz')
   t.equal((await app.inject({ url: '/livez' })).statusCode, 200, 'the process is alive')
-  t.equal((await withToken(app, tokens.access_token, { url: '/verify' })).statusCode, 204, 'checking tokens by key goes on')
+  t.equal(
+    (await withToken(app, tokens.access_token, { url: '/verify' })).statusCode,
+    204,
+    'checking tokens by key goes on',
+  )
   t.equal((await app.inject({ url: '/.well-known/jwks.json' })).statusCode, 200)
   failing.clear()
   t.equal((await app.inject({ url: '/readyz' })).statusCode, 200, 'and it heals by itself')

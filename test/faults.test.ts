@@ -4,7 +4,16 @@ import pg from 'pg'
 import t, { type Test } from 'tap'
 import { claimsOf, password, type Tokens } from './helper.ts'
 import { startPostgres, type TestPostgres } from './postgres.ts'
-import { type Answer, distribution, isLong, type Replica, replicaSettings, startNetwork, startReplica, until } from './processes.ts'
+import {
+  type Answer,
+  distribution,
+  isLong,
+  type Replica,
+  replicaSettings,
+  startNetwork,
+  startReplica,
+  until,
+} from './processes.ts'
 
 /*
  * The database fails under running replicas, in each of its ways. What the contract says of all of them: writes are 503 within
@@ -14,7 +23,14 @@ import { type Answer, distribution, isLong, type Replica, replicaSettings, start
 const boundMs = 5_000
 if (isLong) t.setTimeout(600_000)
 
-const postgres = await startPostgres(t, ['-c', 'fsync=off', '-c', 'max_connections=30', '-c', 'superuser_reserved_connections=0'])
+const postgres = await startPostgres(t, [
+  '-c',
+  'fsync=off',
+  '-c',
+  'max_connections=30',
+  '-c',
+  'superuser_reserved_connections=0',
+])
 const settings = replicaSettings(await postgres.createDatabase())
 /** Takes its time to start, while other tests wait for time limits. */
 const pair = (async () => {
@@ -47,7 +63,10 @@ function storeCalls(refresh_token: string, { access_token: token, refresh_token:
     sessions: () => replica.call('/users/me/sessions', { token }),
     'end of all sessions': () => replica.call('/users/me/sessions', { method: 'DELETE', token }),
     'password change': () =>
-      replica.call('/users/me/password', { json: { current_password: password, new_password: 'another horse, another battery' }, token }),
+      replica.call('/users/me/password', {
+        json: { current_password: password, new_password: 'another horse, another battery' },
+        token,
+      }),
     deletion: () => replica.call('/users/me', { method: 'DELETE', json: { password }, token }),
     readyz: () => replica.call('/readyz'),
   }
@@ -84,7 +103,9 @@ async function assertChecksGoOn(t: Test, { kept: { access_token: token } }: Acco
     ['/protected', 200],
     ['/users/me', 200],
   ]
-  const answers = await Promise.all(expected.map(async ([path, status]) => [path, status, await replica.call(path, { token })] as const))
+  const answers = await Promise.all(
+    expected.map(async ([path, status]) => [path, status, await replica.call(path, { token })] as const),
+  )
   for (const [path, status, answer] of answers) {
     t.equal(answer.status, status, path)
     t.ok(answer.ms < boundMs, `${path} in ${answer.ms.toFixed()} ms`)
@@ -195,7 +216,9 @@ t.test('others use all connections that PostgreSQL allows', async (t) => {
   for (let ours = 1; ours > 0; ) {
     await first.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'latchkey'")
     while (await take());
-    const { rows } = await first.query("SELECT count(*)::int AS ours FROM pg_stat_activity WHERE application_name = 'latchkey'")
+    const { rows } = await first.query(
+      "SELECT count(*)::int AS ours FROM pg_stat_activity WHERE application_name = 'latchkey'",
+    )
     ours = rows[0].ours
   }
 
@@ -245,7 +268,8 @@ t.test('a connection is cut in the middle of a commit', async (t) => {
 
 t.test('the primary is killed and a standby promoted that lost the last writes: nobody is logged out', async (t) => {
   const { primary, url, standby } = await pair
-  const hosts = (...ports: number[]) => url.replace(`127.0.0.1:${primary.port}`, ports.map((port) => `127.0.0.1:${port}`).join(','))
+  const hosts = (...ports: number[]) =>
+    url.replace(`127.0.0.1:${primary.port}`, ports.map((port) => `127.0.0.1:${port}`).join(','))
   const common = replicaSettings('')
   const [one, two] = await Promise.all([
     startReplica(t, { ...common, DATABASE_URL: hosts(primary.port, standby.port) }),
@@ -254,7 +278,9 @@ t.test('the primary is killed and a standby promoted that lost the last writes: 
   const replicas = [one, two]
   await one.signUp('ada')
   /** Each client knows its tokens and the one before them. */
-  const clients = await Promise.all(Array.from({ length: 12 }, async () => ({ now: await one.logIn('ada'), spent: '' })))
+  const clients = await Promise.all(
+    Array.from({ length: 12 }, async () => ({ now: await one.logIn('ada'), spent: '' })),
+  )
   const loggedOut = await one.logIn('ada')
   await caughtUp(primary)
 

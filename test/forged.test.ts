@@ -42,7 +42,9 @@ type Json = Record<string, unknown>
 type Signer = (data: string) => Buffer
 
 const base64url = (value: unknown) =>
-  Buffer.from(typeof value === 'string' ? value : Buffer.isBuffer(value) ? value : JSON.stringify(value)).toString('base64url')
+  Buffer.from(typeof value === 'string' ? value : Buffer.isBuffer(value) ? value : JSON.stringify(value)).toString(
+    'base64url',
+  )
 
 /** A JWS in compact form: parts that are objects become JSON, texts and bytes stay as they are. */
 function jws(header: unknown, payload: unknown, sign: Signer): string {
@@ -282,14 +284,29 @@ onOneStore('a typ that is no access token is refused (RFC 9068 §4)', async (t, 
 onOneStore('a token without a usable end is refused, though the key is right', async (t, build) => {
   const { app, forge, header, claims, sign, clock } = await underOperatorKey(t, build)
   const exp = claims['exp'] as number
-  for (const odd of [undefined, null, '', String(exp), `${exp}`, [exp], { valueOf: exp }, true, exp + 0.5, -1, -exp, 2 ** 53, 1e300]) {
+  for (const odd of [
+    undefined,
+    null,
+    '',
+    String(exp),
+    `${exp}`,
+    [exp],
+    { valueOf: exp },
+    true,
+    exp + 0.5,
+    -1,
+    -exp,
+    2 ** 53,
+    1e300,
+  ]) {
     await isRefused(t, app, forge({}, { exp: odd }), `exp ${JSON.stringify(odd)}`)
   }
   for (const raw of ['1e400', '-1e400', '1e999999999']) {
     const text = JSON.stringify({ ...claims, exp: 0 }).replace('"exp":0', `"exp":${raw}`)
     await isRefused(t, app, jws(header, text, sign), `exp ${raw}`)
   }
-  for (const past of [0, 1, exp - 601]) await isRefused(t, app, forge({}, { exp: past }), `exp ${past}`, challenges.expired)
+  for (const past of [0, 1, exp - 601])
+    await isRefused(t, app, forge({}, { exp: past }), `exp ${past}`, challenges.expired)
 
   const long = forge({}, { exp: exp + 365 * 86_400 })
   t.ok(await isAccepted(app, long))
@@ -304,7 +321,12 @@ onOneStore('a token from the future, or from no time, is refused', async (t, bui
   for (const odd of [undefined, null, String(iat), [iat], iat + 0.5, -1, iat + 3600, 2 ** 53]) {
     await isRefused(t, app, forge({}, { iat: odd, exp: iat + 7200 }), `iat ${JSON.stringify(odd)}`)
   }
-  await isRefused(t, app, jws(header, JSON.stringify({ ...claims, iat: 0 }).replace('"iat":0', '"iat":1e400'), sign), 'iat 1e400')
+  await isRefused(
+    t,
+    app,
+    jws(header, JSON.stringify({ ...claims, iat: 0 }).replace('"iat":0', '"iat":1e400'), sign),
+    'iat 1e400',
+  )
   await isRefused(t, app, forge({}, { iat: 0, exp: iat + 3600 }), 'iat 0', challenges.expired)
   t.ok(await isAccepted(app, forge({}, { iat: iat + 30, exp: iat + 630 })), 'clocks may differ a little')
   const early = forge({}, { iat: iat + 300, exp: iat + 900 })
@@ -319,7 +341,18 @@ onOneStore('a token from the future, or from no time, is refused', async (t, bui
 onOneStore('a wrong issuer or audience is refused', async (t, build) => {
   const { app, forge, claims } = await underOperatorKey(t, build)
   const iss = claims['iss'] as string
-  for (const odd of ['https://evil.example', '', `${iss}/`, iss.toUpperCase(), `${iss}.evil.example`, [iss], null, undefined, 1, {}]) {
+  for (const odd of [
+    'https://evil.example',
+    '',
+    `${iss}/`,
+    iss.toUpperCase(),
+    `${iss}.evil.example`,
+    [iss],
+    null,
+    undefined,
+    1,
+    {},
+  ]) {
     await isRefused(t, app, forge({}, { iss: odd }), `iss ${JSON.stringify(odd)}`)
   }
   for (const odd of [
@@ -355,7 +388,19 @@ onOneStore('a missing or wrong-typed claim is refused', async (t, build) => {
     for (const odd of values) await isRefused(t, app, forge({}, { [name]: odd }), `${name} ${JSON.stringify(odd)}`)
   }
   await isRefused(t, app, forge({}, { sub: randomUUID() }), 'a user who never was')
-  for (const payload of ['', 'null', '[]', '"x"', '1', 'true', '{', '\0', '\xff\xfe', `[${JSON.stringify(claims)}]`, '['.repeat(10_000)]) {
+  for (const payload of [
+    '',
+    'null',
+    '[]',
+    '"x"',
+    '1',
+    'true',
+    '{',
+    '\0',
+    '\xff\xfe',
+    `[${JSON.stringify(claims)}]`,
+    '['.repeat(10_000),
+  ]) {
     await isRefused(t, app, jws(header, payload, sign), `payload ${JSON.stringify(payload.slice(0, 12))}`)
   }
   for (const odd of ['', 'null', '[]', '"x"', '{', '\0', '['.repeat(10_000)]) {
@@ -389,7 +434,10 @@ overStores('a signature in another writing is the same token: revoked in one, re
   const [head, body, signature] = three.split('.') as [string, string, string]
   const bytes = Buffer.from(signature, 'base64url')
   const s = BigInt(`0x${bytes.toString('hex', 32)}`)
-  const mirrored = Buffer.concat([bytes.subarray(0, 32), Buffer.from((order - s).toString(16).padStart(64, '0'), 'hex')])
+  const mirrored = Buffer.concat([
+    bytes.subarray(0, 32),
+    Buffer.from((order - s).toString(16).padStart(64, '0'), 'hex'),
+  ])
   const mirror = `${head}.${body}.${mirrored.toString('base64url')}`
   t.ok(await isAccepted(app, three))
   await withToken(app, mirror, { url: '/protected' })
@@ -422,7 +470,9 @@ onOneStore('a signature that is DER, zero, cut, doubled or of another token is r
     doubled: `${head}.${body}.${Buffer.concat([bytes, bytes]).toString('base64url')}`,
     'r and s swapped': `${head}.${body}.${Buffer.concat([bytes.subarray(32), bytes.subarray(0, 32)]).toString('base64url')}`,
     'of another token': `${head}.${body}.${forge().split('.')[2]}`,
-    'SHA-384': forge({}, {}, (data) => signBytes('sha384', Buffer.from(data), { key: privateKey, dsaEncoding: 'ieee-p1363' })),
+    'SHA-384': forge({}, {}, (data) =>
+      signBytes('sha384', Buffer.from(data), { key: privateKey, dsaEncoding: 'ieee-p1363' }),
+    ),
   })) {
     await isRefused(t, app, token, what)
   }
@@ -467,7 +517,11 @@ onOneStore('a text that is no compact JWS is refused', async (t, build) => {
     `${head}.${body}.${'A'.repeat(1_000_000)}`,
     '.'.repeat(100_000),
   ]) {
-    t.equal((await withToken(app, text, { url: '/protected' })).statusCode, 401, `${text.length}: ${JSON.stringify(text.slice(-12))}`)
+    t.equal(
+      (await withToken(app, text, { url: '/protected' })).statusCode,
+      401,
+      `${text.length}: ${JSON.stringify(text.slice(-12))}`,
+    )
   }
   t.ok(await isAccepted(app, good))
   await isAlive(t, app)
@@ -549,37 +603,50 @@ const publicMembers: Record<string, string[]> = {
   EdDSA: ['alg', 'crv', 'kid', 'kty', 'use', 'x'],
 }
 
-onOneStore('a token is checked by the JWKS alone, which holds public members only (ES256, RS256, EdDSA)', async (t, build) => {
-  for (const [alg, makeKey] of Object.entries(generate)) {
-    const generated = await build({ AUTH_SIGNING_ALG: alg, AUTH_ISSUER: 'https://auth.example', AUTH_AUDIENCE: 'https://api.example' })
-    const key = makeKey()
-    const asPem = await build({ AUTH_SIGNING_ALG: alg, AUTH_SIGNING_KEY_FILE: await keyFile(t, pemOf(key)) })
-    const asJwk = await build({ AUTH_SIGNING_ALG: alg, AUTH_SIGNING_KEY_FILE: await keyFile(t, key.export({ format: 'jwk' })) })
-    for (const test of [generated, asPem, asJwk]) {
-      const { app } = test
-      const { id } = json(await signUp(app))
-      const tokens = await logIn(app)
-      const { payload, protectedHeader } = await verifyByJwks(test, tokens.access_token)
-      t.equal(protectedHeader.alg, alg)
-      t.match(payload, { sub: id, client_id: 'first-party', sid: String, jti: String })
-      t.equal((payload.exp as number) - (payload.iat as number), 600)
-      t.notMatch(JSON.stringify(payload), /ada/, 'and it holds no name')
-      t.ok(await isAccepted(app, tokens.access_token))
-      const { keys } = json(await app.inject({ url: '/.well-known/jwks.json' }))
-      t.equal(keys.length, 1)
-      t.same(Object.keys(keys[0]).sort(), publicMembers[alg])
-      t.equal(keys[0].kid, await calculateJwkThumbprint(keys[0]))
-      t.match(keys[0], { kid: protectedHeader.kid, use: 'sig', alg })
-      t.equal(await challengeTo(app, `${tokens.access_token.slice(0, -20)}${'A'.repeat(20)}`), challenges.invalid)
+onOneStore(
+  'a token is checked by the JWKS alone, which holds public members only (ES256, RS256, EdDSA)',
+  async (t, build) => {
+    for (const [alg, makeKey] of Object.entries(generate)) {
+      const generated = await build({
+        AUTH_SIGNING_ALG: alg,
+        AUTH_ISSUER: 'https://auth.example',
+        AUTH_AUDIENCE: 'https://api.example',
+      })
+      const key = makeKey()
+      const asPem = await build({ AUTH_SIGNING_ALG: alg, AUTH_SIGNING_KEY_FILE: await keyFile(t, pemOf(key)) })
+      const asJwk = await build({
+        AUTH_SIGNING_ALG: alg,
+        AUTH_SIGNING_KEY_FILE: await keyFile(t, key.export({ format: 'jwk' })),
+      })
+      for (const test of [generated, asPem, asJwk]) {
+        const { app } = test
+        const { id } = json(await signUp(app))
+        const tokens = await logIn(app)
+        const { payload, protectedHeader } = await verifyByJwks(test, tokens.access_token)
+        t.equal(protectedHeader.alg, alg)
+        t.match(payload, { sub: id, client_id: 'first-party', sid: String, jti: String })
+        t.equal((payload.exp as number) - (payload.iat as number), 600)
+        t.notMatch(JSON.stringify(payload), /ada/, 'and it holds no name')
+        t.ok(await isAccepted(app, tokens.access_token))
+        const { keys } = json(await app.inject({ url: '/.well-known/jwks.json' }))
+        t.equal(keys.length, 1)
+        t.same(Object.keys(keys[0]).sort(), publicMembers[alg])
+        t.equal(keys[0].kid, await calculateJwkThumbprint(keys[0]))
+        t.match(keys[0], { kid: protectedHeader.kid, use: 'sig', alg })
+        t.equal(await challengeTo(app, `${tokens.access_token.slice(0, -20)}${'A'.repeat(20)}`), challenges.invalid)
+      }
+      const [pem, jwk] = [asPem, asJwk].map(({ app }) => app.signingKeys.current().kid)
+      t.equal(pem, jwk, 'the same key in both writings')
     }
-    const [pem, jwk] = [asPem, asJwk].map(({ app }) => app.signingKeys.current().kid)
-    t.equal(pem, jwk, 'the same key in both writings')
-  }
-})
+  },
+)
 
 onOneStore('a key in SEC 1 or PKCS #1 is taken too', async (t, build) => {
   const ec = await build({ AUTH_SIGNING_KEY_FILE: await keyFile(t, pemOf(generate.ES256(), 'sec1')) })
-  const rsa = await build({ AUTH_SIGNING_ALG: 'RS256', AUTH_SIGNING_KEY_FILE: await keyFile(t, `\n${pemOf(generate.RS256(), 'pkcs1')}`) })
+  const rsa = await build({
+    AUTH_SIGNING_ALG: 'RS256',
+    AUTH_SIGNING_KEY_FILE: await keyFile(t, `\n${pemOf(generate.RS256(), 'pkcs1')}`),
+  })
   for (const test of [ec, rsa]) {
     await signUp(test.app)
     await verifyByJwks(test, (await logIn(test.app)).access_token)
@@ -603,7 +670,10 @@ onOneStore('a key file that cannot be used stops the start and names AUTH_SIGNIN
   for (const [alg, key] of Object.entries(keys)) {
     for (const [other, text] of Object.entries(keys)) {
       if (alg === other) continue
-      await refused({ AUTH_SIGNING_ALG: alg, AUTH_SIGNING_KEY_FILE: await keyFile(t, pemOf(text)) }, `a PEM of ${other} for ${alg}`)
+      await refused(
+        { AUTH_SIGNING_ALG: alg, AUTH_SIGNING_KEY_FILE: await keyFile(t, pemOf(text)) },
+        `a PEM of ${other} for ${alg}`,
+      )
       await refused(
         { AUTH_SIGNING_ALG: alg, AUTH_SIGNING_KEY_FILE: await keyFile(t, text.export({ format: 'jwk' })) },
         `a JWK of ${other} for ${alg}`,
@@ -613,12 +683,18 @@ onOneStore('a key file that cannot be used stops the start and names AUTH_SIGNIN
     const settings = { AUTH_SIGNING_ALG: alg }
     const pem = publicKey.export({ format: 'pem', type: 'spki' }) as string
     await refused({ ...settings, AUTH_SIGNING_KEY_FILE: await keyFile(t, pem) }, `a public PEM of ${alg}`)
-    await refused({ ...settings, AUTH_SIGNING_KEY_FILE: await keyFile(t, publicKey.export({ format: 'jwk' })) }, `a public JWK of ${alg}`)
+    await refused(
+      { ...settings, AUTH_SIGNING_KEY_FILE: await keyFile(t, publicKey.export({ format: 'jwk' })) },
+      `a public JWK of ${alg}`,
+    )
     const locked = key.export({ format: 'pem', type: 'pkcs8', cipher: 'aes-256-cbc', passphrase: 'x' }) as string
     await refused({ ...settings, AUTH_SIGNING_KEY_FILE: await keyFile(t, locked) }, `a locked PEM of ${alg}`)
   }
   const small = generateKeyPairSync('rsa', { modulusLength: 1024 }).privateKey
-  await refused({ AUTH_SIGNING_ALG: 'RS256', AUTH_SIGNING_KEY_FILE: await keyFile(t, pemOf(small)) }, 'RSA of 1024 bits')
+  await refused(
+    { AUTH_SIGNING_ALG: 'RS256', AUTH_SIGNING_KEY_FILE: await keyFile(t, pemOf(small)) },
+    'RSA of 1024 bits',
+  )
   const p384 = generateKeyPairSync('ec', { namedCurve: 'P-384' }).privateKey
   await refused({ AUTH_SIGNING_KEY_FILE: await keyFile(t, pemOf(p384)) }, 'P-384')
   const secret = { kty: 'oct', k: 'AAAA' }
@@ -631,70 +707,77 @@ onOneStore('a key file that cannot be used stops the start and names AUTH_SIGNIN
 
 const kidOf = (token: string) => decodeProtectedHeader(token).kid as string
 
-overStores('a new key is published before it signs, the old one for as long as its tokens are good, and then it goes', async (t, build) => {
-  const test = await build()
-  const { app, clock } = test
-  const published = async () => json(await app.inject({ url: '/.well-known/jwks.json' })).keys.map(({ kid }: JWK) => kid)
-  const poll = () => app.signingKeys.poll()
-  const token = async () => {
-    const { access_token } = await logIn(app)
-    return access_token
-  }
-  await signUp(app)
-  const firstKid = kidOf(await token())
-  const { headers } = await app.inject({ url: '/.well-known/jwks.json' })
+overStores(
+  'a new key is published before it signs, the old one for as long as its tokens are good, and then it goes',
+  async (t, build) => {
+    const test = await build()
+    const { app, clock } = test
+    const published = async () =>
+      json(await app.inject({ url: '/.well-known/jwks.json' })).keys.map(({ kid }: JWK) => kid)
+    const poll = () => app.signingKeys.poll()
+    const token = async () => {
+      const { access_token } = await logIn(app)
+      return access_token
+    }
+    await signUp(app)
+    const firstKid = kidOf(await token())
+    const { headers } = await app.inject({ url: '/.well-known/jwks.json' })
 
-  clock.now += 90 * days - 1
-  await poll()
-  t.same(await published(), [firstKid], 'not before AUTH_KEY_ROTATION')
-  clock.now += 1
-  await poll()
-  await poll()
-  const both = await published()
-  t.equal(both.length, 2, 'then there is one new key')
-  t.not((await app.inject({ url: '/.well-known/jwks.json' })).headers['etag'], headers['etag'])
-  const secondKid = both.find((kid: string) => kid !== firstKid)
+    clock.now += 90 * days - 1
+    await poll()
+    t.same(await published(), [firstKid], 'not before AUTH_KEY_ROTATION')
+    clock.now += 1
+    await poll()
+    await poll()
+    const both = await published()
+    t.equal(both.length, 2, 'then there is one new key')
+    t.not((await app.inject({ url: '/.well-known/jwks.json' })).headers['etag'], headers['etag'])
+    const secondKid = both.find((kid: string) => kid !== firstKid)
 
-  clock.now += 5 * minutes
-  t.equal(kidOf(await token()), firstKid, 'which does not sign while caches of the JWKS may lack it (max-age 300 s)')
-  clock.now += 5 * minutes - 1
-  const last = await token()
-  t.equal(kidOf(last), firstKid)
-  clock.now += 1
-  const next = await token()
-  t.equal(kidOf(next), secondKid, 'and signs soon after')
-  for (const good of [last, next]) {
-    t.ok(await isAccepted(app, good), 'tokens of both are good')
-    await verifyByJwks(test, good)
-  }
-  clock.now += 9 * minutes
-  await poll()
-  t.ok((await published()).includes(firstKid), 'the old key stays while a token of it is good')
-  t.ok(await isAccepted(app, last))
-  clock.now += 2 * days
-  clock.passedMs = 2 * days
-  await poll()
-  await poll()
-  t.same(await published(), [secondKid], 'and goes when none can be')
-  t.equal(await challengeTo(app, last), challenges.expired)
-})
+    clock.now += 5 * minutes
+    t.equal(kidOf(await token()), firstKid, 'which does not sign while caches of the JWKS may lack it (max-age 300 s)')
+    clock.now += 5 * minutes - 1
+    const last = await token()
+    t.equal(kidOf(last), firstKid)
+    clock.now += 1
+    const next = await token()
+    t.equal(kidOf(next), secondKid, 'and signs soon after')
+    for (const good of [last, next]) {
+      t.ok(await isAccepted(app, good), 'tokens of both are good')
+      await verifyByJwks(test, good)
+    }
+    clock.now += 9 * minutes
+    await poll()
+    t.ok((await published()).includes(firstKid), 'the old key stays while a token of it is good')
+    t.ok(await isAccepted(app, last))
+    clock.now += 2 * days
+    clock.passedMs = 2 * days
+    await poll()
+    await poll()
+    t.same(await published(), [secondKid], 'and goes when none can be')
+    t.equal(await challengeTo(app, last), challenges.expired)
+  },
+)
 
-overStores('a key that was rotated is rotated again, and one that was restored from the store is the same', async (t, build) => {
-  const first = await build({ AUTH_KEY_ROTATION: '30d' })
-  await signUp(first.app)
-  const kids = new Set<string>()
-  for (let round = 0; round < 4; round += 1) {
-    kids.add(kidOf((await logIn(first.app)).access_token))
-    first.clock.now += 30 * days
-    await first.app.signingKeys.poll()
-    first.clock.now += 10 * minutes
-  }
-  t.equal(kids.size, 4)
-  const { access_token, refresh_token } = await logIn(first.app)
-  const { app } = await first.restart()
-  t.ok(await isAccepted(app, access_token))
-  t.equal(kidOf(json(await refresh(app, refresh_token)).access_token), kidOf(access_token))
-})
+overStores(
+  'a key that was rotated is rotated again, and one that was restored from the store is the same',
+  async (t, build) => {
+    const first = await build({ AUTH_KEY_ROTATION: '30d' })
+    await signUp(first.app)
+    const kids = new Set<string>()
+    for (let round = 0; round < 4; round += 1) {
+      kids.add(kidOf((await logIn(first.app)).access_token))
+      first.clock.now += 30 * days
+      await first.app.signingKeys.poll()
+      first.clock.now += 10 * minutes
+    }
+    t.equal(kids.size, 4)
+    const { access_token, refresh_token } = await logIn(first.app)
+    const { app } = await first.restart()
+    t.ok(await isAccepted(app, access_token))
+    t.equal(kidOf(json(await refresh(app, refresh_token)).access_token), kidOf(access_token))
+  },
+)
 
 overStores('another AUTH_SIGNING_ALG: tokens of before stay good', async (t, build) => {
   const first = await build()
@@ -758,16 +841,19 @@ overStores('a clock that steps back after the first start does not stop the serv
   t.ok(await isAccepted(app, access_token))
 })
 
-overStores("an operator's key signs from the first moment, though the clock is behind that of the key before", async (t, build) => {
-  const first = await build()
-  await signUp(first.app)
-  const key = generate.ES256()
-  first.clock.now -= 1000
-  const { app } = await first.restart({ AUTH_SIGNING_KEY_FILE: await keyFile(t, pemOf(key)) })
-  const { access_token } = await logIn(app)
-  t.equal(kidOf(access_token), await calculateJwkThumbprint(createPublicKey(key).export({ format: 'jwk' }) as JWK))
-  t.ok(await isAccepted(app, access_token))
-})
+overStores(
+  "an operator's key signs from the first moment, though the clock is behind that of the key before",
+  async (t, build) => {
+    const first = await build()
+    await signUp(first.app)
+    const key = generate.ES256()
+    first.clock.now -= 1000
+    const { app } = await first.restart({ AUTH_SIGNING_KEY_FILE: await keyFile(t, pemOf(key)) })
+    const { access_token } = await logIn(app)
+    t.equal(kidOf(access_token), await calculateJwkThumbprint(createPublicKey(key).export({ format: 'jwk' }) as JWK))
+    t.ok(await isAccepted(app, access_token))
+  },
+)
 
 onOneStore(
   "a header or payload with two readings is refused, though the operator's own key signed it, RFC 7519 §4 and RFC 7515 §4",
@@ -780,6 +866,9 @@ onOneStore(
       await isRefused(t, app, jws(head, spoil(payload), sign), `${what} in the payload`)
     }
     const harmless = ` {"a":[{"b":1},{"b":1}],"c":"\\"b\\":1,{","d":{"a":{"a":{}}},"e":"\\\\",${payload.slice(1)}`
-    t.ok(await isAccepted(app, jws(head, harmless, sign)), 'the same name in another object, or in a text, is no repetition')
+    t.ok(
+      await isAccepted(app, jws(head, harmless, sign)),
+      'the same name in another object, or in a text, is no repetition',
+    )
   },
 )

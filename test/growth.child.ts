@@ -29,7 +29,10 @@ const forgottenAtOnce = 100
 /** Three months in all. */
 const msPerRefresh = (90 * 86_400_000) / refreshes
 const ttl = { idleTtlMs: 30 * 86_400_000, maxTtlMs: 3_650 * 86_400_000 }
-const seen = { address: '203.0.113.77', userAgent: 'Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0' }
+const seen = {
+  address: '203.0.113.77',
+  userAgent: 'Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0',
+}
 
 const store = openLmdbStore(dir)
 let now = Date.UTC(2026, 0, 1)
@@ -51,7 +54,13 @@ async function inBatches<T>(list: T[], work: (item: T) => Promise<unknown>): Pro
 async function sweep(): Promise<void> {
   let cursor: string | undefined
   do {
-    const step = await store.sweep({ ...ttl, now, failuresBefore: now, limit: 500, ...(cursor !== undefined && { cursor }) })
+    const step = await store.sweep({
+      ...ttl,
+      now,
+      failuresBefore: now,
+      limit: 500,
+      ...(cursor !== undefined && { cursor }),
+    })
     cursor = step.cursor
   } while (cursor !== undefined)
 }
@@ -78,7 +87,17 @@ async function refreshUntil(end: number): Promise<void> {
     now += msPerRefresh
     const at = Math.floor(now)
     const { id: sessionId, clientId, counter } = session
-    const presented = { ...ttl, ...seen, now: at, sessionId, clientId, counter, scope: undefined, graceMs: 0, revokedUntil: at }
+    const presented = {
+      ...ttl,
+      ...seen,
+      now: at,
+      sessionId,
+      clientId,
+      counter,
+      scope: undefined,
+      graceMs: 0,
+      revokedUntil: at,
+    }
     const { outcome } = await store.rotateSession(presented)
     if (outcome !== 'rotated') throw new Error(`a refresh was ${outcome}`)
     session.counter += 1

@@ -8,7 +8,18 @@ import t, { type Test } from 'tap'
 import { failuresLastMs } from '../plugins/throttle.ts'
 import type { Session, Store } from '../stores/store.ts'
 import type { Sample } from './growth.child.ts'
-import { cheapHashing, claimsOf, logIn, newDir, overStores, password, refresh, signUp, type TestApp, type Tokens } from './helper.ts'
+import {
+  cheapHashing,
+  claimsOf,
+  logIn,
+  newDir,
+  overStores,
+  password,
+  refresh,
+  signUp,
+  type TestApp,
+  type Tokens,
+} from './helper.ts'
 import { isLong, startReplica } from './processes.ts'
 
 /* The service does not grow with use: months of a clock that is moved, and in the long form ten million refreshes. */
@@ -33,7 +44,9 @@ async function sizeOf({ config }: TestApp): Promise<number> {
     let bytes = 0
     for (const { name } of rows) {
       await client.query(`VACUUM ${name}`)
-      bytes += Number((await client.query('SELECT pg_total_relation_size($1::regclass) AS bytes', [name])).rows[0].bytes)
+      bytes += Number(
+        (await client.query('SELECT pg_total_relation_size($1::regclass) AS bytes', [name])).rows[0].bytes,
+      )
     }
     return bytes
   } finally {
@@ -79,7 +92,9 @@ overStores('months go by: what has expired leaves, what lives stays, and the sto
     // Opened, and never seen again; a guess; a token that was revoked.
     const times = { createdAt: clock.now, refreshedAt: clock.now }
     await Promise.all(
-      Array.from({ length: openedEachDay }, () => store.createSession({ ...first, ...times, id: crypto.randomUUID(), counter: 0 })),
+      Array.from({ length: openedEachDay }, () =>
+        store.createSession({ ...first, ...times, id: crypto.randomUUID(), counter: 0 }),
+      ),
     )
     await store.recordFailure([{ key: `guess of day ${today}` }], clock.now)
     await store.revoke({ kind: 'jti', id: crypto.randomUUID(), revokedAt: clock.now, expiresAt: clock.now + 600_000 })
@@ -88,15 +103,26 @@ overStores('months go by: what has expired leaves, what lives stays, and the sto
   }
 
   t.comment(`bytes every ten days: ${sizes}`)
-  t.ok((sizes.at(-1) as number) <= (sizes[3] as number) * 1.5, 'as large after four months as when the first had expired')
-  t.equal(await countRows(store, 'sessions'), keptSessions + 30 * openedEachDay, 'those of the last thirty days, and those in use')
+  t.ok(
+    (sizes.at(-1) as number) <= (sizes[3] as number) * 1.5,
+    'as large after four months as when the first had expired',
+  )
+  t.equal(
+    await countRows(store, 'sessions'),
+    keptSessions + 30 * openedEachDay,
+    'those of the last thirty days, and those in use',
+  )
   t.equal(await countRows(store, 'failures'), 2, 'of a day ago, and of today')
   t.equal((await store.revocationsSince()).revocations.length, 1)
 
   clock.now += 29 * day
   await sweep(test)
   const last = await Promise.all(kept.map((tokens) => refresh(app, tokens.refresh_token)))
-  t.same(new Set(last.map(({ statusCode }) => statusCode)), new Set([200]), 'nobody who came within thirty days was logged out')
+  t.same(
+    new Set(last.map(({ statusCode }) => statusCode)),
+    new Set([200]),
+    'nobody who came within thirty days was logged out',
+  )
   clock.now += 30 * day
   await sweep(test)
   t.equal(await countRows(store, 'sessions'), 0, 'and in the end those too that were in use')
@@ -107,7 +133,8 @@ overStores('months go by: what has expired leaves, what lives stays, and the sto
 
 const median = (values: number[]) => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] as number
 /** The first quarter is for warming up. */
-const quarter = <T>(list: T[], number: 2 | 4) => list.slice(((number - 1) * list.length) / 4, (number * list.length) / 4)
+const quarter = <T>(list: T[], number: 2 | 4) =>
+  list.slice(((number - 1) * list.length) / 4, (number * list.length) / 4)
 
 function assertFlat(t: Test, what: string, values: number[], within: number): void {
   const [early, late] = [median(quarter(values, 2)), median(quarter(values, 4))]
@@ -118,43 +145,50 @@ function assertFlat(t: Test, what: string, values: number[], within: number): vo
 const refreshes = Number(process.env['LATCHKEY_REFRESHES'] ?? 10_000_000)
 
 if (isLong) {
-  t.test(`${refreshes} refreshes of a thousand sessions, and what is opened and forgotten meanwhile [lmdb]`, async (t) => {
-    const script = join(import.meta.dirname, 'growth.child.ts')
-    const child = spawn(process.execPath, [...process.execArgv, script, await newDir(t), String(refreshes)], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    })
-    t.teardown(() => child.kill('SIGKILL'))
-    const ended = once(child, 'close')
-    const samples: Sample[] = []
-    for await (const line of createInterface(child.stdout)) {
-      t.comment(line)
-      samples.push(JSON.parse(line))
-    }
-    t.same(await ended, [0, null])
-    t.equal(samples.at(-1)?.refreshes, refreshes)
-    assertFlat(
-      t,
-      'MB on disk',
-      samples.map(({ fileMB }) => fileMB),
-      1.2,
-    )
-    assertFlat(
-      t,
-      'bytes written for a refresh',
-      samples.map(({ writtenBytes }) => writtenBytes),
-      1.2,
-    )
-    assertFlat(
-      t,
-      'MB resident',
-      samples.map(({ residentMB }) => residentMB),
-      1.1,
-    )
-  })
+  t.test(
+    `${refreshes} refreshes of a thousand sessions, and what is opened and forgotten meanwhile [lmdb]`,
+    async (t) => {
+      const script = join(import.meta.dirname, 'growth.child.ts')
+      const child = spawn(process.execPath, [...process.execArgv, script, await newDir(t), String(refreshes)], {
+        stdio: ['ignore', 'pipe', 'inherit'],
+      })
+      t.teardown(() => child.kill('SIGKILL'))
+      const ended = once(child, 'close')
+      const samples: Sample[] = []
+      for await (const line of createInterface(child.stdout)) {
+        t.comment(line)
+        samples.push(JSON.parse(line))
+      }
+      t.same(await ended, [0, null])
+      t.equal(samples.at(-1)?.refreshes, refreshes)
+      assertFlat(
+        t,
+        'MB on disk',
+        samples.map(({ fileMB }) => fileMB),
+        1.2,
+      )
+      assertFlat(
+        t,
+        'bytes written for a refresh',
+        samples.map(({ writtenBytes }) => writtenBytes),
+        1.2,
+      )
+      assertFlat(
+        t,
+        'MB resident',
+        samples.map(({ residentMB }) => residentMB),
+        1.1,
+      )
+    },
+  )
 
   t.test('refreshing over HTTP for minutes [lmdb]', async (t) => {
     const dataDir = await newDir(t)
-    const service = await startReplica(t, { ...cheapHashing, AUTH_DATA_DIR: dataDir, AUTH_ISSUER: 'http://auth.example' })
+    const service = await startReplica(t, {
+      ...cheapHashing,
+      AUTH_DATA_DIR: dataDir,
+      AUTH_ISSUER: 'http://auth.example',
+    })
     await service.signUp('ada')
     const clients = await Promise.all(Array.from({ length: 32 }, () => service.logIn('ada', password)))
     const [minutes, samplesPerMinute] = [5, 6]

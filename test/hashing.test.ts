@@ -14,7 +14,8 @@ async function storeHash(app: FastifyInstance, username: string, passwordHash: s
   await app.store.replacePasswordHash(user?.id ?? '', user?.passwordHash ?? '', passwordHash)
 }
 
-const hashOf = async (app: FastifyInstance, username: string) => (await app.store.findUserByName(username))?.passwordHash ?? ''
+const hashOf = async (app: FastifyInstance, username: string) =>
+  (await app.store.findUserByName(username))?.passwordHash ?? ''
 
 /** In another order each time: on a busy machine, who comes after a short pause is served first. */
 const shuffled = <T>(list: T[]): T[] =>
@@ -40,7 +41,8 @@ onOneStore(
     const settings = { AUTH_ARGON2_MEMORY: '19456', AUTH_ARGON2_TIME: '2', AUTH_THROTTLE: 'off', LOG_LEVEL: 'silent' }
     const { app } = await build({ ...settings, AUTH_HASH_CONCURRENCY: '1' })
     const today = { memoryCost: 19_456, timeCost: 2, parallelism: 1 }
-    for (const name of ['ada', 'off', ...Object.keys(cheaper)].map((text) => text.replaceAll(/[ ,]/g, '_'))) await signUp(app, name)
+    for (const name of ['ada', 'off', ...Object.keys(cheaper)].map((text) => text.replaceAll(/[ ,]/g, '_')))
+      await signUp(app, name)
     const off = await app.store.findUserByName('off')
     await app.store.disableUser(off?.id ?? '', { now: 0, expiresAt: 1 })
     for (const [name, cost] of Object.entries(cheaper)) {
@@ -73,55 +75,79 @@ onOneStore(
   },
 )
 
-overStores('hashes of argon2i and argon2d, of any cost, are right for their password and are made anew (contract §5)', async (t, build) => {
-  const { app } = await build({ AUTH_THROTTLE: 'off', AUTH_ARGON2_MEMORY: '64', AUTH_ARGON2_TIME: '2' })
-  await signUp(app)
-  for (const cost of [...Object.values(cheaper), { version: 0x10 }, { hashLength: 16 }, { memoryCost: 65_536, timeCost: 3 }]) {
-    const stored = await argon2.hash(password, { memoryCost: 32, timeCost: 1, parallelism: 1, ...cost })
-    await storeHash(app, 'ada', stored)
-    const what = stored.slice(0, 40)
-    t.equal((await tryLogIn(app, 'ada', 'wrong horse battery staple')).statusCode, 400, what)
-    t.equal(await hashOf(app, 'ada'), stored, 'as long as the password is wrong')
-    t.equal((await tryLogIn(app, 'ada', password)).statusCode, 200, what)
-    t.match(await hashOf(app, 'ada'), /^\$argon2id\$v=19\$m=(64|[48][0-9]{3}|65536),t=[23],p=[14]\$/)
-  }
-})
+overStores(
+  'hashes of argon2i and argon2d, of any cost, are right for their password and are made anew (contract §5)',
+  async (t, build) => {
+    const { app } = await build({ AUTH_THROTTLE: 'off', AUTH_ARGON2_MEMORY: '64', AUTH_ARGON2_TIME: '2' })
+    await signUp(app)
+    for (const cost of [
+      ...Object.values(cheaper),
+      { version: 0x10 },
+      { hashLength: 16 },
+      { memoryCost: 65_536, timeCost: 3 },
+    ]) {
+      const stored = await argon2.hash(password, { memoryCost: 32, timeCost: 1, parallelism: 1, ...cost })
+      await storeHash(app, 'ada', stored)
+      const what = stored.slice(0, 40)
+      t.equal((await tryLogIn(app, 'ada', 'wrong horse battery staple')).statusCode, 400, what)
+      t.equal(await hashOf(app, 'ada'), stored, 'as long as the password is wrong')
+      t.equal((await tryLogIn(app, 'ada', password)).statusCode, 200, what)
+      t.match(await hashOf(app, 'ada'), /^\$argon2id\$v=19\$m=(64|[48][0-9]{3}|65536),t=[23],p=[14]\$/)
+    }
+  },
+)
 
-overStores('a stored hash that cannot be read is a wrong password, and a line in the log (contract §4)', async (t, build) => {
-  const { app, logs } = await build({ AUTH_THROTTLE: 'off' })
-  await signUp(app)
-  const comparable = ({ statusCode, body }: { statusCode: number; body: string }) => `${statusCode} ${body}`
-  const expected = comparable(await tryLogIn(app, 'nobody', password))
-  const [, , , , salt, hash] = (await hashOf(app, 'ada')).split('$')
-  const unreadable = ['', 'x', '$', '$$$$$', password, '{"hash":1}', '$2b$10$abcdefghijklmnopqrstuuABCDEFGHIJKLMNOPQRSTUVWXYZ01234']
-  unreadable.push(`$scrypt$ln=4,r=8,p=1$${salt}$${hash}`, '$argon2id$v=19$m=8,t=1,p=1$', `$argon2id$v=19$m=8,t=1,p=1$${salt}`)
-  for (const cost of ['m=0,t=1,p=1', 'm=8,t=0,p=1', 'm=8,t=1,p=0', 't=1,p=1', 'm=99999999999,t=1,p=1'])
-    unreadable.push(`$argon2id$v=19$${cost}$${salt}$${hash}`)
-  unreadable.push(
-    `$argon2id$v=19$m=8,t=1,p=1$AA$${hash}`,
-    `$argon2id$v=19$m=8,t=1,p=1$${salt}$AA`,
-    `$__proto__$v=19$${salt}`,
-    `$constructor$${salt}$${hash}`,
-  )
-  for (const stored of unreadable) {
-    await storeHash(app, 'ada', stored)
-    logs.length = 0
-    for (const secret of [password, 'wrong horse battery staple']) t.equal(comparable(await tryLogIn(app, 'ada', secret)), expected, stored)
-    const lines = logs.filter(({ msg }) => msg === 'a stored password hash cannot be read')
-    t.same(
-      lines.map(({ level }) => level),
-      [50, 50],
-      'two lines',
+overStores(
+  'a stored hash that cannot be read is a wrong password, and a line in the log (contract §4)',
+  async (t, build) => {
+    const { app, logs } = await build({ AUTH_THROTTLE: 'off' })
+    await signUp(app)
+    const comparable = ({ statusCode, body }: { statusCode: number; body: string }) => `${statusCode} ${body}`
+    const expected = comparable(await tryLogIn(app, 'nobody', password))
+    const [, , , , salt, hash] = (await hashOf(app, 'ada')).split('$')
+    const unreadable = [
+      '',
+      'x',
+      '$',
+      '$$$$$',
+      password,
+      '{"hash":1}',
+      '$2b$10$abcdefghijklmnopqrstuuABCDEFGHIJKLMNOPQRSTUVWXYZ01234',
+    ]
+    unreadable.push(
+      `$scrypt$ln=4,r=8,p=1$${salt}$${hash}`,
+      '$argon2id$v=19$m=8,t=1,p=1$',
+      `$argon2id$v=19$m=8,t=1,p=1$${salt}`,
     )
-    t.notOk(stored.length > 20 && JSON.stringify(logs).includes(stored), 'that do not repeat it')
-    t.same(
-      lines.map(({ reqId }) => reqId),
-      logs.filter(({ event }) => event === 'login.failed').map(({ reqId }) => reqId),
-      'of the request that failed',
+    for (const cost of ['m=0,t=1,p=1', 'm=8,t=0,p=1', 'm=8,t=1,p=0', 't=1,p=1', 'm=99999999999,t=1,p=1'])
+      unreadable.push(`$argon2id$v=19$${cost}$${salt}$${hash}`)
+    unreadable.push(
+      `$argon2id$v=19$m=8,t=1,p=1$AA$${hash}`,
+      `$argon2id$v=19$m=8,t=1,p=1$${salt}$AA`,
+      `$__proto__$v=19$${salt}`,
+      `$constructor$${salt}$${hash}`,
     )
-  }
-  t.equal(app.hashing.load.running, 0)
-})
+    for (const stored of unreadable) {
+      await storeHash(app, 'ada', stored)
+      logs.length = 0
+      for (const secret of [password, 'wrong horse battery staple'])
+        t.equal(comparable(await tryLogIn(app, 'ada', secret)), expected, stored)
+      const lines = logs.filter(({ msg }) => msg === 'a stored password hash cannot be read')
+      t.same(
+        lines.map(({ level }) => level),
+        [50, 50],
+        'two lines',
+      )
+      t.notOk(stored.length > 20 && JSON.stringify(logs).includes(stored), 'that do not repeat it')
+      t.same(
+        lines.map(({ reqId }) => reqId),
+        logs.filter(({ event }) => event === 'login.failed').map(({ reqId }) => reqId),
+        'of the request that failed',
+      )
+    }
+    t.equal(app.hashing.load.running, 0)
+  },
+)
 
 t.test('the first comparison with an older hash takes no less than the following ones', async (t) => {
   const cost = { memoryCost: 4_096, timeCost: 4, parallelism: 1 }
@@ -145,7 +171,12 @@ const kept = () =>
 
 overStores('at close all who wait for a hash give up, and nothing is left that keeps the process', async (t, build) => {
   const before = kept()
-  const { app } = await build({ AUTH_ARGON2_MEMORY: '65536', AUTH_ARGON2_TIME: '6', AUTH_HASH_CONCURRENCY: '1', AUTH_HASH_MAX_WAIT: '1m' })
+  const { app } = await build({
+    AUTH_ARGON2_MEMORY: '65536',
+    AUTH_ARGON2_TIME: '6',
+    AUTH_HASH_CONCURRENCY: '1',
+    AUTH_HASH_MAX_WAIT: '1m',
+  })
   const waiting = Array.from({ length: 9 }, (_, i) => tryLogIn(app, `user${i}`, password, from(`198.51.100.${i}`)))
   await until(() => app.hashing.load.waiting === 8, 1)
   const startedMs = performance.now()

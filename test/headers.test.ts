@@ -6,7 +6,10 @@ import { listen, logIn, onOneStore, sendRaw, signUp } from './helper.ts'
 const form = 'application/x-www-form-urlencoded'
 
 /** Sends each request, and compares the status of the (first) answer. */
-async function compare(origin: string, requests: Record<string, [text: string, status: number, ...more: RegExp[]]>): Promise<string[]> {
+async function compare(
+  origin: string,
+  requests: Record<string, [text: string, status: number, ...more: RegExp[]]>,
+): Promise<string[]> {
   const wrong: string[] = []
   for (const [what, [text, status, ...more]] of Object.entries(requests)) {
     const answer = await sendRaw(origin, text)
@@ -48,20 +51,41 @@ onOneStore(
         'Authorization, another first': [get('/users/me', 'Authorization: Bearer x', bearer), 400],
         'Authorization, another last': [get('/users/me', bearer, 'authorization: Basic eDp4'), 400],
         'Authorization, an empty one': [get('/users/me', bearer, 'Authorization:'), 400],
-        'Authorization, after more fields than Node keeps': [get('/users/me', bearer, many, 'Authorization: Bearer x'), 400],
-        'Authorization, where nobody reads it': [get('/livez', bearer, bearer), 400],
-        'Authorization at /introspect': [
-          post('/introspect', 'token=x', `Content-Type: ${form}`, `Authorization: ${authorization}`, `Authorization: ${authorization}`),
+        'Authorization, after more fields than Node keeps': [
+          get('/users/me', bearer, many, 'Authorization: Bearer x'),
           400,
         ],
-        'Authorization at /revoke': [post('/revoke', 'token=x', `Content-Type: ${form}`, `Authorization: ${authorization}`, bearer), 400],
+        'Authorization, where nobody reads it': [get('/livez', bearer, bearer), 400],
+        'Authorization at /introspect': [
+          post(
+            '/introspect',
+            'token=x',
+            `Content-Type: ${form}`,
+            `Authorization: ${authorization}`,
+            `Authorization: ${authorization}`,
+          ),
+          400,
+        ],
+        'Authorization at /revoke': [
+          post('/revoke', 'token=x', `Content-Type: ${form}`, `Authorization: ${authorization}`, bearer),
+          400,
+        ],
         'Content-Type, the same': [post('/revoke', 'token=x', `Content-Type: ${form}`, `Content-Type: ${form}`), 400],
-        'Content-Type, another': [post('/revoke', 'token=x', `Content-Type: ${form}`, 'Content-Type: application/json'), 400],
+        'Content-Type, another': [
+          post('/revoke', 'token=x', `Content-Type: ${form}`, 'Content-Type: application/json'),
+          400,
+        ],
         'Content-Length, the same': [post('/revoke', 'token=x', `Content-Type: ${form}`, 'Content-Length: 7'), 400],
         'Content-Length, another': [post('/revoke', 'token=x', `Content-Type: ${form}`, 'Content-Length: 0'), 400],
         'Content-Length as a list': [`POST /revoke HTTP/1.1\r\nHost: x\r\nContent-Length: 7, 7\r\n\r\ntoken=x`, 400],
-        'Last-Event-ID': [get('/revocations', `Authorization: ${authorization}`, 'Last-Event-ID: 1', 'Last-Event-ID: 2'), 400],
-        'once each': [get('/users/me', bearer, 'Accept: a', 'Accept: b', 'Cookie: a=1', 'Cookie: b=2', 'X-Forwarded-For: 1.2.3.4'), 200],
+        'Last-Event-ID': [
+          get('/revocations', `Authorization: ${authorization}`, 'Last-Event-ID: 1', 'Last-Event-ID: 2'),
+          400,
+        ],
+        'once each': [
+          get('/users/me', bearer, 'Accept: a', 'Accept: b', 'Cookie: a=1', 'Cookie: b=2', 'X-Forwarded-For: 1.2.3.4'),
+          200,
+        ],
       }),
       [],
     )
@@ -71,8 +95,25 @@ onOneStore(
 onOneStore('a Host that is missing or not valid is 400, RFC 9112 §3.2', async (t, build) => {
   const { app } = await build()
   const origin = await listen(app)
-  const withHost = (host: string, target = '/livez') => `GET ${target} HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`
-  const bad = ['a b', 'a/b', '/', 'a?b', 'a#b', 'user@a', 'user:pw@a', 'a,b', 'a, b', 'a:b', 'a:80:80', 'a:65536', 'a:-1', 'a:999999', '']
+  const withHost = (host: string, target = '/livez') =>
+    `GET ${target} HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`
+  const bad = [
+    'a b',
+    'a/b',
+    '/',
+    'a?b',
+    'a#b',
+    'user@a',
+    'user:pw@a',
+    'a,b',
+    'a, b',
+    'a:b',
+    'a:80:80',
+    'a:65536',
+    'a:-1',
+    'a:999999',
+    '',
+  ]
   bad.push(
     'http://a',
     '[::1',
@@ -139,7 +180,11 @@ onOneStore('a request target is a path or a whole URI, and nothing else, RFC 911
       'with a bad escape': [get('http://x/%zz'), 400],
       'an asterisk': ['OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n', 404],
       'an asterisk with GET': [get('*'), 400],
-      'CONNECT to another host': ['CONNECT example.com:443 HTTP/1.1\r\nHost: example.com:443\r\n\r\n', 405, /\r\nconnection: close\r\n/],
+      'CONNECT to another host': [
+        'CONNECT example.com:443 HTTP/1.1\r\nHost: example.com:443\r\n\r\n',
+        405,
+        /\r\nconnection: close\r\n/,
+      ],
       'two slashes': [get('//'), 404],
       'two slashes and a host': [get('//x/livez'), 404],
       'a bad escape': [get('/%zz'), 400],
@@ -150,43 +195,53 @@ onOneStore('a request target is a path or a whole URI, and nothing else, RFC 911
       'an encoded slash': [get('/users%2fme'), 404],
       'a bad escape in the query': [get('/livez?a=%zz'), 400],
       'no UTF-8 in the query': [get('/verify?scope=%ff'), 400],
-      'half an escape in the query': [post('/token?%', 'grant_type=x', `Content-Type: ${form}`), 400, /"error":"invalid_request"/],
+      'half an escape in the query': [
+        post('/token?%', 'grant_type=x', `Content-Type: ${form}`),
+        400,
+        /"error":"invalid_request"/,
+      ],
     }),
     [],
   )
 })
 
-onOneStore('a transfer coding that is not understood is 400, and in HTTP/1.0 the connection is closed, RFC 9112 §6.1', async (t, build) => {
-  const { app } = await build()
-  const origin = await listen(app)
-  const closes = /\r\nconnection: close\r\n/i
-  t.same(
-    await compare(origin, {
-      chunked: [chunked('1.1', 'Transfer-Encoding: chunked'), 200],
-      'chunked, in capitals': [chunked('1.1', 'Transfer-Encoding: CHUNKED'), 200],
-      'gzip before it': [chunked('1.1', 'Transfer-Encoding: gzip, chunked'), 400],
-      'gzip before it, in a field of its own': [chunked('1.1', 'Transfer-Encoding: gzip', 'Transfer-Encoding: chunked'), 400],
-      'chunked twice': [chunked('1.1', 'Transfer-Encoding: chunked', 'Transfer-Encoding: chunked'), 400],
-      'not chunked in the end': [chunked('1.1', 'Transfer-Encoding: chunked, gzip'), 400],
-      identity: [chunked('1.1', 'Transfer-Encoding: identity'), 400],
-      'a coding nobody knows': [chunked('1.1', 'Transfer-Encoding: xchunked'), 400],
-      'with a Content-Length': [chunked('1.1', 'Content-Length: 7', 'Transfer-Encoding: chunked'), 400],
-      'with a Content-Length after it': [chunked('1.1', 'Transfer-Encoding: chunked', 'Content-Length: 7'), 400],
-      'in HTTP/1.0': [chunked('1.0', 'Transfer-Encoding: chunked', 'Connection: keep-alive'), 200, closes],
-      'in HTTP/1.0, with a length': [
-        chunked('1.0', 'Transfer-Encoding: chunked', 'Content-Length: 7', 'Connection: keep-alive'),
-        400,
-        closes,
-      ],
-      'in HTTP/1.0, on an unknown path': [
-        'GET /nope HTTP/1.0\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive\r\n\r\n0\r\n\r\n',
-        404,
-        closes,
-      ],
-    }),
-    [],
-  )
-})
+onOneStore(
+  'a transfer coding that is not understood is 400, and in HTTP/1.0 the connection is closed, RFC 9112 §6.1',
+  async (t, build) => {
+    const { app } = await build()
+    const origin = await listen(app)
+    const closes = /\r\nconnection: close\r\n/i
+    t.same(
+      await compare(origin, {
+        chunked: [chunked('1.1', 'Transfer-Encoding: chunked'), 200],
+        'chunked, in capitals': [chunked('1.1', 'Transfer-Encoding: CHUNKED'), 200],
+        'gzip before it': [chunked('1.1', 'Transfer-Encoding: gzip, chunked'), 400],
+        'gzip before it, in a field of its own': [
+          chunked('1.1', 'Transfer-Encoding: gzip', 'Transfer-Encoding: chunked'),
+          400,
+        ],
+        'chunked twice': [chunked('1.1', 'Transfer-Encoding: chunked', 'Transfer-Encoding: chunked'), 400],
+        'not chunked in the end': [chunked('1.1', 'Transfer-Encoding: chunked, gzip'), 400],
+        identity: [chunked('1.1', 'Transfer-Encoding: identity'), 400],
+        'a coding nobody knows': [chunked('1.1', 'Transfer-Encoding: xchunked'), 400],
+        'with a Content-Length': [chunked('1.1', 'Content-Length: 7', 'Transfer-Encoding: chunked'), 400],
+        'with a Content-Length after it': [chunked('1.1', 'Transfer-Encoding: chunked', 'Content-Length: 7'), 400],
+        'in HTTP/1.0': [chunked('1.0', 'Transfer-Encoding: chunked', 'Connection: keep-alive'), 200, closes],
+        'in HTTP/1.0, with a length': [
+          chunked('1.0', 'Transfer-Encoding: chunked', 'Content-Length: 7', 'Connection: keep-alive'),
+          400,
+          closes,
+        ],
+        'in HTTP/1.0, on an unknown path': [
+          'GET /nope HTTP/1.0\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive\r\n\r\n0\r\n\r\n',
+          404,
+          closes,
+        ],
+      }),
+      [],
+    )
+  },
+)
 
 onOneStore('an expectation is met or ignored, RFC 9110 §10.1.1', async (t, build) => {
   const { app } = await build()
@@ -212,11 +267,18 @@ onOneStore('a Content-Encoding that is not undone is 415 on every route, RFC 911
     for (const method of methods) {
       for (const coding of ['gzip', 'GZIP', 'br', 'identity, gzip', 'x-gzip', 'deflate,identity', 'identityidentity']) {
         const url = pattern.replace(/:\w+|\*/g, 'x')
-        const answer = await app.inject({ method: method as 'GET', url, headers: { 'content-encoding': coding }, payload: 'token=x' })
+        const answer = await app.inject({
+          method: method as 'GET',
+          url,
+          headers: { 'content-encoding': coding },
+          payload: 'token=x',
+        })
         const isRight = answer.statusCode === 415 && answer.headers['accept-encoding'] === 'identity'
         const isOfFamily =
-          method === 'HEAD' || /^application\/problem/.test(String(answer.headers['content-type'])) === (family !== 'oauth')
-        if (!isRight || !isOfFamily) wrong.push(`${method} ${url} ${coding}: ${answer.statusCode} ${answer.headers['content-type']}`)
+          method === 'HEAD' ||
+          /^application\/problem/.test(String(answer.headers['content-type'])) === (family !== 'oauth')
+        if (!isRight || !isOfFamily)
+          wrong.push(`${method} ${url} ${coding}: ${answer.statusCode} ${answer.headers['content-type']}`)
       }
     }
   }
@@ -226,7 +288,10 @@ onOneStore('a Content-Encoding that is not undone is 415 on every route, RFC 911
       identity: [post('/revoke', 'token=x', `Content-Type: ${form}`, 'Content-Encoding: identity'), 200],
       'no coding': [post('/revoke', 'token=x', `Content-Type: ${form}`, 'Content-Encoding:'), 200],
       'in chunks': [chunked('1.1', 'Transfer-Encoding: chunked', 'Content-Encoding: gzip'), 415],
-      'without a body, as a proxy asks for another request': [get('/livez', 'Content-Encoding: gzip', 'Content-Length: 0'), 200],
+      'without a body, as a proxy asks for another request': [
+        get('/livez', 'Content-Encoding: gzip', 'Content-Length: 0'),
+        200,
+      ],
       'on an unknown path': [post('/nope', 'token=x', 'Content-Encoding: gzip'), 404],
       'in two fields': [post('/revoke', 'token=x', 'Content-Encoding: identity', 'Content-Encoding: gzip'), 415],
     }),
@@ -234,50 +299,63 @@ onOneStore('a Content-Encoding that is not undone is 415 on every route, RFC 911
   )
 })
 
-onOneStore('a refusal of a plugin keeps its status, and loses its words: nothing that is below 500 becomes a 500', async (t, build) => {
-  const { app, logs } = await build()
-  const origin = await listen(app)
-  const css = '/docs/static/swagger-ui.css'
-  const refused = /"type":"urn:latchkey:problem:refused","title":"The request was refused"/
-  t.same(
-    await compare(origin, {
-      'two dots': [get('/docs/static/..'), 403, refused],
-      'encoded dots': [get('/docs/static/%2e%2e/%2e%2e/package.json'), 403, refused],
-      'an encoded slash': [get('/docs/static/..%2f..%2fpackage.json'), 404, /not_found/],
-      'a backslash': [get('/docs/static/..%5c..%5c'), 403, refused],
-      'a NUL': [get('/docs/static/%00'), 403, refused],
-      'a NUL in a name': [get('/docs/static/swagger-ui.css%00.js'), 403, refused],
-      'a hidden file': [get('/docs/static/.env'), 404, /not_found/],
-      'a name that is too long': [get(`/docs/static/${'a'.repeat(5_000)}`), 403, refused],
-      'another version of the file': [get(css, 'If-Match: "x"'), 412, refused],
-      'a range that it does not have': [get(css, 'Range: bytes=99999999-'), 416, refused],
-    }),
-    [],
-  )
-  t.notOk(
-    logs.some(({ level, err }) => (level as number) >= 50 || err),
-    'no alarm and no stack in the log',
-  )
-})
+onOneStore(
+  'a refusal of a plugin keeps its status, and loses its words: nothing that is below 500 becomes a 500',
+  async (t, build) => {
+    const { app, logs } = await build()
+    const origin = await listen(app)
+    const css = '/docs/static/swagger-ui.css'
+    const refused = /"type":"urn:latchkey:problem:refused","title":"The request was refused"/
+    t.same(
+      await compare(origin, {
+        'two dots': [get('/docs/static/..'), 403, refused],
+        'encoded dots': [get('/docs/static/%2e%2e/%2e%2e/package.json'), 403, refused],
+        'an encoded slash': [get('/docs/static/..%2f..%2fpackage.json'), 404, /not_found/],
+        'a backslash': [get('/docs/static/..%5c..%5c'), 403, refused],
+        'a NUL': [get('/docs/static/%00'), 403, refused],
+        'a NUL in a name': [get('/docs/static/swagger-ui.css%00.js'), 403, refused],
+        'a hidden file': [get('/docs/static/.env'), 404, /not_found/],
+        'a name that is too long': [get(`/docs/static/${'a'.repeat(5_000)}`), 403, refused],
+        'another version of the file': [get(css, 'If-Match: "x"'), 412, refused],
+        'a range that it does not have': [get(css, 'Range: bytes=99999999-'), 416, refused],
+      }),
+      [],
+    )
+    t.notOk(
+      logs.some(({ level, err }) => (level as number) >= 50 || err),
+      'no alarm and no stack in the log',
+    )
+  },
+)
 
-onOneStore('whatever carries a status below 500 keeps it, in the shape of the family, and anything else is a 500', async (t, build) => {
-  const { app } = await build()
-  await signUp(app)
-  const { access_token } = await logIn(app)
-  const refuseWith = (error: object) => {
-    app.accessTokens.verify = () => Promise.reject(Object.assign(new Error('secret words'), error))
-    return app.inject({ url: '/users/me', headers: { authorization: `Bearer ${access_token}` } })
-  }
-  for (const status of [
-    400, 401, 402, 403, 404, 406, 408, 409, 410, 411, 412, 413, 414, 416, 417, 418, 422, 425, 428, 429, 431, 451, 499,
-  ]) {
-    const response = await refuseWith({ statusCode: status, code: 'FST_ERR_ANY' })
-    t.match({ ...response.json(), statusCode: response.statusCode }, { status, statusCode: status, type: /^urn:latchkey:problem:/ })
-    t.notMatch(response.body, /secret words|FST_ERR/)
-  }
-  for (const status of [undefined, 0, 200, 302, 399, 500, 501, 503, 599, 1000, Number.NaN]) {
-    const response = await refuseWith({ statusCode: status })
-    t.match({ ...response.json(), statusCode: response.statusCode }, { status: 500, statusCode: 500, type: /internal_error$/ }, `${status}`)
-    t.notMatch(response.body, /secret words/)
-  }
-})
+onOneStore(
+  'whatever carries a status below 500 keeps it, in the shape of the family, and anything else is a 500',
+  async (t, build) => {
+    const { app } = await build()
+    await signUp(app)
+    const { access_token } = await logIn(app)
+    const refuseWith = (error: object) => {
+      app.accessTokens.verify = () => Promise.reject(Object.assign(new Error('secret words'), error))
+      return app.inject({ url: '/users/me', headers: { authorization: `Bearer ${access_token}` } })
+    }
+    for (const status of [
+      400, 401, 402, 403, 404, 406, 408, 409, 410, 411, 412, 413, 414, 416, 417, 418, 422, 425, 428, 429, 431, 451, 499,
+    ]) {
+      const response = await refuseWith({ statusCode: status, code: 'FST_ERR_ANY' })
+      t.match(
+        { ...response.json(), statusCode: response.statusCode },
+        { status, statusCode: status, type: /^urn:latchkey:problem:/ },
+      )
+      t.notMatch(response.body, /secret words|FST_ERR/)
+    }
+    for (const status of [undefined, 0, 200, 302, 399, 500, 501, 503, 599, 1000, Number.NaN]) {
+      const response = await refuseWith({ statusCode: status })
+      t.match(
+        { ...response.json(), statusCode: response.statusCode },
+        { status: 500, statusCode: 500, type: /internal_error$/ },
+        `${status}`,
+      )
+      t.notMatch(response.body, /secret words/)
+    }
+  },
+)

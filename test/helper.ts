@@ -11,7 +11,12 @@ import { type Config, readConfig } from '../config.ts'
 import { startPostgres, type TestPostgres } from './postgres.ts'
 
 /** The settings that make hashing cheap; everything else is as the server has it. */
-export const cheapHashing = { AUTH_INSECURE: '1', AUTH_ARGON2_MEMORY: '8', AUTH_ARGON2_TIME: '1', AUTH_HASH_MAX_WAIT: '10s' }
+export const cheapHashing = {
+  AUTH_INSECURE: '1',
+  AUTH_ARGON2_MEMORY: '8',
+  AUTH_ARGON2_TIME: '1',
+  AUTH_HASH_MAX_WAIT: '10s',
+}
 
 export const password = 'correct horse battery staple'
 
@@ -69,7 +74,9 @@ export type Build = (settings?: Record<string, string>) => Promise<TestApp>
 export function overStores(title: string, body: (t: Test, build: Build) => Promise<unknown>): void {
   for (const [name, storeSettings] of Object.entries(stores)) {
     t.test(`${title} [${name}]`, async (t) => {
-      await body(t, async (settings = {}) => buildOn(t, { ...(await storeSettings(t)), ...settings }, { now: Date.now() }))
+      await body(t, async (settings = {}) =>
+        buildOn(t, { ...(await storeSettings(t)), ...settings }, { now: Date.now() }),
+      )
     })
   }
 }
@@ -77,7 +84,9 @@ export function overStores(title: string, body: (t: Test, build: Build) => Promi
 /** Runs a test that no store has a part in, over one of them. */
 export function onOneStore(title: string, body: (t: Test, build: Build) => Promise<unknown>): void {
   t.test(title, async (t) => {
-    await body(t, async (settings = {}) => buildOn(t, { AUTH_DATA_DIR: await newDir(t), ...settings }, { now: Date.now() }))
+    await body(t, async (settings = {}) =>
+      buildOn(t, { AUTH_DATA_DIR: await newDir(t), ...settings }, { now: Date.now() }),
+    )
   })
 }
 
@@ -106,7 +115,12 @@ async function buildOn(t: Test, settings: Record<string, string>, clock: Clock):
 export const json = (response: LightMyRequestResponse) => response.json()
 
 /** Sends a form. */
-export function postForm(app: FastifyInstance, url: string, fields: Record<string, string>, options: InjectOptions = {}) {
+export function postForm(
+  app: FastifyInstance,
+  url: string,
+  fields: Record<string, string>,
+  options: InjectOptions = {},
+) {
   return app.inject({
     method: 'POST',
     url,

@@ -73,7 +73,16 @@ onOneStore('the 404 of a path that others have says what is right here', async (
   ]) {
     t.notMatch((await app.inject({ url })).body, /lkr_|c2Vj/, url)
   }
-  for (const url of ['/wp-login.php', '/.env', '/a', '/xyz', `/${'login'.repeat(50)}`, '/api/v1/orders', '/robots.txt', '/favicon.ico']) {
+  for (const url of [
+    '/wp-login.php',
+    '/.env',
+    '/a',
+    '/xyz',
+    `/${'login'.repeat(50)}`,
+    '/api/v1/orders',
+    '/robots.txt',
+    '/favicon.ico',
+  ]) {
     t.equal(json(await app.inject({ url })).detail, 'There is nothing here', `nothing is guessed: ${url}`)
   }
   const { app: below } = await build({ AUTH_ISSUER: 'https://example.com/auth' })
@@ -85,8 +94,13 @@ onOneStore('a wrong method is told the right ones in words', async (t, build) =>
   const { app } = await build()
   t.match(json(await app.inject({ url: '/logout' })), { status: 405, detail: 'This route takes POST' })
   t.match(json(await app.inject({ url: '/signup' })), { status: 405, detail: 'This route takes POST' })
-  t.match(json(await app.inject({ url: '/token' })), { error: 'invalid_request', error_description: 'This route takes POST' })
-  t.match(json(await app.inject({ method: 'PUT', url: '/users/me' })), { detail: 'This route takes GET and HEAD and DELETE' })
+  t.match(json(await app.inject({ url: '/token' })), {
+    error: 'invalid_request',
+    error_description: 'This route takes POST',
+  })
+  t.match(json(await app.inject({ method: 'PUT', url: '/users/me' })), {
+    detail: 'This route takes GET and HEAD and DELETE',
+  })
 })
 
 onOneStore(
@@ -106,7 +120,11 @@ onOneStore(
     for (const [authorization, detail] of Object.entries(cases)) {
       for (const url of ['/protected', '/users/me', '/verify', '/admin/users']) {
         const response = await app.inject({ url, headers: { authorization } })
-        t.match({ status: response.statusCode, ...json(response) }, { status: 401, detail }, `${authorization.slice(0, 12)} at ${url}`)
+        t.match(
+          { status: response.statusCode, ...json(response) },
+          { status: 401, detail },
+          `${authorization.slice(0, 12)} at ${url}`,
+        )
         t.equal(response.headers['www-authenticate'], challenges.missing)
         t.notOk(response.body.includes(access_token.slice(-20)))
       }
@@ -159,13 +177,20 @@ onOneStore('half a login is told of its other half', async (t, build) => {
 onOneStore('of many errors the first five are named, each once, and how many more there are', async (t, build) => {
   const { app } = await build()
   const unknown = Object.fromEntries(Array.from({ length: 400 }, (_, index) => [`member${index}`, index]))
-  const signup = await app.inject({ method: 'POST', url: '/signup', payload: { username: 'ada', password, ...unknown } })
+  const signup = await app.inject({
+    method: 'POST',
+    url: '/signup',
+    payload: { username: 'ada', password, ...unknown },
+  })
   t.equal(signup.statusCode, 400)
   t.equal(json(signup).errors.length, 5)
   t.equal(json(signup).detail, '/member0 is not known here, and 399 more')
   t.ok(signup.body.length < 700, `${signup.body.length} bytes`)
   const refreshed = await app.inject({ method: 'POST', url: '/refresh', payload: { refresh_token: 'x', ...unknown } })
-  t.match(json(refreshed).error_description, /^\/member0 is not known here, .*\/member4 is not known here, and 395 more$/)
+  t.match(
+    json(refreshed).error_description,
+    /^\/member0 is not known here, .*\/member4 is not known here, and 395 more$/,
+  )
   t.equal(json(refreshed).errors, undefined)
 
   for (const payload of [
@@ -173,7 +198,12 @@ onOneStore('of many errors the first five are named, each once, and how many mor
     JSON.stringify({ username: Array(7_000).fill(1), password: 1 }),
     `{${Array.from({ length: 1_500 }, (_, i) => `"${i}":1`).join()}}`,
   ]) {
-    const response = await app.inject({ method: 'POST', url: '/signup', payload, headers: { 'content-type': 'application/json' } })
+    const response = await app.inject({
+      method: 'POST',
+      url: '/signup',
+      payload,
+      headers: { 'content-type': 'application/json' },
+    })
     t.equal(response.statusCode, 400)
     t.ok(response.body.length < 1_000, `an answer is not larger than what asked for it: ${response.body.length}`)
   }

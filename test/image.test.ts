@@ -21,7 +21,10 @@ const plainEnv = { PATH: `${dirname(process.execPath)}:${process.env['PATH']}`, 
 /** The files of the project, as a clone has them, or a copy without `.git`. */
 async function projectFiles(): Promise<string[]> {
   if (existsSync(join(root, '.git'))) {
-    const listed = execFileSync('git', ['ls-files', '-z', '--cached', '--others', '--exclude-standard'], { cwd: root, encoding: 'utf8' })
+    const listed = execFileSync('git', ['ls-files', '-z', '--cached', '--others', '--exclude-standard'], {
+      cwd: root,
+      encoding: 'utf8',
+    })
     return listed.split('\0').filter((path) => path !== '' && existsSync(join(root, path)))
   }
   const isIgnored = ignores(await readFile(join(root, '.gitignore'), 'utf8'))
@@ -59,7 +62,9 @@ function stepsOf(dockerfile: string): Step[] {
     .replace(/^#.*\n/gm, '')
     .replace(/\\\n\s*/g, '')
     .split('\n')
-  return lines.filter((line) => line !== '').map((line) => ({ name: line.split(' ', 1)[0] as string, text: line.replace(/^\S+ +/, '') }))
+  return lines
+    .filter((line) => line !== '')
+    .map((line) => ({ name: line.split(' ', 1)[0] as string, text: line.replace(/^\S+ +/, '') }))
 }
 
 /** A stage while it is built. */
@@ -88,7 +93,9 @@ async function copy(stage: Stage, from: string, sources: string[], target: strin
 /** Packages as `npm ci` puts them there: those of this checkout, by links; without those that only developers need. */
 async function linkPackages(dir: string, withoutDev: boolean): Promise<void> {
   if (!withoutDev) return symlink(join(root, 'node_modules'), join(dir, 'node_modules'))
-  const { packages } = JSON.parse(await readFile(join(dir, 'package-lock.json'), 'utf8')) as { packages: Record<string, { dev?: boolean }> }
+  const { packages } = JSON.parse(await readFile(join(dir, 'package-lock.json'), 'utf8')) as {
+    packages: Record<string, { dev?: boolean }>
+  }
   for (const [path, { dev }] of Object.entries(packages)) {
     if (dev || !/^node_modules\/(?:@[^/]+\/)?[^/]+$/.test(path) || !existsSync(join(root, path))) continue
     await mkdir(dirname(join(dir, path)), { recursive: true })
@@ -97,7 +104,10 @@ async function linkPackages(dir: string, withoutDev: boolean): Promise<void> {
 }
 
 /** Without what the test runner adds to the environment of what a test starts. */
-const plain = (command: string, ...args: string[]): [string, string[]] => ['env', ['-u', 'NODE_OPTIONS', command, ...args]]
+const plain = (command: string, ...args: string[]): [string, string[]] => [
+  'env',
+  ['-u', 'NODE_OPTIONS', command, ...args],
+]
 
 function runIn(cwd: string, command: string, env: Record<string, string> = {}): void {
   const { status, stdout, stderr } = spawnSync(...plain('sh', '-c', command), {
@@ -114,7 +124,8 @@ async function run(stage: Stage, command: string): Promise<void> {
   if (command.startsWith('npm ci ')) return linkPackages(cwd, command.includes('--omit=dev'))
   if (command === 'npm run build') return runIn(cwd, command)
   // The script has to be there and to find the package; what it compiles is in node_modules already, or cannot be.
-  if (/^LATCHKEY_ARGON2=\w+ npm run postinstall$/.test(command)) return runIn(cwd, 'npm run postinstall', { LATCHKEY_ARGON2: 'prebuilt' })
+  if (/^LATCHKEY_ARGON2=\w+ npm run postinstall$/.test(command))
+    return runIn(cwd, 'npm run postinstall', { LATCHKEY_ARGON2: 'prebuilt' })
   if (command.startsWith('install -d ')) {
     const mine = isRoot ? command : command.replace(/ -[og] \d+/g, '')
     return runIn(cwd, mine.replace(/ \//, ` ${stage.dir}/`))
@@ -148,7 +159,8 @@ async function buildImage(dir: string): Promise<Stage> {
       const target = sources.pop() as string
       await copy(stage, from ? (stages.get(from) as Stage).dir : context, sources, target)
     } else if (name === 'RUN') await run(stage, text)
-    else if (name === 'ENV') Object.assign(stage.env, Object.fromEntries(text.split(' ').map((pair) => pair.split('='))))
+    else if (name === 'ENV')
+      Object.assign(stage.env, Object.fromEntries(text.split(' ').map((pair) => pair.split('='))))
     else if (name === 'USER') stage.user = text
     else if (name === 'CMD') stage.cmd = JSON.parse(text)
     else if (name === 'HEALTHCHECK') stage.healthcheck = JSON.parse(text.replace(/^.*?CMD /, ''))
@@ -179,17 +191,29 @@ async function start(t: Test, image: Stage, user: User | undefined) {
   const data = join(image.dir, 'data')
   t.equal(image.env['HOST'], '0.0.0.0', 'it is reached from outside the container')
   // This machine is not a container: the loopback only.
-  const env = { ...plainEnv, ...image.env, ...cheapHashing, HOST: '127.0.0.1', PORT: String(await freePort()), AUTH_DATA_DIR: data }
+  const env = {
+    ...plainEnv,
+    ...image.env,
+    ...cheapHashing,
+    HOST: '127.0.0.1',
+    PORT: String(await freePort()),
+    AUTH_DATA_DIR: data,
+  }
   const options = { cwd: inside(image, '.'), env, ...user }
-  const child: ChildProcess = spawn(...plain(...(image.cmd as [string])), { ...options, stdio: ['ignore', 'pipe', 'pipe'] })
+  const child: ChildProcess = spawn(...plain(...(image.cmd as [string])), {
+    ...options,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
   let output = ''
-  for (const stream of [child.stdout, child.stderr]) stream?.setEncoding('utf8').on('data', (chunk) => (output += chunk))
+  for (const stream of [child.stdout, child.stderr])
+    stream?.setEncoding('utf8').on('data', (chunk) => (output += chunk))
   const ended = once(child, 'close')
   t.teardown(async () => {
     child.kill('SIGKILL')
     await ended
   })
-  const exec = (command: string[], input = '') => spawnSync(...plain(...(command as [string])), { ...options, input, encoding: 'utf8' })
+  const exec = (command: string[], input = '') =>
+    spawnSync(...plain(...(command as [string])), { ...options, input, encoding: 'utf8' })
   await until(async () => /Latchkey listens on/.test(output) || child.exitCode !== null, 30_000)
   t.match(output, /Latchkey listens on/)
   return { origin: `http://127.0.0.1:${env.PORT}`, child, ended, exec, data }
@@ -217,12 +241,12 @@ t.test('the image builds from what .dockerignore lets through, and serves, contr
   t.teardown(() => runIn(dir, 'chmod -R u+w .'))
 
   const administration = await readFile(join(root, 'docs', 'administration.md'), 'utf8')
-  const [, documented] = /^docker compose exec \S+ (node dist\/cli\/latchkey\.js user add .*)$/m.exec(administration) as unknown as [
-    string,
-    string,
-  ]
-  const install = stepsOf(await readFile(join(root, 'Dockerfile'), 'utf8')).find(({ text }) => text.startsWith('install -d'))
-    ?.text as string
+  const [, documented] = /^docker compose exec \S+ (node dist\/cli\/latchkey\.js user add .*)$/m.exec(
+    administration,
+  ) as unknown as [string, string]
+  const install = stepsOf(await readFile(join(root, 'Dockerfile'), 'utf8')).find(({ text }) =>
+    text.startsWith('install -d'),
+  )?.text as string
 
   const users: [string, User | undefined][] = isRoot
     ? [

@@ -53,17 +53,33 @@ async function serve(build: Build, settings: Record<string, string> = {}) {
 }
 
 /** Exactly `{"active":false}`, RFC 7662 §2.2, and nothing that a cache may keep. */
-async function isInactive(t: Test, app: FastifyInstance, asks: Credentials, token: string, what: string): Promise<void> {
+async function isInactive(
+  t: Test,
+  app: FastifyInstance,
+  asks: Credentials,
+  token: string,
+  what: string,
+): Promise<void> {
   const response = await introspect(app, asks, token)
   t.same([response.statusCode, response.body], [200, '{"active":false}'], what)
   t.equal(response.headers['cache-control'], 'no-store')
 }
 
-const isActive = async (app: FastifyInstance, asks: Credentials, token: string) => json(await introspect(app, asks, token)).active
+const isActive = async (app: FastifyInstance, asks: Credentials, token: string) =>
+  json(await introspect(app, asks, token)).active
 
 /** A user who logs in by a confidential client. */
-async function logInBy(app: FastifyInstance, client: Credentials, fields: Record<string, string> = {}): Promise<Tokens> {
-  const response = await postForm(app, '/token', { grant_type: 'password', username: 'ada', password, ...fields }, basic(client))
+async function logInBy(
+  app: FastifyInstance,
+  client: Credentials,
+  fields: Record<string, string> = {},
+): Promise<Tokens> {
+  const response = await postForm(
+    app,
+    '/token',
+    { grant_type: 'password', username: 'ada', password, ...fields },
+    basic(client),
+  )
   if (response.statusCode !== 200) throw new Error(`login failed: ${response.body}`)
   return json(response)
 }
@@ -77,12 +93,23 @@ overStores('an access token that is good is told of by its claims', async (t, bu
   t.equal(response.statusCode, 200)
   t.match(response.headers, { 'content-type': /^application\/json/, 'cache-control': 'no-store' })
   t.same(json(response), { active: true, token_type: 'Bearer', ...claimsOf(access_token) })
-  t.match(json(response), { iss: config.AUTH_ISSUER, aud: config.AUTH_AUDIENCE, sub: uuid, sid: uuid, client_id: 'first-party' })
+  t.match(json(response), {
+    iss: config.AUTH_ISSUER,
+    aud: config.AUTH_AUDIENCE,
+    sub: uuid,
+    sid: uuid,
+    client_id: 'first-party',
+  })
   t.notOk(response.body.includes('"ada"'), 'no name and no other personal data')
 
   const orders = await makeClient(app, { id: 'orders', scopes: ['files:read'] })
   const token = await tokenOf(app, orders)
-  t.match(json(await introspect(app, all, token)), { active: true, sub: 'orders', client_id: 'orders', scope: 'files:read' })
+  t.match(json(await introspect(app, all, token)), {
+    active: true,
+    sub: 'orders',
+    client_id: 'orders',
+    scope: 'files:read',
+  })
   t.notOk('sid' in json(await introspect(app, all, token)))
 })
 
@@ -92,7 +119,10 @@ overStores('roles and several audiences are told', async (t, build) => {
   await app.store.setRoles({ userId: user?.id as string, expectedRoles: [], roles: ['editor', 'reader'] })
   const both = await makeClient(app, { id: 'both', grants: ['password'], audience: [files, 'https://mail.example'] })
   const { access_token } = await logInBy(app, both)
-  t.match(json(await introspect(app, all, access_token)), { roles: ['editor', 'reader'], aud: [files, 'https://mail.example'] })
+  t.match(json(await introspect(app, all, access_token)), {
+    roles: ['editor', 'reader'],
+    aud: [files, 'https://mail.example'],
+  })
 })
 
 overStores('a text that is no token of ours is inactive', async (t, build) => {
@@ -132,43 +162,52 @@ overStores('a text that is no token of ours is inactive', async (t, build) => {
   t.ok(await isActive(app, all, access_token))
 })
 
-overStores('an access token is inactive once it has expired, is revoked, or its session, user or client has ended', async (t, build) => {
-  const { app, all, clock } = await serve(build)
-  const bearer = (token: string, method: 'POST' | 'DELETE', url: string, payload?: object) =>
-    withToken(app, token, { method, url, ...(payload && { payload }) })
-  const ends: Record<string, (tokens: Tokens) => Promise<unknown>> = {
-    'revoked by itself': ({ access_token }) => postForm(app, '/revoke', { token: access_token }),
-    'revoked by its refresh token': ({ refresh_token }) => postForm(app, '/revoke', { token: refresh_token }),
-    'after the logout': ({ access_token }) => bearer(access_token, 'POST', '/logout'),
-    'when all sessions have ended': ({ access_token }) => bearer(access_token, 'DELETE', '/users/me/sessions'),
-    'of a session that ended by theft': async ({ refresh_token }) => {
-      await refresh(app, json(await refresh(app, refresh_token)).refresh_token)
-      await refresh(app, refresh_token)
-    },
-    'after a password change elsewhere': async () => {
-      const { access_token } = await logIn(app)
-      await bearer(access_token, 'POST', '/users/me/password', { current_password: password, new_password: `${password}!` })
-      const again = await logIn(app, 'ada', `${password}!`)
-      await bearer(again.access_token, 'POST', '/users/me/password', { current_password: `${password}!`, new_password: password })
-    },
-    'of a user who is disabled': async ({ access_token }) => {
-      const sub = claimsOf(access_token)['sub'] as string
-      await app.store.disableUser(sub, { now: clock.now, expiresAt: clock.now + 3600 * second })
-      await app.revocations.pull()
-      await app.store.enableUser(sub)
-    },
-    'at its end': async () => {
-      clock.now += 600 * second
-    },
-    'of a user who is gone': ({ access_token }) => bearer(access_token, 'DELETE', '/users/me', { password }),
-  }
-  for (const [what, end] of Object.entries(ends)) {
-    const tokens = await logIn(app)
-    t.ok(await isActive(app, all, tokens.access_token), `active, not yet ${what}`)
-    await end(tokens)
-    await isInactive(t, app, all, tokens.access_token, what)
-  }
-})
+overStores(
+  'an access token is inactive once it has expired, is revoked, or its session, user or client has ended',
+  async (t, build) => {
+    const { app, all, clock } = await serve(build)
+    const bearer = (token: string, method: 'POST' | 'DELETE', url: string, payload?: object) =>
+      withToken(app, token, { method, url, ...(payload && { payload }) })
+    const ends: Record<string, (tokens: Tokens) => Promise<unknown>> = {
+      'revoked by itself': ({ access_token }) => postForm(app, '/revoke', { token: access_token }),
+      'revoked by its refresh token': ({ refresh_token }) => postForm(app, '/revoke', { token: refresh_token }),
+      'after the logout': ({ access_token }) => bearer(access_token, 'POST', '/logout'),
+      'when all sessions have ended': ({ access_token }) => bearer(access_token, 'DELETE', '/users/me/sessions'),
+      'of a session that ended by theft': async ({ refresh_token }) => {
+        await refresh(app, json(await refresh(app, refresh_token)).refresh_token)
+        await refresh(app, refresh_token)
+      },
+      'after a password change elsewhere': async () => {
+        const { access_token } = await logIn(app)
+        await bearer(access_token, 'POST', '/users/me/password', {
+          current_password: password,
+          new_password: `${password}!`,
+        })
+        const again = await logIn(app, 'ada', `${password}!`)
+        await bearer(again.access_token, 'POST', '/users/me/password', {
+          current_password: `${password}!`,
+          new_password: password,
+        })
+      },
+      'of a user who is disabled': async ({ access_token }) => {
+        const sub = claimsOf(access_token)['sub'] as string
+        await app.store.disableUser(sub, { now: clock.now, expiresAt: clock.now + 3600 * second })
+        await app.revocations.pull()
+        await app.store.enableUser(sub)
+      },
+      'at its end': async () => {
+        clock.now += 600 * second
+      },
+      'of a user who is gone': ({ access_token }) => bearer(access_token, 'DELETE', '/users/me', { password }),
+    }
+    for (const [what, end] of Object.entries(ends)) {
+      const tokens = await logIn(app)
+      t.ok(await isActive(app, all, tokens.access_token), `active, not yet ${what}`)
+      await end(tokens)
+      await isInactive(t, app, all, tokens.access_token, what)
+    }
+  },
+)
 
 overStores('only a confidential client with the right may ask', async (t, build) => {
   const { app, all } = await serve(build)
@@ -195,53 +234,78 @@ overStores('only a confidential client with the right may ask', async (t, build)
   }
   const forbidden = await introspect(app, none, token)
   isOAuthError(t, forbidden, 403, 'unauthorized_client', 'a client without the right')
-  isOAuthError(t, await introspect(app, none, await tokenOf(app, none)), 403, 'unauthorized_client', 'not even of its own token')
+  isOAuthError(
+    t,
+    await introspect(app, none, await tokenOf(app, none)),
+    403,
+    'unauthorized_client',
+    'not even of its own token',
+  )
 
   const byForm = await postForm(app, '/introspect', { token, ...inForm(all) })
   t.equal(json(byForm).active, true, 'client_secret_post')
   isOAuthError(t, await introspect(app, all, ''), 400, 'invalid_request', 'no token')
-  isOAuthError(t, await introspect(app, { ...all, secret: 'wrong' }, ''), 401, 'invalid_client', 'who asks is looked at first')
+  isOAuthError(
+    t,
+    await introspect(app, { ...all, secret: 'wrong' }, ''),
+    401,
+    'invalid_client',
+    'who asks is looked at first',
+  )
   for (const url of ['/introspect', `/introspect?token=${token}`]) {
     t.equal((await app.inject({ url, ...basic(all) })).statusCode, 405, 'GET')
     isOAuthError(t, await postForm(app, url, {}, basic(all)), 400, 'invalid_request', 'a token in the query')
   }
 })
 
-overStores('a client sees access tokens that are meant for it, and its own; with the right to all, all', async (t, build) => {
-  const { app, all, api, ofFiles, config } = await serve(build)
-  const grants = ['client_credentials', 'password']
-  const audiences = { own: [], files: [files], both: [files, config.AUTH_AUDIENCE], other: ['https://other.example'] }
-  const expected = { own: [true, false], files: [false, true], both: [true, true], other: [false, false] }
-  for (const [name, audience] of Object.entries(audiences)) {
-    const client = await makeClient(app, { id: `by-${name}`, grants, audience })
-    for (const token of [await tokenOf(app, client), (await logInBy(app, client)).access_token]) {
-      const seen = [await isActive(app, api, token), await isActive(app, ofFiles, token)]
-      t.same(seen, expected[name as keyof typeof expected], `for ${name}`)
-      t.equal(await isActive(app, all, token), true)
-      if (!seen[0]) await isInactive(t, app, api, token, 'for others it is as any that is not good')
+overStores(
+  'a client sees access tokens that are meant for it, and its own; with the right to all, all',
+  async (t, build) => {
+    const { app, all, api, ofFiles, config } = await serve(build)
+    const grants = ['client_credentials', 'password']
+    const audiences = { own: [], files: [files], both: [files, config.AUTH_AUDIENCE], other: ['https://other.example'] }
+    const expected = { own: [true, false], files: [false, true], both: [true, true], other: [false, false] }
+    for (const [name, audience] of Object.entries(audiences)) {
+      const client = await makeClient(app, { id: `by-${name}`, grants, audience })
+      for (const token of [await tokenOf(app, client), (await logInBy(app, client)).access_token]) {
+        const seen = [await isActive(app, api, token), await isActive(app, ofFiles, token)]
+        t.same(seen, expected[name as keyof typeof expected], `for ${name}`)
+        t.equal(await isActive(app, all, token), true)
+        if (!seen[0]) await isInactive(t, app, api, token, 'for others it is as any that is not good')
+      }
     }
-  }
-  const narrowed = await makeClient(app, { id: 'narrowed', audience: [files, config.AUTH_AUDIENCE] })
-  const token = await tokenOf(app, narrowed, { resource: files })
-  t.same(
-    [await isActive(app, api, token), await isActive(app, ofFiles, token)],
-    [false, true],
-    'by the aud of the token, not of its client',
-  )
+    const narrowed = await makeClient(app, { id: 'narrowed', audience: [files, config.AUTH_AUDIENCE] })
+    const token = await tokenOf(app, narrowed, { resource: files })
+    t.same(
+      [await isActive(app, api, token), await isActive(app, ofFiles, token)],
+      [false, true],
+      'by the aud of the token, not of its client',
+    )
 
-  const self = await makeClient(app, { id: 'self', introspect: 'audience', audience: ['https://self.example'] })
-  const before = await tokenOf(app, self)
-  const stored = await app.clients.find('self')
-  if (stored) await app.store.replaceClient({ ...stored, audience: ['https://moved.example'], generation: stored.generation + 1 })
-  t.same((await app.clients.find('self', app.uptimeMs()))?.audience, ['https://moved.example'])
-  t.equal(await isActive(app, self, before), true, 'its own')
-})
+    const self = await makeClient(app, { id: 'self', introspect: 'audience', audience: ['https://self.example'] })
+    const before = await tokenOf(app, self)
+    const stored = await app.clients.find('self')
+    if (stored)
+      await app.store.replaceClient({
+        ...stored,
+        audience: ['https://moved.example'],
+        generation: stored.generation + 1,
+      })
+    t.same((await app.clients.find('self', app.uptimeMs()))?.audience, ['https://moved.example'])
+    t.equal(await isActive(app, self, before), true, 'its own')
+  },
+)
 
 overStores(
   'a refresh token is told of to its own client and to the right to all, and to no service that could take it for an access token',
   async (t, build) => {
     const { app, all, api, clock, config } = await serve(build)
-    const web = await makeClient(app, { id: 'web', grants: ['password', 'refresh_token'], introspect: 'audience', scopes: ['a', 'b'] })
+    const web = await makeClient(app, {
+      id: 'web',
+      grants: ['password', 'refresh_token'],
+      introspect: 'audience',
+      scopes: ['a', 'b'],
+    })
     const { refresh_token, access_token } = await logInBy(app, web, { scope: 'a' })
     const expected = {
       active: true,
@@ -283,42 +347,51 @@ overStores('a refresh token that is spent is inactive, and asking about it ends 
   t.equal(last.statusCode, 200)
   const sessions = json(await withToken(app, next.access_token, { url: '/users/me/sessions' }))
   const before = JSON.stringify(sessions)
-  for (const token of [first.refresh_token, next.refresh_token, json(last).refresh_token]) await introspect(app, all, token)
-  t.equal(JSON.stringify(json(await withToken(app, next.access_token, { url: '/users/me/sessions' }))), before, 'nothing of it has changed')
+  for (const token of [first.refresh_token, next.refresh_token, json(last).refresh_token])
+    await introspect(app, all, token)
+  t.equal(
+    JSON.stringify(json(await withToken(app, next.access_token, { url: '/users/me/sessions' }))),
+    before,
+    'nothing of it has changed',
+  )
   t.equal((await refresh(app, json(last).refresh_token)).statusCode, 200)
 })
 
-overStores('a refresh token is inactive once its session has ended or expired, or its client may not refresh', async (t, build) => {
-  const { app, all, clock } = await serve(build)
-  const web = await makeClient(app, { id: 'web', grants: ['password', 'refresh_token'] })
-  const ends: Record<string, (tokens: Tokens) => Promise<unknown>> = {
-    'after the logout': ({ access_token }) => withToken(app, access_token, { method: 'POST', url: '/logout' }),
-    revoked: ({ refresh_token }) => postForm(app, '/revoke', { token: refresh_token }, basic(web)),
-    'when all sessions have ended': ({ access_token }) => withToken(app, access_token, { method: 'DELETE', url: '/users/me/sessions' }),
-    'idle for too long': async () => {
-      clock.now += 30 * day
-    },
-    'of a user who is gone': ({ access_token }) =>
-      withToken(app, access_token, { method: 'DELETE', url: '/users/me', payload: { password } }),
-  }
-  for (const [what, end] of Object.entries(ends)) {
-    const tokens = await logInBy(app, web)
-    t.equal(await isActive(app, all, tokens.refresh_token), true)
-    await end(tokens)
-    await isInactive(t, app, all, tokens.refresh_token, what)
-  }
-  await signUp(app)
-  const { refresh_token } = await logInBy(app, web)
-  await app.clients.disable(app.log, 'web')
-  await isInactive(t, app, all, refresh_token, 'of a client that is disabled')
-  await app.clients.enable(app.log, 'web')
-  t.equal(await isActive(app, all, refresh_token), true)
-  const client = await app.store.findClient('web')
-  if (client) await app.store.replaceClient({ ...client, grants: ['password'], generation: client.generation + 1 })
-  await until(async () => !(await isActive(app, all, refresh_token)))
-  await app.clients.remove(app.log, 'web')
-  await isInactive(t, app, all, refresh_token, 'of a client that is gone')
-})
+overStores(
+  'a refresh token is inactive once its session has ended or expired, or its client may not refresh',
+  async (t, build) => {
+    const { app, all, clock } = await serve(build)
+    const web = await makeClient(app, { id: 'web', grants: ['password', 'refresh_token'] })
+    const ends: Record<string, (tokens: Tokens) => Promise<unknown>> = {
+      'after the logout': ({ access_token }) => withToken(app, access_token, { method: 'POST', url: '/logout' }),
+      revoked: ({ refresh_token }) => postForm(app, '/revoke', { token: refresh_token }, basic(web)),
+      'when all sessions have ended': ({ access_token }) =>
+        withToken(app, access_token, { method: 'DELETE', url: '/users/me/sessions' }),
+      'idle for too long': async () => {
+        clock.now += 30 * day
+      },
+      'of a user who is gone': ({ access_token }) =>
+        withToken(app, access_token, { method: 'DELETE', url: '/users/me', payload: { password } }),
+    }
+    for (const [what, end] of Object.entries(ends)) {
+      const tokens = await logInBy(app, web)
+      t.equal(await isActive(app, all, tokens.refresh_token), true)
+      await end(tokens)
+      await isInactive(t, app, all, tokens.refresh_token, what)
+    }
+    await signUp(app)
+    const { refresh_token } = await logInBy(app, web)
+    await app.clients.disable(app.log, 'web')
+    await isInactive(t, app, all, refresh_token, 'of a client that is disabled')
+    await app.clients.enable(app.log, 'web')
+    t.equal(await isActive(app, all, refresh_token), true)
+    const client = await app.store.findClient('web')
+    if (client) await app.store.replaceClient({ ...client, grants: ['password'], generation: client.generation + 1 })
+    await until(async () => !(await isActive(app, all, refresh_token)))
+    await app.clients.remove(app.log, 'web')
+    await isInactive(t, app, all, refresh_token, 'of a client that is gone')
+  },
+)
 
 overStores('token_type_hint is a hint: wrong, unknown or long, it changes nothing', async (t, build) => {
   const { app, all } = await serve(build)
@@ -328,7 +401,11 @@ overStores('token_type_hint is a hint: wrong, unknown or long, it changes nothin
       [access_token, 'Bearer'],
       [refresh_token, 'refresh_token'],
     ] as const) {
-      t.match(json(await introspect(app, all, token, { token_type_hint })), { active: true, token_type }, token_type_hint.slice(0, 20))
+      t.match(
+        json(await introspect(app, all, token, { token_type_hint })),
+        { active: true, token_type },
+        token_type_hint.slice(0, 20),
+      )
     }
     t.equal((await introspect(app, all, 'x', { token_type_hint })).body, '{"active":false}')
   }
@@ -350,26 +427,35 @@ overStores('a store that fails is 503, and never inactive', async (t, build) => 
         t.match(response.headers['retry-after'], /^[1-9]/)
       } else t.equal(json(response).active, token !== garbage, `${what}: an answer is a true one`)
     }
-    if (method === 'findSession') isOAuthError(t, await introspect(app, all, tokens.refresh_token), 503, 'temporarily_unavailable')
+    if (method === 'findSession')
+      isOAuthError(t, await introspect(app, all, tokens.refresh_token), 503, 'temporarily_unavailable')
     heal()
   }
   t.equal(await isActive(app, all, tokens.refresh_token), true, 'and it heals by itself')
 })
 
-onOneStore('an access token is judged from memory: a client that has just been here costs no call of the store', async (t, build) => {
-  const { app, all } = await serve(build)
-  const { access_token } = await logIn(app)
-  const calls = watchStore(app, /find|record|rotate/)
-  await until(async () => {
-    calls.length = 0
-    t.ok(await isActive(app, all, access_token))
-    return calls.length === 0
-  })
-})
+onOneStore(
+  'an access token is judged from memory: a client that has just been here costs no call of the store',
+  async (t, build) => {
+    const { app, all } = await serve(build)
+    const { access_token } = await logIn(app)
+    const calls = watchStore(app, /find|record|rotate/)
+    await until(async () => {
+      calls.length = 0
+      t.ok(await isActive(app, all, access_token))
+      return calls.length === 0
+    })
+  },
+)
 
 onOneStore('a process that has not heard of the store for long refuses to vouch: 503', async (t) => {
   let skippedMs = 0
-  const settings = { ...cheapHashing, AUTH_ISSUER: 'http://localhost:3000', AUTH_DATA_DIR: await newDir(t), LOG_LEVEL: 'silent' }
+  const settings = {
+    ...cheapHashing,
+    AUTH_ISSUER: 'http://localhost:3000',
+    AUTH_DATA_DIR: await newDir(t),
+    LOG_LEVEL: 'silent',
+  }
   const app = await buildApp(readConfig(settings), { uptimeMs: () => performance.now() + skippedMs })
   t.teardown(() => app.close())
   await signUp(app)
@@ -426,9 +512,25 @@ overStores('revocation by another client leaves a token alone, and its own clien
   for (const token of [login.access_token, login.refresh_token, own]) {
     t.equal((await postForm(app, '/revoke', { token }, basic(thief))).statusCode, 200)
     t.equal((await postForm(app, '/revoke', { token })).statusCode, 200, 'first-party')
-    t.equal((await postForm(app, '/revoke', { token }, basic(all))).statusCode, 200, 'the right to see is not the right to end')
-    isOAuthError(t, await postForm(app, '/revoke', { token, client_id: 'web' }), 401, 'invalid_client', 'without its secret')
-    isOAuthError(t, await postForm(app, '/revoke', { token, ...inForm(thief) }, basic(web)), 400, 'invalid_request', 'two clients')
+    t.equal(
+      (await postForm(app, '/revoke', { token }, basic(all))).statusCode,
+      200,
+      'the right to see is not the right to end',
+    )
+    isOAuthError(
+      t,
+      await postForm(app, '/revoke', { token, client_id: 'web' }),
+      401,
+      'invalid_client',
+      'without its secret',
+    )
+    isOAuthError(
+      t,
+      await postForm(app, '/revoke', { token, ...inForm(thief) }, basic(web)),
+      400,
+      'invalid_request',
+      'two clients',
+    )
     t.equal(await isActive(app, all, token), true)
   }
   t.equal((await postForm(app, '/revoke', { token: own }, basic(web))).body, '{}')
@@ -441,11 +543,16 @@ overStores('revocation by another client leaves a token alone, and its own clien
 
 overStores('of a client that is disabled nothing is good, and enabled again its users go on', async (t, build) => {
   const { app, all } = await serve(build)
-  const web = await makeClient(app, { id: 'web', grants: ['client_credentials', 'password', 'refresh_token'], introspect: 'all' })
+  const web = await makeClient(app, {
+    id: 'web',
+    grants: ['client_credentials', 'password', 'refresh_token'],
+    introspect: 'all',
+  })
   const login = await logInBy(app, web)
   const own = await tokenOf(app, web)
   await app.clients.disable(app.log, 'web')
-  for (const token of [login.access_token, login.refresh_token, own]) await isInactive(t, app, all, token, 'of a disabled client')
+  for (const token of [login.access_token, login.refresh_token, own])
+    await isInactive(t, app, all, token, 'of a disabled client')
   isOAuthError(t, await refreshBy(app, web, login.refresh_token), 401, 'invalid_client')
   isOAuthError(t, await clientCredentials(app, web), 401, 'invalid_client')
   isOAuthError(t, await introspect(app, web, own), 401, 'invalid_client')

@@ -111,7 +111,10 @@ t.test('the header of a request, and all of it, have to arrive in the same time,
 
   const begins = {
     'a header': ['', 'GET /livez HTTP/1.1\r\nHost: x\r\nX-Slow: '],
-    'a body': ['POST /refresh HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 10000\r\n\r\n', '"'],
+    'a body': [
+      'POST /refresh HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 10000\r\n\r\n',
+      '"',
+    ],
   }
   await Promise.all(
     Object.entries(begins).map(async ([what, [atOnce, slowly]]) => {

@@ -28,7 +28,15 @@ if (task === 'create') {
     await Promise.all(
       Array.from({ length: 10 }, async () => {
         const id = randomUUID()
-        await store.createUser({ id, username: id, nameKey: id, passwordHash: 'x'.repeat(100), roles: [], createdAt: 1, generation: 1 })
+        await store.createUser({
+          id,
+          username: id,
+          nameKey: id,
+          passwordHash: 'x'.repeat(100),
+          roles: [],
+          createdAt: 1,
+          generation: 1,
+        })
         // Not written at once where the pipe is full, and then lost with the process: it only says less than it could.
         process.stdout.write(`${id}\n`)
       }),

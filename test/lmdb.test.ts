@@ -11,7 +11,10 @@ await storeContract(t, 'lmdb', () => openLmdbStore(dir))
 t.equal(checkFile(lmdbFile(dir)), 'all', 'a store that all of this was done to is no damaged one')
 
 /** Starts `lmdb.child.ts` under the loaders of this process, and gathers the whole lines that it prints. */
-async function startChild(t: Test, ...args: string[]): Promise<{ child: ChildProcess; lines: string[]; ended: Promise<unknown> }> {
+async function startChild(
+  t: Test,
+  ...args: string[]
+): Promise<{ child: ChildProcess; lines: string[]; ended: Promise<unknown> }> {
   const script = fileURLToPath(new URL('lmdb.child.ts', import.meta.url))
   const child = spawn(process.execPath, [...process.execArgv, script, ...args], { stdio: ['pipe', 'pipe', 'inherit'] })
   t.teardown(() => child.kill('SIGKILL'))
@@ -31,7 +34,10 @@ async function startChild(t: Test, ...args: string[]): Promise<{ child: ChildPro
 
 t.test('two processes that count on the same environment agree', async (t) => {
   const dir = t.testdir()
-  const children = await Promise.all([startChild(t, dir, 'count', 'key', '500'), startChild(t, dir, 'count', 'key', '500')])
+  const children = await Promise.all([
+    startChild(t, dir, 'count', 'key', '500'),
+    startChild(t, dir, 'count', 'key', '500'),
+  ])
   for (const { child } of children) child.stdin?.write('go')
   await Promise.all(children.map(({ ended }) => ended))
   const counts = children.flatMap(({ lines }) => lines.map(Number)).sort((a, b) => a - b)
@@ -55,7 +61,8 @@ t.test('a process killed in the middle of its writes loses none that it acknowle
     await ended
     t.equal(checkFile(lmdbFile(dir)), 'all', 'killed is not damaged')
     const store = openLmdbStore(dir)
-    for (const id of lines) if (!(await store.findUserByName(id))) t.fail(`user ${id} was acknowledged and is not there`)
+    for (const id of lines)
+      if (!(await store.findUserByName(id))) t.fail(`user ${id} was acknowledged and is not there`)
     t.pass(`${lines.length} acknowledged`)
     await store.close()
   }

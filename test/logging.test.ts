@@ -40,30 +40,33 @@ async function write(t: Test, lines: number) {
   return { child, ended }
 }
 
-t.test('a log that nobody reads is kept up to 4 MiB; what is dropped is counted and told when it is read again', async (t) => {
-  const lines = 100_000
-  const { child, ended } = await write(t, lines)
-  const [said] = (await once(child.stderr, 'data')) as [Buffer]
-  const { dropped, grownMB } = JSON.parse(String(said)) as { dropped: number; grownMB: number }
-  t.ok(dropped > lines / 2 && dropped < lines, `${dropped} of ${lines} were dropped`)
-  t.ok(grownMB < 60, `it grew by ${grownMB} MB`)
+t.test(
+  'a log that nobody reads is kept up to 4 MiB; what is dropped is counted and told when it is read again',
+  async (t) => {
+    const lines = 100_000
+    const { child, ended } = await write(t, lines)
+    const [said] = (await once(child.stderr, 'data')) as [Buffer]
+    const { dropped, grownMB } = JSON.parse(String(said)) as { dropped: number; grownMB: number }
+    t.ok(dropped > lines / 2 && dropped < lines, `${dropped} of ${lines} were dropped`)
+    t.ok(grownMB < 60, `it grew by ${grownMB} MB`)
 
-  let text = ''
-  child.stdout.setEncoding('utf8').on('data', (chunk) => {
-    text += chunk
-  })
-  await until(async () => text.includes('log.dropped'))
-  child.stdin.write('\n')
-  await ended
-  const read = text
-    .trim()
-    .split('\n')
-    .map((line) => JSON.parse(line))
-  const told = read.filter(({ event }) => event === 'log.dropped')
-  t.match(told, [{ level: 40, lines: dropped }], 'one line tells it')
-  t.equal(read.filter(({ n }) => typeof n === 'number').length, lines - dropped, 'and no other is missing')
-  t.match(read.at(-1), { n: 'last' }, 'then it goes on')
-})
+    let text = ''
+    child.stdout.setEncoding('utf8').on('data', (chunk) => {
+      text += chunk
+    })
+    await until(async () => text.includes('log.dropped'))
+    child.stdin.write('\n')
+    await ended
+    const read = text
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line))
+    const told = read.filter(({ event }) => event === 'log.dropped')
+    t.match(told, [{ level: 40, lines: dropped }], 'one line tells it')
+    t.equal(read.filter(({ n }) => typeof n === 'number').length, lines - dropped, 'and no other is missing')
+    t.match(read.at(-1), { n: 'last' }, 'then it goes on')
+  },
+)
 
 t.test('a log that is read loses nothing', async (t) => {
   const lines = 20_000
@@ -84,12 +87,16 @@ t.test('a disk that is full, and readers that have gone, do not end the service'
   for (const redirect of ['> /dev/full', '> /dev/full 2> /dev/full', '>&- 2>&-', '| true']) {
     const port = String(20_000 + Math.floor(Math.random() * 20_000))
     const command = `env -u NODE_OPTIONS "$0" "$1" ${redirect}`
-    const child = spawn('sh', ['-c', `echo $$; ${redirect === '| true' ? '' : 'exec '}${command}`, process.execPath, start], {
-      cwd: await newDir(t),
-      env: { PATH, PORT: port, ...cheapHashing },
-      stdio: ['ignore', 'pipe', 'pipe'],
-      detached: true,
-    })
+    const child = spawn(
+      'sh',
+      ['-c', `echo $$; ${redirect === '| true' ? '' : 'exec '}${command}`, process.execPath, start],
+      {
+        cwd: await newDir(t),
+        env: { PATH, PORT: port, ...cheapHashing },
+        stdio: ['ignore', 'pipe', 'pipe'],
+        detached: true,
+      },
+    )
     const ended = once(child, 'exit')
     t.teardown(() => {
       if (child.exitCode === null && child.pid) process.kill(-child.pid, 'SIGKILL')

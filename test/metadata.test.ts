@@ -43,14 +43,21 @@ async function serve(build: Build, settings: Record<string, string> = {}) {
 type Served = Awaited<ReturnType<typeof serve>>
 
 /** Each method of authentication, as RFC 8414 and the registry of IANA name it. */
-const authentications: Record<string, (client: Credentials) => { fields: Record<string, string>; headers?: Record<string, string> }> = {
+const authentications: Record<
+  string,
+  (client: Credentials) => { fields: Record<string, string>; headers?: Record<string, string> }
+> = {
   none: () => ({ fields: { client_id: 'first-party' } }),
   client_secret_basic: (client) => ({ fields: {}, ...basic(client) }),
   client_secret_post: (client) => ({ fields: inForm(client) }),
 }
 
-const send = (app: FastifyInstance, url: string, fields: Record<string, string>, auth: ReturnType<(typeof authentications)[string]>) =>
-  postForm(app, url, { ...fields, ...auth.fields }, { ...(auth.headers && { headers: auth.headers }) })
+const send = (
+  app: FastifyInstance,
+  url: string,
+  fields: Record<string, string>,
+  auth: ReturnType<(typeof authentications)[string]>,
+) => postForm(app, url, { ...fields, ...auth.fields }, { ...(auth.headers && { headers: auth.headers }) })
 
 /** Tries everything that the document names. */
 async function works(t: Test, { app, client, metadata, pathOf }: Served): Promise<void> {
@@ -58,7 +65,9 @@ async function works(t: Test, { app, client, metadata, pathOf }: Served): Promis
   const isOff = !metadata.grant_types_supported.includes('password')
   for (const method of metadata.token_endpoint_auth_methods_supported) {
     const auth = (authentications[method] as (typeof authentications)[string])(client)
-    const login = isOff ? undefined : json(await send(app, tokenPath, { grant_type: 'password', username: 'ada', password }, auth))
+    const login = isOff
+      ? undefined
+      : json(await send(app, tokenPath, { grant_type: 'password', username: 'ada', password }, auth))
     const parameters: Record<string, Record<string, string>> = {
       password: { username: 'ada', password },
       refresh_token: { refresh_token: login?.refresh_token ?? 'x' },
@@ -67,7 +76,8 @@ async function works(t: Test, { app, client, metadata, pathOf }: Served): Promis
     for (const grant_type of metadata.grant_types_supported) {
       const response = await send(app, tokenPath, { grant_type, ...parameters[grant_type] }, auth)
       const what = `${grant_type} with ${method}`
-      if (method === 'none' && grant_type === 'client_credentials') isOAuthError(t, response, 400, 'unauthorized_client', what)
+      if (method === 'none' && grant_type === 'client_credentials')
+        isOAuthError(t, response, 400, 'unauthorized_client', what)
       else if (grant_type === 'refresh_token' && !login) isOAuthError(t, response, 400, 'invalid_grant', what)
       else t.equal(response.statusCode, 200, what)
     }
@@ -80,13 +90,21 @@ async function works(t: Test, { app, client, metadata, pathOf }: Served): Promis
 
   for (const method of metadata.introspection_endpoint_auth_methods_supported) {
     const auth = (authentications[method] as (typeof authentications)[string])(client)
-    t.equal(json(await send(app, pathOf(metadata.introspection_endpoint), { token }, auth)).active, true, `introspection with ${method}`)
+    t.equal(
+      json(await send(app, pathOf(metadata.introspection_endpoint), { token }, auth)).active,
+      true,
+      `introspection with ${method}`,
+    )
   }
   for (const method of metadata.revocation_endpoint_auth_methods_supported) {
     const auth = (authentications[method] as (typeof authentications)[string])(client)
     const its = method === 'none' ? (isOff ? 'x' : (await logIn(app)).access_token) : await tokenOf(app, client)
     t.equal((await send(app, pathOf(metadata.revocation_endpoint), { token: its }, auth)).statusCode, 200)
-    t.equal(json(await postForm(app, '/introspect', { token: its }, basic(client))).active, false, `revocation with ${method}`)
+    t.equal(
+      json(await postForm(app, '/introspect', { token: its }, basic(client))).active,
+      false,
+      `revocation with ${method}`,
+    )
   }
   const documentation = await app.inject({ url: pathOf(metadata.service_documentation) })
   t.ok([200, 302].includes(documentation.statusCode), 'service_documentation')
@@ -97,22 +115,50 @@ async function works(t: Test, { app, client, metadata, pathOf }: Served): Promis
 
 /** Tries what the document does not name. */
 async function nothingElse(t: Test, { app, client, metadata }: Served): Promise<void> {
-  const others = ['authorization_code', 'implicit', 'urn:ietf:params:oauth:grant-type:device_code', 'urn:openid:params:grant-type:ciba']
+  const others = [
+    'authorization_code',
+    'implicit',
+    'urn:ietf:params:oauth:grant-type:device_code',
+    'urn:openid:params:grant-type:ciba',
+  ]
   others.push('urn:ietf:params:oauth:grant-type:token-exchange', 'urn:ietf:params:oauth:grant-type:jwt-bearer')
-  others.push('urn:ietf:params:oauth:grant-type:saml2-bearer', 'PASSWORD', 'client-credentials', 'password client_credentials', 'none')
+  others.push(
+    'urn:ietf:params:oauth:grant-type:saml2-bearer',
+    'PASSWORD',
+    'client-credentials',
+    'password client_credentials',
+    'none',
+  )
   const token = await tokenOf(app, client)
   const fields = {
     ...{ username: 'ada', password, code: 'x', device_code: 'x', assertion: token, subject_token: token },
-    ...{ subject_token_type: 'urn:ietf:params:oauth:token-type:access_token', redirect_uri: 'https://app.example/', code_verifier: 'x' },
+    ...{
+      subject_token_type: 'urn:ietf:params:oauth:token-type:access_token',
+      redirect_uri: 'https://app.example/',
+      code_verifier: 'x',
+    },
   }
-  for (const grant_type of [...others, ...allGrants.filter((grant) => !metadata.grant_types_supported.includes(grant))]) {
+  for (const grant_type of [
+    ...others,
+    ...allGrants.filter((grant) => !metadata.grant_types_supported.includes(grant)),
+  ]) {
     for (const options of [basic(client), {}]) {
       const response = await postForm(app, '/token', { grant_type, ...fields }, options)
       isOAuthError(t, response, 400, 'unsupported_grant_type', grant_type)
     }
   }
-  t.notOk('response_types_supported' in metadata, 'nothing is there that would be empty, though RFC 8414 §2 wants this one')
-  const endpoints = ['authorization', 'registration', 'userinfo', 'end_session', 'device_authorization', 'pushed_authorization_request']
+  t.notOk(
+    'response_types_supported' in metadata,
+    'nothing is there that would be empty, though RFC 8414 §2 wants this one',
+  )
+  const endpoints = [
+    'authorization',
+    'registration',
+    'userinfo',
+    'end_session',
+    'device_authorization',
+    'pushed_authorization_request',
+  ]
   for (const name of endpoints) t.notOk(`${name}_endpoint` in metadata, name)
   for (const url of ['/authorize', '/register', '/userinfo', '/device_authorization', '/par']) {
     t.equal((await app.inject({ url })).statusCode, 404, url)
@@ -121,7 +167,13 @@ async function nothingElse(t: Test, { app, client, metadata }: Served): Promise<
 
 /** Ways to authenticate that are not offered: each names the client rightly, and none makes it that client. */
 async function nobodyElse(t: Test, { app, client, metadata }: Served): Promise<void> {
-  const claims = { iss: client.id, sub: client.id, aud: metadata.token_endpoint, jti: 'x', exp: Math.floor(app.now() / 1000) + 60 }
+  const claims = {
+    iss: client.id,
+    sub: client.id,
+    aud: metadata.token_endpoint,
+    jti: 'x',
+    exp: Math.floor(app.now() / 1000) + 60,
+  }
   const encode = (value: object) => Buffer.from(JSON.stringify(value)).toString('base64url')
   const input = (alg: string) => `${encode({ alg })}.${encode(claims)}`
   const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
@@ -136,7 +188,10 @@ async function nobodyElse(t: Test, { app, client, metadata }: Served): Promise<v
     'x-ssl-client-s-dn': `CN=${client.id}`,
     'x-forwarded-client-cert': `Subject="CN=${client.id}"`,
   }
-  const attempts: Record<string, { fields?: Record<string, string>; headers?: Record<string, string>; query?: string }> = {
+  const attempts: Record<
+    string,
+    { fields?: Record<string, string>; headers?: Record<string, string>; query?: string }
+  > = {
     'tls_client_auth, as a proxy would tell': { headers: certificate },
     'credentials in the query': { query: `?${new URLSearchParams(inForm(client))}` },
     'a bearer token': { headers: { authorization: `Bearer ${await tokenOf(app, client)}` } },
@@ -145,14 +200,22 @@ async function nobodyElse(t: Test, { app, client, metadata }: Served): Promise<v
     'a cookie': { headers: { cookie: `client_id=${client.id}; client_secret=${client.secret}` } },
   }
   for (const [what, client_assertion] of Object.entries(assertions)) {
-    attempts[what] = { fields: { client_assertion, client_assertion_type: 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer' } }
+    attempts[what] = {
+      fields: { client_assertion, client_assertion_type: 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer' },
+    }
   }
   for (const [what, { fields = {}, headers = {}, query = '' }] of Object.entries(attempts)) {
     const named = { client_id: client.id, ...fields }
     const options = { headers }
     const grant = await postForm(app, `/token${query}`, { grant_type: 'client_credentials', ...named }, options)
     isOAuthError(t, grant, 401, 'invalid_client', `${what} at /token`)
-    isOAuthError(t, await postForm(app, `/revoke${query}`, { token: 'x', ...named }, options), 401, 'invalid_client', `${what} at /revoke`)
+    isOAuthError(
+      t,
+      await postForm(app, `/revoke${query}`, { token: 'x', ...named }, options),
+      401,
+      'invalid_client',
+      `${what} at /revoke`,
+    )
     const asked = await postForm(app, `/introspect${query}`, { token: 'x', ...named }, options)
     isOAuthError(t, asked, 401, 'invalid_client', `${what} at /introspect`)
     const followed = await app.inject({ url: `/revocations${query}`, headers })
@@ -180,9 +243,12 @@ onOneStore('the document says what there is, and may be cached', async (t, build
   })
 })
 
-onOneStore('everything that the document advertises works: each grant by each method, at each endpoint', async (t, build) => {
-  await works(t, await serve(build))
-})
+onOneStore(
+  'everything that the document advertises works: each grant by each method, at each endpoint',
+  async (t, build) => {
+    await works(t, await serve(build))
+  },
+)
 
 onOneStore('a grant that the document does not advertise is unsupported', async (t, build) => {
   await nothingElse(t, await serve(build))
@@ -209,13 +275,21 @@ onOneStore('a session that was opened before AUTH_PASSWORD_GRANT=off goes on', a
   t.equal((await postForm(app, '/token', { grant_type: 'refresh_token', refresh_token })).statusCode, 200)
 })
 
-onOneStore('an issuer with a path: all of the document is of that path, and it is found where RFC 8414 §3.1 puts it', async (t, build) => {
-  for (const issuer of ['https://example.com/auth', 'https://example.com/auth/one/', 'https://example.com/', 'https://example.com/a:b']) {
-    const served = await serve(build, { AUTH_ISSUER: issuer })
-    t.equal(served.metadata.issuer, issuer, 'to the character (RFC 8414 §3.3)')
-    await works(t, served)
-    const atRoot = await served.app.inject({ url: wellKnown })
-    t.same(json(atRoot), served.metadata, 'behind a proxy that takes the path away, it is at the root')
-    t.equal((await served.app.inject({ url: `${wellKnown}/other` })).statusCode, 404)
-  }
-})
+onOneStore(
+  'an issuer with a path: all of the document is of that path, and it is found where RFC 8414 §3.1 puts it',
+  async (t, build) => {
+    for (const issuer of [
+      'https://example.com/auth',
+      'https://example.com/auth/one/',
+      'https://example.com/',
+      'https://example.com/a:b',
+    ]) {
+      const served = await serve(build, { AUTH_ISSUER: issuer })
+      t.equal(served.metadata.issuer, issuer, 'to the character (RFC 8414 §3.3)')
+      await works(t, served)
+      const atRoot = await served.app.inject({ url: wellKnown })
+      t.same(json(atRoot), served.metadata, 'behind a proxy that takes the path away, it is at the root')
+      t.equal((await served.app.inject({ url: `${wellKnown}/other` })).statusCode, 404)
+    }
+  },
+)

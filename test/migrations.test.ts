@@ -8,7 +8,19 @@ import { migrations } from '../stores/migrations.ts'
 import { openPostgresStore } from '../stores/postgres.ts'
 import { statements } from '../stores/sql.ts'
 import type { Client, Finding } from '../stores/store.ts'
-import { challenges, challengeTo, cheapHashing, isAccepted, json, logIn, password, postForm, refresh, signUp, withToken } from './helper.ts'
+import {
+  challenges,
+  challengeTo,
+  cheapHashing,
+  isAccepted,
+  json,
+  logIn,
+  password,
+  postForm,
+  refresh,
+  signUp,
+  withToken,
+} from './helper.ts'
 import { startPostgres } from './postgres.ts'
 
 /*
@@ -41,7 +53,12 @@ async function serve(t: Test, url: string, now: number) {
 async function live(t: Test, url: string): Promise<Fixture['tokens']> {
   const app = await serve(t, url, madeAt)
   for (const name of ['Ada', 'bob', 'cyd', 'dan']) await signUp(app, name)
-  const [ada, bob, cyd, dan] = [await logIn(app, 'ada'), await logIn(app, 'bob'), await logIn(app, 'cyd'), await logIn(app, 'dan')]
+  const [ada, bob, cyd, dan] = [
+    await logIn(app, 'ada'),
+    await logIn(app, 'bob'),
+    await logIn(app, 'cyd'),
+    await logIn(app, 'dan'),
+  ]
   const adaNext = json(await refresh(app, ada.refresh_token))
   await withToken(app, bob.access_token, { method: 'POST', url: '/logout' })
   const change = { current_password: password, new_password: `${password} anew` }
@@ -51,14 +68,27 @@ async function live(t: Test, url: string): Promise<Fixture['tokens']> {
   await postForm(app, '/token', { grant_type: 'password', username: 'ada', password: 'a wrong password' })
   const service: Client = {
     ...{ id: 'a-service', type: 'confidential', grants: ['client_credentials'], scopes: ['files:read', 'a "b"'] },
-    ...{ audience: ['https://api.example'], introspect: 'audience', createdAt: madeAt, isDeclared: false, generation: madeAt },
+    ...{
+      audience: ['https://api.example'],
+      introspect: 'audience',
+      createdAt: madeAt,
+      isDeclared: false,
+      generation: madeAt,
+    },
     secrets: [{ hash: 'sha256:new', createdAt: madeAt }],
   }
   await app.store.createClient(service)
   const old = { hash: 'sha256:old', createdAt: madeAt - 1000, expiresAt: madeAt + 86_400_000 }
   await app.store.replaceClient({ ...service, secrets: [...service.secrets, old], generation: madeAt + 1 })
   for (const id of ['a-public-one', 'a-deleted-one']) {
-    await app.store.createClient({ ...service, id, type: 'public', introspect: 'none', secrets: [], disabledAt: madeAt })
+    await app.store.createClient({
+      ...service,
+      id,
+      type: 'public',
+      introspect: 'none',
+      secrets: [],
+      disabledAt: madeAt,
+    })
   }
   await app.store.deleteClient('a-deleted-one', { now: madeAt, expiresAt: madeAt + 600_000 })
   await app.close()
@@ -80,10 +110,13 @@ async function dump(url: string): Promise<string> {
   const names = "SELECT table_name FROM information_schema.tables WHERE table_name LIKE 'latchkey%' ORDER BY 1"
   for (const { table_name: table } of (await postgres.execute(names, url)) as { table_name: string }[]) {
     const listing = `SELECT column_name FROM information_schema.columns WHERE table_name = '${table}' ORDER BY ordinal_position`
-    const columns = ((await postgres.execute(listing, url)) as { column_name: string }[]).map(({ column_name }) => column_name)
+    const columns = ((await postgres.execute(listing, url)) as { column_name: string }[]).map(
+      ({ column_name }) => column_name,
+    )
     const values = columns.map((column) => `quote_nullable(${column}::text) AS ${column}`)
     const rows = (await postgres.execute(`SELECT ${values} FROM ${table} ORDER BY 1`, url)) as Record<string, string>[]
-    for (const row of rows) lines.push(`INSERT INTO ${table} (${columns.join(', ')}) VALUES (${Object.values(row).join(', ')});`)
+    for (const row of rows)
+      lines.push(`INSERT INTO ${table} (${columns.join(', ')}) VALUES (${Object.values(row).join(', ')});`)
   }
   return `-- Latchkey ${version}: its schema, and data that it wrote. See test/migrations.test.ts.\n${lines.join('\n')}\n`
 }

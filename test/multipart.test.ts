@@ -17,17 +17,31 @@ const good: Record<string, [body: string, contentType?: string]> = {
   'as browsers and curl send it': [login + end],
   'without a last line break': [login + end.trimEnd()],
   'with the grant': [field('grant_type', 'password') + login + end],
-  'with fields that nobody knows': [login + field('__proto__', 'x') + field('constructor', 'y') + field('toString', '') + end],
-  'with empty fields, as Swagger UI has them': [login + field('scope', '') + field('client_id', '') + field('client_secret', '') + end],
-  'with types': [part(`${disposition('username')}\r\nContent-Type: text/plain; charset=utf-8`, 'ada') + field('password', password) + end],
+  'with fields that nobody knows': [
+    login + field('__proto__', 'x') + field('constructor', 'y') + field('toString', '') + end,
+  ],
+  'with empty fields, as Swagger UI has them': [
+    login + field('scope', '') + field('client_id', '') + field('client_secret', '') + end,
+  ],
+  'with types': [
+    part(`${disposition('username')}\r\nContent-Type: text/plain; charset=utf-8`, 'ada') +
+      field('password', password) +
+      end,
+  ],
   'with lengths, as aiohttp sends them': [
-    part(`Content-Type: text/plain\r\n${disposition('username')}\r\nContent-Length: 3`, 'ada') + field('password', password) + end,
+    part(`Content-Type: text/plain\r\n${disposition('username')}\r\nContent-Length: 3`, 'ada') +
+      field('password', password) +
+      end,
   ],
   'with a coding that changes nothing': [
     part(`${disposition('username')}\r\nContent-Transfer-Encoding: 8bit`, 'ada') + field('password', password) + end,
   ],
-  'without quotes, as .NET sends it': [part('Content-Disposition: form-data; name=username', 'ada') + field('password', password) + end],
-  'with names in capitals': [part('CONTENT-DISPOSITION:Form-Data;NAME="username"', 'ada') + field('password', password) + end],
+  'without quotes, as .NET sends it': [
+    part('Content-Disposition: form-data; name=username', 'ada') + field('password', password) + end,
+  ],
+  'with names in capitals': [
+    part('CONTENT-DISPOSITION:Form-Data;NAME="username"', 'ada') + field('password', password) + end,
+  ],
   'with a boundary in quotes': [login + end, `multipart/form-data; charset=utf-8; boundary="${boundary}"`],
   'with a type in capitals': [login + end, `Multipart/Form-Data;Boundary=${boundary}`],
 }
@@ -45,7 +59,10 @@ const bad: Record<string, [body: string, contentType?: string]> = {
   'no boundary': [login + end, 'multipart/form-data'],
   'an empty boundary': [login + end, 'multipart/form-data; boundary='],
   'two boundaries': [login + end, `${type}; boundary=${boundary}`],
-  'a boundary that is too long': [login.replaceAll(boundary, 'x'.repeat(71)) + end, `multipart/form-data; boundary=${'x'.repeat(71)}`],
+  'a boundary that is too long': [
+    login.replaceAll(boundary, 'x'.repeat(71)) + end,
+    `multipart/form-data; boundary=${'x'.repeat(71)}`,
+  ],
   'bare line feeds': [(login + end).replaceAll('\r\n', '\n')],
   'a boundary in a value': [field('username', `a\r\n--${boundary}x`) + field('password', password) + end],
   'white space behind a boundary': [login.replace(`${boundary}\r\n`, `${boundary} \r\n`) + end],
@@ -54,26 +71,42 @@ const bad: Record<string, [body: string, contentType?: string]> = {
   'a file, first the name': [login + part('Content-Disposition: form-data; filename="x"; name="a"', 'x') + end],
   'a file in capitals': [login + field('file', 'x', '; FileName="a.txt"') + end],
   'a file by RFC 5987': [login + field('file', 'x', "; filename*=UTF-8''a.txt") + end],
-  'bytes without a name of a file': [login + part(`${disposition('a')}\r\nContent-Type: application/octet-stream`, 'x') + end],
+  'bytes without a name of a file': [
+    login + part(`${disposition('a')}\r\nContent-Type: application/octet-stream`, 'x') + end,
+  ],
   'JSON in a part': [login + part(`${disposition('a')}\r\nContent-Type: application/json`, '{}') + end],
-  'parts in a part': [login + part(`${disposition('a')}\r\nContent-Type: multipart/mixed; boundary=q`, '--q\r\n\r\nx\r\n--q--') + end],
+  'parts in a part': [
+    login + part(`${disposition('a')}\r\nContent-Type: multipart/mixed; boundary=q`, '--q\r\n\r\nx\r\n--q--') + end,
+  ],
   'another charset': [login + part(`${disposition('a')}\r\nContent-Type: text/plain; charset=latin1`, '\xe9') + end],
-  base64: [part(`${disposition('username')}\r\nContent-Transfer-Encoding: base64`, 'YWRh') + field('password', password) + end],
+  base64: [
+    part(`${disposition('username')}\r\nContent-Transfer-Encoding: base64`, 'YWRh') + field('password', password) + end,
+  ],
   'a field twice': [login + field('username', 'ada') + end],
   'a field that nobody knows, twice': [login + field('a', '1') + field('a', '1') + end],
   '__proto__ twice': [login + field('__proto__', '1') + field('__proto__', '1') + end],
   'two dispositions': [part(twoHeads, 'ada') + field('password', password) + end],
   'a name twice': [field('username', 'ada', '; name="password"') + field('password', password) + end],
-  'a name by RFC 5987': [part("Content-Disposition: form-data; name*=UTF-8''username", 'ada') + field('password', password) + end],
+  'a name by RFC 5987': [
+    part("Content-Disposition: form-data; name*=UTF-8''username", 'ada') + field('password', password) + end,
+  ],
   'no name': [part('Content-Disposition: form-data', 'ada') + login + end],
   'an empty name': [field('', 'x') + login + end],
   'an escape in a name': [field('user\\name', 'ada') + login + end],
-  'a name that is not closed': [part('Content-Disposition: form-data; name="username', 'ada') + field('password', password) + end],
-  'an attachment': [part('Content-Disposition: attachment; name="username"', 'ada') + field('password', password) + end],
+  'a name that is not closed': [
+    part('Content-Disposition: form-data; name="username', 'ada') + field('password', password) + end,
+  ],
+  'an attachment': [
+    part('Content-Disposition: attachment; name="username"', 'ada') + field('password', password) + end,
+  ],
   'no disposition': [part('X: y', 'ada') + login + end],
   'no header section': [`--${boundary}\r\n\r\nada\r\n${login}${end}`],
-  'a folded line': [part('Content-Disposition: form-data;\r\n name="username"', 'ada') + field('password', password) + end],
-  'a space before the colon': [part('Content-Disposition : form-data; name="username"', 'ada') + field('password', password) + end],
+  'a folded line': [
+    part('Content-Disposition: form-data;\r\n name="username"', 'ada') + field('password', password) + end,
+  ],
+  'a space before the colon': [
+    part('Content-Disposition : form-data; name="username"', 'ada') + field('password', password) + end,
+  ],
   'a line without a colon': [part(`${disposition('username')}\r\nnonsense`, 'ada') + field('password', password) + end],
   'a NUL in a value': [field('username', 'ada\0') + field('password', password) + end],
   'a NUL in a name': [field('user\0name', 'ada') + login + end],
@@ -91,7 +124,12 @@ onOneStore(
     const { app } = await build()
     await signUp(app)
     const send = (body: string, contentType = type) =>
-      app.inject({ method: 'POST', url: '/token', headers: { 'content-type': contentType }, payload: Buffer.from(body, 'latin1') })
+      app.inject({
+        method: 'POST',
+        url: '/token',
+        headers: { 'content-type': contentType },
+        payload: Buffer.from(body, 'latin1'),
+      })
     for (const [what, [body, contentType]] of Object.entries(good)) {
       const response = await send(body, contentType)
       t.match({ status: response.statusCode, ...json(response) }, { status: 200, token_type: 'Bearer' }, what)
@@ -103,7 +141,9 @@ onOneStore(
     }
     t.equal((await send(field('x', 'y'.repeat(16 * 1024)) + end)).statusCode, 413)
     t.match(json(await send(end)), { error_description: 'The parameter grant_type is missing' })
-    t.match(json(await send(field('username', 'ada') + end)), { error_description: 'The parameter password is missing' })
+    t.match(json(await send(field('username', 'ada') + end)), {
+      error_description: 'The parameter password is missing',
+    })
     for (const url of ['/refresh', '/revoke', '/introspect', '/signup']) {
       const other = await app.inject({ method: 'POST', url, headers: { 'content-type': type }, payload: login + end })
       t.equal(other.statusCode, 415, `nowhere else: ${url}`)
@@ -125,7 +165,9 @@ onOneStore('fetch with FormData logs in, as the client of the tutorial does', as
 
 t.test('what is read of a form is what its sender wrote, and what another parser reads', async (t) => {
   const name = fc.stringMatching(/^[A-Za-z_ü"%-]{1,12}$/)
-  const value = fc.oneof(fc.string({ unit: 'binary' }), fc.stringMatching(/^[\r\n -]{0,12}$/)).map((text) => text.toWellFormed())
+  const value = fc
+    .oneof(fc.string({ unit: 'binary' }), fc.stringMatching(/^[\r\n -]{0,12}$/))
+    .map((text) => text.toWellFormed())
   await fc.assert(
     fc.asyncProperty(fc.array(fc.tuple(name, value), { maxLength: 5 }), async (fields) => {
       const form = new FormData()
@@ -147,7 +189,17 @@ t.test('what is read of a form is what its sender wrote, and what another parser
   await fc.assert(
     fc.asyncProperty(
       fc.array(
-        fc.constantFrom('\r\n', `--${boundary}`, '--', 'Content-Disposition: form-data; name="a"', ': ', '"', 'x', ';', '\r\n\r\n'),
+        fc.constantFrom(
+          '\r\n',
+          `--${boundary}`,
+          '--',
+          'Content-Disposition: form-data; name="a"',
+          ': ',
+          '"',
+          'x',
+          ';',
+          '\r\n\r\n',
+        ),
         { maxLength: 24 },
       ),
       async (pieces) => {

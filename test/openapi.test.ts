@@ -56,7 +56,10 @@ overStores('GET /openapi.json describes every route by OpenAPI 3.1', async (t, b
       t.ok(Object.keys(operation.responses).some((status) => status.startsWith('2')))
     }
   }
-  t.same(Object.keys(document.paths['/token'].post.requestBody.content), ['application/x-www-form-urlencoded', 'multipart/form-data'])
+  t.same(Object.keys(document.paths['/token'].post.requestBody.content), [
+    'application/x-www-form-urlencoded',
+    'multipart/form-data',
+  ])
   t.same(Object.keys(document.paths['/signup'].post.requestBody.content), ['application/json'])
   t.match(document.components.securitySchemes.login.flows.password, { tokenUrl: '/token' })
 })

@@ -15,7 +15,11 @@ const blockWith = (words: string) => blocks.find((block) => block.includes(words
 /** Types a block in the directory of the project, as it is in this test. */
 function type(dir: string, block: string): void {
   const env = { PATH: `${dirname(process.execPath)}:${process.env['PATH']}`, HOME: dir }
-  const { status, stderr } = spawnSync('env', ['-u', 'NODE_OPTIONS', 'sh', '-ec', block], { cwd: dir, env, encoding: 'utf8' })
+  const { status, stderr } = spawnSync('env', ['-u', 'NODE_OPTIONS', 'sh', '-ec', block], {
+    cwd: dir,
+    env,
+    encoding: 'utf8',
+  })
   if (status !== 0) throw new Error(`${block} ended with ${status}: ${stderr}`)
 }
 

@@ -30,7 +30,11 @@ async function freePort(): Promise<number> {
 }
 
 /** @returns what makes a URL of the server one through the pooler */
-async function startPgBouncer(t: Test, { port: serverPort }: TestPostgres, mode: string): Promise<(url: string) => string> {
+async function startPgBouncer(
+  t: Test,
+  { port: serverPort }: TestPostgres,
+  mode: string,
+): Promise<(url: string) => string> {
   const dir = await mkdtemp(join(tmpdir(), 'latchkey-pgbouncer-'))
   const port = await freePort()
   const lines = [
@@ -57,7 +61,9 @@ async function startPgBouncer(t: Test, { port: serverPort }: TestPostgres, mode:
   await until(
     () =>
       new Promise<boolean>((resolve) => {
-        const socket = connect(port, '127.0.0.1', () => resolve(socket.destroy() && true)).on('error', () => resolve(false))
+        const socket = connect(port, '127.0.0.1', () => resolve(socket.destroy() && true)).on('error', () =>
+          resolve(false),
+        )
       }),
   )
   return (url) => url.replace(`127.0.0.1:${serverPort}`, `127.0.0.1:${port}`)
@@ -87,7 +93,11 @@ else {
       }
       const answers = await Promise.all(Array.from({ length: 50 }, (_, i) => patiently(i)))
       t.same(new Set(answers.map(({ statusCode }) => statusCode)), new Set([200]))
-      t.equal(new Set(answers.map((answer) => json(answer).refresh_token)).size, 1, 'fifty refreshes at once, one lineage')
+      t.equal(
+        new Set(answers.map((answer) => json(answer).refresh_token)).size,
+        1,
+        'fifty refreshes at once, one lineage',
+      )
 
       const startedMs = performance.now()
       await withToken(one, login.access_token, { method: 'POST', url: '/logout' })
@@ -97,7 +107,11 @@ else {
 
       const left = "SELECT setting FROM pg_settings WHERE name IN ('enable_seqscan', 'statement_timeout') ORDER BY name"
       for (let n = 0; n < 8; n += 1) {
-        t.same(await postgres.execute(left, through(url)), [{ setting: 'on' }, { setting: '0' }], 'no setting is left for others')
+        t.same(
+          await postgres.execute(left, through(url)),
+          [{ setting: 'on' }, { setting: '0' }],
+          'no setting is left for others',
+        )
       }
     })
 
@@ -108,24 +122,27 @@ else {
     })
   }
 
-  t.test('a connection says by itself whether there is a pooler: only without one are statements prepared and settings made', async (t) => {
-    const url = await postgres.createDatabase()
-    const urls = { direct: url, session: (await startPgBouncer(t, postgres, 'session'))(url) }
-    for (const [how, url] of Object.entries(urls)) {
-      const pool = openPool(url, { maxConnections: 1 })
-      t.teardown(() => pool.close())
-      for (let n = 0; n < 3; n += 1) await pool.query({ name: 'one', text: 'SELECT $1::int AS one' }, [n])
-      const seen = await pool.connected(async (connection) => [
-        await connection.query('SELECT name FROM pg_prepared_statements'),
-        await connection.query('SHOW statement_timeout'),
-        await connection.query('SHOW enable_seqscan'),
-      ])
-      const isDirect = how === 'direct'
-      t.same(seen, [
-        isDirect ? [{ name: 'one' }] : [],
-        [{ statement_timeout: isDirect ? '2s' : '0' }],
-        [{ enable_seqscan: isDirect ? 'off' : 'on' }],
-      ])
-    }
-  })
+  t.test(
+    'a connection says by itself whether there is a pooler: only without one are statements prepared and settings made',
+    async (t) => {
+      const url = await postgres.createDatabase()
+      const urls = { direct: url, session: (await startPgBouncer(t, postgres, 'session'))(url) }
+      for (const [how, url] of Object.entries(urls)) {
+        const pool = openPool(url, { maxConnections: 1 })
+        t.teardown(() => pool.close())
+        for (let n = 0; n < 3; n += 1) await pool.query({ name: 'one', text: 'SELECT $1::int AS one' }, [n])
+        const seen = await pool.connected(async (connection) => [
+          await connection.query('SELECT name FROM pg_prepared_statements'),
+          await connection.query('SHOW statement_timeout'),
+          await connection.query('SHOW enable_seqscan'),
+        ])
+        const isDirect = how === 'direct'
+        t.same(seen, [
+          isDirect ? [{ name: 'one' }] : [],
+          [{ statement_timeout: isDirect ? '2s' : '0' }],
+          [{ enable_seqscan: isDirect ? 'off' : 'on' }],
+        ])
+      }
+    },
+  )
 }

@@ -22,7 +22,15 @@ const makeSession = (user: User): Session => ({
   ...{ createdAt: now, refreshedAt: now, address: '', userAgent: '' },
 })
 const present = (session: Session, counter: number): PresentedRefresh => ({
-  ...{ sessionId: session.id, counter, clientId: session.clientId, scope: undefined, now, idleTtlMs: 1000, maxTtlMs: 1000 },
+  ...{
+    sessionId: session.id,
+    counter,
+    clientId: session.clientId,
+    scope: undefined,
+    now,
+    idleTtlMs: 1000,
+    maxTtlMs: 1000,
+  },
   ...{ graceMs: 100, revokedUntil: now, address: '', userAgent: '' },
 })
 
@@ -63,12 +71,16 @@ t.test('the contract, at READ COMMITTED', async (t) => {
 
 t.test('the contract, at SERIALIZABLE, where losers of a race are told to try again as on CockroachDB', async (t) => {
   const url = await postgres.createDatabase()
-  await postgres.execute(`ALTER DATABASE ${new URL(url).pathname.slice(1)} SET default_transaction_isolation = 'serializable'`)
+  await postgres.execute(
+    `ALTER DATABASE ${new URL(url).pathname.slice(1)} SET default_transaction_isolation = 'serializable'`,
+  )
   await storeContract(t, 'pg', () => openPostgresStore(url))
 })
 
 t.test('the SQL holds to what CockroachDB, YugabyteDB and Citus run too', async (t) => {
-  const migrated = migrations.flatMap(({ version, statements }) => statements.map((text, i) => [`step ${version}.${i}`, text] as const))
+  const migrated = migrations.flatMap(({ version, statements }) =>
+    statements.map((text, i) => [`step ${version}.${i}`, text] as const),
+  )
   const all = [...Object.entries(statements).map(([name, { text }]) => [name, text] as const), ...migrated]
   const forbidden = {
     'advisory locks': /advisory/i,
@@ -84,12 +96,19 @@ t.test('the SQL holds to what CockroachDB, YugabyteDB and Citus run too', async 
   }
   for (const [name, text] of all) {
     for (const [what, pattern] of Object.entries(forbidden)) t.notMatch(text, pattern, `${name}: no ${what}`)
-    const changed = [...text.matchAll(/\b(?:insert\s+into|(?<!do\s)update|delete\s+from)\s+(latchkey_\w+)/gi)].map(([, table]) => table)
+    const changed = [...text.matchAll(/\b(?:insert\s+into|(?<!do\s)update|delete\s+from)\s+(latchkey_\w+)/gi)].map(
+      ([, table]) => table,
+    )
     t.equal(new Set(changed).size, changed.length, `${name}: no table is changed twice in one statement`)
   }
   for (const [name, text] of migrated) {
-    t.match(text, /^(CREATE (TABLE|(UNIQUE )?INDEX)|ALTER TABLE \w+ ADD COLUMN) IF NOT EXISTS /, `${name}: it adds, and may be run again`)
-    if (text.startsWith('ALTER')) t.ok(!/NOT NULL/.test(text) || /DEFAULT/.test(text), `${name}: the release before can go on inserting`)
+    t.match(
+      text,
+      /^(CREATE (TABLE|(UNIQUE )?INDEX)|ALTER TABLE \w+ ADD COLUMN) IF NOT EXISTS /,
+      `${name}: it adds, and may be run again`,
+    )
+    if (text.startsWith('ALTER'))
+      t.ok(!/NOT NULL/.test(text) || /DEFAULT/.test(text), `${name}: the release before can go on inserting`)
   }
 })
 
@@ -116,7 +135,10 @@ t.test('a release goes on working, and starts, on the schema of the next one', a
   const store = await openStore(t, url)
   const next = openPool(url)
   t.teardown(() => next.close())
-  const step = { version: 1000, statements: ["ALTER TABLE latchkey_users ADD COLUMN IF NOT EXISTS locale text NOT NULL DEFAULT ''"] }
+  const step = {
+    version: 1000,
+    statements: ["ALTER TABLE latchkey_users ADD COLUMN IF NOT EXISTS locale text NOT NULL DEFAULT ''"],
+  }
   await Promise.all([migrate(next, [...migrations, step]), migrate(next, [...migrations, step])])
   t.equal(await store.createUser(makeUser()), true)
   t.equal(await (await openStore(t, url)).createUser(makeUser()), true)
@@ -138,7 +160,8 @@ t.test('refreshes that come together share statements, and each is told of its o
   await one.createUser(user)
   const sessions = Array.from({ length: 100 }, () => makeSession(user))
   for (const session of sessions) await one.createSession(session)
-  const of = (session: Session, over: Partial<PresentedRefresh>, store = one) => store.rotateSession({ ...present(session, 1), ...over })
+  const of = (session: Session, over: Partial<PresentedRefresh>, store = one) =>
+    store.rotateSession({ ...present(session, 1), ...over })
 
   const outcomes = await Promise.all(
     sessions.map(async (session, i) => {
@@ -149,12 +172,18 @@ t.test('refreshes that come together share statements, and each is told of its o
       const address = `192.0.2.${i}`
       const result = await of(session, { address, userAgent: `"agent" {${i}}, \\` })
       const next = await one.findSession(session.id)
-      t.match(result, { session: { id: session.id, counter: 2, address, userAgent: `"agent" {${i}}, \\` }, user: { id: user.id } })
+      t.match(result, {
+        session: { id: session.id, counter: 2, address, userAgent: `"agent" {${i}}, \\` },
+        user: { id: user.id },
+      })
       t.match(next, { counter: 2, address, userAgent: `"agent" {${i}}, \\` })
       return result.outcome
     }),
   )
-  t.same(outcomes, Array.from({ length: 20 }, () => ['wrong_client', 'scope_exceeded', 'expired', 'unknown', 'rotated']).flat())
+  t.same(
+    outcomes,
+    Array.from({ length: 20 }, () => ['wrong_client', 'scope_exceeded', 'expired', 'unknown', 'rotated']).flat(),
+  )
 
   // The same sessions in opposite orders, from two processes: batches that locked them as they came would wait for each other.
   const live = sessions.filter((_, i) => i % 5 === 4)
@@ -183,7 +212,10 @@ t.test('a plan that was made while a table had few rows reads no more of it once
   // What a connection has done is counted when it ends.
   await store.close()
   const scans = () =>
-    postgres.execute("SELECT seq_scan, idx_scan FROM pg_stat_user_tables WHERE relname = 'latchkey_sessions' AND n_tup_upd = 320", url)
+    postgres.execute(
+      "SELECT seq_scan, idx_scan FROM pg_stat_user_tables WHERE relname = 'latchkey_sessions' AND n_tup_upd = 320",
+      url,
+    )
   let counted = await scans()
   for (let tries = 0; tries < 200 && counted.length === 0; tries++) {
     await sleep(50)
@@ -193,31 +225,37 @@ t.test('a plan that was made while a table had few rows reads no more of it once
   t.match(counted, [{ seq_scan: /^[0-3]$/, idx_scan: /^\d{2,}$/ }])
 })
 
-t.test('a server that is restarted heals by itself, and no call says more than that the store is unavailable', async (t) => {
-  const store = await openStore(t, await postgres.createDatabase())
-  const user = makeUser()
-  await store.createUser(user)
-  await postgres.stop()
-  for (const call of [() => store.ping(), () => store.createUser(makeUser()), () => store.findUser(user.id)]) {
-    const { error, ms } = await failure(call)
-    t.ok(error instanceof StoreUnavailable && error.message === 'The store is unavailable')
-    t.ok(ms < 5000, `in ${ms.toFixed()} ms`)
-  }
-  await postgres.start()
-  const ms = await healed(() => store.createUser(makeUser()))
-  t.ok(ms < 1000, `healed in ${ms.toFixed()} ms`)
-  t.strictSame(await store.findUser(user.id), user)
-})
+t.test(
+  'a server that is restarted heals by itself, and no call says more than that the store is unavailable',
+  async (t) => {
+    const store = await openStore(t, await postgres.createDatabase())
+    const user = makeUser()
+    await store.createUser(user)
+    await postgres.stop()
+    for (const call of [() => store.ping(), () => store.createUser(makeUser()), () => store.findUser(user.id)]) {
+      const { error, ms } = await failure(call)
+      t.ok(error instanceof StoreUnavailable && error.message === 'The store is unavailable')
+      t.ok(ms < 5000, `in ${ms.toFixed()} ms`)
+    }
+    await postgres.start()
+    const ms = await healed(() => store.createUser(makeUser()))
+    t.ok(ms < 1000, `healed in ${ms.toFixed()} ms`)
+    t.strictSame(await store.findUser(user.id), user)
+  },
+)
 
-t.test('a database that is not there, or a wrong password, is StoreUnavailable; a URL that cannot be read is another error', async (t) => {
-  const url = await postgres.createDatabase()
-  for (const wrong of [`${url}x`, url.replace(':test@', ':wrong@'), url.replace(`:${postgres.port}/`, ':1/')]) {
-    t.ok((await failure(() => openPostgresStore(wrong))).error instanceof StoreUnavailable)
-  }
-  const { error } = await failure(() => openPostgresStore('postgres://user:secret@host:not-a-port/db'))
-  t.ok(error instanceof Error && !(error instanceof StoreUnavailable))
-  t.notMatch(`${(error as Error).stack} ${JSON.stringify(error)}`, 'secret')
-})
+t.test(
+  'a database that is not there, or a wrong password, is StoreUnavailable; a URL that cannot be read is another error',
+  async (t) => {
+    const url = await postgres.createDatabase()
+    for (const wrong of [`${url}x`, url.replace(':test@', ':wrong@'), url.replace(`:${postgres.port}/`, ':1/')]) {
+      t.ok((await failure(() => openPostgresStore(wrong))).error instanceof StoreUnavailable)
+    }
+    const { error } = await failure(() => openPostgresStore('postgres://user:secret@host:not-a-port/db'))
+    t.ok(error instanceof Error && !(error instanceof StoreUnavailable))
+    t.notMatch(`${(error as Error).stack} ${JSON.stringify(error)}`, 'secret')
+  },
+)
 
 t.test('a server that stalls is StoreUnavailable within five seconds, however many ask, and heals', async (t) => {
   const url = await postgres.createDatabase()
@@ -226,7 +264,13 @@ t.test('a server that stalls is StoreUnavailable within five seconds, however ma
   await Promise.all(Array.from({ length: 12 }, () => store.ping()))
   postgres.stall()
   const calls = Array.from({ length: 60 }, (_, i) =>
-    failure(() => (i % 3 === 0 ? store.ping() : i % 3 === 1 ? store.createUser(makeUser()) : store.rotateSession(present(session, 1)))),
+    failure(() =>
+      i % 3 === 0
+        ? store.ping()
+        : i % 3 === 1
+          ? store.createUser(makeUser())
+          : store.rotateSession(present(session, 1)),
+    ),
   )
   const failures = await Promise.all([...calls, failure(() => openPostgresStore(url))])
   postgres.resume()
@@ -268,40 +312,47 @@ t.test('a URL with several hosts is taken apart as libpq does', async (t) => {
   t.same(splitHosts('postgres:///db?host=/run'), ['postgres:///db?host=/run'])
 })
 
-t.test('of several hosts the writable one is used, and the standby once it is promoted: no honest client is logged out', async (t) => {
-  const primary = await startPostgres(t)
-  const url = await primary.createDatabase()
-  const standby = await primary.startStandby()
-  const store = await openStore(
-    t,
-    url.replace(`127.0.0.1:${primary.port}`, `127.0.0.1:1,127.0.0.1:${standby.port},127.0.0.1:${primary.port}`),
-  )
+t.test(
+  'of several hosts the writable one is used, and the standby once it is promoted: no honest client is logged out',
+  async (t) => {
+    const primary = await startPostgres(t)
+    const url = await primary.createDatabase()
+    const standby = await primary.startStandby()
+    const store = await openStore(
+      t,
+      url.replace(`127.0.0.1:${primary.port}`, `127.0.0.1:1,127.0.0.1:${standby.port},127.0.0.1:${primary.port}`),
+    )
 
-  const user = makeUser()
-  t.equal(await store.createUser(user), true)
-  const session = makeSession(user)
-  t.equal(await store.createSession(session), true)
-  const { cursor } = await store.revocationsSince()
-  const caughtUp = `SELECT 1 FROM pg_stat_replication WHERE replay_lsn >= pg_current_wal_lsn()`
-  while ((await primary.execute(caughtUp)).length === 0) await sleep(20)
+    const user = makeUser()
+    t.equal(await store.createUser(user), true)
+    const session = makeSession(user)
+    t.equal(await store.createSession(session), true)
+    const { cursor } = await store.revocationsSince()
+    const caughtUp = `SELECT 1 FROM pg_stat_replication WHERE replay_lsn >= pg_current_wal_lsn()`
+    while ((await primary.execute(caughtUp)).length === 0) await sleep(20)
 
-  // What is written from here on may be lost with the primary: the tail of an asynchronous standby.
-  let counter = 1
-  standby.stall()
-  for (; counter < 20; counter++) t.equal((await store.rotateSession(present(session, counter))).outcome, 'rotated')
-  await store.revoke({ kind: 'jti', id: 'lost', revokedAt: now, expiresAt: now })
-  const { cursor: later } = await store.revocationsSince(cursor)
-  await primary.kill()
-  standby.resume()
-  const { error, ms } = await failure(() => store.rotateSession(present(session, counter)))
-  t.ok(error instanceof StoreUnavailable && ms < 5000, 'no host is writable')
-  await standby.execute('SELECT pg_promote()')
+    // What is written from here on may be lost with the primary: the tail of an asynchronous standby.
+    let counter = 1
+    standby.stall()
+    for (; counter < 20; counter++) t.equal((await store.rotateSession(present(session, counter))).outcome, 'rotated')
+    await store.revoke({ kind: 'jti', id: 'lost', revokedAt: now, expiresAt: now })
+    const { cursor: later } = await store.revocationsSince(cursor)
+    await primary.kill()
+    standby.resume()
+    const { error, ms } = await failure(() => store.rotateSession(present(session, counter)))
+    t.ok(error instanceof StoreUnavailable && ms < 5000, 'no host is writable')
+    await standby.execute('SELECT pg_promote()')
 
-  const healedMs = await healed(async () => {
-    const rotated = await store.rotateSession(present(session, counter))
-    t.match(rotated, { outcome: 'rotated', session: { counter: counter + 1 } })
-  })
-  t.ok(healedMs < 5000, `healed in ${healedMs.toFixed()} ms`)
-  await store.revoke({ kind: 'jti', id: 'after', revokedAt: now, expiresAt: now })
-  t.match((await store.revocationsSince(later)).revocations, [{ id: 'after' }], "a follower's cursor is good on the new primary")
-})
+    const healedMs = await healed(async () => {
+      const rotated = await store.rotateSession(present(session, counter))
+      t.match(rotated, { outcome: 'rotated', session: { counter: counter + 1 } })
+    })
+    t.ok(healedMs < 5000, `healed in ${healedMs.toFixed()} ms`)
+    await store.revoke({ kind: 'jti', id: 'after', revokedAt: now, expiresAt: now })
+    t.match(
+      (await store.revocationsSince(later)).revocations,
+      [{ id: 'after' }],
+      "a follower's cursor is good on the new primary",
+    )
+  },
+)

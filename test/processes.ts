@@ -61,11 +61,15 @@ export const replicaSettings = (url: string) => ({
 export async function startReplica(t: Test, settings: Record<string, string>): Promise<Replica> {
   const { PATH = '' } = process.env
   // By way of `env`, which becomes the program itself: the test runner puts its own loader into NODE_OPTIONS of what a test starts.
-  const child = spawn('env', ['-u', 'NODE_OPTIONS', process.execPath, '--enable-source-maps', await program('start.cjs')], {
-    cwd: await newDir(t),
-    env: { PATH, PORT: '0', ...settings },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  })
+  const child = spawn(
+    'env',
+    ['-u', 'NODE_OPTIONS', process.execPath, '--enable-source-maps', await program('start.cjs')],
+    {
+      cwd: await newDir(t),
+      env: { PATH, PORT: '0', ...settings },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    },
+  )
   const ended = once(child, 'close')
   t.teardown(async () => {
     child.kill('SIGKILL')
@@ -89,14 +93,23 @@ export async function startReplica(t: Test, settings: Record<string, string>): P
     const body = json ? JSON.stringify(json) : form ? new URLSearchParams(form) : undefined
     const response = await fetch(origin + path, {
       method: method ?? (body ? 'POST' : 'GET'),
-      headers: { ...(json && { 'content-type': 'application/json' }), ...(token && { authorization: `Bearer ${token}` }) },
+      headers: {
+        ...(json && { 'content-type': 'application/json' }),
+        ...(token && { authorization: `Bearer ${token}` }),
+      },
       ...(body && { body }),
       signal: AbortSignal.timeout(20_000),
     })
     const text = await response.text()
     const { status, headers } = response
     const isJson = /json/.test(headers.get('content-type') ?? '')
-    const answer = { status, headers, text, body: isJson ? JSON.parse(text) : undefined, ms: performance.now() - startedAt }
+    const answer = {
+      status,
+      headers,
+      text,
+      body: isJson ? JSON.parse(text) : undefined,
+      ms: performance.now() - startedAt,
+    }
     if (status >= 400) refusals.push(answer)
     return answer
   }

@@ -14,7 +14,15 @@ async function build(): Promise<string> {
   await copyFile(join(root, 'package.json'), join(outDir, 'package.json'))
   await symlink(join(root, 'node_modules'), join(outDir, 'node_modules'))
   const tsc = join(require.resolve('typescript/package.json'), '../bin/tsc')
-  const options = ['-p', 'tsconfig.build.json', '--noCheck', '--outDir', outDir, '--tsBuildInfoFile', join(outDir, '.tsbuildinfo')]
+  const options = [
+    '-p',
+    'tsconfig.build.json',
+    '--noCheck',
+    '--outDir',
+    outDir,
+    '--tsBuildInfoFile',
+    join(outDir, '.tsbuildinfo'),
+  ]
   // By way of `env`, which becomes the program itself: the test runner puts its own loader into NODE_OPTIONS of what a test starts.
   const child = spawn('env', ['-u', 'NODE_OPTIONS', process.execPath, tsc, ...options], { cwd: root, stdio: 'inherit' })
   const [code] = await once(child, 'exit')

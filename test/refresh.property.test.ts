@@ -22,7 +22,12 @@ import {
  */
 
 const seconds = 1000
-const settings = { AUTH_REFRESH_GRACE: '30s', AUTH_REFRESH_IDLE_TTL: '1h', AUTH_REFRESH_MAX_TTL: '6h', AUTH_ACCESS_TTL: '10m' }
+const settings = {
+  AUTH_REFRESH_GRACE: '30s',
+  AUTH_REFRESH_IDLE_TTL: '1h',
+  AUTH_REFRESH_MAX_TTL: '6h',
+  AUTH_ACCESS_TTL: '10m',
+}
 const [graceMs, idleMs, maxMs, accessMs] = [30 * seconds, 3600 * seconds, 6 * 3600 * seconds, 600 * seconds]
 /** A clock that steps back does so by what replicas may differ, and no further. */
 const mostBackMs = 60 * seconds
@@ -56,13 +61,28 @@ const back = fc.oneof({ weight: 3, arbitrary: fc.constant(1) }, fc.integer({ min
 
 const calmOp: fc.Arbitrary<Op> = fc.oneof(
   { weight: 12, arbitrary: fc.constant({ do: 'refresh' as const }) },
-  { weight: 3, arbitrary: fc.record({ do: fc.constant('refresh at once' as const), times: fc.integer({ min: 2, max: 8 }) }) },
+  {
+    weight: 3,
+    arbitrary: fc.record({ do: fc.constant('refresh at once' as const), times: fc.integer({ min: 2, max: 8 }) }),
+  },
   { weight: 4, arbitrary: fc.constant({ do: 'lose the response and retry' as const }) },
-  { weight: 1, arbitrary: fc.record({ do: fc.constant('refresh ahead of the store' as const), by: fc.integer({ min: 1, max: 9 }) }) },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      do: fc.constant('refresh ahead of the store' as const),
+      by: fc.integer({ min: 1, max: 9 }),
+    }),
+  },
   { weight: 1, arbitrary: fc.constant({ do: 'revoke the access token' as const }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constant('flip a bit' as const), at: fc.nat(54 * 8 - 1) }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('splice' as const), withSession: session }) },
-  { weight: 1, arbitrary: fc.record({ do: fc.constant('garbage' as const), text: fc.string({ unit: 'grapheme', maxLength: 100 }) }) },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      do: fc.constant('garbage' as const),
+      text: fc.string({ unit: 'grapheme', maxLength: 100 }),
+    }),
+  },
 )
 const endingOp: fc.Arbitrary<Op> = fc.oneof(
   { weight: 6, arbitrary: fc.record({ do: fc.constant('replay' as const), back }) },
@@ -72,17 +92,42 @@ const endingOp: fc.Arbitrary<Op> = fc.oneof(
 )
 const calmStep: fc.Arbitrary<Step> = fc.record({
   at: fc.constant('once' as const),
-  ops: fc.uniqueArray(fc.record({ session, op: calmOp }), { minLength: 1, maxLength: sessionCount, selector: (it) => it.session }),
+  ops: fc.uniqueArray(fc.record({ session, op: calmOp }), {
+    minLength: 1,
+    maxLength: sessionCount,
+    selector: (it) => it.session,
+  }),
 })
 const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 14, arbitrary: calmStep },
-  { weight: 3, arbitrary: fc.record({ at: fc.constant('once' as const), ops: fc.tuple(fc.record({ session, op: endingOp })) }) },
-  { weight: 6, arbitrary: fc.record({ at: fc.constant('clock' as const), byMs: fc.integer({ min: 1, max: graceMs }) }) },
-  { weight: 3, arbitrary: fc.record({ at: fc.constant('clock' as const), byMs: fc.integer({ min: graceMs, max: 3 * graceMs }) }) },
-  { weight: 2, arbitrary: fc.record({ at: fc.constant('end of grace' as const), session, offMs: fc.constantFrom(0, 0, 1, 1000) }) },
-  { weight: 2, arbitrary: fc.record({ at: fc.constant('clock' as const), byMs: fc.integer({ min: accessMs, max: idleMs / 2 }) }) },
-  { weight: 1, arbitrary: fc.record({ at: fc.constant('clock' as const), byMs: fc.integer({ min: idleMs, max: 2 * idleMs }) }) },
-  { weight: 3, arbitrary: fc.record({ at: fc.constant('clock' as const), byMs: fc.integer({ min: -mostBackMs, max: -1 }) }) },
+  {
+    weight: 3,
+    arbitrary: fc.record({ at: fc.constant('once' as const), ops: fc.tuple(fc.record({ session, op: endingOp })) }),
+  },
+  {
+    weight: 6,
+    arbitrary: fc.record({ at: fc.constant('clock' as const), byMs: fc.integer({ min: 1, max: graceMs }) }),
+  },
+  {
+    weight: 3,
+    arbitrary: fc.record({ at: fc.constant('clock' as const), byMs: fc.integer({ min: graceMs, max: 3 * graceMs }) }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({ at: fc.constant('end of grace' as const), session, offMs: fc.constantFrom(0, 0, 1, 1000) }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({ at: fc.constant('clock' as const), byMs: fc.integer({ min: accessMs, max: idleMs / 2 }) }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({ at: fc.constant('clock' as const), byMs: fc.integer({ min: idleMs, max: 2 * idleMs }) }),
+  },
+  {
+    weight: 3,
+    arbitrary: fc.record({ at: fc.constant('clock' as const), byMs: fc.integer({ min: -mostBackMs, max: -1 }) }),
+  },
   { weight: 1, arbitrary: fc.constant({ at: 'restart' as const }) },
   {
     weight: 1,
@@ -148,7 +193,8 @@ class World {
   async take(step: Step): Promise<void> {
     if (step.at === 'restart') this.test = await this.test.restart()
     else if (step.at === 'clock') this.moveClock(step.byMs)
-    else if (step.at === 'end of grace') await this.retryAtEndOfGrace(this.sessions[step.session] as Lineage, step.offMs)
+    else if (step.at === 'end of grace')
+      await this.retryAtEndOfGrace(this.sessions[step.session] as Lineage, step.offMs)
     else await Promise.all(step.ops.map(({ session, op }) => this.apply(this.sessions[session] as Lineage, op)))
     await this.check()
   }
@@ -157,7 +203,8 @@ class World {
     this.now = Math.max(this.now + byMs, this.latest - mostBackMs)
     this.latest = Math.max(this.latest, this.now)
     this.test.clock.now = this.now
-    for (const it of this.sessions) if (this.latest >= it.rotatedAt + idleMs || this.latest >= it.createdAt + maxMs) it.hasExpired = true
+    for (const it of this.sessions)
+      if (this.latest >= it.rotatedAt + idleMs || this.latest >= it.createdAt + maxMs) it.hasExpired = true
   }
 
   private async retryAtEndOfGrace(it: Lineage, offMs: number): Promise<void> {
@@ -178,13 +225,16 @@ class World {
   private async comeWith(it: Lineage, { counter, text }: { counter: number; text: string }): Promise<void> {
     const expected = this.present(it, counter)
     const response = await refresh(this.app, text)
-    if (expected === 'refused') return expectRefusal(response, it.hasEnded ? 'a session that has ended' : 'a session that has expired')
+    if (expected === 'refused')
+      return expectRefusal(response, it.hasEnded ? 'a session that has ended' : 'a session that has expired')
     expectEqual(response.statusCode, 200, `a token that is to be ${expected}`)
     const answer = json(response)
     const newest = newestOf(it)
-    if (expected === 'repeated') expectEqual(answer.refresh_token, newest.text, 'a benign retry gets the same successor')
+    if (expected === 'repeated')
+      expectEqual(answer.refresh_token, newest.text, 'a benign retry gets the same successor')
     else {
-      if (it.tokens.some((known) => known.text === answer.refresh_token)) throw new Error('a rotation gave a token of before')
+      if (it.tokens.some((known) => known.text === answer.refresh_token))
+        throw new Error('a rotation gave a token of before')
       it.tokens.push({ counter: counter + 1, text: answer.refresh_token })
       it.rotatedAt = this.now
     }
@@ -255,10 +305,14 @@ class World {
       case 'end by id': {
         const asker = this.sessions[op.asSession] as Lineage
         const mayAsk = this.expectedChallenge(asker) === undefined
-        const response = await withToken(app, asker.access.text, { method: 'DELETE', url: `/users/me/sessions/${it.sid}` })
+        const response = await withToken(app, asker.access.text, {
+          method: 'DELETE',
+          url: `/users/me/sessions/${it.sid}`,
+        })
         const isOwn = asker.user === it.user
         if (!mayAsk) return expectEqual(response.statusCode, 401, 'ending a session without a good token')
-        if (!isOwn || it.hasEnded) return expectEqual(response.statusCode, 404, "ending someone else's session, or none")
+        if (!isOwn || it.hasEnded)
+          return expectEqual(response.statusCode, 404, "ending someone else's session, or none")
         if (!it.hasExpired) expectEqual(response.statusCode, 204, "ending a session of one's own")
         it.hasEnded = response.statusCode === 204
         return
@@ -273,7 +327,9 @@ class World {
         return this.expectGarbage(flipBit(newest.text, op.at))
       case 'splice': {
         const other = newestOf(this.sessions[op.withSession] as Lineage).text
-        return other === newest.text ? undefined : this.expectGarbage(newest.text.slice(0, 4 + 28) + other.slice(4 + 28))
+        return other === newest.text
+          ? undefined
+          : this.expectGarbage(newest.text.slice(0, 4 + 28) + other.slice(4 + 28))
       }
       case 'garbage':
         return this.expectGarbage(op.text)
@@ -287,7 +343,11 @@ class World {
     expectEqual(response.statusCode, 400, 'garbage at /token')
     const revoked = await postForm(app, '/revoke', { token: text })
     if (text !== '') expectEqual(revoked.statusCode, text.includes('\0') ? 400 : 200, 'garbage at /revoke')
-    const bearer = await app.inject({ method: 'POST', url: '/logout', headers: { authorization: `Bearer ${encodeURIComponent(text)}` } })
+    const bearer = await app.inject({
+      method: 'POST',
+      url: '/logout',
+      headers: { authorization: `Bearer ${encodeURIComponent(text)}` },
+    })
     expectEqual(bearer.statusCode, 401, 'garbage at /logout')
   }
 
@@ -300,7 +360,11 @@ class World {
   /** After each step: every session is as the model has it, whichever was touched. */
   private async check(): Promise<void> {
     for (const [index, it] of this.sessions.entries()) {
-      expectEqual(await challengeTo(this.app, it.access.text), this.expectedChallenge(it), `the access token of session ${index}`)
+      expectEqual(
+        await challengeTo(this.app, it.access.text),
+        this.expectedChallenge(it),
+        `the access token of session ${index}`,
+      )
       const row = await this.app.store.findSession(it.sid)
       if (it.hasEnded || it.hasExpired) continue
       expectEqual(row?.counter, newestOf(it).counter, `the counter of session ${index}`)
@@ -330,27 +394,30 @@ function expectRefusal(response: { statusCode: number; body: string }, what: str
   expectEqual(JSON.parse(response.body).error, 'invalid_grant', what)
 }
 
-overStores('a session has one lineage; retries are benign, replays end it, and nothing touches any other', async (t, build) => {
-  let test = await build(settings)
-  let run = 0
-  const given = process.env['FC_SEED']
-  const property = fc.asyncProperty(fc.array(step, { minLength: 20, maxLength: 40, size: 'max' }), async (steps) => {
-    run += 1
-    const world = new World(test)
-    try {
-      await world.open(run)
-      for (const step of steps) await world.take(step)
-      await world.finish()
-    } finally {
-      test = world.currentTest
-    }
-  })
-  await t.resolves(
-    fc.assert(property, {
-      numRuns: test.config.DATABASE_URL ? 25 : 60,
-      interruptAfterTimeLimit: 40_000,
-      ...(given && { seed: Number(given) }),
-    }),
-  )
-  t.comment(`${run} interleavings`)
-})
+overStores(
+  'a session has one lineage; retries are benign, replays end it, and nothing touches any other',
+  async (t, build) => {
+    let test = await build(settings)
+    let run = 0
+    const given = process.env['FC_SEED']
+    const property = fc.asyncProperty(fc.array(step, { minLength: 20, maxLength: 40, size: 'max' }), async (steps) => {
+      run += 1
+      const world = new World(test)
+      try {
+        await world.open(run)
+        for (const step of steps) await world.take(step)
+        await world.finish()
+      } finally {
+        test = world.currentTest
+      }
+    })
+    await t.resolves(
+      fc.assert(property, {
+        numRuns: test.config.DATABASE_URL ? 25 : 60,
+        interruptAfterTimeLimit: 40_000,
+        ...(given && { seed: Number(given) }),
+      }),
+    )
+    t.comment(`${run} interleavings`)
+  },
+)

@@ -53,20 +53,27 @@ overStores('c = C rotates: C+1, a new pair, the same session', async (t, build) 
   t.ok(await isAccepted(app, first.access_token), 'the access token before lives out its life')
 })
 
-overStores('c = C-1 within the grace gives the same successor again, with a fresh access token; nothing advances', async (t, build) => {
-  const { app, clock } = await build()
-  await signUp(app)
-  const first = await logIn(app)
-  const next = await rotate(app, first.refresh_token)
-  for (const wait of [0, 10, 20]) {
-    clock.now += wait * second
-    const again = await rotate(app, first.refresh_token)
-    t.equal(again.refresh_token, next.refresh_token)
-    t.not(again.access_token, next.access_token)
-    t.ok(await isAccepted(app, again.access_token))
-  }
-  t.equal(partsOf(app, (await rotate(app, next.refresh_token)).refresh_token).counter, 2, 'the session goes on from there')
-})
+overStores(
+  'c = C-1 within the grace gives the same successor again, with a fresh access token; nothing advances',
+  async (t, build) => {
+    const { app, clock } = await build()
+    await signUp(app)
+    const first = await logIn(app)
+    const next = await rotate(app, first.refresh_token)
+    for (const wait of [0, 10, 20]) {
+      clock.now += wait * second
+      const again = await rotate(app, first.refresh_token)
+      t.equal(again.refresh_token, next.refresh_token)
+      t.not(again.access_token, next.access_token)
+      t.ok(await isAccepted(app, again.access_token))
+    }
+    t.equal(
+      partsOf(app, (await rotate(app, next.refresh_token)).refresh_token).counter,
+      2,
+      'the session goes on from there',
+    )
+  },
+)
 
 overStores('the grace is counted from the rotation, not from the last retry', async (t, build) => {
   const { app, clock } = await build()
@@ -95,24 +102,29 @@ overStores('AUTH_REFRESH_GRACE sets the grace', async (t, build) => {
   }
 })
 
-overStores('c = C-1 beyond the grace is theft: the session and its access tokens are revoked, and an event is logged', async (t, build) => {
-  const { app, clock, logs } = await build()
-  await signUp(app)
-  const other = await logIn(app)
-  const first = await logIn(app)
-  const next = await rotate(app, first.refresh_token)
-  clock.now += 31 * second
-  await refuses(t, app, first.refresh_token, 'the spent token')
-  await refuses(t, app, next.refresh_token, 'the one that was good')
-  t.equal(await challengeTo(app, first.access_token), challenges.revoked)
-  t.equal(await challengeTo(app, next.access_token), challenges.revoked)
-  const events = logs.filter(({ event }) => event === 'refresh.reused')
-  t.match(events, [{ sid: partsOf(app, first.refresh_token).sessionId, sub: String, client_id: 'first-party', address: '127.0.0.1' }])
-  t.equal(events.length, 1)
+overStores(
+  'c = C-1 beyond the grace is theft: the session and its access tokens are revoked, and an event is logged',
+  async (t, build) => {
+    const { app, clock, logs } = await build()
+    await signUp(app)
+    const other = await logIn(app)
+    const first = await logIn(app)
+    const next = await rotate(app, first.refresh_token)
+    clock.now += 31 * second
+    await refuses(t, app, first.refresh_token, 'the spent token')
+    await refuses(t, app, next.refresh_token, 'the one that was good')
+    t.equal(await challengeTo(app, first.access_token), challenges.revoked)
+    t.equal(await challengeTo(app, next.access_token), challenges.revoked)
+    const events = logs.filter(({ event }) => event === 'refresh.reused')
+    t.match(events, [
+      { sid: partsOf(app, first.refresh_token).sessionId, sub: String, client_id: 'first-party', address: '127.0.0.1' },
+    ])
+    t.equal(events.length, 1)
 
-  t.ok(await isAccepted(app, other.access_token), 'another session of the user is untouched')
-  t.ok(await rotate(app, other.refresh_token))
-})
+    t.ok(await isAccepted(app, other.access_token), 'another session of the user is untouched')
+    t.ok(await rotate(app, other.refresh_token))
+  },
+)
 
 overStores('any older counter is theft, within the grace too', async (t, build) => {
   const { app } = await build()
@@ -136,19 +148,22 @@ overStores('a spent token that comes fifty times at once ends its session once',
   await refuses(t, app, last.refresh_token, 'the session is gone')
 })
 
-overStores('c > C with a good MAC is a store that lost its tail: it is accepted and goes on from c', async (t, build) => {
-  const { app, clock } = await build()
-  await signUp(app)
-  const first = await logIn(app)
-  const { sessionId } = partsOf(app, first.refresh_token)
-  const lost = app.refreshTokens.encode(sessionId, 7)
-  const next = await rotate(app, lost)
-  t.same(partsOf(app, next.refresh_token), { sessionId, counter: 8 })
-  t.equal((await rotate(app, lost)).refresh_token, next.refresh_token, 'a retry of it is as benign as any')
-  clock.now += 31 * second
-  await refuses(t, app, app.refreshTokens.encode(sessionId, 6), 'what came before it is spent')
-  await refuses(t, app, next.refresh_token, 'and its return ends the session')
-})
+overStores(
+  'c > C with a good MAC is a store that lost its tail: it is accepted and goes on from c',
+  async (t, build) => {
+    const { app, clock } = await build()
+    await signUp(app)
+    const first = await logIn(app)
+    const { sessionId } = partsOf(app, first.refresh_token)
+    const lost = app.refreshTokens.encode(sessionId, 7)
+    const next = await rotate(app, lost)
+    t.same(partsOf(app, next.refresh_token), { sessionId, counter: 8 })
+    t.equal((await rotate(app, lost)).refresh_token, next.refresh_token, 'a retry of it is as benign as any')
+    clock.now += 31 * second
+    await refuses(t, app, app.refreshTokens.encode(sessionId, 6), 'what came before it is spent')
+    await refuses(t, app, next.refresh_token, 'and its return ends the session')
+  },
+)
 
 overStores('fifty refreshes at once with one token yield one lineage', async (t, build) => {
   const { app } = await build()
@@ -217,10 +232,19 @@ overStores('a text that this server did not make is refused before the store is 
   const flipped = [...refresh_token].map(
     (character, at) => refresh_token.slice(0, at) + (character === 'A' ? 'B' : 'A') + refresh_token.slice(at + 1),
   )
-  const garbage = ['lkr_', 'x', access_token, refresh_token.slice(4), `${refresh_token}A`, `${refresh_token}=`, ` ${refresh_token}`]
+  const garbage = [
+    'lkr_',
+    'x',
+    access_token,
+    refresh_token.slice(4),
+    `${refresh_token}A`,
+    `${refresh_token}=`,
+    ` ${refresh_token}`,
+  ]
   for (const text of [...flipped, ...garbage, foreign.app.refreshTokens.encode(sessionId, counter)]) {
     const response = await refresh(app, text)
-    if (response.statusCode !== 400 || json(response).error !== 'invalid_grant') t.fail(`taken or badly refused: ${response.body}`)
+    if (response.statusCode !== 400 || json(response).error !== 'invalid_grant')
+      t.fail(`taken or badly refused: ${response.body}`)
   }
   t.equal(reads, 0)
   t.ok(await rotate(app, refresh_token), 'and the session is untouched')
@@ -269,7 +293,11 @@ overStores('sessions outlive a restart, and so does the memory of what is spent'
   const login = await logIn(first.app)
   const next = await rotate(first.app, login.refresh_token)
   const retried = await first.restart()
-  t.equal((await rotate(retried.app, login.refresh_token)).refresh_token, next.refresh_token, 'a lost response can be asked for again')
+  t.equal(
+    (await rotate(retried.app, login.refresh_token)).refresh_token,
+    next.refresh_token,
+    'a lost response can be asked for again',
+  )
   const last = await rotate(retried.app, next.refresh_token)
   const again = await retried.restart()
   await refuses(t, again.app, login.refresh_token, 'the spent token')
@@ -288,7 +316,11 @@ overStores('AUTH_SECRET_PREVIOUS: what the secret before made is still good', as
   const changed = await old.restart({ AUTH_SECRET: b, AUTH_SECRET_PREVIOUS: a })
   t.ok(await isAccepted(changed.app, login.access_token))
   const next = await rotate(changed.app, login.refresh_token)
-  t.equal((await rotate(changed.app, login.refresh_token)).refresh_token, next.refresh_token, 'a retry across the change is benign')
+  t.equal(
+    (await rotate(changed.app, login.refresh_token)).refresh_token,
+    next.refresh_token,
+    'a retry across the change is benign',
+  )
 
   // The new secret seals a new signing key as soon as that is published for long enough.
   changed.clock.now += 11 * 60 * second
@@ -300,23 +332,38 @@ overStores('AUTH_SECRET_PREVIOUS: what the secret before made is still good', as
   t.ok(await isAccepted(app, last.access_token))
 })
 
-overStores('another client that presents a refresh token gets an error, and the session is untouched', async (t, build) => {
-  const { app } = await build()
-  await signUp(app)
-  const login = await logIn(app)
-  const next = await rotate(app, login.refresh_token)
-  const foreign = await postForm(app, '/token', { grant_type: 'refresh_token', refresh_token: login.refresh_token, client_id: 'another' })
-  t.equal(foreign.statusCode, 401, 'a client that does not exist')
+overStores(
+  'another client that presents a refresh token gets an error, and the session is untouched',
+  async (t, build) => {
+    const { app } = await build()
+    await signUp(app)
+    const login = await logIn(app)
+    const next = await rotate(app, login.refresh_token)
+    const foreign = await postForm(app, '/token', {
+      grant_type: 'refresh_token',
+      refresh_token: login.refresh_token,
+      client_id: 'another',
+    })
+    t.equal(foreign.statusCode, 401, 'a client that does not exist')
 
-  const definition = { id: 'another', type: 'public', scopes: [], audience: [], introspect: 'none' } as const
-  await app.clients.create(app.log, { ...definition, grants: ['refresh_token'], scopes: [], audience: [] })
-  for (const token of [login.refresh_token, next.refresh_token, app.refreshTokens.encode(partsOf(app, login.refresh_token).sessionId, 9)]) {
-    const response = await postForm(app, '/token', { grant_type: 'refresh_token', refresh_token: token, client_id: 'another' })
-    t.equal(json(response).error, 'invalid_grant', response.body)
-  }
-  t.equal((await rotate(app, login.refresh_token)).refresh_token, next.refresh_token)
-  t.ok(await isAccepted(app, next.access_token))
-})
+    const definition = { id: 'another', type: 'public', scopes: [], audience: [], introspect: 'none' } as const
+    await app.clients.create(app.log, { ...definition, grants: ['refresh_token'], scopes: [], audience: [] })
+    for (const token of [
+      login.refresh_token,
+      next.refresh_token,
+      app.refreshTokens.encode(partsOf(app, login.refresh_token).sessionId, 9),
+    ]) {
+      const response = await postForm(app, '/token', {
+        grant_type: 'refresh_token',
+        refresh_token: token,
+        client_id: 'another',
+      })
+      t.equal(json(response).error, 'invalid_grant', response.body)
+    }
+    t.equal((await rotate(app, login.refresh_token)).refresh_token, next.refresh_token)
+    t.ok(await isAccepted(app, next.access_token))
+  },
+)
 
 overStores('a scope wider than that of the session is invalid_scope, and nothing advances', async (t, build) => {
   const { app } = await build()

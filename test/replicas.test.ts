@@ -48,7 +48,10 @@ t.test('a user of one is a user of the other: tokens, profile, refresh', async (
   t.equal((await one.signUp('ada')).status, 201)
   t.equal((await two.signUp('ada')).status, 409)
   const tokens = await one.logIn('ada')
-  t.match(await two.call('/protected', { token: tokens.access_token }), { status: 200, body: { message: /^Hello ada!/ } })
+  t.match(await two.call('/protected', { token: tokens.access_token }), {
+    status: 200,
+    body: { message: /^Hello ada!/ },
+  })
   const refreshed = await two.refresh(tokens.refresh_token)
   t.equal(refreshed.status, 200)
   t.equal(await one.check(refreshed.body.access_token), 204)
@@ -116,7 +119,8 @@ t.test('a spent token presented to the other replica ends the session at both', 
 t.test('failed logins are counted together', async (t) => {
   const [one, two] = replicas
   await one.signUp('alan')
-  for (let i = 0; i < 10; i++) t.equal((await (i % 2 === 0 ? one : two).tryLogIn('alan', 'a wrong password, truly')).status, 400)
+  for (let i = 0; i < 10; i++)
+    t.equal((await (i % 2 === 0 ? one : two).tryLogIn('alan', 'a wrong password, truly')).status, 400)
   for (const replica of replicas) {
     const answer = await replica.tryLogIn('alan')
     t.equal(answer.status, 429)
@@ -171,7 +175,10 @@ t.test('what ends sessions at one ends them at the other', async (t) => {
 
   const [last, deleting] = [await two.logIn('donald', next), await one.logIn('donald', next)]
   t.equal((await two.call('/protected', { token: last.access_token })).status, 200, 'the profile is known there')
-  t.equal((await one.call('/users/me', { method: 'DELETE', json: { password: next }, token: deleting.access_token })).status, 204)
+  t.equal(
+    (await one.call('/users/me', { method: 'DELETE', json: { password: next }, token: deleting.access_token })).status,
+    204,
+  )
   await within(last, 'the account')
   t.equal((await two.tryLogIn('donald', next)).status, 400)
 })
@@ -182,11 +189,15 @@ t.test('a replica that was cut off catches up with what was revoked meanwhile', 
   const network = await startNetwork(t, postgres.port)
   const away = await startReplica(t, { ...settings, DATABASE_URL: network.through(settings.DATABASE_URL) })
   for (const how of ['cut', 'swallow'] as const) {
-    const [kept, ...ended] = (await Promise.all(Array.from({ length: 6 }, () => one.logIn('margaret')))) as [Tokens, ...Tokens[]]
+    const [kept, ...ended] = (await Promise.all(Array.from({ length: 6 }, () => one.logIn('margaret')))) as [
+      Tokens,
+      ...Tokens[],
+    ]
     for (const { access_token } of [kept, ...ended]) t.equal(await away.check(access_token), 204)
 
     network[how]()
-    for (const { access_token } of ended) t.equal((await one.call('/logout', { method: 'POST', token: access_token })).status, 204)
+    for (const { access_token } of ended)
+      t.equal((await one.call('/logout', { method: 'POST', token: access_token })).status, 204)
     t.equal((await away.refresh(kept.refresh_token)).status, 503, 'it writes nothing')
     t.equal(await away.check(kept.access_token), 204, 'and vouches meanwhile, as it has for minutes')
 
@@ -205,9 +216,12 @@ t.test('a replica that has not heard of the store for five minutes refuses to vo
   const [one] = replicas
   const network = await startNetwork(t, postgres.port)
   let skippedMs = 0
-  const app = await buildApp(readConfig({ ...settings, DATABASE_URL: network.through(settings.DATABASE_URL), LOG_LEVEL: 'silent' }), {
-    uptimeMs: () => performance.now() + skippedMs,
-  })
+  const app = await buildApp(
+    readConfig({ ...settings, DATABASE_URL: network.through(settings.DATABASE_URL), LOG_LEVEL: 'silent' }),
+    {
+      uptimeMs: () => performance.now() + skippedMs,
+    },
+  )
   t.teardown(() => app.close())
   await one.signUp('kathleen')
   const [tokens, ended] = [await one.logIn('kathleen'), await one.logIn('kathleen')]
@@ -226,7 +240,11 @@ t.test('a replica that has not heard of the store for five minutes refuses to vo
     t.notOk(answer.headers['www-authenticate'])
   }
   t.equal((await app.inject('/.well-known/jwks.json')).statusCode, 200)
-  t.match(await challengeTo(app, `${tokens.access_token.slice(0, -10)}AAAAAAAAAA`), /invalid/, 'a forged token is refused as ever')
+  t.match(
+    await challengeTo(app, `${tokens.access_token.slice(0, -10)}AAAAAAAAAA`),
+    /invalid/,
+    'a forged token is refused as ever',
+  )
 
   network.heal()
   const ms = await until(() => isAccepted(app, tokens.access_token))
@@ -264,7 +282,11 @@ t.test(
       ),
     )
     skippedMs = 4_000
-    t.same(await Promise.all(Array.from({ length: 20 }, check)), Array(20).fill(204), 'twenty at once wait for one look')
+    t.same(
+      await Promise.all(Array.from({ length: 20 }, check)),
+      Array(20).fill(204),
+      'twenty at once wait for one look',
+    )
   },
 )
 

@@ -52,12 +52,23 @@ async function serve(build: Build, settings: Record<string, string> = {}) {
 }
 
 const poll = (app: FastifyInstance, follower: Credentials, since?: string) =>
-  app.inject({ url: `/revocations${since === undefined ? '' : `?${new URLSearchParams({ since })}`}`, ...basic(follower) })
+  app.inject({
+    url: `/revocations${since === undefined ? '' : `?${new URLSearchParams({ since })}`}`,
+    ...basic(follower),
+  })
 
 /** Asks over a socket of its own, which is gone with the request. `fetch` would keep some, and closing the app would wait for them. */
-function get(t: Test, url: string, client: Credentials, headers: Record<string, string> = {}): Promise<IncomingMessage> {
+function get(
+  t: Test,
+  url: string,
+  client: Credentials,
+  headers: Record<string, string> = {},
+): Promise<IncomingMessage> {
   return new Promise((resolve, reject) => {
-    const request = httpRequest(url, { agent: false, headers: { accept: 'text/event-stream', ...basic(client).headers, ...headers } })
+    const request = httpRequest(url, {
+      agent: false,
+      headers: { accept: 'text/event-stream', ...basic(client).headers, ...headers },
+    })
     t.teardown(() => request.destroy())
     request.on('response', resolve).on('error', reject).end()
   })
@@ -67,11 +78,23 @@ const originOf = async (app: FastifyInstance) =>
   app.server.listening ? `http://127.0.0.1:${(app.server.address() as AddressInfo).port}` : listen(app)
 
 /** Follows the stream, as EventSource does. */
-async function follow(t: Test, app: FastifyInstance, follower: Credentials, headers: Record<string, string> = {}, query = '') {
+async function follow(
+  t: Test,
+  app: FastifyInstance,
+  follower: Credentials,
+  headers: Record<string, string> = {},
+  query = '',
+) {
   const response = await get(t, `${await originOf(app)}/revocations${query}`, follower, headers)
   const events: Event[] = []
   const stream = {
-    ...{ status: response.statusCode, headers: response.headers, events, retry: undefined as number | undefined, isEnded: false },
+    ...{
+      status: response.statusCode,
+      headers: response.headers,
+      events,
+      retry: undefined as number | undefined,
+      isEnded: false,
+    },
     leave: () => void response.destroy(),
     entries: () => events.flatMap(({ data }) => data.revocations ?? []),
     last: () => events.findLast(({ id }) => id !== undefined)?.id as string,
@@ -91,7 +114,9 @@ async function follow(t: Test, app: FastifyInstance, follower: Credentials, head
     const blocks = parts.splice(0).join('').split('\n\n')
     parts.push(blocks.pop() as string)
     for (const block of blocks) {
-      const fields = Object.fromEntries(block.split('\n').map((line) => /^([a-z]+): (.*)$/.exec(line)?.slice(1) as [string, string]))
+      const fields = Object.fromEntries(
+        block.split('\n').map((line) => /^([a-z]+): (.*)$/.exec(line)?.slice(1) as [string, string]),
+      )
       if ('retry' in fields) stream.retry = Number(fields['retry'])
       const { event = '', id, data = '{}' } = fields
       events.push({ event, ...(id !== undefined && { id }), data: JSON.parse(data) })
@@ -101,7 +126,8 @@ async function follow(t: Test, app: FastifyInstance, follower: Credentials, head
 }
 
 const keysOf = (entries: Entry[]) => entries.map(({ kind, id }) => `${kind}:${id}`)
-const has = (stream: { entries(): Entry[] }, kind: string, id: unknown) => keysOf(stream.entries()).includes(`${kind}:${id}`)
+const has = (stream: { entries(): Entry[] }, kind: string, id: unknown) =>
+  keysOf(stream.entries()).includes(`${kind}:${id}`)
 
 overStores('the list tells what is revoked since a cursor: everything in force without one', async (t, build) => {
   const { app, clock, follower } = await serve(build)
@@ -114,7 +140,10 @@ overStores('the list tells what is revoked since a cursor: everything in force w
   const { sub, sid, jti } = claimsOf(access_token)
   await postForm(app, '/revoke', { token: access_token })
   const first = json(await poll(app, follower, json(empty).cursor))
-  const times = { revoked_at: new Date(clock.now).toISOString(), expires_at: new Date(clock.now + 660_000).toISOString() }
+  const times = {
+    revoked_at: new Date(clock.now).toISOString(),
+    expires_at: new Date(clock.now + 660_000).toISOString(),
+  }
   t.same(first.revocations, [{ kind: 'jti', id: jti, ...times }])
   clock.now += 1
   await postForm(app, '/revoke', { token: refresh_token })
@@ -127,29 +156,52 @@ overStores('the list tells what is revoked since a cursor: everything in force w
 
   t.same(json(await poll(app, follower, third.cursor)).revocations, [], 'and nothing twice without need')
   for (const cursor of [undefined, json(empty).cursor]) {
-    t.same(new Set(keysOf(json(await poll(app, follower, cursor)).revocations)), new Set([`jti:${jti}`, `sid:${sid}`, `user:${sub}`]))
+    t.same(
+      new Set(keysOf(json(await poll(app, follower, cursor)).revocations)),
+      new Set([`jti:${jti}`, `sid:${sid}`, `user:${sub}`]),
+    )
   }
 })
 
-overStores('an entry tells all that a service needs to refuse a token: what a password change keeps', async (t, build) => {
-  const { app, follower } = await serve(build)
-  const [other, kept] = [await logIn(app), await logIn(app)]
-  const payload = { current_password: password, new_password: `${password}!` }
-  t.equal((await withToken(app, kept.access_token, { method: 'POST', url: '/users/me/password', payload })).statusCode, 204)
-  const [entry] = json(await poll(app, follower)).revocations as Entry[]
-  const { sub, sid, jti } = claimsOf(kept.access_token)
-  t.match(entry, { kind: 'user', id: sub, generation: 1, except_sid: sid })
-  const generation = Number(String(claimsOf(other.access_token)['jti']).split('.')[0])
-  t.ok(generation < (entry?.generation ?? 0), 'tokens of before are of an earlier generation, by their jti')
-  t.equal(Number(String(jti).split('.')[0]), generation, 'and so is the one that is kept')
-})
+overStores(
+  'an entry tells all that a service needs to refuse a token: what a password change keeps',
+  async (t, build) => {
+    const { app, follower } = await serve(build)
+    const [other, kept] = [await logIn(app), await logIn(app)]
+    const payload = { current_password: password, new_password: `${password}!` }
+    t.equal(
+      (await withToken(app, kept.access_token, { method: 'POST', url: '/users/me/password', payload })).statusCode,
+      204,
+    )
+    const [entry] = json(await poll(app, follower)).revocations as Entry[]
+    const { sub, sid, jti } = claimsOf(kept.access_token)
+    t.match(entry, { kind: 'user', id: sub, generation: 1, except_sid: sid })
+    const generation = Number(String(claimsOf(other.access_token)['jti']).split('.')[0])
+    t.ok(generation < (entry?.generation ?? 0), 'tokens of before are of an earlier generation, by their jti')
+    t.equal(Number(String(jti).split('.')[0]), generation, 'and so is the one that is kept')
+  },
+)
 
 overStores('a cursor that is none of ours gives everything in force: nothing is missed', async (t, build) => {
   const { app, follower } = await serve(build)
   const { access_token } = await logIn(app)
   await withToken(app, access_token, { method: 'POST', url: '/logout' })
   const expected = [`sid:${claimsOf(access_token)['sid']}`]
-  const cursors = ['-1', '0', '1e3', 'NaN', 'x', '99999999999999999', '../..', "' OR 1=1 --", 'é', '.', '0.0.0', 'null', '__proto__']
+  const cursors = [
+    '-1',
+    '0',
+    '1e3',
+    'NaN',
+    'x',
+    '99999999999999999',
+    '../..',
+    "' OR 1=1 --",
+    'é',
+    '.',
+    '0.0.0',
+    'null',
+    '__proto__',
+  ]
   for (const cursor of [...cursors, 'x'.repeat(256)]) {
     const response = await poll(app, follower, cursor)
     t.equal(response.statusCode, 200, encodeURIComponent(cursor.slice(0, 20)))
@@ -196,7 +248,11 @@ overStores('the stream begins at once with everything in force', async (t, build
   t.same(keysOf(stream.entries()), [`sid:${claimsOf(access_token)['sid']}`])
   const nothing = await follow(t, app, follower, { 'last-event-id': stream.last() })
   await until(() => nothing.events.length > 0)
-  t.same(nothing.events[0], { event: 'revocations', id: stream.last(), data: { revocations: [] } }, 'also when there is nothing new')
+  t.same(
+    nothing.events[0],
+    { event: 'revocations', id: stream.last(), data: { revocations: [] } },
+    'also when there is nothing new',
+  )
 })
 
 /** Everything that ends access tokens, and the entry that tells of it. */
@@ -249,7 +305,12 @@ overStores(
     const restless = (async () => {
       let lastEventId = ''
       for (let turn = 0; !isDone || turn % 2 === 1; turn += 1) {
-        const stream = await follow(t, turn % 2 ? app : beside.app, follower, lastEventId ? { 'last-event-id': lastEventId } : {})
+        const stream = await follow(
+          t,
+          turn % 2 ? app : beside.app,
+          follower,
+          lastEventId ? { 'last-event-id': lastEventId } : {},
+        )
         await until(() => stream.events.length > 0)
         heard.push(...stream.entries())
         lastEventId = stream.last()
@@ -314,7 +375,14 @@ overStores('a stream goes on from Last-Event-ID or from since, and the former co
 
 onOneStore('text/event-stream is asked for by Accept, and HEAD begins no stream', async (t, build) => {
   const { app, follower } = await serve(build)
-  for (const accept of ['application/json', '*/*', 'text/*', 'text/event-streams', 'application/json, x/text/event-stream', '']) {
+  for (const accept of [
+    'application/json',
+    '*/*',
+    'text/*',
+    'text/event-streams',
+    'application/json, x/text/event-stream',
+    '',
+  ]) {
     const { headers, leave } = await follow(t, app, follower, { accept })
     t.match(headers['content-type'], /^application\/json/, accept)
     leave()
@@ -331,59 +399,70 @@ onOneStore('text/event-stream is asked for by Accept, and HEAD begins no stream'
 /** An app whose idea of how long it has not heard of the store can be changed. */
 async function buildSkipping(t: Test) {
   const skipped = { ms: 0 }
-  const settings = { ...cheapHashing, AUTH_ISSUER: 'http://localhost:3000', AUTH_DATA_DIR: await newDir(t), LOG_LEVEL: 'silent' }
+  const settings = {
+    ...cheapHashing,
+    AUTH_ISSUER: 'http://localhost:3000',
+    AUTH_DATA_DIR: await newDir(t),
+    LOG_LEVEL: 'silent',
+  }
   const app = await buildApp(readConfig(settings), { uptimeMs: () => performance.now() + skipped.ms })
   t.teardown(() => app.close())
   await signUp(app)
   return { app, skipped, follower: await makeClient(app, { id: 'follower', introspect: 'audience' }) }
 }
 
-onOneStore('a heartbeat comes while the process is up to date, and none while it is cut off from the store', async (t) => {
-  const [good, cutOff] = [await buildSkipping(t), await buildSkipping(t)]
-  const alive = await follow(t, good.app, good.follower)
-  const silent = await follow(t, cutOff.app, cutOff.follower)
-  await until(() => alive.events.length > 0 && silent.events.length > 0)
-  const heal = failStore(cutOff.app, /revocationsSince/)
-  cutOff.skipped.ms = 10_000
-  await until(() => alive.events.some(({ event }) => event === 'heartbeat'))
-  t.same(alive.events.at(-1), { event: 'heartbeat', id: good.app.revocations.cursor, data: {} }, 'with the cursor')
-  // That of the other was due before: its stream was there as early, and nothing but silence tells its follower.
-  await new Promise((resolve) => setTimeout(resolve, 200))
-  t.same(
-    silent.events.map(({ event }) => event),
-    ['revocations'],
-  )
-  t.notOk(silent.isEnded, 'but it stays')
-  heal()
-})
-
-overStores('a client that loses its right is cut off: when it is disabled, deleted or gets a new secret at once', async (t, build) => {
-  const test = await serve(build)
-  const { app, clock } = test
-  const beside = await test.beside()
-  const losses: Record<string, (id: string) => Promise<unknown>> = {
-    disabled: (id) => app.clients.disable(app.log, id),
-    deleted: (id) => app.clients.remove(app.log, id),
-    'its secret has leaked': (id) => app.clients.rotateSecret(app.log, id, 0),
-  }
-  const other = await follow(t, app, test.follower)
-  for (const [i, [what, lose]] of Object.entries(losses).entries()) {
-    const client = await makeClient(app, { id: `client-${i}`, introspect: 'all' })
-    const streams = [await follow(t, app, client), await follow(t, beside.app, client)]
-    await until(() => streams.every(({ events }) => events.length > 0))
-    await lose(client.id)
-    await until(() => streams.every(({ isEnded }) => isEnded))
-    t.pass(what)
-    clock.now += 1
-    const { access_token } = await logIn(app)
-    await withToken(app, access_token, { method: 'POST', url: '/logout' })
-    await until(() => has(other, 'sid', claimsOf(access_token)['sid']))
-    t.notOk(
-      streams.some((stream) => has(stream, 'sid', claimsOf(access_token)['sid'])),
-      'it is told nothing more',
+onOneStore(
+  'a heartbeat comes while the process is up to date, and none while it is cut off from the store',
+  async (t) => {
+    const [good, cutOff] = [await buildSkipping(t), await buildSkipping(t)]
+    const alive = await follow(t, good.app, good.follower)
+    const silent = await follow(t, cutOff.app, cutOff.follower)
+    await until(() => alive.events.length > 0 && silent.events.length > 0)
+    const heal = failStore(cutOff.app, /revocationsSince/)
+    cutOff.skipped.ms = 10_000
+    await until(() => alive.events.some(({ event }) => event === 'heartbeat'))
+    t.same(alive.events.at(-1), { event: 'heartbeat', id: good.app.revocations.cursor, data: {} }, 'with the cursor')
+    // That of the other was due before: its stream was there as early, and nothing but silence tells its follower.
+    await new Promise((resolve) => setTimeout(resolve, 200))
+    t.same(
+      silent.events.map(({ event }) => event),
+      ['revocations'],
     )
-  }
-})
+    t.notOk(silent.isEnded, 'but it stays')
+    heal()
+  },
+)
+
+overStores(
+  'a client that loses its right is cut off: when it is disabled, deleted or gets a new secret at once',
+  async (t, build) => {
+    const test = await serve(build)
+    const { app, clock } = test
+    const beside = await test.beside()
+    const losses: Record<string, (id: string) => Promise<unknown>> = {
+      disabled: (id) => app.clients.disable(app.log, id),
+      deleted: (id) => app.clients.remove(app.log, id),
+      'its secret has leaked': (id) => app.clients.rotateSecret(app.log, id, 0),
+    }
+    const other = await follow(t, app, test.follower)
+    for (const [i, [what, lose]] of Object.entries(losses).entries()) {
+      const client = await makeClient(app, { id: `client-${i}`, introspect: 'all' })
+      const streams = [await follow(t, app, client), await follow(t, beside.app, client)]
+      await until(() => streams.every(({ events }) => events.length > 0))
+      await lose(client.id)
+      await until(() => streams.every(({ isEnded }) => isEnded))
+      t.pass(what)
+      clock.now += 1
+      const { access_token } = await logIn(app)
+      await withToken(app, access_token, { method: 'POST', url: '/logout' })
+      await until(() => has(other, 'sid', claimsOf(access_token)['sid']))
+      t.notOk(
+        streams.some((stream) => has(stream, 'sid', claimsOf(access_token)['sid'])),
+        'it is told nothing more',
+      )
+    }
+  },
+)
 
 overStores('a client that lost its right and has it again can follow from the beginning', async (t, build) => {
   const { app, follower } = await serve(build)
@@ -501,7 +580,9 @@ onOneStore(
       return revocationsSince(cursor)
     }
     const headers = { accept: 'text/event-stream', ...basic(follower).headers }
-    const gone = Array.from({ length: 20 }, () => httpRequest(`${origin}/revocations`, { agent: false, headers }).on('error', () => {}))
+    const gone = Array.from({ length: 20 }, () =>
+      httpRequest(`${origin}/revocations`, { agent: false, headers }).on('error', () => {}),
+    )
     for (const request of gone) request.end()
     await until(async () => waiting >= 1 && (await connections(app)) === 20)
     for (const request of gone) request.destroy()
@@ -526,7 +607,11 @@ onOneStore(
     t.equal((await poll(app, sixth)).statusCode, 200, 'the list is still there for everyone')
     await app.close()
     const statuses = (await Promise.all(open)).map(({ statusCode }) => statusCode)
-    t.equal(statuses.filter((status) => status === 200).length, 1000, 'all thousand were streams: those that went take no place')
+    t.equal(
+      statuses.filter((status) => status === 200).length,
+      1000,
+      'all thousand were streams: those that went take no place',
+    )
   },
 )
 
@@ -549,117 +634,135 @@ async function fill({ app, config }: TestApp, rows: number): Promise<Set<string>
   return new Set(ids)
 }
 
-overStores('a long list comes in pages, by both ways of reading, and no turn of the event loop is long for it', async (t, build) => {
-  const test = await serve(build)
-  const ids = await fill(test, 30_000)
-  const app = (await test.beside()).app
-  t.equal(app.revocations.size, ids.size, 'a process that starts knows all of it')
-  // One that follows while it is read.
-  const delay = monitorEventLoopDelay({ resolution: 1 })
-  const stream = await follow(t, app, test.follower)
-  delay.enable()
-  const polled: string[] = []
-  let cursor: string | undefined
-  for (let more = true, pages = 1; more; pages += 1) {
-    const response = await poll(app, test.follower, cursor)
-    const page = json(response)
-    t.ok(response.body.length < 1_000_000 && page.revocations.length <= 2_000 && pages < 40)
-    t.match(response.headers['content-type'], /^application\/json/)
-    polled.push(...keysOf(page.revocations))
-    cursor = page.cursor
-    more = page.more === true
-    t.equal('more' in page, more, 'said only where there is more')
-  }
-  await until(() => stream.events.some(({ data }) => !data.more))
-  delay.disable()
-  t.comment(`the longest turn took ${(delay.max / 1e6).toFixed()} ms, this process reading too`)
-  for (const [how, keys] of Object.entries({ polled, streamed: keysOf(stream.entries()) })) {
-    t.same(new Set(keys), new Set([...ids].map((id) => `jti:${id}`)), how)
-  }
-  t.ok(stream.events.slice(0, -1).every(({ data, id }) => data.more === true && id !== undefined))
-  const { access_token } = await logIn(app)
-  await withToken(app, access_token, { method: 'POST', url: '/logout' })
-  await until(() => has(stream, 'sid', claimsOf(access_token)['sid']))
-})
+overStores(
+  'a long list comes in pages, by both ways of reading, and no turn of the event loop is long for it',
+  async (t, build) => {
+    const test = await serve(build)
+    const ids = await fill(test, 30_000)
+    const app = (await test.beside()).app
+    t.equal(app.revocations.size, ids.size, 'a process that starts knows all of it')
+    // One that follows while it is read.
+    const delay = monitorEventLoopDelay({ resolution: 1 })
+    const stream = await follow(t, app, test.follower)
+    delay.enable()
+    const polled: string[] = []
+    let cursor: string | undefined
+    for (let more = true, pages = 1; more; pages += 1) {
+      const response = await poll(app, test.follower, cursor)
+      const page = json(response)
+      t.ok(response.body.length < 1_000_000 && page.revocations.length <= 2_000 && pages < 40)
+      t.match(response.headers['content-type'], /^application\/json/)
+      polled.push(...keysOf(page.revocations))
+      cursor = page.cursor
+      more = page.more === true
+      t.equal('more' in page, more, 'said only where there is more')
+    }
+    await until(() => stream.events.some(({ data }) => !data.more))
+    delay.disable()
+    t.comment(`the longest turn took ${(delay.max / 1e6).toFixed()} ms, this process reading too`)
+    for (const [how, keys] of Object.entries({ polled, streamed: keysOf(stream.entries()) })) {
+      t.same(new Set(keys), new Set([...ids].map((id) => `jti:${id}`)), how)
+    }
+    t.ok(stream.events.slice(0, -1).every(({ data, id }) => data.more === true && id !== undefined))
+    const { access_token } = await logIn(app)
+    await withToken(app, access_token, { method: 'POST', url: '/logout' })
+    await until(() => has(stream, 'sid', claimsOf(access_token)['sid']))
+  },
+)
 
-overStores('a token that is revoked already is not recorded again, whoever asks and however often, RFC 7009 §2.2', async (t, build) => {
-  const test = await serve(build)
-  const beside = await test.beside()
-  const { app } = test
-  const rows = async () => json(await poll(app, test.follower)).revocations.length
-  const { access_token } = await logIn(app)
-  const revoke = (of: FastifyInstance, token: string) => postForm(of, '/revoke', { token })
-  const answers = await Promise.all(Array.from({ length: 64 }, () => revoke(app, access_token)))
-  t.same(new Set(answers.map(({ statusCode }) => statusCode)), new Set([200]))
-  t.equal(await challengeTo(app, access_token), challenges.revoked)
-  t.equal(await rows(), 1)
-  for (const of of [app, beside.app]) t.equal((await revoke(of, access_token)).statusCode, 200)
-  t.equal(await rows(), 1)
-  t.equal(test.logs.filter(({ event }) => event === 'token.revoked').length, 1, 'nor told again')
+overStores(
+  'a token that is revoked already is not recorded again, whoever asks and however often, RFC 7009 §2.2',
+  async (t, build) => {
+    const test = await serve(build)
+    const beside = await test.beside()
+    const { app } = test
+    const rows = async () => json(await poll(app, test.follower)).revocations.length
+    const { access_token } = await logIn(app)
+    const revoke = (of: FastifyInstance, token: string) => postForm(of, '/revoke', { token })
+    const answers = await Promise.all(Array.from({ length: 64 }, () => revoke(app, access_token)))
+    t.same(new Set(answers.map(({ statusCode }) => statusCode)), new Set([200]))
+    t.equal(await challengeTo(app, access_token), challenges.revoked)
+    t.equal(await rows(), 1)
+    for (const of of [app, beside.app]) t.equal((await revoke(of, access_token)).statusCode, 200)
+    t.equal(await rows(), 1)
+    t.equal(test.logs.filter(({ event }) => event === 'token.revoked').length, 1, 'nor told again')
 
-  const ended = await logIn(app)
-  await withToken(app, ended.access_token, { method: 'POST', url: '/logout' })
-  const after = await rows()
-  for (let n = 0; n < 3; n += 1) await revoke(app, ended.access_token)
-  await withToken(app, (await logIn(app)).access_token, { method: 'DELETE', url: '/users/me/sessions' })
-  await revoke(app, ended.access_token)
-  t.equal(await rows(), after + 1, 'whatever has revoked it')
+    const ended = await logIn(app)
+    await withToken(app, ended.access_token, { method: 'POST', url: '/logout' })
+    const after = await rows()
+    for (let n = 0; n < 3; n += 1) await revoke(app, ended.access_token)
+    await withToken(app, (await logIn(app)).access_token, { method: 'DELETE', url: '/users/me/sessions' })
+    await revoke(app, ended.access_token)
+    t.equal(await rows(), after + 1, 'whatever has revoked it')
 
-  const raced = await logIn(app)
-  const before = await rows()
-  await Promise.all(Array.from({ length: 40 }, (_, i) => revoke(i % 2 ? app : beside.app, raced.access_token)))
-  t.ok((await rows()) - before <= 2, 'and by two processes at once, at most once by each')
-})
+    const raced = await logIn(app)
+    const before = await rows()
+    await Promise.all(Array.from({ length: 40 }, (_, i) => revoke(i % 2 ? app : beside.app, raced.access_token)))
+    t.ok((await rows()) - before <= 2, 'and by two processes at once, at most once by each')
+  },
+)
 
-overStores('many tokens of one session that are revoked one by one end the session: one entry for all, RFC 7009 §2.1', async (t, build) => {
-  const { app, follower, logs } = await serve(build)
-  let tokens = await logIn(app)
-  const { sid } = claimsOf(tokens.access_token)
-  const accessTokens = [tokens.access_token]
-  for (let n = 1; n < 30; n += 1) {
-    tokens = json(await refresh(app, tokens.refresh_token))
-    accessTokens.push(tokens.access_token)
-  }
-  const few = accessTokens.splice(0, 10)
-  for (const token of few) await postForm(app, '/revoke', { token })
-  t.equal(await isAccepted(app, accessTokens[0] as string), true, 'ten are revoked, and the session goes on')
-  const answers = await Promise.all(accessTokens.slice(0, 15).map((token) => postForm(app, '/revoke', { token })))
-  t.same(new Set(answers.map(({ statusCode }) => statusCode)), new Set([200]))
-  t.same(keysOf(json(await poll(app, follower)).revocations).sort(), [
-    ...few.map((token) => `jti:${claimsOf(token)['jti']}`).sort(),
-    `sid:${sid}`,
-  ])
-  for (const token of accessTokens) t.equal(await challengeTo(app, token), challenges.revoked)
-  t.equal((await refresh(app, tokens.refresh_token)).statusCode, 400)
-  t.match(
-    logs.filter(({ event }) => event === 'session.ended'),
-    [{ sid }],
-  )
-})
+overStores(
+  'many tokens of one session that are revoked one by one end the session: one entry for all, RFC 7009 §2.1',
+  async (t, build) => {
+    const { app, follower, logs } = await serve(build)
+    let tokens = await logIn(app)
+    const { sid } = claimsOf(tokens.access_token)
+    const accessTokens = [tokens.access_token]
+    for (let n = 1; n < 30; n += 1) {
+      tokens = json(await refresh(app, tokens.refresh_token))
+      accessTokens.push(tokens.access_token)
+    }
+    const few = accessTokens.splice(0, 10)
+    for (const token of few) await postForm(app, '/revoke', { token })
+    t.equal(await isAccepted(app, accessTokens[0] as string), true, 'ten are revoked, and the session goes on')
+    const answers = await Promise.all(accessTokens.slice(0, 15).map((token) => postForm(app, '/revoke', { token })))
+    t.same(new Set(answers.map(({ statusCode }) => statusCode)), new Set([200]))
+    t.same(keysOf(json(await poll(app, follower)).revocations).sort(), [
+      ...few.map((token) => `jti:${claimsOf(token)['jti']}`).sort(),
+      `sid:${sid}`,
+    ])
+    for (const token of accessTokens) t.equal(await challengeTo(app, token), challenges.revoked)
+    t.equal((await refresh(app, tokens.refresh_token)).statusCode, 400)
+    t.match(
+      logs.filter(({ event }) => event === 'session.ended'),
+      [{ sid }],
+    )
+  },
+)
 
-onOneStore("a client's own tokens are revoked one by one up to a bound, and 503 beyond it, RFC 7009 §2.2.1", async (t, build) => {
-  const { app } = await serve(build)
-  const [client, other] = [await makeClient(app, { id: 'many' }), await makeClient(app, { id: 'few' })]
-  const claims = app.accessTokens
-  const { store } = app
-  const { revoke, revocationsSince } = store
-  // What a revocation writes and reads is for other tests.
-  store.revoke = async () => {}
-  store.revocationsSince = async (cursor = '') => ({ revocations: [], cursor, more: false })
-  const token = await tokenOf(app, client)
-  const one = await claims.verify(token)
-  for (let n = 0; n < 10_000; n += 1) await app.revocations.revokeToken({ ...one, jti: `${one.jti}-${n}` }).catch(() => {})
-  Object.assign(store, { revoke, revocationsSince })
-  const response = await postForm(app, '/revoke', { token }, basic(client))
-  t.equal(response.statusCode, 503)
-  t.match(response.headers, { 'retry-after': String })
-  t.equal((await withToken(app, token, { url: '/verify' })).statusCode, 204, 'the client has to assume that it is good, and it is')
-  const unlike = await tokenOf(app, other)
-  t.equal((await postForm(app, '/revoke', { token: unlike }, basic(other))).statusCode, 200, 'another client may')
-  t.equal((await logIn(app)).access_token.length > 0, true)
-})
+onOneStore(
+  "a client's own tokens are revoked one by one up to a bound, and 503 beyond it, RFC 7009 §2.2.1",
+  async (t, build) => {
+    const { app } = await serve(build)
+    const [client, other] = [await makeClient(app, { id: 'many' }), await makeClient(app, { id: 'few' })]
+    const claims = app.accessTokens
+    const { store } = app
+    const { revoke, revocationsSince } = store
+    // What a revocation writes and reads is for other tests.
+    store.revoke = async () => {}
+    store.revocationsSince = async (cursor = '') => ({ revocations: [], cursor, more: false })
+    const token = await tokenOf(app, client)
+    const one = await claims.verify(token)
+    for (let n = 0; n < 10_000; n += 1)
+      await app.revocations.revokeToken({ ...one, jti: `${one.jti}-${n}` }).catch(() => {})
+    Object.assign(store, { revoke, revocationsSince })
+    const response = await postForm(app, '/revoke', { token }, basic(client))
+    t.equal(response.statusCode, 503)
+    t.match(response.headers, { 'retry-after': String })
+    t.equal(
+      (await withToken(app, token, { url: '/verify' })).statusCode,
+      204,
+      'the client has to assume that it is good, and it is',
+    )
+    const unlike = await tokenOf(app, other)
+    t.equal((await postForm(app, '/revoke', { token: unlike }, basic(other))).statusCode, 200, 'another client may')
+    t.equal((await logIn(app)).access_token.length > 0, true)
+  },
+)
 
-const connections = (app: FastifyInstance) => new Promise<number>((resolve) => app.server.getConnections((_error, count) => resolve(count)))
+const connections = (app: FastifyInstance) =>
+  new Promise<number>((resolve) => app.server.getConnections((_error, count) => resolve(count)))
 
 onOneStore('a store that does not answer is 503 before the stream begins', async (t, build) => {
   const { app, follower } = await serve(build)

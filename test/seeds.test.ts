@@ -1,5 +1,17 @@
 import type { FastifyInstance } from 'fastify'
-import { challenges, challengeTo, isAccepted, json, logIn, overStores, password, postForm, refresh, signUp, withToken } from './helper.ts'
+import {
+  challenges,
+  challengeTo,
+  isAccepted,
+  json,
+  logIn,
+  overStores,
+  password,
+  postForm,
+  refresh,
+  signUp,
+  withToken,
+} from './helper.ts'
 
 /*
  * The tutorials that this service grew from, each called as its reader would call it. What they do works; what they
@@ -8,81 +20,105 @@ import { challenges, challengeTo, isAccepted, json, logIn, overStores, password,
 
 const minutes = 60_000
 
-overStores('FastAPI, token reissue: a token is issued and checked, and gives way to a new one that ends too', async (t, build) => {
-  const { app, clock } = await build()
-  await signUp(app)
-  const first = await logIn(app)
-  const openedAt = clock.now
+overStores(
+  'FastAPI, token reissue: a token is issued and checked, and gives way to a new one that ends too',
+  async (t, build) => {
+    const { app, clock } = await build()
+    await signUp(app)
+    const first = await logIn(app)
+    const openedAt = clock.now
 
-  clock.now += 9 * minutes
-  t.ok(await isAccepted(app, first.access_token), 'the token is good for its life')
-  clock.now += 1 * minutes
-  t.equal(await challengeTo(app, first.access_token), challenges.expired, 'and not a second longer')
+    clock.now += 9 * minutes
+    t.ok(await isAccepted(app, first.access_token), 'the token is good for its life')
+    clock.now += 1 * minutes
+    t.equal(await challengeTo(app, first.access_token), challenges.expired, 'and not a second longer')
 
-  const second = json(await postForm(app, '/refresh', { refresh_token: first.refresh_token }))
-  t.ok(await isAccepted(app, second.access_token), 'the refresh token gives a new one')
-  t.equal((await refresh(app, second.access_token)).statusCode, 400, 'an access token does not renew itself')
-  t.equal((await withToken(app, second.refresh_token, { url: '/protected' })).statusCode, 401, 'a refresh token opens nothing')
+    const second = json(await postForm(app, '/refresh', { refresh_token: first.refresh_token }))
+    t.ok(await isAccepted(app, second.access_token), 'the refresh token gives a new one')
+    t.equal((await refresh(app, second.access_token)).statusCode, 400, 'an access token does not renew itself')
+    t.equal(
+      (await withToken(app, second.refresh_token, { url: '/protected' })).statusCode,
+      401,
+      'a refresh token opens nothing',
+    )
 
-  let { refresh_token: token } = second
-  let renewals = 0
-  for (; renewals < 100; renewals += 1) {
-    clock.now += 24 * 60 * minutes
-    const response = await refresh(app, token)
-    if (response.statusCode !== 200) break
-    token = json(response).refresh_token
-  }
-  t.equal(renewals, 89, 'however diligently it is renewed')
-  t.ok(clock.now - openedAt >= 90 * 24 * 60 * minutes, 'it ends after 90 days')
-})
+    let { refresh_token: token } = second
+    let renewals = 0
+    for (; renewals < 100; renewals += 1) {
+      clock.now += 24 * 60 * minutes
+      const response = await refresh(app, token)
+      if (response.statusCode !== 200) break
+      token = json(response).refresh_token
+    }
+    t.equal(renewals, 89, 'however diligently it is renewed')
+    t.ok(clock.now - openedAt >= 90 * 24 * 60 * minutes, 'it ends after 90 days')
+  },
+)
 
-overStores('Flask, token renewal: login, a guard, renewal before expiry, and a message for each failure', async (t, build) => {
-  const { app, clock } = await build()
-  await signUp(app)
-  const { access_token: token, refresh_token } = await logIn(app)
+overStores(
+  'Flask, token renewal: login, a guard, renewal before expiry, and a message for each failure',
+  async (t, build) => {
+    const { app, clock } = await build()
+    await signUp(app)
+    const { access_token: token, refresh_token } = await logIn(app)
 
-  clock.now += 5 * minutes
-  const renewed = await app.inject({ method: 'POST', url: '/refresh', payload: { refresh_token } })
-  t.equal(renewed.statusCode, 200, 'renewal comes before expiry')
-  t.ok(await isAccepted(app, json(renewed).access_token))
+    clock.now += 5 * minutes
+    const renewed = await app.inject({ method: 'POST', url: '/refresh', payload: { refresh_token } })
+    t.equal(renewed.statusCode, 200, 'renewal comes before expiry')
+    t.ok(await isAccepted(app, json(renewed).access_token))
 
-  const messages = async (authorization?: string) => {
-    const response = await app.inject({ url: '/protected', headers: authorization === undefined ? {} : { authorization } })
-    t.equal(response.statusCode, 401)
-    return [response.headers['www-authenticate'], json(response).detail]
-  }
-  t.same(await messages(), [challenges.missing, 'An access token is required'], 'missing')
-  t.same(await messages('Bearer not.a.token'), [challenges.invalid, 'The access token is invalid'], 'invalid')
-  const [challenge, detail] = await messages(token)
-  t.equal(challenge, challenges.missing, 'the raw header is not a token')
-  t.match(detail, /Bearer/, 'and its sender is told so')
-  clock.now += 5 * minutes
-  t.same(await messages(`Bearer ${token}`), [challenges.expired, 'The access token expired'], 'expired')
-})
+    const messages = async (authorization?: string) => {
+      const response = await app.inject({
+        url: '/protected',
+        headers: authorization === undefined ? {} : { authorization },
+      })
+      t.equal(response.statusCode, 401)
+      return [response.headers['www-authenticate'], json(response).detail]
+    }
+    t.same(await messages(), [challenges.missing, 'An access token is required'], 'missing')
+    t.same(await messages('Bearer not.a.token'), [challenges.invalid, 'The access token is invalid'], 'invalid')
+    const [challenge, detail] = await messages(token)
+    t.equal(challenge, challenges.missing, 'the raw header is not a token')
+    t.match(detail, /Bearer/, 'and its sender is told so')
+    clock.now += 5 * minutes
+    t.same(await messages(`Bearer ${token}`), [challenges.expired, 'The access token expired'], 'expired')
+  },
+)
 
-overStores('FastAPI, issue and verify: a form login without grant_type, the profile by bearer, and real accounts', async (t, build) => {
-  const { app } = await build()
-  const created = json(await signUp(app, 'johndoe'))
+overStores(
+  'FastAPI, issue and verify: a form login without grant_type, the profile by bearer, and real accounts',
+  async (t, build) => {
+    const { app } = await build()
+    const created = json(await signUp(app, 'johndoe'))
 
-  // As OAuth2PasswordRequestForm's own client (the docs page of FastAPI) sends it.
-  const form = { username: 'johndoe', password, scope: '', client_id: '', client_secret: '' }
-  const login = await postForm(app, '/token', form)
-  t.equal(login.statusCode, 200)
-  t.match(json(login), { token_type: 'Bearer', expires_in: 600, access_token: String, refresh_token: String })
-  t.equal((await postForm(app, '/token', { username: 'johndoe', password })).statusCode, 200, 'with nothing but the two fields')
-  t.equal((await postForm(app, '/token', { ...form, grant_type: 'password' })).statusCode, 200, 'and with the grant named')
+    // As OAuth2PasswordRequestForm's own client (the docs page of FastAPI) sends it.
+    const form = { username: 'johndoe', password, scope: '', client_id: '', client_secret: '' }
+    const login = await postForm(app, '/token', form)
+    t.equal(login.statusCode, 200)
+    t.match(json(login), { token_type: 'Bearer', expires_in: 600, access_token: String, refresh_token: String })
+    t.equal(
+      (await postForm(app, '/token', { username: 'johndoe', password })).statusCode,
+      200,
+      'with nothing but the two fields',
+    )
+    t.equal(
+      (await postForm(app, '/token', { ...form, grant_type: 'password' })).statusCode,
+      200,
+      'and with the grant named',
+    )
 
-  const profile = await withToken(app, json(login).access_token, { url: '/users/me' })
-  t.equal(profile.statusCode, 200)
-  t.same(json(profile), { id: created.id, username: 'johndoe', roles: [], created_at: created.created_at })
+    const profile = await withToken(app, json(login).access_token, { url: '/users/me' })
+    t.equal(profile.statusCode, 200)
+    t.same(json(profile), { id: created.id, username: 'johndoe', roles: [], created_at: created.created_at })
 
-  const stranger = await app.inject({ url: '/users/me' })
-  t.equal(stranger.statusCode, 401)
-  t.match(stranger.headers['www-authenticate'], /^Bearer/)
-  const wrong = await postForm(app, '/token', { ...form, password: 'fakehashedsecret' })
-  t.equal(wrong.statusCode, 400, 'the password is checked')
-  t.equal(json(wrong).error, 'invalid_grant')
-})
+    const stranger = await app.inject({ url: '/users/me' })
+    t.equal(stranger.statusCode, 401)
+    t.match(stranger.headers['www-authenticate'], /^Bearer/)
+    const wrong = await postForm(app, '/token', { ...form, password: 'fakehashedsecret' })
+    t.equal(wrong.statusCode, 400, 'the password is checked')
+    t.equal(json(wrong).error, 'invalid_grant')
+  },
+)
 
 overStores('FastAPI, issue and verify: a chosen lifetime holds', async (t, build) => {
   const { app, clock } = await build({ AUTH_ACCESS_TTL: '30m' })
@@ -175,7 +211,13 @@ overStores('FastAPI, JWT chapter: a browser of any other origin gets nothing', a
   const listed = await build({ AUTH_CORS_ORIGINS: webApp })
   const unset = await build()
   for (const { app } of [listed, unset]) {
-    for (const origin of ['https://evil.example', 'null', `${webApp}.evil.example`, 'http://app.example.com', `${webApp}:8443`]) {
+    for (const origin of [
+      'https://evil.example',
+      'null',
+      `${webApp}.evil.example`,
+      'http://app.example.com',
+      `${webApp}:8443`,
+    ]) {
       const asked = await preflight(app, origin, '/token', 'POST', 'content-type')
       t.notOk(asked.headers['access-control-allow-origin'], `preflight from ${origin}`)
       const called = await postForm(app, '/token', { username: 'nobody', password }, { headers: { origin } })

@@ -83,7 +83,9 @@ async function start(t: Test, settings: Settings): Promise<Server> {
 /** Runs a test for each store that the service can keep its data in. */
 function overStores(title: string, body: (t: Test, settings: Settings) => Promise<unknown>): void {
   for (const [name, storeSettings] of Object.entries(stores)) {
-    t.test(`${title} [${name}]`, async (t) => body(t, { ...cheapHashing, AUTH_DATA_DIR: await newDir(t), ...(await storeSettings(t)) }))
+    t.test(`${title} [${name}]`, async (t) =>
+      body(t, { ...cheapHashing, AUTH_DATA_DIR: await newDir(t), ...(await storeSettings(t)) }),
+    )
   }
 }
 
@@ -94,7 +96,8 @@ const post = (url: string, body: URLSearchParams | object, headers: Record<strin
     body: body instanceof URLSearchParams ? body : JSON.stringify(body),
   })
 const signUp = (origin: string, username: string) => post(`${origin}/signup`, { username, password })
-const tryLogIn = (origin: string, username: string) => post(`${origin}/token`, new URLSearchParams({ username, password }))
+const tryLogIn = (origin: string, username: string) =>
+  post(`${origin}/token`, new URLSearchParams({ username, password }))
 const logIn = async (origin: string, username: string) => (await (await tryLogIn(origin, username)).json()) as Tokens
 const refresh = (origin: string, token: string) => post(`${origin}/refresh`, { refresh_token: token })
 const statusOf = async (origin: string, { access_token }: Tokens) =>
@@ -116,7 +119,11 @@ const moreBadSettings: typeof badSettings = [
   ['a secret file that is missing', { AUTH_SECRET_FILE: '/nowhere/secret' }, 'AUTH_SECRET_FILE'],
   ['a secret twice', { AUTH_SECRET: 'hunter2-'.repeat(5), AUTH_SECRET_FILE: 'FILE' }, 'AUTH_SECRET_FILE'],
   ['a signing key that is none', { AUTH_SIGNING_KEY_FILE: 'FILE' }, 'AUTH_SIGNING_KEY_FILE'],
-  ['a database that is no PostgreSQL', { DATABASE_URL: 'mysql://ada:hunter2@db/latchkey', AUTH_SECRET: 'x'.repeat(32) }, 'DATABASE_URL'],
+  [
+    'a database that is no PostgreSQL',
+    { DATABASE_URL: 'mysql://ada:hunter2@db/latchkey', AUTH_SECRET: 'x'.repeat(32) },
+    'DATABASE_URL',
+  ],
   ['a database URL that is none', { DATABASE_URL: 'ada:hunter2@db', AUTH_SECRET: 'x'.repeat(32) }, 'DATABASE_URL'],
   ['replicas without one secret', { DATABASE_URL: 'postgres://ada:hunter2@db/latchkey' }, 'AUTH_SECRET'],
   ['symmetric signing', { AUTH_SIGNING_ALG: 'HS256' }, 'AUTH_SIGNING_ALG'],
@@ -133,14 +140,21 @@ const moreBadSettings: typeof badSettings = [
   ['an origin for everyone', { AUTH_CORS_ORIGINS: '*' }, 'AUTH_CORS_ORIGINS'],
   ['an origin with a path', { AUTH_CORS_ORIGINS: 'https://app.example/path' }, 'AUTH_CORS_ORIGINS'],
   ['a data directory that is a file', { AUTH_DATA_DIR: 'FILE' }, 'AUTH_DATA_DIR'],
-  ['a data directory that cannot be made', { AUTH_DATA_DIR: '/dev/null/data', AUTH_SECRET: 'x'.repeat(32) }, 'AUTH_DATA_DIR'],
+  [
+    'a data directory that cannot be made',
+    { AUTH_DATA_DIR: '/dev/null/data', AUTH_SECRET: 'x'.repeat(32) },
+    'AUTH_DATA_DIR',
+  ],
 ]
 
 async function withFile(t: Test, settings: Settings): Promise<Settings> {
   const dir = await newDir(t)
   const file = join(dir, 'file')
   await writeFile(file, 'hunter2-hunter2')
-  return { AUTH_DATA_DIR: dir, ...Object.fromEntries(Object.entries(settings).map(([key, value]) => [key, value.replace('FILE', file)])) }
+  return {
+    AUTH_DATA_DIR: dir,
+    ...Object.fromEntries(Object.entries(settings).map(([key, value]) => [key, value.replace('FILE', file)])),
+  }
 }
 
 t.test('a bad setting stops the start with exit code 78 and one line that names it', async (t) => {
@@ -173,42 +187,47 @@ t.test('so does any other bad or unsafe setting', async (t) => {
   }
 })
 
-t.test('it prints where it listens, warns of a name that is no setting, keeps its secret to itself, and ends with 0', async (t) => {
-  const dataDir = join(await newDir(t), 'made', 'by', 'it')
-  const settings = {
-    ...cheapHashing,
-    AUTH_DATA_DIR: dataDir,
-    AUTH_ACESS_TTL: '1m',
-    AUTH_SERVICE_HOST: '10.0.0.1',
-    AUTH_SERVICE_PORT: '80',
-    AUTH_SERVICE_PORT_HTTP: '80',
-    AUTH_PORT: 'tcp://10.0.0.1:80',
-    AUTH_PORT_80_TCP_ADDR: '10.0.0.1',
-  }
-  const first = await start(t, settings)
-  t.match(first.origin, /^http:\/\/127\.0\.0\.1:[0-9]+$/)
-  t.equal((await fetch(`${first.origin}/readyz`)).status, 200)
-  const metadata = (await (await fetch(`${first.origin}/.well-known/oauth-authorization-server`)).json()) as { issuer: string }
-  t.equal(metadata.issuer, `http://localhost:${new URL(first.origin).port}`, 'and the issuer names that port')
+t.test(
+  'it prints where it listens, warns of a name that is no setting, keeps its secret to itself, and ends with 0',
+  async (t) => {
+    const dataDir = join(await newDir(t), 'made', 'by', 'it')
+    const settings = {
+      ...cheapHashing,
+      AUTH_DATA_DIR: dataDir,
+      AUTH_ACESS_TTL: '1m',
+      AUTH_SERVICE_HOST: '10.0.0.1',
+      AUTH_SERVICE_PORT: '80',
+      AUTH_SERVICE_PORT_HTTP: '80',
+      AUTH_PORT: 'tcp://10.0.0.1:80',
+      AUTH_PORT_80_TCP_ADDR: '10.0.0.1',
+    }
+    const first = await start(t, settings)
+    t.match(first.origin, /^http:\/\/127\.0\.0\.1:[0-9]+$/)
+    t.equal((await fetch(`${first.origin}/readyz`)).status, 200)
+    const metadata = (await (await fetch(`${first.origin}/.well-known/oauth-authorization-server`)).json()) as {
+      issuer: string
+    }
+    t.equal(metadata.issuer, `http://localhost:${new URL(first.origin).port}`, 'and the issuer names that port')
 
-  const warnings = first.lines.filter(({ level }) => Number(level) >= 40).map(({ msg }) => String(msg))
-  t.equal(warnings.filter((warning) => warning.includes('AUTH_ACESS_TTL')).length, 1)
-  t.match(warnings.join(), /AUTH_ACESS_TTL .*AUTH_ACCESS_TTL/)
-  t.notMatch(warnings.join(), /AUTH_SERVICE|AUTH_PORT/, 'what Kubernetes sets is none of our business')
+    const warnings = first.lines.filter(({ level }) => Number(level) >= 40).map(({ msg }) => String(msg))
+    t.equal(warnings.filter((warning) => warning.includes('AUTH_ACESS_TTL')).length, 1)
+    t.match(warnings.join(), /AUTH_ACESS_TTL .*AUTH_ACCESS_TTL/)
+    t.notMatch(warnings.join(), /AUTH_SERVICE|AUTH_PORT/, 'what Kubernetes sets is none of our business')
 
-  const secretFile = join(dataDir, 'secret')
-  const secret = await readFile(secretFile, 'utf8')
-  t.equal((await stat(secretFile)).mode & 0o777, 0o600)
-  t.equal((await stat(dataDir)).mode & 0o077, 0, 'nor may others look into the directory')
-  t.notOk(JSON.stringify(first.lines).includes(secret.trim()))
-  t.same(await first.stop(), { code: 0, signal: null })
+    const secretFile = join(dataDir, 'secret')
+    const secret = await readFile(secretFile, 'utf8')
+    t.equal((await stat(secretFile)).mode & 0o777, 0o600)
+    t.equal((await stat(dataDir)).mode & 0o077, 0, 'nor may others look into the directory')
+    t.notOk(JSON.stringify(first.lines).includes(secret.trim()))
+    t.same(await first.stop(), { code: 0, signal: null })
 
-  const second = await start(t, settings)
-  t.equal(await readFile(secretFile, 'utf8'), secret, 'it is made once')
-  second.process.kill('SIGINT')
-  t.same(await second.ended, { code: 0, signal: null }, 'an interrupt ends it as well')
-  t.equal(first.stderr() + second.stderr(), '')
-})
+    const second = await start(t, settings)
+    t.equal(await readFile(secretFile, 'utf8'), secret, 'it is made once')
+    second.process.kill('SIGINT')
+    t.same(await second.ended, { code: 0, signal: null }, 'an interrupt ends it as well')
+    t.equal(first.stderr() + second.stderr(), '')
+  },
+)
 
 t.test('every line of the log is there when it has ended, and a refusal at once', async (t) => {
   const service = await start(t, { ...cheapHashing, AUTH_DATA_DIR: await newDir(t) })
@@ -348,7 +367,8 @@ overStores('kill -9 loses nothing that was answered', async (t, settings) => {
 overStores('two processes on one store are one service', async (t, settings) => {
   const both = { ...settings, AUTH_ISSUER: 'http://auth.example' }
   const [one, two] = await Promise.all([start(t, both), start(t, both)])
-  const keysOf = async ({ origin }: Server) => (await fetch(`${origin}/.well-known/jwks.json`)).json() as Promise<{ keys: unknown[] }>
+  const keysOf = async ({ origin }: Server) =>
+    (await fetch(`${origin}/.well-known/jwks.json`)).json() as Promise<{ keys: unknown[] }>
   const [keys] = await Promise.all([keysOf(one), keysOf(two)])
   t.same(await keysOf(two), keys, 'they agree on the keys, though both began at once')
   t.equal(keys.keys.length, 1)
@@ -365,7 +385,11 @@ overStores('two processes on one store are one service', async (t, settings) => 
   const answers = await atBoth(50, (origin) => refresh(origin, tokens.refresh_token))
   t.ok(answers.every(({ status }) => status === 200))
   const pairs = (await Promise.all(answers.map((answer) => answer.json()))) as Tokens[]
-  t.equal(new Set(pairs.map(({ refresh_token }) => refresh_token)).size, 1, 'fifty refreshes at once over both yield one lineage')
+  t.equal(
+    new Set(pairs.map(({ refresh_token }) => refresh_token)).size,
+    1,
+    'fifty refreshes at once over both yield one lineage',
+  )
   const [next] = pairs as [Tokens]
 
   /** How long a token that one process revoked is still taken by the other. */
@@ -383,7 +407,10 @@ overStores('two processes on one store are one service', async (t, settings) => 
 
   const [kept, ended] = [await logIn(one.origin, 'ada'), await logIn(two.origin, 'ada')]
   const change = { current_password: password, new_password: 'another horse, another battery' }
-  t.equal((await post(`${two.origin}/users/me/password`, change, { authorization: `Bearer ${kept.access_token}` })).status, 204)
+  t.equal(
+    (await post(`${two.origin}/users/me/password`, change, { authorization: `Bearer ${kept.access_token}` })).status,
+    204,
+  )
   const afterChange = await refusedAfter(one.origin, ended)
   t.ok(afterChange < 1000, `a changed password as well: ${Math.round(afterChange)} ms`)
   t.equal(await statusOf(one.origin, kept), 200)

@@ -27,7 +27,13 @@ function makeUser(over: Partial<User> = {}): User {
   return { ...row, createdAt: now, generation: 1, ...over }
 }
 const makeClient = (over: Partial<Client> = {}): Client => ({
-  ...{ id: `svc "${randomUUID()}"`, type: 'confidential', grants: ['client_credentials'], scopes: ['a "b"', 'x{}'], audience: ['NULL'] },
+  ...{
+    id: `svc "${randomUUID()}"`,
+    type: 'confidential',
+    grants: ['client_credentials'],
+    scopes: ['a "b"', 'x{}'],
+    audience: ['NULL'],
+  },
   ...{
     introspect: 'audience',
     secrets: [{ hash: 'sha256:new', createdAt: now }],
@@ -38,11 +44,26 @@ const makeClient = (over: Partial<Client> = {}): Client => ({
   },
 })
 const makeSession = (user: User, over: Partial<Session> = {}): Session => ({
-  ...{ id: randomUUID(), userId: user.id, clientId: 'first-party', scope: ['x'], generation: user.generation, counter: 1 },
+  ...{
+    id: randomUUID(),
+    userId: user.id,
+    clientId: 'first-party',
+    scope: ['x'],
+    generation: user.generation,
+    counter: 1,
+  },
   ...{ createdAt: now, refreshedAt: now, address: '::1', userAgent: '“test”', ...over },
 })
 const present = (session: Session): PresentedRefresh => ({
-  ...{ sessionId: session.id, counter: session.counter, clientId: session.clientId, scope: undefined, now, idleTtlMs: 1e9, maxTtlMs: 1e9 },
+  ...{
+    sessionId: session.id,
+    counter: session.counter,
+    clientId: session.clientId,
+    scope: undefined,
+    now,
+    idleTtlMs: 1e9,
+    maxTtlMs: 1e9,
+  },
   ...{ graceMs: 100, revokedUntil: now, address: '', userAgent: '' },
 })
 
@@ -60,41 +81,48 @@ async function fill(store: Store, n: number): Promise<{ clients: Client[]; users
   await store.importRows('clients', clients)
   await store.importRows('users', users)
   await store.importRows('sessions', sessions)
-  await Promise.all(users.slice(0, 50).map(({ id: key }, i) => store.recordFailure([i % 2 ? { key } : { key, tag: `tag ${i}` }], now)))
-  await Promise.all(users.slice(0, 20).map(({ id }) => store.revoke({ kind: 'jti', id, revokedAt: now, expiresAt: end.expiresAt })))
+  await Promise.all(
+    users.slice(0, 50).map(({ id: key }, i) => store.recordFailure([i % 2 ? { key } : { key, tag: `tag ${i}` }], now)),
+  )
+  await Promise.all(
+    users.slice(0, 20).map(({ id }) => store.revoke({ kind: 'jti', id, revokedAt: now, expiresAt: end.expiresAt })),
+  )
   return { clients, users, sessions }
 }
 const copy = (source: Store, target: Store, remove = false) => copyStore(source, target, { remove, now })
 
 // In the library
 
-t.test('thousands of rows go from LMDB to PostgreSQL and back, and each table is the same by count and checksum', async (t) => {
-  const [first, middle, last] = [await newLmdb(t), await newPostgres(t), await newLmdb(t)]
-  const { clients, users, sessions } = await fill(first, 3500)
-  for (const [source, target] of [
-    [first, middle],
-    [middle, last],
-  ] as const) {
-    const reports = await copy(source, target)
-    t.match(reports, [
-      { table: 'signingKeys', source: { rows: 0 }, isSame: true },
-      { table: 'clients', source: { rows: 350 }, target: { rows: 350 }, written: 350, isSame: true },
-      { table: 'users', source: { rows: 3500 }, target: { rows: 3500 }, written: 3500, isSame: true },
-      { table: 'sessions', source: { rows: 3500 }, target: { rows: 3500 }, written: 3500, isSame: true },
-      { table: 'failures', source: { rows: 50 }, target: { rows: 50 }, written: 50, isSame: true },
-      { table: 'revocations', source: { rows: 20 }, target: { rows: 20 }, written: 20, isSame: true },
-    ])
-    for (const { source, target } of reports) t.equal(source.checksum, target.checksum)
-    t.ok(
-      (await copy(source, target)).every(({ written, isSame }) => written === 0 && isSame),
-      'and again, it writes nothing',
-    )
-  }
-  t.strictSame(await last.findUserByName(users[7]?.nameKey ?? ''), users[7])
-  t.strictSame(await last.findClient(clients[7]?.id ?? ''), clients[7])
-  t.match(await last.rotateSession(present(sessions[7] as Session)), { outcome: 'rotated' })
-  t.equal((await last.revocationsSince()).revocations.length, 20)
-})
+t.test(
+  'thousands of rows go from LMDB to PostgreSQL and back, and each table is the same by count and checksum',
+  async (t) => {
+    const [first, middle, last] = [await newLmdb(t), await newPostgres(t), await newLmdb(t)]
+    const { clients, users, sessions } = await fill(first, 3500)
+    for (const [source, target] of [
+      [first, middle],
+      [middle, last],
+    ] as const) {
+      const reports = await copy(source, target)
+      t.match(reports, [
+        { table: 'signingKeys', source: { rows: 0 }, isSame: true },
+        { table: 'clients', source: { rows: 350 }, target: { rows: 350 }, written: 350, isSame: true },
+        { table: 'users', source: { rows: 3500 }, target: { rows: 3500 }, written: 3500, isSame: true },
+        { table: 'sessions', source: { rows: 3500 }, target: { rows: 3500 }, written: 3500, isSame: true },
+        { table: 'failures', source: { rows: 50 }, target: { rows: 50 }, written: 50, isSame: true },
+        { table: 'revocations', source: { rows: 20 }, target: { rows: 20 }, written: 20, isSame: true },
+      ])
+      for (const { source, target } of reports) t.equal(source.checksum, target.checksum)
+      t.ok(
+        (await copy(source, target)).every(({ written, isSame }) => written === 0 && isSame),
+        'and again, it writes nothing',
+      )
+    }
+    t.strictSame(await last.findUserByName(users[7]?.nameKey ?? ''), users[7])
+    t.strictSame(await last.findClient(clients[7]?.id ?? ''), clients[7])
+    t.match(await last.rotateSession(present(sessions[7] as Session)), { outcome: 'rotated' })
+    t.equal((await last.revocationsSince()).revocations.length, 20)
+  },
+)
 
 for (const [name, newTarget] of Object.entries({ lmdb: newLmdb, pg: newPostgres })) {
   t.test(`what happened in the source since is brought along [${name}]`, async (t) => {
@@ -159,7 +187,11 @@ for (const [name, newTarget] of Object.entries({ lmdb: newLmdb, pg: newPostgres 
     await target.createUser(newcomer)
 
     await t.rejects(copy(source, target, true), { message: /in service after the source/ })
-    await t.rejects(copy(await newLmdb(t), target, true), { message: /no user in common/ }, 'nor emptied for the sake of another store')
+    await t.rejects(
+      copy(await newLmdb(t), target, true),
+      { message: /no user in common/ },
+      'nor emptied for the sake of another store',
+    )
     t.ok(await target.findUser(newcomer.id), 'nothing was removed')
     const reports = await copy(source, target)
     t.match(
@@ -188,7 +220,8 @@ for (const [name, newTarget] of Object.entries({ lmdb: newLmdb, pg: newPostgres 
 
   t.test(`a follower's cursor of the source misses nothing in the target [${name}]`, async (t) => {
     const [source, target] = [await newLmdb(t), await newTarget(t)]
-    const revoke = (store: Store, id: string, at: number) => store.revoke({ kind: 'jti', id, revokedAt: at, expiresAt: at + 600_000 })
+    const revoke = (store: Store, id: string, at: number) =>
+      store.revoke({ kind: 'jti', id, revokedAt: at, expiresAt: at + 600_000 })
     for (let i = 0; i < 10; i++) await revoke(target, `of the target ${i}`, now - 5000 + i)
     for (let i = 0; i < 5; i++) await revoke(source, `seen ${i}`, now - 3000 + i)
     const { cursor } = await source.revocationsSince()
@@ -226,9 +259,16 @@ t.test('a move by the runbook, there and back, logs nobody out', async (t) => {
 
   const [ada, bob, cyd] = people as [Tokens, Tokens, Tokens]
   const adaNext = json(await refresh(app, ada.refresh_token)) as Tokens
-  t.equal((await app.inject({ method: 'POST', url: '/logout', headers: { authorization: `Bearer ${cyd.access_token}` } })).statusCode, 204)
+  t.equal(
+    (await app.inject({ method: 'POST', url: '/logout', headers: { authorization: `Bearer ${cyd.access_token}` } }))
+      .statusCode,
+    204,
+  )
   await app.close()
-  const late = await runJson(['store', 'copy', '--from', 'lmdb', '--to', 'pg', '--delete'], { ...embedded, DATABASE_URL: url })
+  const late = await runJson(['store', 'copy', '--from', 'lmdb', '--to', 'pg', '--delete'], {
+    ...embedded,
+    DATABASE_URL: url,
+  })
   t.match(late, {
     code: 0,
     same: true,
@@ -245,10 +285,16 @@ t.test('a move by the runbook, there and back, logs nobody out', async (t) => {
   await logIn(app, 'cyd')
   await app.close()
 
-  const wrongWay = await run(['store', 'copy', '--from', 'lmdb', '--to', 'pg', '--delete'], { ...embedded, DATABASE_URL: url })
+  const wrongWay = await run(['store', 'copy', '--from', 'lmdb', '--to', 'pg', '--delete'], {
+    ...embedded,
+    DATABASE_URL: url,
+  })
   t.equal(wrongWay.code, 1)
   t.match(wrongWay.stderr, /right way round\?\n$/)
-  const back = await runJson(['store', 'copy', '--from', 'pg', '--to', 'lmdb', '--delete'], { ...embedded, ...database })
+  const back = await runJson(['store', 'copy', '--from', 'pg', '--to', 'lmdb', '--delete'], {
+    ...embedded,
+    ...database,
+  })
   t.match(back, { code: 0, same: true })
   app = await serve(t, embedded)
   t.equal((await refresh(app, adaThird.refresh_token)).statusCode, 200)
@@ -265,7 +311,10 @@ t.test('a copy that is killed in the middle is made good by the next one', async
   const countRows = async () => {
     const query = "SELECT 1 FROM pg_stat_user_tables WHERE relname = 'latchkey_users'"
     if ((await postgres.execute(query, env.DATABASE_URL)).length === 0) return 0
-    return Number(((await postgres.execute('SELECT count(*) FROM latchkey_users', env.DATABASE_URL)) as { count: string }[])[0]?.count)
+    return Number(
+      ((await postgres.execute('SELECT count(*) FROM latchkey_users', env.DATABASE_URL)) as { count: string }[])[0]
+        ?.count,
+    )
   }
   while ((await countRows()) < 3000 && child.exitCode === null) await new Promise((resolve) => setTimeout(resolve, 20))
   child.kill('SIGKILL')
@@ -273,7 +322,11 @@ t.test('a copy that is killed in the middle is made good by the next one', async
   t.ok((await countRows()) < 20_000, 'it was in the middle')
 
   const copied = await runJson(['store', 'copy', '--from', 'lmdb', '--to', 'pg'], env)
-  t.match(copied, { code: 0, same: true, tables: [{}, {}, { table: 'users', source: { rows: 20_000 }, target: { rows: 20_000 } }] })
+  t.match(copied, {
+    code: 0,
+    same: true,
+    tables: [{}, {}, { table: 'users', source: { rows: 20_000 }, target: { rows: 20_000 } }],
+  })
   t.match(await runJson(['store', 'check', '--store', 'pg'], env), {
     code: 0,
     ok: true,
@@ -294,10 +347,17 @@ t.test(
     await store.revoke({ kind: 'client', id: 'any', generation: now, revokedAt: now, expiresAt: end.expiresAt })
     await store.close()
     const whole = await runJson(['store', 'check'], env)
-    t.match(whole, { code: 0, ok: true, secret_checked: true, rows: { clients: 2, users: 21, sessions: 20, signing_keys: 1 } })
+    t.match(whole, {
+      code: 0,
+      ok: true,
+      secret_checked: true,
+      rows: { clients: 2, users: 21, sessions: 20, signing_keys: 1 },
+    })
 
     const root = open({ path: join(dir, 'lmdb'), maxDbs: 16, encoder: { useRecords: false, mapsAsObjects: true } })
-    const [names, byUser, userRows] = ['users_by_name', 'sessions_by_user', 'users'].map((name) => root.openDB<unknown, string>({ name }))
+    const [names, byUser, userRows] = ['users_by_name', 'sessions_by_user', 'users'].map((name) =>
+      root.openDB<unknown, string>({ name }),
+    )
     const [nameless, alone, broken] = [users[1], sessions[2], users[3]] as [User, Session, User]
     await names?.remove(nameless.nameKey)
     await names?.put('nobody', randomUUID())
@@ -332,7 +392,9 @@ t.test(
     t.match(human.stdout, /ERROR +users_by_name +2 +the index entry has no user/)
 
     const raw = open({ path: join(dir, 'lmdb'), maxDbs: 16, encoding: 'binary' })
-    await raw.openDB<Buffer, string>({ name: 'users', encoding: 'binary' }).put(broken.id, Buffer.from([0xdf, 0xff, 0xff]))
+    await raw
+      .openDB<Buffer, string>({ name: 'users', encoding: 'binary' })
+      .put(broken.id, Buffer.from([0xdf, 0xff, 0xff]))
     await raw.close()
     const unreadable = await run(['store', 'check'], env)
     t.equal(unreadable.code, 1)
@@ -346,71 +408,90 @@ t.test(
   },
 )
 
-t.test('a check of PostgreSQL finds a client whose secrets cannot be read, and looks at the rest all the same', async (t) => {
-  const url = await postgres.createDatabase()
-  const store = keep(t, await openPostgresStore(url))
-  const { clients, users, sessions } = await fill(store, 20)
-  const [client, sound] = clients as [Client, Client]
-  const check = async () => {
-    const found: Finding[] = []
-    for await (const finding of checkStore(store)) if (finding.level === 'error') found.push(finding)
-    return found.map(({ table, key, what }) => `${table} ${key}: ${what}`)
-  }
-  const damage = (secrets: string) => postgres.execute(`UPDATE latchkey_clients SET secrets = '${secrets}' WHERE id = '${client.id}'`, url)
-  t.same(await check(), [])
-  await damage('[{"createdAt": 1}]')
-  t.same(await check(), [`clients ${client.id}: secrets/0/hash is not as it should be`])
-  await damage('[{')
-  await postgres.execute(`UPDATE latchkey_users SET generation = -1 WHERE id = '${users[4]?.id}'`, url)
-  t.same(await check(), [
-    `clients ${client.id}: the row cannot be read`,
-    `users ${users[4]?.id}: generation is not as it should be`,
-    `sessions ${sessions[4]?.id}: its generation is ahead of its user`,
-  ])
-  t.strictSame(await store.findClient(sound.id), sound)
-})
+t.test(
+  'a check of PostgreSQL finds a client whose secrets cannot be read, and looks at the rest all the same',
+  async (t) => {
+    const url = await postgres.createDatabase()
+    const store = keep(t, await openPostgresStore(url))
+    const { clients, users, sessions } = await fill(store, 20)
+    const [client, sound] = clients as [Client, Client]
+    const check = async () => {
+      const found: Finding[] = []
+      for await (const finding of checkStore(store)) if (finding.level === 'error') found.push(finding)
+      return found.map(({ table, key, what }) => `${table} ${key}: ${what}`)
+    }
+    const damage = (secrets: string) =>
+      postgres.execute(`UPDATE latchkey_clients SET secrets = '${secrets}' WHERE id = '${client.id}'`, url)
+    t.same(await check(), [])
+    await damage('[{"createdAt": 1}]')
+    t.same(await check(), [`clients ${client.id}: secrets/0/hash is not as it should be`])
+    await damage('[{')
+    await postgres.execute(`UPDATE latchkey_users SET generation = -1 WHERE id = '${users[4]?.id}'`, url)
+    t.same(await check(), [
+      `clients ${client.id}: the row cannot be read`,
+      `users ${users[4]?.id}: generation is not as it should be`,
+      `sessions ${sessions[4]?.id}: its generation is ahead of its user`,
+    ])
+    t.strictSame(await store.findClient(sound.id), sound)
+  },
+)
 
-t.test('wrong arguments, settings and stores each have an exit code and one line, and no password is shown', async (t) => {
-  const dir = await newDir(t)
-  const source = join(dir, 'source')
-  await (await serve(t, { AUTH_DATA_DIR: source })).close()
-  const other = join(dir, 'other')
-  await (await serve(t, { AUTH_DATA_DIR: other })).close()
-  const copyTo = (to: string, from = source) => ['store', 'copy', '--from', from, '--to', to]
-  const cases: [string, string[], Record<string, string>, number, RegExp][] = [
-    ['no --to', ['store', 'copy', '--from', 'lmdb'], {}, 64, /--to/],
-    ['an unknown command', ['store', 'coppy'], {}, 64, /unknown command/],
-    ['a password in an argument', copyTo('postgres://u:geheim@127.0.0.1/db'), {}, 64, /DATABASE_URL/],
-    ['a password among its parameters', copyTo('postgres://127.0.0.1/db?user=u&password=geheim'), {}, 64, /DATABASE_URL/],
-    ['what is no store', copyTo('mysql://u:geheim@127.0.0.1/db'), {}, 64, /Expected lmdb/],
-    ['a store and itself', copyTo(`lmdb:${source}/../source`), {}, 64, /the same store/],
-    ['no store there', copyTo(join(dir, 'new'), join(dir, 'none')), {}, 69, /there is no embedded store/],
-    [
-      'a database that is down',
-      copyTo('pg'),
-      { DATABASE_URL: 'postgres://u:geheim@127.0.0.1:1/db', AUTH_SECRET_FILE: join(source, 'secret') },
-      69,
-      /REFUSED/,
-    ],
-    ['no DATABASE_URL', copyTo('pg'), {}, 78, /^DATABASE_URL/],
-    ['no such variable', copyTo('pg:ELSEWHERE'), {}, 78, /^ELSEWHERE/],
-    ['a bad setting', ['store', 'check'], { AUTH_ACCESS_TTL: 'soon' }, 78, /^AUTH_ACCESS_TTL/],
-    ['another secret', copyTo(join(dir, 'new')), { AUTH_SECRET: secret }, 78, /^AUTH_SECRET: .*AUTH_SECRET_FILE=.*source\/secret$/m],
-  ]
-  for (const [title, args, env, expected, line] of cases) {
-    const { code, stdout, stderr } = await run(args, { AUTH_DATA_DIR: join(dir, 'none'), ...env })
-    t.equal(code, expected, `${title}: ${expected}`)
-    t.match(stderr, line, title)
-    t.match(stderr, /^.+\n$/, `${title}: one line`)
-    t.notMatch(stdout + stderr, /geheim/, title)
-  }
-  const { code, stdout } = await run(['store', 'copy', '--help'])
-  t.equal(code, 0)
-  t.match(stdout, /pg:NAME/)
-  copyFileSync(join(source, 'secret'), join(other, 'kept'))
-  const noted = await run(copyTo(other), { AUTH_DATA_DIR: join(dir, 'none') })
-  t.match(noted.stdout, /other\/secret is another secret/)
-})
+t.test(
+  'wrong arguments, settings and stores each have an exit code and one line, and no password is shown',
+  async (t) => {
+    const dir = await newDir(t)
+    const source = join(dir, 'source')
+    await (await serve(t, { AUTH_DATA_DIR: source })).close()
+    const other = join(dir, 'other')
+    await (await serve(t, { AUTH_DATA_DIR: other })).close()
+    const copyTo = (to: string, from = source) => ['store', 'copy', '--from', from, '--to', to]
+    const cases: [string, string[], Record<string, string>, number, RegExp][] = [
+      ['no --to', ['store', 'copy', '--from', 'lmdb'], {}, 64, /--to/],
+      ['an unknown command', ['store', 'coppy'], {}, 64, /unknown command/],
+      ['a password in an argument', copyTo('postgres://u:geheim@127.0.0.1/db'), {}, 64, /DATABASE_URL/],
+      [
+        'a password among its parameters',
+        copyTo('postgres://127.0.0.1/db?user=u&password=geheim'),
+        {},
+        64,
+        /DATABASE_URL/,
+      ],
+      ['what is no store', copyTo('mysql://u:geheim@127.0.0.1/db'), {}, 64, /Expected lmdb/],
+      ['a store and itself', copyTo(`lmdb:${source}/../source`), {}, 64, /the same store/],
+      ['no store there', copyTo(join(dir, 'new'), join(dir, 'none')), {}, 69, /there is no embedded store/],
+      [
+        'a database that is down',
+        copyTo('pg'),
+        { DATABASE_URL: 'postgres://u:geheim@127.0.0.1:1/db', AUTH_SECRET_FILE: join(source, 'secret') },
+        69,
+        /REFUSED/,
+      ],
+      ['no DATABASE_URL', copyTo('pg'), {}, 78, /^DATABASE_URL/],
+      ['no such variable', copyTo('pg:ELSEWHERE'), {}, 78, /^ELSEWHERE/],
+      ['a bad setting', ['store', 'check'], { AUTH_ACCESS_TTL: 'soon' }, 78, /^AUTH_ACCESS_TTL/],
+      [
+        'another secret',
+        copyTo(join(dir, 'new')),
+        { AUTH_SECRET: secret },
+        78,
+        /^AUTH_SECRET: .*AUTH_SECRET_FILE=.*source\/secret$/m,
+      ],
+    ]
+    for (const [title, args, env, expected, line] of cases) {
+      const { code, stdout, stderr } = await run(args, { AUTH_DATA_DIR: join(dir, 'none'), ...env })
+      t.equal(code, expected, `${title}: ${expected}`)
+      t.match(stderr, line, title)
+      t.match(stderr, /^.+\n$/, `${title}: one line`)
+      t.notMatch(stdout + stderr, /geheim/, title)
+    }
+    const { code, stdout } = await run(['store', 'copy', '--help'])
+    t.equal(code, 0)
+    t.match(stdout, /pg:NAME/)
+    copyFileSync(join(source, 'secret'), join(other, 'kept'))
+    const noted = await run(copyTo(other), { AUTH_DATA_DIR: join(dir, 'none') })
+    t.match(noted.stdout, /other\/secret is another secret/)
+  },
+)
 
 t.test('serve is the service: it listens, ends with the exit code of the service and passes signals on', async (t) => {
   const child = await start(['serve'], { AUTH_DATA_DIR: await newDir(t), PORT: '0' })

@@ -34,7 +34,11 @@ interface Ended {
   stderr: string
 }
 interface Serving {
-  call(path: string, form?: Record<string, string>, token?: string): Promise<{ status: number; body: Record<string, unknown> }>
+  call(
+    path: string,
+    form?: Record<string, string>,
+    token?: string,
+  ): Promise<{ status: number; body: Record<string, unknown> }>
   kill(signal: NodeJS.Signals): Promise<Ended>
 }
 
@@ -43,10 +47,16 @@ const { PATH = '' } = process.env
 /** Without the right of root to pass over modes and owners, which would let every such case through. */
 const ordinary = ['setpriv', '--bounding-set=-dac_override,-dac_read_search']
 const isRoot = process.getuid?.() === 0
-const needsModes = isRoot && spawnSync(ordinary[0] as string, [...ordinary.slice(1), 'true']).status !== 0 && 'root without setpriv'
+const needsModes =
+  isRoot && spawnSync(ordinary[0] as string, [...ordinary.slice(1), 'true']).status !== 0 && 'root without setpriv'
 
 /** Starts the service. @returns how it ended, or how to call it */
-async function start(t: Test, dir: string, env: Record<string, string> = {}, umask = '022'): Promise<Ended & Partial<Serving>> {
+async function start(
+  t: Test,
+  dir: string,
+  env: Record<string, string> = {},
+  umask = '022',
+): Promise<Ended & Partial<Serving>> {
   const command = [...(isRoot && !needsModes ? ordinary : []), process.execPath, await program('start.cjs')]
   const child = spawn('sh', ['-c', `umask ${umask}; exec "$@"`, 'sh', ...command], {
     cwd: dir,
@@ -99,11 +109,14 @@ async function makeStore(t: Test): Promise<void> {
   const service = (await start(t, root)) as Ended & Serving
   for (let i = 0; i < users; i++) {
     const username = i === 0 ? 'ada' : `user-${i}`
-    const response = await fetch(new URL('/signup', `http://${/listens on http:..([^",\s]+)/.exec(service.stdout)?.[1]}`), {
-      method: 'POST',
-      headers: { 'content-type': 'application/json' },
-      body: JSON.stringify({ username, password }),
-    })
+    const response = await fetch(
+      new URL('/signup', `http://${/listens on http:..([^",\s]+)/.exec(service.stdout)?.[1]}`),
+      {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify({ username, password }),
+      },
+    )
     const { id } = (await response.json()) as { id: string }
     if (i === 0) ada = id
     await service.call('/token', { username, password })
@@ -124,7 +137,8 @@ async function isServed({ call }: Serving): Promise<boolean> {
   return status === 200 && (await call('/users/me', undefined, body['access_token'] as string)).body['id'] === ada
 }
 
-const line = /^(AUTH_DATA_DIR|AUTH_SECRET): expected .+\n$|^AUTH_DATA_DIR: the store in data is damaged \(.+\): put it back .+\n$/
+const line =
+  /^(AUTH_DATA_DIR|AUTH_SECRET): expected .+\n$|^AUTH_DATA_DIR: the store in data is damaged \(.+\): put it back .+\n$/
 
 interface Case {
   title: string
@@ -157,7 +171,11 @@ async function judge(t: Test, cases: Case[]): Promise<void> {
       } else {
         const { code, stdout, stderr } = service
         const isRight = !serves && code === 78 && stdout === '' && line.test(stderr) && (ends ?? line).test(stderr)
-        t.equal(isRight, true, `${title}: ends with 78 and one line, and not: ${code} ${JSON.stringify(stderr + stdout)}`)
+        t.equal(
+          isRight,
+          true,
+          `${title}: ends with 78 and one line, and not: ${code} ${JSON.stringify(stderr + stdout)}`,
+        )
         t.same(readdirSync(join(dir, 'data')).sort(), before, `${title}: nothing is made in its place`)
       }
     }
@@ -185,44 +203,60 @@ function pseudorandom(seed: number): () => number {
 
 t.before(() => makeStore(t))
 
-t.test('a store whose file is missing, empty, cut or overwritten ends the start with a line, or serves rightly; contract §2', async (t) => {
-  const { size } = statSync(dataOf(join(root, 'data')))
-  const pages = size / pageBytes
-  const random = pseudorandom(7)
-  const noise = () => Buffer.from(Array.from({ length: pageBytes }, () => random() * 256))
-  const zeros = Buffer.alloc(pageBytes)
-  const cuts = [1, 100, pageBytes, pageBytes * 2, 0.2, 0.4, 0.6, 0.8, 0.9, size - 1].map((at) => (at < 1 ? Math.floor(size * at) : at))
-  const damaged = /is damaged/
-  await judge(t, [
-    { title: 'the directory is empty', break: (data) => rmSync(dataOf(data)), ends: /data.mdb is missing/ },
-    {
-      title: 'the store is missing beside its secret',
-      break: (data) => rmSync(join(data, 'lmdb'), { recursive: true }),
-      ends: /it is missing/,
-    },
-    { title: 'the file is empty', break: (data) => truncateSync(dataOf(data), 0), ends: /data.mdb is empty/ },
-    ...cuts.map((at, i) => ({
-      title: `cut at ${at}`,
-      break: (data: string) => truncateSync(dataOf(data), at),
-      ...(i < 5 && { ends: damaged }),
-    })),
-    ...[0, 1].map((page) => ({
-      title: `meta page ${page} is zeros`,
-      break: (data: string) => overwrite(data, page * pageBytes, zeros),
-      ends: damaged,
-    })),
-    ...[2, 3].map((page) => ({ title: `page ${page} is zeros`, break: (data: string) => overwrite(data, page * pageBytes, zeros) })),
-    { title: 'both meta pages are zeros', break: (data) => overwrite(data, 0, Buffer.alloc(2 * pageBytes)), ends: damaged },
-    { title: 'it is another file', break: (data) => writeFileSync(dataOf(data), 'x'.repeat(size)), ends: damaged },
-    ...Array.from({ length: 4 }, () => {
-      const page = 2 + Math.floor(random() * (pages - 2))
-      const bytes = noise()
-      return { title: `page ${page} is noise`, break: (data: string) => overwrite(data, page * pageBytes, bytes) }
-    }),
-    { title: 'as it was', break: () => {}, serves: true },
-    { title: 'without its lock file, as from a backup', break: (data) => rmSync(join(data, 'lmdb', 'lock.mdb')), serves: true },
-  ])
-})
+t.test(
+  'a store whose file is missing, empty, cut or overwritten ends the start with a line, or serves rightly; contract §2',
+  async (t) => {
+    const { size } = statSync(dataOf(join(root, 'data')))
+    const pages = size / pageBytes
+    const random = pseudorandom(7)
+    const noise = () => Buffer.from(Array.from({ length: pageBytes }, () => random() * 256))
+    const zeros = Buffer.alloc(pageBytes)
+    const cuts = [1, 100, pageBytes, pageBytes * 2, 0.2, 0.4, 0.6, 0.8, 0.9, size - 1].map((at) =>
+      at < 1 ? Math.floor(size * at) : at,
+    )
+    const damaged = /is damaged/
+    await judge(t, [
+      { title: 'the directory is empty', break: (data) => rmSync(dataOf(data)), ends: /data.mdb is missing/ },
+      {
+        title: 'the store is missing beside its secret',
+        break: (data) => rmSync(join(data, 'lmdb'), { recursive: true }),
+        ends: /it is missing/,
+      },
+      { title: 'the file is empty', break: (data) => truncateSync(dataOf(data), 0), ends: /data.mdb is empty/ },
+      ...cuts.map((at, i) => ({
+        title: `cut at ${at}`,
+        break: (data: string) => truncateSync(dataOf(data), at),
+        ...(i < 5 && { ends: damaged }),
+      })),
+      ...[0, 1].map((page) => ({
+        title: `meta page ${page} is zeros`,
+        break: (data: string) => overwrite(data, page * pageBytes, zeros),
+        ends: damaged,
+      })),
+      ...[2, 3].map((page) => ({
+        title: `page ${page} is zeros`,
+        break: (data: string) => overwrite(data, page * pageBytes, zeros),
+      })),
+      {
+        title: 'both meta pages are zeros',
+        break: (data) => overwrite(data, 0, Buffer.alloc(2 * pageBytes)),
+        ends: damaged,
+      },
+      { title: 'it is another file', break: (data) => writeFileSync(dataOf(data), 'x'.repeat(size)), ends: damaged },
+      ...Array.from({ length: 4 }, () => {
+        const page = 2 + Math.floor(random() * (pages - 2))
+        const bytes = noise()
+        return { title: `page ${page} is noise`, break: (data: string) => overwrite(data, page * pageBytes, bytes) }
+      }),
+      { title: 'as it was', break: () => {}, serves: true },
+      {
+        title: 'without its lock file, as from a backup',
+        break: (data) => rmSync(join(data, 'lmdb', 'lock.mdb')),
+        serves: true,
+      },
+    ])
+  },
+)
 
 t.test('a page in use that is overwritten, with whatever, is found before LMDB has it; contract §2', async (t) => {
   const data = join(await copied(t), 'data')
@@ -267,7 +301,12 @@ t.test(
       },
       { title: 'empty', break: secret(''), ends: /got 0: put it back/ },
       { title: 'short', break: secret('short\n'), ends: /got 5: put it back/ },
-      { title: 'unreadable', break: (data) => chmodSync(join(data, 'secret'), 0), ends: /got EACCES/, skip: needsModes },
+      {
+        title: 'unreadable',
+        break: (data) => chmodSync(join(data, 'secret'), 0),
+        ends: /got EACCES/,
+        skip: needsModes,
+      },
       { title: 'a directory', break: asDirectory, ends: /got EISDIR/ },
     ])
   },
@@ -276,12 +315,24 @@ t.test(
 t.test('a directory that is not ours or cannot be written ends the start with a line; contract §2', async (t) => {
   const stranger = 65_534
   const all = (data: string, change: (path: string) => void) =>
-    [join(data, 'lmdb', 'data.mdb'), join(data, 'lmdb', 'lock.mdb'), join(data, 'lmdb'), join(data, 'secret'), data].forEach(change)
-  const modes = (directory: number, file: number) => (path: string) => chmodSync(path, statSync(path).isDirectory() ? directory : file)
+    [
+      join(data, 'lmdb', 'data.mdb'),
+      join(data, 'lmdb', 'lock.mdb'),
+      join(data, 'lmdb'),
+      join(data, 'secret'),
+      data,
+    ].forEach(change)
+  const modes = (directory: number, file: number) => (path: string) =>
+    chmodSync(path, statSync(path).isDirectory() ? directory : file)
   const notRoot = !isRoot && 'only root can give files away'
   await judge(t, [
     { title: 'read-only', break: (data) => all(data, modes(0o500, 0o400)), ends: /got EACCES/, skip: needsModes },
-    { title: 'a file that is read-only', break: (data) => chmodSync(dataOf(data), 0o400), ends: /got EACCES/, skip: needsModes },
+    {
+      title: 'a file that is read-only',
+      break: (data) => chmodSync(dataOf(data), 0o400),
+      ends: /got EACCES/,
+      skip: needsModes,
+    },
     {
       title: 'not ours',
       break: (data) => all(data, (path) => chownSync(path, stranger, stranger)),
@@ -317,53 +368,70 @@ t.test(
   },
 )
 
-t.test('a first start that is killed at any moment leaves nothing that needs hands, and those that come at once agree', async (t) => {
-  const dir = await newDir(t)
-  const data = join(dir, 'data')
-  const random = pseudorandom(Date.now() >>> 0)
-  const startedAt = performance.now()
-  const first = await start(t, dir)
-  const readyMs = performance.now() - startedAt
-  await first.kill?.('SIGKILL')
-  t.ok(first.call)
-  for (let i = 0; i < 12; i++) {
-    rmSync(data, { recursive: true, force: true })
-    const child = spawn(process.execPath, [await program('start.cjs')], {
-      cwd: dir,
-      env: { PATH, PORT: '0', ...cheapHashing },
-      stdio: 'ignore',
-    })
-    const ended = once(child, 'close')
-    // What is made is made in the last third.
-    await sleep(readyMs * (0.4 + random() * 0.6))
-    child.kill('SIGKILL')
-    await ended
-    const left = existsSync(data) ? readdirSync(data) : []
-    const isWhole = left.includes('lmdb') ? existsSync(join(data, 'lmdb', 'data.mdb')) : !left.includes('secret')
-    t.ok(isWhole, `nothing, or a store: ${left}`)
-    if (i < 10) continue
-    const again = await start(t, dir)
-    t.ok(again.call, `${left}: ${again.stderr}`)
-    await again.kill?.('SIGKILL')
-  }
+t.test(
+  'a first start that is killed at any moment leaves nothing that needs hands, and those that come at once agree',
+  async (t) => {
+    const dir = await newDir(t)
+    const data = join(dir, 'data')
+    const random = pseudorandom(Date.now() >>> 0)
+    const startedAt = performance.now()
+    const first = await start(t, dir)
+    const readyMs = performance.now() - startedAt
+    await first.kill?.('SIGKILL')
+    t.ok(first.call)
+    for (let i = 0; i < 12; i++) {
+      rmSync(data, { recursive: true, force: true })
+      const child = spawn(process.execPath, [await program('start.cjs')], {
+        cwd: dir,
+        env: { PATH, PORT: '0', ...cheapHashing },
+        stdio: 'ignore',
+      })
+      const ended = once(child, 'close')
+      // What is made is made in the last third.
+      await sleep(readyMs * (0.4 + random() * 0.6))
+      child.kill('SIGKILL')
+      await ended
+      const left = existsSync(data) ? readdirSync(data) : []
+      const isWhole = left.includes('lmdb') ? existsSync(join(data, 'lmdb', 'data.mdb')) : !left.includes('secret')
+      t.ok(isWhole, `nothing, or a store: ${left}`)
+      if (i < 10) continue
+      const again = await start(t, dir)
+      t.ok(again.call, `${left}: ${again.stderr}`)
+      await again.kill?.('SIGKILL')
+    }
 
-  rmSync(data, { recursive: true, force: true })
-  mkdirSync(join(data, 'lmdb.new-1-abcdef'), { recursive: true })
-  utimesSync(join(data, 'lmdb.new-1-abcdef'), 1, 1)
-  const services = await Promise.all([start(t, dir), start(t, dir), start(t, dir, { AUTH_WORKERS: '2' })])
-  const keys = await Promise.all(services.map(async ({ call }) => (await call?.('/.well-known/jwks.json'))?.body['keys']))
-  t.same(readdirSync(data).sort(), ['lmdb', 'secret'], 'with nothing beside')
-  t.same([keys[1], keys[2]], [keys[0], keys[0]], 'one key')
-  for (const { kill } of services) await kill?.('SIGTERM')
-})
+    rmSync(data, { recursive: true, force: true })
+    mkdirSync(join(data, 'lmdb.new-1-abcdef'), { recursive: true })
+    utimesSync(join(data, 'lmdb.new-1-abcdef'), 1, 1)
+    const services = await Promise.all([start(t, dir), start(t, dir), start(t, dir, { AUTH_WORKERS: '2' })])
+    const keys = await Promise.all(
+      services.map(async ({ call }) => (await call?.('/.well-known/jwks.json'))?.body['keys']),
+    )
+    t.same(readdirSync(data).sort(), ['lmdb', 'secret'], 'with nothing beside')
+    t.same([keys[1], keys[2]], [keys[0], keys[0]], 'one key')
+    for (const { kill } of services) await kill?.('SIGTERM')
+  },
+)
 
 t.test('commands that look make nothing and write nothing, whatever their settings; contract §7', async (t) => {
   const dir = await copied(t)
   const data = join(dir, 'data')
   const env = { ...cheapHashing, AUTH_DATA_DIR: data, AUTH_SIGNING_ALG: 'RS256', AUTH_KEY_ROTATION: '1h' }
-  const files = () => [readdirSync(data).sort(), readFileSync(dataOf(data)).toString('base64'), readFileSync(join(data, 'secret'), 'utf8')]
+  const files = () => [
+    readdirSync(data).sort(),
+    readFileSync(dataOf(data)).toString('base64'),
+    readFileSync(join(data, 'secret'), 'utf8'),
+  ]
   const before = files()
-  const commands = ['keys list', 'user list', 'client list', 'user show ada', 'user sessions ada', 'store check', '--help']
+  const commands = [
+    'keys list',
+    'user list',
+    'client list',
+    'user show ada',
+    'user sessions ada',
+    'store check',
+    '--help',
+  ]
   const results: Ended[] = []
   for (const command of commands) results.push(await run(command.split(' '), env))
   for (const [i, { code, stderr }] of results.entries()) t.same([code, stderr], [0, ''], `latchkey ${commands[i]}`)

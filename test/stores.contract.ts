@@ -28,7 +28,8 @@ const graceMs = 30_000
 const end = { now, expiresAt: now + 600_000 }
 
 /** Starts N calls in the same turn, so that none has an answer before all are under way. */
-const atOnce = <T>(n: number, call: (i: number) => Promise<T>): Promise<T[]> => Promise.all(Array.from({ length: n }, (_, i) => call(i)))
+const atOnce = <T>(n: number, call: (i: number) => Promise<T>): Promise<T[]> =>
+  Promise.all(Array.from({ length: n }, (_, i) => call(i)))
 
 function makeUser(over: Partial<User> = {}): User {
   const id = randomUUID()
@@ -154,7 +155,14 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
     let removed = 0
     let cursor: string | undefined
     do {
-      const step = await store.sweep({ ...limits, now, failuresBefore: now, limit: 3, ...over, ...(cursor !== undefined && { cursor }) })
+      const step = await store.sweep({
+        ...limits,
+        now,
+        failuresBefore: now,
+        limit: 3,
+        ...over,
+        ...(cursor !== undefined && { cursor }),
+      })
       removed += step.removed
       cursor = step.cursor
     } while (cursor !== undefined)
@@ -219,7 +227,11 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
     const created = await atOnce(50, (i) => either(i).createUser(users[i] as User))
     t.equal(created.filter(Boolean).length, 1)
     t.strictSame(await store.findUserByName(`wanted-${t.name}`), users[created.indexOf(true)])
-    t.equal((await Promise.all(users.map(({ id }) => store.findUser(id)))).filter(Boolean).length, 1, 'the losers left nothing')
+    t.equal(
+      (await Promise.all(users.map(({ id }) => store.findUser(id)))).filter(Boolean).length,
+      1,
+      'the losers left nothing',
+    )
   })
 
   t.test(`[${name}] replacePasswordHash swaps one hash for another, once, and ends no session`, async (t) => {
@@ -234,7 +246,13 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
   t.test(`[${name}] changePassword ends all sessions but the kept one, and records that`, async (t) => {
     const user = await addUser()
     const [kept, ended] = [await addSession(user), await addSession(user)]
-    const change = { userId: user.id, expectedHash: user.passwordHash, passwordHash: 'new', keepSessionId: kept.id, ...end }
+    const change = {
+      userId: user.id,
+      expectedHash: user.passwordHash,
+      passwordHash: 'new',
+      keepSessionId: kept.id,
+      ...end,
+    }
     t.equal(await store.changePassword({ ...change, expectedHash: 'another' }), false)
     t.ok((await isAlive(kept)) && (await isAlive(ended)), 'a wrong expected hash touches nothing')
 
@@ -244,32 +262,51 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
     t.ok(await isAlive(kept))
     t.notOk(await isAlive(ended))
     t.strictSame(await everyRevocation(({ id }) => id === user.id), [
-      { kind: 'user', id: user.id, generation: 2, exceptSessionId: kept.id, revokedAt: end.now, expiresAt: end.expiresAt },
+      {
+        kind: 'user',
+        id: user.id,
+        generation: 2,
+        exceptSessionId: kept.id,
+        revokedAt: end.now,
+        expiresAt: end.expiresAt,
+      },
     ])
   })
 
-  t.test(`[${name}] changePassword keeps no session that is not the user's own, or already dead, or not named`, async (t) => {
-    const user = await addUser()
-    const [stranger, dead, own] = [await addSession(), await addSession(user), await addSession(user)]
-    await store.endUserSessions(user.id, end)
-    const change = (expectedHash: string, passwordHash: string) => ({ userId: user.id, expectedHash, passwordHash, ...end })
-    await store.changePassword({ ...change(user.passwordHash, 'second'), keepSessionId: stranger.id })
-    await store.changePassword({ ...change('second', 'third'), keepSessionId: dead.id })
-    await store.changePassword(change('third', 'fourth'))
-    await store.changePassword({ ...change('fourth', 'fifth'), keepSessionId: 'not a uuid' })
-    t.equal((await store.findUser(user.id))?.generation, 6)
-    t.strictSame(await store.findSession(stranger.id), stranger)
-    t.notOk((await isAlive(dead)) || (await isAlive(own)))
-    const recorded = await everyRevocation(({ id }) => id === user.id)
-    t.notOk(recorded.some((revocation) => 'exceptSessionId' in revocation))
-  })
+  t.test(
+    `[${name}] changePassword keeps no session that is not the user's own, or already dead, or not named`,
+    async (t) => {
+      const user = await addUser()
+      const [stranger, dead, own] = [await addSession(), await addSession(user), await addSession(user)]
+      await store.endUserSessions(user.id, end)
+      const change = (expectedHash: string, passwordHash: string) => ({
+        userId: user.id,
+        expectedHash,
+        passwordHash,
+        ...end,
+      })
+      await store.changePassword({ ...change(user.passwordHash, 'second'), keepSessionId: stranger.id })
+      await store.changePassword({ ...change('second', 'third'), keepSessionId: dead.id })
+      await store.changePassword(change('third', 'fourth'))
+      await store.changePassword({ ...change('fourth', 'fifth'), keepSessionId: 'not a uuid' })
+      t.equal((await store.findUser(user.id))?.generation, 6)
+      t.strictSame(await store.findSession(stranger.id), stranger)
+      t.notOk((await isAlive(dead)) || (await isAlive(own)))
+      const recorded = await everyRevocation(({ id }) => id === user.id)
+      t.notOk(recorded.some((revocation) => 'exceptSessionId' in revocation))
+    },
+  )
 
   t.test(`[${name}] of two password changes at once, one succeeds and the user moves one generation on`, async (t) => {
     const user = await addUser()
     const change = { userId: user.id, expectedHash: user.passwordHash, ...end }
     const changed = await atOnce(10, (i) => either(i).changePassword({ ...change, passwordHash: `new-${i}` }))
     t.equal(changed.filter(Boolean).length, 1)
-    t.strictSame(await store.findUser(user.id), { ...user, passwordHash: `new-${changed.indexOf(true)}`, generation: 2 })
+    t.strictSame(await store.findUser(user.id), {
+      ...user,
+      passwordHash: `new-${changed.indexOf(true)}`,
+      generation: 2,
+    })
   })
 
   t.test(`[${name}] a session opened while the password changes does not outlive the change`, async (t) => {
@@ -277,7 +314,9 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
       const user = await addUser()
       const sessions = Array.from({ length: 10 }, () => makeSession(user))
       const change = { userId: user.id, expectedHash: user.passwordHash, passwordHash: 'new', ...end }
-      await atOnce(11, (i) => (i === 5 ? other.changePassword(change) : either(i).createSession(sessions[i > 5 ? i - 1 : i] as Session)))
+      await atOnce(11, (i) =>
+        i === 5 ? other.changePassword(change) : either(i).createSession(sessions[i > 5 ? i - 1 : i] as Session),
+      )
       for (const session of sessions) t.notOk(await isAlive(session))
     }
   })
@@ -286,7 +325,13 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
     for (let round = 0; round < 10; round++) {
       const user = await addUser()
       const session = await addSession(user)
-      const change = { userId: user.id, expectedHash: user.passwordHash, passwordHash: 'new', keepSessionId: session.id, ...end }
+      const change = {
+        userId: user.id,
+        expectedHash: user.passwordHash,
+        passwordHash: 'new',
+        keepSessionId: session.id,
+        ...end,
+      }
       const [changed, rotated] = await Promise.all([other.changePassword(change), rotate(session)])
       t.equal(changed, true)
       t.equal(rotated.outcome, 'rotated')
@@ -313,7 +358,11 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
     const [session, neighbour] = [await addSession(user), await addSession()]
     t.equal(await store.disableUser(user.id, end), true)
     t.strictSame(await other.findUser(user.id), { ...user, disabledAt: end.now, generation: 2 })
-    t.strictSame(await other.findUserByName(user.nameKey), { ...user, disabledAt: end.now, generation: 2 }, 'the name stays taken')
+    t.strictSame(
+      await other.findUserByName(user.nameKey),
+      { ...user, disabledAt: end.now, generation: 2 },
+      'the name stays taken',
+    )
     t.same(await rotate(session), { outcome: 'unknown' })
     t.ok(await isAlive(neighbour))
     const later = { now: end.now + 5, expiresAt: end.expiresAt + 5 }
@@ -362,22 +411,31 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
     t.same(await everyRevocation(({ id }) => id === user.id), [])
   })
 
-  t.test(`[${name}] of many that set the roles at once, one does, with the end of all sessions or without`, async (t) => {
-    for (const withEnd of [{}, { end }]) {
-      const user = await addUser({ roles: ['ops', 'a, "b" {c} \\d'] })
-      const session = await addSession(user)
-      const change = { userId: user.id, expectedRoles: user.roles, ...withEnd }
-      const set = await atOnce(20, (i) => either(i).setRoles({ ...change, roles: [`role ${i}`, 'x"y'] }))
-      t.equal(set.filter(Boolean).length, 1)
-      const generation = 'end' in withEnd ? 2 : 1
-      t.strictSame(await other.findUser(user.id), { ...user, roles: [`role ${set.indexOf(true)}`, 'x"y'], generation })
-      t.equal(await isAlive(session), generation === 1)
-      t.strictSame(
-        await everyRevocation(({ id }) => id === user.id),
-        generation === 1 ? [] : [{ kind: 'user', id: user.id, generation, revokedAt: end.now, expiresAt: end.expiresAt }],
-      )
-    }
-  })
+  t.test(
+    `[${name}] of many that set the roles at once, one does, with the end of all sessions or without`,
+    async (t) => {
+      for (const withEnd of [{}, { end }]) {
+        const user = await addUser({ roles: ['ops', 'a, "b" {c} \\d'] })
+        const session = await addSession(user)
+        const change = { userId: user.id, expectedRoles: user.roles, ...withEnd }
+        const set = await atOnce(20, (i) => either(i).setRoles({ ...change, roles: [`role ${i}`, 'x"y'] }))
+        t.equal(set.filter(Boolean).length, 1)
+        const generation = 'end' in withEnd ? 2 : 1
+        t.strictSame(await other.findUser(user.id), {
+          ...user,
+          roles: [`role ${set.indexOf(true)}`, 'x"y'],
+          generation,
+        })
+        t.equal(await isAlive(session), generation === 1)
+        t.strictSame(
+          await everyRevocation(({ id }) => id === user.id),
+          generation === 1
+            ? []
+            : [{ kind: 'user', id: user.id, generation, revokedAt: end.now, expiresAt: end.expiresAt }],
+        )
+      }
+    },
+  )
 
   t.test(`[${name}] setRoles tells apart roles that only look alike`, async (t) => {
     for (const [roles, expectedRoles] of [
@@ -483,7 +541,9 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
       let client = first
       for (let round = 1; round <= 5; round++) {
         const generation = client.generation + 1
-        const next = Array.from({ length: 50 }, (_, i) => makeClient({ id: first.id, generation, scopes: [`${i}`], audience: [] }))
+        const next = Array.from({ length: 50 }, (_, i) =>
+          makeClient({ id: first.id, generation, scopes: [`${i}`], audience: [] }),
+        )
         const replaced = await atOnce(50, (i) => either(i).replaceClient(next[i] as Client, ended))
         t.equal(replaced.filter(Boolean).length, 1)
         client = next[replaced.indexOf(true)] as Client
@@ -511,10 +571,22 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
       introspect: 'none' as const,
       secrets: [],
     }
-    const changed: Client = { ...next, createdAt: now + 1, isDeclared: true, disabledAt: now + 2, generation: client.generation + 2 }
+    const changed: Client = {
+      ...next,
+      createdAt: now + 1,
+      isDeclared: true,
+      disabledAt: now + 2,
+      generation: client.generation + 2,
+    }
     t.equal(await store.replaceClient(changed, end), true)
     t.strictSame(await other.findClient(client.id), changed)
-    const revocation = { kind: 'client', id: client.id, generation: changed.generation, revokedAt: end.now, expiresAt: end.expiresAt }
+    const revocation = {
+      kind: 'client',
+      id: client.id,
+      generation: changed.generation,
+      revokedAt: end.now,
+      expiresAt: end.expiresAt,
+    }
     t.strictSame(await everyRevocation(({ id }) => id === client.id), [revocation])
 
     for (const step of [-1, 0, 2]) {
@@ -534,39 +606,57 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
     t.equal(await other.findClient(client.id), undefined)
     t.strictSame(await store.findClient(neighbour.id), neighbour)
     t.strictSame((await other.revocationsSince(cursor)).revocations, [
-      { kind: 'client', id: client.id, generation: client.generation + 1, revokedAt: end.now, expiresAt: end.expiresAt },
+      {
+        kind: 'client',
+        id: client.id,
+        generation: client.generation + 1,
+        revokedAt: end.now,
+        expiresAt: end.expiresAt,
+      },
     ])
-    t.equal(await store.replaceClient({ ...client, generation: client.generation + 1 }, end), false, 'nothing takes its place')
+    t.equal(
+      await store.replaceClient({ ...client, generation: client.generation + 1 }, end),
+      false,
+      'nothing takes its place',
+    )
   })
 
   t.test(`[${name}] a change racing the removal of its client does not bring it back`, async (t) => {
     for (let round = 0; round < 10; round++) {
       const client = await addClient()
       const next = { ...client, generation: client.generation + 1 }
-      const [deleted, replaced] = await Promise.all([other.deleteClient(client.id, end), store.replaceClient(next, end)])
+      const [deleted, replaced] = await Promise.all([
+        other.deleteClient(client.id, end),
+        store.replaceClient(next, end),
+      ])
       t.equal(deleted, true)
       t.equal(await store.findClient(client.id), undefined)
-      const reached = Math.max(...(await everyRevocation(({ id }) => id === client.id)).map((r) => ('generation' in r ? r.generation : 0)))
+      const reached = Math.max(
+        ...(await everyRevocation(({ id }) => id === client.id)).map((r) => ('generation' in r ? r.generation : 0)),
+      )
       t.equal(reached, client.generation + (replaced ? 2 : 1), 'the newest revocation is beyond whatever it came to')
     }
   })
 
-  t.test(`[${name}] a client made anew under the id of one that is gone is ahead of the revocation of that one`, async (t) => {
-    const before = await addClient()
-    await store.replaceClient({ ...before, generation: before.generation + 1 })
-    await store.deleteClient(before.id, end)
-    const anew = makeClient({ id: before.id, createdAt: now + 1000, generation: now + 1000, secrets: [] })
-    t.equal(await store.createClient(anew), true)
-    t.strictSame(await other.findClient(before.id), anew)
-    const [revocation] = await everyRevocation(({ id }) => id === before.id)
-    t.match(revocation, { kind: 'client', generation: before.generation + 2 })
-    t.ok(revocation && 'generation' in revocation && anew.generation >= revocation.generation)
-    t.equal(
-      await store.replaceClient({ ...before, generation: before.generation + 2 }),
-      false,
-      'who still holds the old one cannot put it back',
-    )
-  })
+  t.test(
+    `[${name}] a client made anew under the id of one that is gone is ahead of the revocation of that one`,
+    async (t) => {
+      const before = await addClient()
+      await store.replaceClient({ ...before, generation: before.generation + 1 })
+      await store.deleteClient(before.id, end)
+      const anew = makeClient({ id: before.id, createdAt: now + 1000, generation: now + 1000, secrets: [] })
+      t.equal(await store.createClient(anew), true)
+      t.strictSame(await other.findClient(before.id), anew)
+      const [revocation] = await everyRevocation(({ id }) => id === before.id)
+      t.match(revocation, { kind: 'client', generation: before.generation + 2 })
+      t.ok(revocation && 'generation' in revocation && anew.generation >= revocation.generation)
+      t.equal(
+        await store.replaceClient({ ...before, generation: before.generation + 2 }),
+        false,
+        'who still holds the old one cannot put it back',
+      )
+    },
+  )
 
   // Sessions
 
@@ -589,18 +679,24 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
     }
   })
 
-  t.test(`[${name}] the counter of now rotates: the counter, the time and the origin move, the rest stays`, async (t) => {
-    const user = await addUser({ roles: ['admin'] })
-    const session = await addSession(user)
-    const next = { ...session, counter: 2, refreshedAt: now + 1000, address: '2001:db8::1', userAgent: 'after' }
-    t.strictSame(await rotate(session), { outcome: 'rotated', session: next, user })
-    t.strictSame(await store.findSession(session.id), next)
-  })
+  t.test(
+    `[${name}] the counter of now rotates: the counter, the time and the origin move, the rest stays`,
+    async (t) => {
+      const user = await addUser({ roles: ['admin'] })
+      const session = await addSession(user)
+      const next = { ...session, counter: 2, refreshedAt: now + 1000, address: '2001:db8::1', userAgent: 'after' }
+      t.strictSame(await rotate(session), { outcome: 'rotated', session: next, user })
+      t.strictSame(await store.findSession(session.id), next)
+    },
+  )
 
   t.test(`[${name}] a scope may narrow, and the session keeps its own`, async (t) => {
     const session = await addSession()
     for (const [counter, scope] of [['files:read'], ['files:read', 'profile'], []].entries()) {
-      t.match(await rotate(session, { counter: counter + 1, scope }), { outcome: 'rotated', session: { scope: session.scope } })
+      t.match(await rotate(session, { counter: counter + 1, scope }), {
+        outcome: 'rotated',
+        session: { scope: session.scope },
+      })
     }
   })
 
@@ -622,20 +718,26 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
     }
   })
 
-  t.test(`[${name}] the counter before repeats to the last millisecond of the grace, and is theft after it`, async (t) => {
-    const session = await addSession()
-    await rotate(session, { now })
-    const repeated = await rotate(session, { now: now + graceMs })
-    t.match(repeated, { outcome: 'repeated', session: { counter: 2, refreshedAt: now, address: '2001:db8::1' } })
-    t.match(await rotate(session, { now: now + graceMs + 1 }), { outcome: 'reused' })
-  })
+  t.test(
+    `[${name}] the counter before repeats to the last millisecond of the grace, and is theft after it`,
+    async (t) => {
+      const session = await addSession()
+      await rotate(session, { now })
+      const repeated = await rotate(session, { now: now + graceMs })
+      t.match(repeated, { outcome: 'repeated', session: { counter: 2, refreshedAt: now, address: '2001:db8::1' } })
+      t.match(await rotate(session, { now: now + graceMs + 1 }), { outcome: 'reused' })
+    },
+  )
 
   t.test(`[${name}] an older counter is theft at once: the session is gone and its revocation recorded`, async (t) => {
     const session = await addSession()
     await rotate(session)
     await rotate(session, { counter: 2 })
 
-    t.match(await rotate(session), { outcome: 'reused', session: { id: session.id, userId: session.userId, counter: 3 } })
+    t.match(await rotate(session), {
+      outcome: 'reused',
+      session: { id: session.id, userId: session.userId, counter: 3 },
+    })
     t.equal(await store.findSession(session.id), undefined)
     t.same(await rotate(session, { counter: 3 }), { outcome: 'unknown' }, 'the honest holder is out, too')
     t.strictSame(await everyRevocation(({ id }) => id === session.id), [
@@ -657,7 +759,10 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
       const session = await addSession()
       await rotate(session)
       await rotate(session, { counter: 2 })
-      const [honest, replay] = await Promise.all([rotate(session, { counter: 3 }), other.rotateSession(present(session))])
+      const [honest, replay] = await Promise.all([
+        rotate(session, { counter: 3 }),
+        other.rotateSession(present(session)),
+      ])
       t.match(honest.outcome, /^(rotated|unknown)$/)
       t.equal(replay.outcome, 'reused')
       t.equal(await store.findSession(session.id), undefined)
@@ -677,34 +782,51 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
     await rotate(session)
     const before = await store.findSession(session.id)
     const wrongClient = { clientId: 'another' }
-    for (const counter of [1, 2, 3]) t.same(await rotate(session, { ...wrongClient, counter }), { outcome: 'wrong_client' })
-    t.same(await rotate(session, { ...wrongClient, counter: 0 }), { outcome: 'wrong_client' }, 'nor can it end the session by a replay')
-    for (const counter of [1, 2, 3]) t.same(await rotate(session, { counter, scope: ['profile', 'admin'] }), { outcome: 'scope_exceeded' })
+    for (const counter of [1, 2, 3])
+      t.same(await rotate(session, { ...wrongClient, counter }), { outcome: 'wrong_client' })
+    t.same(
+      await rotate(session, { ...wrongClient, counter: 0 }),
+      { outcome: 'wrong_client' },
+      'nor can it end the session by a replay',
+    )
+    for (const counter of [1, 2, 3])
+      t.same(await rotate(session, { counter, scope: ['profile', 'admin'] }), { outcome: 'scope_exceeded' })
     t.strictSame(await store.findSession(session.id), before)
-    t.match(await rotate(session, { counter: 0, scope: ['admin'] }), { outcome: 'reused' }, 'a theft is one with any scope')
+    t.match(
+      await rotate(session, { counter: 0, scope: ['admin'] }),
+      { outcome: 'reused' },
+      'a theft is one with any scope',
+    )
   })
 
   t.test(`[${name}] a session lives until its idle and its absolute life are over, to the millisecond`, async (t) => {
     const idle = await addSession()
     t.same(await rotate(idle, { now: now + limits.idleTtlMs }), { outcome: 'expired' })
-    t.same(await rotate(idle, { now: now + limits.idleTtlMs, counter: 0 }), { outcome: 'expired' }, 'a replay finds nothing to end')
+    t.same(
+      await rotate(idle, { now: now + limits.idleTtlMs, counter: 0 }),
+      { outcome: 'expired' },
+      'a replay finds nothing to end',
+    )
     t.match(await rotate(idle, { now: now + limits.idleTtlMs - 1 }), { outcome: 'rotated' })
     const old = await addSession(undefined, { createdAt: now - limits.maxTtlMs, refreshedAt: now - 1 })
     t.same(await rotate(old, { now }), { outcome: 'expired' })
     t.match(await rotate(old, { now: now - 1 }), { outcome: 'rotated' })
   })
 
-  t.test(`[${name}] a rotation that lies in the future is outside the grace, and within the skew of clocks is as old as now`, async (t) => {
-    for (const [aheadMs, outcome] of [
-      [clockSkewMs, 'repeated'],
-      [clockSkewMs + 1, 'reused'],
-      [2 * day, 'reused'],
-    ] as const) {
-      const session = await addSession()
-      await rotate(session, { now: now + aheadMs })
-      t.match(await rotate(session, { now }), { outcome }, `${aheadMs} ms ahead`)
-    }
-  })
+  t.test(
+    `[${name}] a rotation that lies in the future is outside the grace, and within the skew of clocks is as old as now`,
+    async (t) => {
+      for (const [aheadMs, outcome] of [
+        [clockSkewMs, 'repeated'],
+        [clockSkewMs + 1, 'reused'],
+        [2 * day, 'reused'],
+      ] as const) {
+        const session = await addSession()
+        await rotate(session, { now: now + aheadMs })
+        t.match(await rotate(session, { now }), { outcome }, `${aheadMs} ms ahead`)
+      }
+    },
+  )
 
   t.test(`[${name}] a session of the future lives its life from now on, and its next rotation says so`, async (t) => {
     const user = await addUser()
@@ -724,27 +846,32 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
     t.equal((await findings(store)).filter(({ level }) => level === 'error').length, 0, 'no index has lost its way')
   })
 
-  t.test(`[${name}] a client of the same id that came later is another: it gets no session of the one before`, async (t) => {
-    const user = await addUser()
-    const judged = async (of: Partial<Session>, clientCreatedAt: number | undefined) => {
-      const session = await addSession(user, of)
-      const { outcome } = await rotate(session, { clientCreatedAt })
-      if (outcome === 'wrong_client') {
-        t.strictSame(await store.findSession(session.id), session, 'nothing is touched')
-        t.same(await rotate(session, { clientCreatedAt, counter: 0 }), { outcome: 'wrong_client' }, 'nor by a replay')
+  t.test(
+    `[${name}] a client of the same id that came later is another: it gets no session of the one before`,
+    async (t) => {
+      const user = await addUser()
+      const judged = async (of: Partial<Session>, clientCreatedAt: number | undefined) => {
+        const session = await addSession(user, of)
+        const { outcome } = await rotate(session, { clientCreatedAt })
+        if (outcome === 'wrong_client') {
+          t.strictSame(await store.findSession(session.id), session, 'nothing is touched')
+          t.same(await rotate(session, { clientCreatedAt, counter: 0 }), { outcome: 'wrong_client' }, 'nor by a replay')
+        }
+        return outcome
       }
-      return outcome
-    }
-    t.equal(await judged({ clientCreatedAt: now - day }, now - day), 'rotated')
-    t.equal(await judged({ clientCreatedAt: now - day }, now - day + 1), 'wrong_client', 'in the next millisecond')
-    t.equal(await judged({ clientCreatedAt: now - day }, now - 2 * day), 'wrong_client', 'whose clock was behind')
-    t.equal(await judged({ clientCreatedAt: now - day }, undefined), 'rotated', 'where there is only one')
-    t.equal(await judged({}, now + clockSkewMs), 'rotated', 'before 0.3.0 a session does not say')
-    t.equal(await judged({}, now + clockSkewMs + 1), 'wrong_client', 'and one older than its client was not its own')
-    const sessions = await Promise.all([now - day, now].map((clientCreatedAt) => addSession(user, { clientCreatedAt })))
-    const together = await Promise.all(sessions.map((session) => rotate(session, { clientCreatedAt: now })))
-    t.same(outcomes(together), ['rotated', 'wrong_client'], 'told apart in one batch')
-  })
+      t.equal(await judged({ clientCreatedAt: now - day }, now - day), 'rotated')
+      t.equal(await judged({ clientCreatedAt: now - day }, now - day + 1), 'wrong_client', 'in the next millisecond')
+      t.equal(await judged({ clientCreatedAt: now - day }, now - 2 * day), 'wrong_client', 'whose clock was behind')
+      t.equal(await judged({ clientCreatedAt: now - day }, undefined), 'rotated', 'where there is only one')
+      t.equal(await judged({}, now + clockSkewMs), 'rotated', 'before 0.3.0 a session does not say')
+      t.equal(await judged({}, now + clockSkewMs + 1), 'wrong_client', 'and one older than its client was not its own')
+      const sessions = await Promise.all(
+        [now - day, now].map((clientCreatedAt) => addSession(user, { clientCreatedAt })),
+      )
+      const together = await Promise.all(sessions.map((session) => rotate(session, { clientCreatedAt: now })))
+      t.same(outcomes(together), ['rotated', 'wrong_client'], 'told apart in one batch')
+    },
+  )
 
   t.test(`[${name}] a session that is not there is unknown`, async (t) => {
     t.same(await rotate(makeSession(makeUser())), { outcome: 'unknown' })
@@ -761,7 +888,8 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
     await addSession()
     const sessions: Session[] = []
     // Pairs of the same millisecond: a page must be able to end between them.
-    for (let i = 0; i < 7; i++) sessions.push(await addSession(current, { createdAt: now - (i >> 1), refreshedAt: now }))
+    for (let i = 0; i < 7; i++)
+      sessions.push(await addSession(current, { createdAt: now - (i >> 1), refreshedAt: now }))
 
     const live = { ...limits, now }
     for (const limit of [1, 2, 3, 7, 100]) {
@@ -816,7 +944,10 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
     t.equal((await store.findUser(user.id))?.generation, 11, 'none was lost')
     t.same(await rotate(session), { outcome: 'unknown' })
     const recorded = await everyRevocation(({ id }) => id === user.id)
-    t.same(recorded.map((revocation) => 'generation' in revocation && revocation.generation).sort(), [10, 11, 2, 3, 4, 5, 6, 7, 8, 9])
+    t.same(
+      recorded.map((revocation) => 'generation' in revocation && revocation.generation).sort(),
+      [10, 11, 2, 3, 4, 5, 6, 7, 8, 9],
+    )
     t.ok(await isAlive(await addSession({ ...user, generation: 11 })))
   })
 
@@ -861,7 +992,8 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
     await atOnce(50, () => store.revoke(jti))
     const rows = (await everyRevocation(({ id }) => id === jti.id)).length
     if (name === 'lmdb') t.equal(rows, 1, 'and once by fifty at once')
-    for (const generation of [2, 3]) await store.revoke({ kind: 'user', id: jti.id, generation, revokedAt: now, expiresAt: end.expiresAt })
+    for (const generation of [2, 3])
+      await store.revoke({ kind: 'user', id: jti.id, generation, revokedAt: now, expiresAt: end.expiresAt })
     t.equal((await everyRevocation(({ id }) => id === jti.id)).length, rows + 2, 'each generation of a user is another')
     await sweepRound({ now: end.expiresAt + day, failuresBefore: 0, idleTtlMs: 1000 * day, maxTtlMs: 1000 * day })
     await store.revoke(jti)
@@ -941,7 +1073,9 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
   // Signing keys
 
   t.test(`[${name}] of many first keys at once one is added, and each alg has its own`, async (t) => {
-    const keys = Array.from({ length: 10 }, (_, i) => makeKey({ createdAt: now + i, sealedPrivateKey: Buffer.from([0, 255, i]) }))
+    const keys = Array.from({ length: 10 }, (_, i) =>
+      makeKey({ createdAt: now + i, sealedPrivateKey: Buffer.from([0, 255, i]) }),
+    )
     const added = await atOnce(10, (i) => either(i).addSigningKey(keys[i] as SigningKeyRecord, undefined))
     t.equal(added.filter(Boolean).length, 1)
     const first = keys[added.indexOf(true)] as SigningKeyRecord
@@ -971,7 +1105,11 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
       newest = keys[added.indexOf(true)] as SigningKeyRecord
     }
     t.equal(await store.addSigningKey(makeKey({ createdAt: newest.createdAt + 1 }), undefined), false)
-    t.equal(await store.addSigningKey(makeKey({ createdAt: newest.createdAt }), newest.kid), false, 'one that would not be the newest')
+    t.equal(
+      await store.addSigningKey(makeKey({ createdAt: newest.createdAt }), newest.kid),
+      false,
+      'one that would not be the newest',
+    )
   })
 
   t.test(`[${name}] a removed key is gone, and the one before it is the newest again`, async (t) => {
@@ -989,7 +1127,11 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
   })
 
   t.test(`[${name}] withdrawing keys removes them and records that in one step, each once`, async (t) => {
-    const keys = [makeKey({ createdAt: now + 3 * day }), makeKey({ createdAt: now + 3 * day + 1 }), makeKey({ alg: 'RS256' })]
+    const keys = [
+      makeKey({ createdAt: now + 3 * day }),
+      makeKey({ createdAt: now + 3 * day + 1 }),
+      makeKey({ alg: 'RS256' }),
+    ]
     await store.importRows('signingKeys', keys)
     const kids = keys.map(({ kid }) => kid)
     const { cursor } = await store.revocationsSince()
@@ -1007,7 +1149,10 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
     for (let i = 0; i < 16; i++) await store.revoke(makeJti())
     await store.revoke(next)
     const since = (await store.revocationsSince(after)).revocations
-    t.ok(since.some(({ id }) => id === next.id) && since.every(({ kind }) => kind === 'jti'), 'and the numbers go on behind them')
+    t.ok(
+      since.some(({ id }) => id === next.id) && since.every(({ kind }) => kind === 'jti'),
+      'and the numbers go on behind them',
+    )
   })
 
   // Failed logins
@@ -1038,46 +1183,64 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
     await store.capFailures([], now)
   })
 
-  t.test(`[${name}] a slot counts for one tag at a time: another takes it over at one, and shares no count`, async (t) => {
-    const slot = randomUUID()
-    const [first, second, plain] = [{ key: slot, tag: 'first' }, { key: slot, tag: 'second' }, { key: slot }]
-    for (const at of [now, now + 1, now + 2]) await store.recordFailure([first], at)
-    t.same(await other.findFailures([first, second, plain]), [{ count: 3, lastAt: now + 2, tag: 'first' }, undefined, undefined])
-    await other.clearFailures([second, plain])
-    t.same((await store.findFailures([first]))[0]?.count, 3, 'only its own tag clears it')
+  t.test(
+    `[${name}] a slot counts for one tag at a time: another takes it over at one, and shares no count`,
+    async (t) => {
+      const slot = randomUUID()
+      const [first, second, plain] = [{ key: slot, tag: 'first' }, { key: slot, tag: 'second' }, { key: slot }]
+      for (const at of [now, now + 1, now + 2]) await store.recordFailure([first], at)
+      t.same(await other.findFailures([first, second, plain]), [
+        { count: 3, lastAt: now + 2, tag: 'first' },
+        undefined,
+        undefined,
+      ])
+      await other.clearFailures([second, plain])
+      t.same((await store.findFailures([first]))[0]?.count, 3, 'only its own tag clears it')
 
-    t.strictSame(await store.recordFailure([second], now + 3), [{ count: 1, lastAt: now + 3, tag: 'second' }])
-    t.strictSame(await store.recordFailure([plain], now + 4), [{ count: 1, lastAt: now + 4 }])
-    t.same(await store.findFailures([first, second, plain]), [undefined, undefined, { count: 1, lastAt: now + 4 }])
-    await atOnce(50, (i) => either(i).recordFailure([i % 2 ? first : second], now + 5))
-    const [one, two] = await store.findFailures([first, second])
-    t.equal([one, two].filter((found) => found !== undefined).length, 1, 'fifty at once leave it to one of the two')
-    t.ok(((one ?? two)?.count ?? 0) <= 25)
-    const ownCounts = await atOnce(20, (i) => either(i).recordFailure([{ key: `${slot} own`, tag: 'a' }], now))
-    t.same(new Set(ownCounts.map(([own]) => own?.count)).size, 20, 'under one tag each counts')
-    await store.clearFailures([first, second])
-    t.same(await store.findFailures([first, second, plain]), [undefined, undefined, undefined])
-  })
+      t.strictSame(await store.recordFailure([second], now + 3), [{ count: 1, lastAt: now + 3, tag: 'second' }])
+      t.strictSame(await store.recordFailure([plain], now + 4), [{ count: 1, lastAt: now + 4 }])
+      t.same(await store.findFailures([first, second, plain]), [undefined, undefined, { count: 1, lastAt: now + 4 }])
+      await atOnce(50, (i) => either(i).recordFailure([i % 2 ? first : second], now + 5))
+      const [one, two] = await store.findFailures([first, second])
+      t.equal([one, two].filter((found) => found !== undefined).length, 1, 'fifty at once leave it to one of the two')
+      t.ok(((one ?? two)?.count ?? 0) <= 25)
+      const ownCounts = await atOnce(20, (i) => either(i).recordFailure([{ key: `${slot} own`, tag: 'a' }], now))
+      t.same(new Set(ownCounts.map(([own]) => own?.count)).size, 20, 'under one tag each counts')
+      await store.clearFailures([first, second])
+      t.same(await store.findFailures([first, second, plain]), [undefined, undefined, undefined])
+    },
+  )
 
-  t.test(`[${name}] a slot is held for its tag from a number of failures on, as long as the last of them is recent`, async (t) => {
-    const held = { count: 3, since: now - 100, until: now + 100 }
-    const cases = [
-      { count: 2, lastAt: now, isHeld: false },
-      { count: 3, lastAt: now, isHeld: true },
-      { count: 9, lastAt: now - 100, isHeld: true },
-      { count: 9, lastAt: now + 100, isHeld: true },
-      { count: 9, lastAt: now - 101, isHeld: false },
-      { count: 9, lastAt: now + 101, isHeld: false },
-    ]
-    for (const { count, lastAt, isHeld } of cases) {
-      const [holder, comer] = [{ key: randomUUID(), tag: 'holder' }, { tag: 'comer' }]
-      await store.importRows('failures', [{ ...holder, count, lastAt }])
-      const [failures] = await other.recordFailure([{ ...holder, ...comer }], now, held)
-      t.strictSame(failures, isHeld ? undefined : { count: 1, lastAt: now, ...comer }, JSON.stringify({ count, lastAt }))
-      t.equal((await store.findFailures([holder]))[0]?.count, isHeld ? count : undefined)
-      t.equal((await store.recordFailure([holder], now, held))[0]?.count, isHeld ? count + 1 : 1, 'and its own tag counts on')
-    }
-  })
+  t.test(
+    `[${name}] a slot is held for its tag from a number of failures on, as long as the last of them is recent`,
+    async (t) => {
+      const held = { count: 3, since: now - 100, until: now + 100 }
+      const cases = [
+        { count: 2, lastAt: now, isHeld: false },
+        { count: 3, lastAt: now, isHeld: true },
+        { count: 9, lastAt: now - 100, isHeld: true },
+        { count: 9, lastAt: now + 100, isHeld: true },
+        { count: 9, lastAt: now - 101, isHeld: false },
+        { count: 9, lastAt: now + 101, isHeld: false },
+      ]
+      for (const { count, lastAt, isHeld } of cases) {
+        const [holder, comer] = [{ key: randomUUID(), tag: 'holder' }, { tag: 'comer' }]
+        await store.importRows('failures', [{ ...holder, count, lastAt }])
+        const [failures] = await other.recordFailure([{ ...holder, ...comer }], now, held)
+        t.strictSame(
+          failures,
+          isHeld ? undefined : { count: 1, lastAt: now, ...comer },
+          JSON.stringify({ count, lastAt }),
+        )
+        t.equal((await store.findFailures([holder]))[0]?.count, isHeld ? count : undefined)
+        t.equal(
+          (await store.recordFailure([holder], now, held))[0]?.count,
+          isHeld ? count + 1 : 1,
+          'and its own tag counts on',
+        )
+      }
+    },
+  )
 
   t.test(`[${name}] a last failure that lies ahead is set back, with its count and tag, and no other is`, async (t) => {
     const [key, tag] = [randomUUID(), 'a tag']
@@ -1107,7 +1270,9 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
         await addSession(gone),
         await addSession(renewed),
       )
-      live.push(await addSession(user, { createdAt: now - limits.maxTtlMs + 1, refreshedAt: now - limits.idleTtlMs + 1 }))
+      live.push(
+        await addSession(user, { createdAt: now - limits.maxTtlMs + 1, refreshedAt: now - limits.idleTtlMs + 1 }),
+      )
     }
     await store.deleteUser(gone.id, { now, expiresAt: now })
     await store.endUserSessions(renewed.id, { now, expiresAt: now })
@@ -1122,42 +1287,64 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
     await store.recordFailure(forgotten, now - 1)
     await store.recordFailure(remembered, now)
 
-    t.equal(await sweepRound({ limit: 1 }), dead.length + 2 + 5 + 5, 'sessions, revocations of the users, of tokens, and counters')
+    t.equal(
+      await sweepRound({ limit: 1 }),
+      dead.length + 2 + 5 + 5,
+      'sessions, revocations of the users, of tokens, and counters',
+    )
     t.equal(await sweepRound(), 0)
     for (const session of dead) t.equal(await store.findSession(session.id), undefined)
     for (const session of live) t.strictSame(await store.findSession(session.id), session)
     t.equal((await store.listSessions(user.id, { ...limits, now }, { limit: 100 })).sessions.length, 5)
-    t.same(new Set((await store.revocationsSince()).revocations.map(({ id }) => id)), new Set(inForce.map(({ id }) => id)))
+    t.same(
+      new Set((await store.revocationsSince()).revocations.map(({ id }) => id)),
+      new Set(inForce.map(({ id }) => id)),
+    )
     t.same(await store.findFailures(forgotten), Array(5).fill(undefined))
     t.same(await store.findFailures(remembered), Array(5).fill({ count: 1, lastAt: now }))
   })
 
-  t.test(`[${name}] a sweep puts times that lie in the future right, and deletes nothing by a clock that has leapt ahead`, async (t) => {
-    const user = await addUser()
-    const ahead = now + 2 * day
-    const created = await addSession(user, { createdAt: ahead, refreshedAt: ahead })
-    const refreshed = await addSession(user, { refreshedAt: ahead })
-    const near = await addSession(user, { createdAt: now + clockSkewMs, refreshedAt: now + clockSkewMs })
-    const [failed, revocation] = [{ key: randomUUID() }, makeJti()]
-    await store.recordFailure([failed], ahead)
-    await store.revoke(revocation)
+  t.test(
+    `[${name}] a sweep puts times that lie in the future right, and deletes nothing by a clock that has leapt ahead`,
+    async (t) => {
+      const user = await addUser()
+      const ahead = now + 2 * day
+      const created = await addSession(user, { createdAt: ahead, refreshedAt: ahead })
+      const refreshed = await addSession(user, { refreshedAt: ahead })
+      const near = await addSession(user, { createdAt: now + clockSkewMs, refreshedAt: now + clockSkewMs })
+      const [failed, revocation] = [{ key: randomUUID() }, makeJti()]
+      await store.recordFailure([failed], ahead)
+      await store.revoke(revocation)
 
-    await sweepRound({ now, clockNow: now + 1000 * day, failuresBefore: 0, limit: 2 })
-    t.strictSame(await store.findSession(created.id), created, 'it lies in the past by such a clock, and is not old by that of before')
-    t.same((await everyRevocation(({ id }) => id === revocation.id)).length, 1)
-    await sweepRound({ now, graceMs, failuresBefore: 0, limit: 2 })
-    t.match(await store.findSession(created.id), { ...created, createdAt: now, refreshedAt: now - graceMs - 1 })
-    t.match(await store.findSession(refreshed.id), { ...refreshed, refreshedAt: now - graceMs - 1 }, 'and the grace does not begin anew')
-    t.match(await rotate(refreshed, { counter: refreshed.counter - 1, now }), { outcome: 'reused' })
-    await addSession(user)
-    t.strictSame(await store.findSession(near.id), near, 'clocks may differ')
-    t.match(await store.findFailures([failed]), [{ count: 1, lastAt: now }])
-    t.equal((await store.listSessions(user.id, { ...limits, now }, { limit: 10 })).sessions.length, 3)
-    await sweepRound({ now: now + 2000 * day, revocationsBefore: 0, failuresBefore: 0 })
-    t.same((await everyRevocation(({ id }) => id === revocation.id)).length, 1, 'revocations go by a time of their own')
-    t.equal((await findings(store)).filter(({ level }) => level === 'error').length, 0, 'no index has lost its way')
-    await sweepRound({ now: now + 2000 * day, failuresBefore: now + 1 })
-  })
+      await sweepRound({ now, clockNow: now + 1000 * day, failuresBefore: 0, limit: 2 })
+      t.strictSame(
+        await store.findSession(created.id),
+        created,
+        'it lies in the past by such a clock, and is not old by that of before',
+      )
+      t.same((await everyRevocation(({ id }) => id === revocation.id)).length, 1)
+      await sweepRound({ now, graceMs, failuresBefore: 0, limit: 2 })
+      t.match(await store.findSession(created.id), { ...created, createdAt: now, refreshedAt: now - graceMs - 1 })
+      t.match(
+        await store.findSession(refreshed.id),
+        { ...refreshed, refreshedAt: now - graceMs - 1 },
+        'and the grace does not begin anew',
+      )
+      t.match(await rotate(refreshed, { counter: refreshed.counter - 1, now }), { outcome: 'reused' })
+      await addSession(user)
+      t.strictSame(await store.findSession(near.id), near, 'clocks may differ')
+      t.match(await store.findFailures([failed]), [{ count: 1, lastAt: now }])
+      t.equal((await store.listSessions(user.id, { ...limits, now }, { limit: 10 })).sessions.length, 3)
+      await sweepRound({ now: now + 2000 * day, revocationsBefore: 0, failuresBefore: 0 })
+      t.same(
+        (await everyRevocation(({ id }) => id === revocation.id)).length,
+        1,
+        'revocations go by a time of their own',
+      )
+      t.equal((await findings(store)).filter(({ level }) => level === 'error').length, 0, 'no index has lost its way')
+      await sweepRound({ now: now + 2000 * day, failuresBefore: now + 1 })
+    },
+  )
 
   t.test(`[${name}] a step looks at no more rows than its limit`, async (t) => {
     const user = await addUser()
@@ -1197,12 +1384,19 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
   }
 
   t.test(`[${name}] what is imported is exported, found and used as if it had been made here`, async (t) => {
-    const users = Array.from({ length: 20 }, (_, i) => makeUser({ roles: ['admin', 'a, "b" {c} \\d'], generation: i + 1 }))
+    const users = Array.from({ length: 20 }, (_, i) =>
+      makeUser({ roles: ['admin', 'a, "b" {c} \\d'], generation: i + 1 }),
+    )
     const disabled = makeUser({ disabledAt: now, roles: [] })
-    const clients = Array.from({ length: 20 }, (_, i) => makeClient({ generation: now + i, scopes: i % 2 ? [] : ['x', 'y"z\\'] }))
+    const clients = Array.from({ length: 20 }, (_, i) =>
+      makeClient({ generation: now + i, scopes: i % 2 ? [] : ['x', 'y"z\\'] }),
+    )
     clients.push(makeClient({ type: 'public', disabledAt: now, isDeclared: true, introspect: 'all', secrets: [] }))
     const sessions = users.map((user, i) => makeSession(user, { counter: i + 5, scope: i % 2 ? [] : ['x', 'y"z\\'] }))
-    const keys = [makeKey({ createdAt: now + day }), makeKey({ createdAt: now + day + 1, sealedPrivateKey: Buffer.from([0, 1, 255]) })]
+    const keys = [
+      makeKey({ createdAt: now + day }),
+      makeKey({ createdAt: now + day + 1, sealedPrivateKey: Buffer.from([0, 1, 255]) }),
+    ]
     const failures = ['tagged', 'plain'].map((kind) => ({
       ...{ key: `${kind}-${t.name}`, count: 3, lastAt: now },
       ...(kind === 'tagged' && { tag: 'a tag' }),
@@ -1213,7 +1407,13 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
     t.equal(await store.importRows('signingKeys', keys), 2)
     t.equal(await store.importRows('failures', failures), 2)
 
-    const given: { [T in TableName]: Tables[T][] } = { users: [...users, disabled], clients, sessions, signingKeys: keys, failures }
+    const given: { [T in TableName]: Tables[T][] } = {
+      users: [...users, disabled],
+      clients,
+      sessions,
+      signingKeys: keys,
+      failures,
+    }
     for (const table of Object.keys(given) as TableName[]) {
       const rows = new Map((await everyRow(table)).map((row) => [keyOf(row), row]))
       for (const row of given[table]) t.strictSame(rows.get(keyOf(row)), row, table)
@@ -1233,7 +1433,11 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
       { count: 3, lastAt: now },
     ])
     const newest = keys[1] as SigningKeyRecord
-    t.equal(await store.addSigningKey(makeKey({ createdAt: newest.createdAt + 1 }), newest.kid), true, 'a key can follow an imported one')
+    t.equal(
+      await store.addSigningKey(makeKey({ createdAt: newest.createdAt + 1 }), newest.kid),
+      true,
+      'a key can follow an imported one',
+    )
   })
 
   t.test(`[${name}] rows come page by page in the order of their keys, each once`, async (t) => {
@@ -1259,7 +1463,15 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
     const moved = { ...session, counter: 9, createdAt: now - 1, userAgent: 'later' }
     t.equal(await store.importRows('users', [renamed]), 1)
     t.equal(await store.importRows('sessions', [moved]), 1)
-    const later = makeClient({ id: client.id, type: 'public', grants: [], scopes: [], audience: [], introspect: 'none', secrets: [] })
+    const later = makeClient({
+      id: client.id,
+      type: 'public',
+      grants: [],
+      scopes: [],
+      audience: [],
+      introspect: 'none',
+      secrets: [],
+    })
     const changed = { ...later, createdAt: now + 1, isDeclared: true, generation: client.generation + 1 }
     t.equal(await store.importRows('clients', [changed]), 1)
     t.strictSame(await store.findClient(client.id), changed)
@@ -1276,7 +1488,10 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
     t.equal(await store.importRows('sessions', [{ ...session, counter: 4 }]), 0)
     t.equal(await store.importRows('sessions', [{ ...session, counter: 6, generation: 1 }]), 0)
     const client = await addClient()
-    t.equal(await store.importRows('clients', [makeClient({ id: client.id, generation: client.generation - 1, scopes: [] })]), 0)
+    t.equal(
+      await store.importRows('clients', [makeClient({ id: client.id, generation: client.generation - 1, scopes: [] })]),
+      0,
+    )
     t.strictSame(await store.findClient(client.id), client)
     const [rival, free] = [makeUser({ nameKey: user.nameKey }), makeUser()]
     t.equal(await store.importRows('users', [rival, free]), 1, 'the others of the call are written')
@@ -1310,58 +1525,62 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
     )
   })
 
-  t.test(`[${name}] close finishes what is under way, and every call after it rejects with StoreUnavailable`, async (t) => {
-    const closing = await open()
-    const user = makeUser()
-    const created = closing.createUser(user)
-    await closing.close()
-    await closing.close()
-    t.equal(await created, true)
-    t.ok(await store.findUser(user.id), 'the other handle goes on')
+  t.test(
+    `[${name}] close finishes what is under way, and every call after it rejects with StoreUnavailable`,
+    async (t) => {
+      const closing = await open()
+      const user = makeUser()
+      const created = closing.createUser(user)
+      await closing.close()
+      await closing.close()
+      t.equal(await created, true)
+      t.ok(await store.findUser(user.id), 'the other handle goes on')
 
-    const session = makeSession(user)
-    const calls: Record<Exclude<keyof Store, 'name' | 'isNew' | 'close'>, () => Promise<unknown>> = {
-      ping: () => closing.ping(),
-      createUser: () => closing.createUser(makeUser()),
-      findUser: () => closing.findUser(user.id),
-      findUserByName: () => closing.findUserByName(user.nameKey),
-      replacePasswordHash: () => closing.replacePasswordHash(user.id, user.passwordHash, 'new'),
-      changePassword: () => closing.changePassword({ userId: user.id, expectedHash: user.passwordHash, passwordHash: 'new', ...end }),
-      deleteUser: () => closing.deleteUser(user.id, end),
-      disableUser: () => closing.disableUser(user.id, end),
-      enableUser: () => closing.enableUser(user.id),
-      setRoles: () => closing.setRoles({ userId: user.id, expectedRoles: [], roles: ['admin'] }),
-      listUsers: () => closing.listUsers({ limit: 1 }),
-      createClient: () => closing.createClient(makeClient()),
-      findClient: () => closing.findClient('id'),
-      replaceClient: () => closing.replaceClient(makeClient()),
-      deleteClient: () => closing.deleteClient('id', end),
-      createSession: () => closing.createSession(session),
-      rotateSession: () => closing.rotateSession(present(session)),
-      findSession: () => closing.findSession(session.id),
-      listSessions: () => closing.listSessions(user.id, { ...limits, now }, { limit: 1 }),
-      endSession: () => closing.endSession(session.id, end),
-      endUserSessions: () => closing.endUserSessions(user.id, end),
-      revoke: () => closing.revoke(makeJti()),
-      revocationsSince: () => closing.revocationsSince(),
-      listSigningKeys: () => closing.listSigningKeys(),
-      addSigningKey: () => closing.addSigningKey(makeKey(), undefined),
-      removeSigningKey: () => closing.removeSigningKey('kid'),
-      withdrawSigningKeys: () => closing.withdrawSigningKeys(['kid'], end),
-      findFailures: () => closing.findFailures([{ key: 'key' }]),
-      recordFailure: () => closing.recordFailure([{ key: 'key' }], now),
-      capFailures: () => closing.capFailures([{ key: 'key' }], now),
-      clearFailures: () => closing.clearFailures([{ key: 'key' }]),
-      sweep: () => closing.sweep({ ...limits, now, failuresBefore: now, limit: 1 }),
-      exportRows: () => closing.exportRows('users', { limit: 1 }),
-      findRows: () => closing.findRows('users', [user.id]),
-      importRows: () => closing.importRows('users', [user]),
-      check: () => findings(closing),
-    }
-    for (const [method, call] of Object.entries(calls)) {
-      const error = await call().catch((error: unknown) => error)
-      t.ok(error instanceof StoreUnavailable, method)
-    }
-    t.equal((await store.findUser(user.id))?.passwordHash, user.passwordHash)
-  })
+      const session = makeSession(user)
+      const calls: Record<Exclude<keyof Store, 'name' | 'isNew' | 'close'>, () => Promise<unknown>> = {
+        ping: () => closing.ping(),
+        createUser: () => closing.createUser(makeUser()),
+        findUser: () => closing.findUser(user.id),
+        findUserByName: () => closing.findUserByName(user.nameKey),
+        replacePasswordHash: () => closing.replacePasswordHash(user.id, user.passwordHash, 'new'),
+        changePassword: () =>
+          closing.changePassword({ userId: user.id, expectedHash: user.passwordHash, passwordHash: 'new', ...end }),
+        deleteUser: () => closing.deleteUser(user.id, end),
+        disableUser: () => closing.disableUser(user.id, end),
+        enableUser: () => closing.enableUser(user.id),
+        setRoles: () => closing.setRoles({ userId: user.id, expectedRoles: [], roles: ['admin'] }),
+        listUsers: () => closing.listUsers({ limit: 1 }),
+        createClient: () => closing.createClient(makeClient()),
+        findClient: () => closing.findClient('id'),
+        replaceClient: () => closing.replaceClient(makeClient()),
+        deleteClient: () => closing.deleteClient('id', end),
+        createSession: () => closing.createSession(session),
+        rotateSession: () => closing.rotateSession(present(session)),
+        findSession: () => closing.findSession(session.id),
+        listSessions: () => closing.listSessions(user.id, { ...limits, now }, { limit: 1 }),
+        endSession: () => closing.endSession(session.id, end),
+        endUserSessions: () => closing.endUserSessions(user.id, end),
+        revoke: () => closing.revoke(makeJti()),
+        revocationsSince: () => closing.revocationsSince(),
+        listSigningKeys: () => closing.listSigningKeys(),
+        addSigningKey: () => closing.addSigningKey(makeKey(), undefined),
+        removeSigningKey: () => closing.removeSigningKey('kid'),
+        withdrawSigningKeys: () => closing.withdrawSigningKeys(['kid'], end),
+        findFailures: () => closing.findFailures([{ key: 'key' }]),
+        recordFailure: () => closing.recordFailure([{ key: 'key' }], now),
+        capFailures: () => closing.capFailures([{ key: 'key' }], now),
+        clearFailures: () => closing.clearFailures([{ key: 'key' }]),
+        sweep: () => closing.sweep({ ...limits, now, failuresBefore: now, limit: 1 }),
+        exportRows: () => closing.exportRows('users', { limit: 1 }),
+        findRows: () => closing.findRows('users', [user.id]),
+        importRows: () => closing.importRows('users', [user]),
+        check: () => findings(closing),
+      }
+      for (const [method, call] of Object.entries(calls)) {
+        const error = await call().catch((error: unknown) => error)
+        t.ok(error instanceof StoreUnavailable, method)
+      }
+      t.equal((await store.findUser(user.id))?.passwordHash, user.passwordHash)
+    },
+  )
 }

@@ -52,7 +52,15 @@ function faultOf(status: number, head: string, body: string): string | undefined
   return undefined
 }
 
-async function rage({ origin, perSecond, seconds, from = [''], forwardedFor, bodies, patienceMs }: Storm): Promise<StormResult> {
+async function rage({
+  origin,
+  perSecond,
+  seconds,
+  from = [''],
+  forwardedFor,
+  bodies,
+  patienceMs,
+}: Storm): Promise<StormResult> {
   const { hostname, port, host } = new URL(origin)
   const any = <T>(list: T[]) => list[Math.floor(Math.random() * list.length)] as T
   const latencies = new Map<string, number[]>()
@@ -80,7 +88,8 @@ async function rage({ origin, perSecond, seconds, from = [''], forwardedFor, bod
       ...(forwardedFor ? [`x-forwarded-for: ${any(forwardedFor)}`] : []),
     ]
     const socket =
-      idle.get(address)?.pop() ?? connect({ host: hostname, port: Number(port), noDelay: true, ...(address && { localAddress: address }) })
+      idle.get(address)?.pop() ??
+      connect({ host: hostname, port: Number(port), noDelay: true, ...(address && { localAddress: address }) })
     open.add(socket)
     sent += 1
     pending += 1
@@ -151,7 +160,8 @@ async function rage({ origin, perSecond, seconds, from = [''], forwardedFor, bod
   const answers: StormResult['answers'] = {}
   for (const [status, times] of latencies) {
     const sorted = times.sort((a, b) => a - b)
-    const at = (share: number) => Math.round(sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] as number)
+    const at = (share: number) =>
+      Math.round(sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] as number)
     answers[status] = { count: sorted.length, p50Ms: at(0.5), p99Ms: at(0.99), maxMs: at(1) }
   }
   return { sent, answers, hashedPerSecond: hashed / seconds, broken, wrong }

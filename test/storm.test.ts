@@ -36,11 +36,15 @@ async function start(t: Test, settings: Record<string, string>): Promise<Service
   const logPath = join(dir, 'log')
   const log = openSync(logPath, 'a')
   const { PATH = '' } = process.env
-  const child = spawn('env', ['-u', 'NODE_OPTIONS', process.execPath, '--max-semi-space-size=4', await program('start.cjs')], {
-    cwd: dir,
-    env: { PATH, PORT: '0', AUTH_DATA_DIR: join(dir, 'data'), ...settings },
-    stdio: ['ignore', log, log],
-  })
+  const child = spawn(
+    'env',
+    ['-u', 'NODE_OPTIONS', process.execPath, '--max-semi-space-size=4', await program('start.cjs')],
+    {
+      cwd: dir,
+      env: { PATH, PORT: '0', AUTH_DATA_DIR: join(dir, 'data'), ...settings },
+      stdio: ['ignore', log, log],
+    },
+  )
   closeSync(log)
   t.teardown(() => end(child))
   const output = () => readFileSync(logPath, 'utf8')
@@ -103,7 +107,11 @@ function clientAt(t: Test, { origin }: Service, localAddress: string): Call {
           text += chunk
         })
         response.on('end', () =>
-          resolve({ status: response.statusCode as number, body: text && JSON.parse(text), ms: performance.now() - startedAt }),
+          resolve({
+            status: response.statusCode as number,
+            body: text && JSON.parse(text),
+            ms: performance.now() - startedAt,
+          }),
         )
       })
       sent.on('error', reject)
@@ -124,7 +132,11 @@ async function signAllUp(t: Test, service: Service): Promise<Tokens[]> {
   const sessions: Tokens[] = []
   const signUp = async (username: string) => {
     const body = JSON.stringify({ username, password })
-    const response = await fetch(`${service.origin}/signup`, { method: 'POST', headers: { 'content-type': 'application/json' }, body })
+    const response = await fetch(`${service.origin}/signup`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body,
+    })
     if (response.status !== 201) throw new Error(`signup: ${await response.text()}`)
   }
   // A few at a time, or they would be a storm.
@@ -133,7 +145,8 @@ async function signAllUp(t: Test, service: Service): Promise<Tokens[]> {
   return sessions
 }
 
-const residentMB = ({ pid }: Service) => Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024
+const residentMB = ({ pid }: Service) =>
+  Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024
 const quantile = (values: number[], share: number): number => {
   const sorted = [...values].sort((a, b) => a - b)
   return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? Number.NaN
@@ -179,7 +192,8 @@ async function honestClient(t: Test, service: Service, ms: number, pauseMs: numb
   return answers
 }
 
-const shareOf = (answers: Answer[], status: number) => answers.filter((answer) => answer.status === status).length / answers.length
+const shareOf = (answers: Answer[], status: number) =>
+  answers.filter((answer) => answer.status === status).length / answers.length
 const countOf = ({ answers }: StormResult, ...statuses: number[]) =>
   statuses.reduce((total, status) => total + (answers[status]?.count ?? 0), 0)
 
@@ -268,30 +282,33 @@ t.test('one network of IPv6 is one address', async (t) => {
   for (let turn = 0; turn < 19; turn++) await letGo()
 })
 
-t.test('as many may wait as can be served in time; the others are refused at once, and a newcomer gets the oldest place', async (t) => {
-  const { app, clock, logIn, come, letGo, order } = await withGate(t)
-  void logIn('192.0.2.1', 'first')
-  await until(async () => app.hashing.load.running === 1, 10_000, 1)
-  clock.ms += 10_000
-  await letGo()
-  // A hash takes 10 s, and the longest wait is a minute: twice six places, of which one address leaves half.
-  void logIn('192.0.2.1', 'running')
-  for (let each = 0; each < 6; each++) await come('192.0.2.1')
-  const findUserByName = t.capture(app.store, 'findUserByName', app.store.findUserByName)
-  const refused = await postForm(app, '/token', { username: 'nobody', password }, { remoteAddress: '192.0.2.1' })
-  t.equal(refused.statusCode, 503)
-  t.match(refused.headers, { 'retry-after': '60' })
-  t.equal(findUserByName().length, 0, 'before anything is read')
-  t.equal(app.hashing.load.waiting, 6)
+t.test(
+  'as many may wait as can be served in time; the others are refused at once, and a newcomer gets the oldest place',
+  async (t) => {
+    const { app, clock, logIn, come, letGo, order } = await withGate(t)
+    void logIn('192.0.2.1', 'first')
+    await until(async () => app.hashing.load.running === 1, 10_000, 1)
+    clock.ms += 10_000
+    await letGo()
+    // A hash takes 10 s, and the longest wait is a minute: twice six places, of which one address leaves half.
+    void logIn('192.0.2.1', 'running')
+    for (let each = 0; each < 6; each++) await come('192.0.2.1')
+    const findUserByName = t.capture(app.store, 'findUserByName', app.store.findUserByName)
+    const refused = await postForm(app, '/token', { username: 'nobody', password }, { remoteAddress: '192.0.2.1' })
+    t.equal(refused.statusCode, 503)
+    t.match(refused.headers, { 'retry-after': '60' })
+    t.equal(findUserByName().length, 0, 'before anything is read')
+    t.equal(app.hashing.load.waiting, 6)
 
-  await come(...hosts(6))
-  t.equal(app.hashing.load.waiting, 12)
-  order.length = 0
-  void logIn('203.0.113.1')
-  await until(async () => order.length === 1, 10_000, 1)
-  t.same(order, ['192.0.2.1'], 'whoever has waited longest is told to come again')
-  t.equal(app.hashing.load.waiting, 12)
-})
+    await come(...hosts(6))
+    t.equal(app.hashing.load.waiting, 12)
+    order.length = 0
+    void logIn('203.0.113.1')
+    await until(async () => order.length === 1, 10_000, 1)
+    t.same(order, ['192.0.2.1'], 'whoever has waited longest is told to come again')
+    t.equal(app.hashing.load.waiting, 12)
+  },
+)
 
 t.test('connections that are dropped free their places before they cost a hash', async (t) => {
   const { app, begun, letGo, logIn } = await withGate(t)
@@ -455,7 +472,12 @@ async function measure(t: Test, scenario: Scenario): Promise<void> {
     const idle = await others(t, service, sessions, 8_000)
     // Beside the same other clients as in the storm.
     const [capacity] = await Promise.all([capacityOf(t, service, 4_000), others(t, service, sessions, 4_000)])
-    const storming = rage(t, { origin: service.origin, perSecond: Math.round(capacity * 10), seconds: stormSeconds, ...load })
+    const storming = rage(t, {
+      origin: service.origin,
+      perSecond: Math.round(capacity * 10),
+      seconds: stormSeconds,
+      ...load,
+    })
     await sleep(settleMs)
     const ms = stormSeconds * 1000 - settleMs
     const busy = othersOnMachine()
@@ -480,7 +502,9 @@ async function measure(t: Test, scenario: Scenario): Promise<void> {
       note(`${name} p99`, quantile(times[name], 0.99))
     }
   }
-  const medians = Object.fromEntries([...measured].map(([figure, values]) => [figure, Number(median(values).toPrecision(3))]))
+  const medians = Object.fromEntries(
+    [...measured].map(([figure, values]) => [figure, Number(median(values).toPrecision(3))]),
+  )
   t.comment(`${title}: ${JSON.stringify({ 'idle MB': Math.round(idleMB), ...medians })}`)
 
   const at = (figure: string) => medians[figure] ?? Number.NaN

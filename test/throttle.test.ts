@@ -11,7 +11,10 @@ t.setTimeout(300_000)
 /** One guess at a name: how it ended. Of names that exist, as `exists` says; of a disabled one the right password is wrong, too. */
 type Guess = { name?: string; exists?: boolean; isRight?: boolean; address?: string; kind?: 'user' | 'client' }
 
-function guess(app: FastifyInstance, { name = 'ada', exists = true, isRight = false, address = '198.51.100.7', kind = 'user' }: Guess) {
+function guess(
+  app: FastifyInstance,
+  { name = 'ada', exists = true, isRight = false, address = '198.51.100.7', kind = 'user' }: Guess,
+) {
   const request = { address, log: app.log } as FastifyRequest
   const found = exists ? { id: `id of ${name}` } : undefined
   return app.throttle
@@ -55,16 +58,20 @@ function randomBelow(seed: number): (bound: number) => number {
   }
 }
 
-overStores('the right password of a disabled user counts as one failure, and lets no more guesses pass at once', async (t, build) => {
-  const { app } = await build({ AUTH_HASH_CONCURRENCY: '1' })
-  await signUp(app)
-  const id = await disable(app, 'ada')
-  for (let count = 0; count < 8; count++) t.equal((await tryLogIn(app, 'ada', count < 5 ? `guess ${count}` : password)).statusCode, 400)
-  await app.store.enableUser(id)
-  const atOnce = await Promise.all(Array.from({ length: 10 }, (_, i) => tryLogIn(app, 'ada', `guess ${i}`)))
-  t.equal(atOnce.filter(({ statusCode }) => statusCode === 400).length, 2, 'two more are judged, and eight are not')
-  t.equal((await tryLogIn(app, 'ada', password)).statusCode, 429)
-})
+overStores(
+  'the right password of a disabled user counts as one failure, and lets no more guesses pass at once',
+  async (t, build) => {
+    const { app } = await build({ AUTH_HASH_CONCURRENCY: '1' })
+    await signUp(app)
+    const id = await disable(app, 'ada')
+    for (let count = 0; count < 8; count++)
+      t.equal((await tryLogIn(app, 'ada', count < 5 ? `guess ${count}` : password)).statusCode, 400)
+    await app.store.enableUser(id)
+    const atOnce = await Promise.all(Array.from({ length: 10 }, (_, i) => tryLogIn(app, 'ada', `guess ${i}`)))
+    t.equal(atOnce.filter(({ statusCode }) => statusCode === 400).length, 2, 'two more are judged, and eight are not')
+    t.equal((await tryLogIn(app, 'ada', password)).statusCode, 429)
+  },
+)
 
 overStores('of any mix of guesses at once no more are judged wrong in a row than are allowed', async (t, build) => {
   const { app, clock } = await build()
@@ -73,9 +80,16 @@ overStores('of any mix of guesses at once no more are judged wrong in a row than
     const name = `user ${round}`
     const before = below(10)
     await guessTimes(app, before, { name, exists: round % 2 === 0 })
-    const mix = Array.from({ length: 40 }, () => ({ name, exists: round % 2 === 0, isRight: round % 3 === 0 && below(8) === 0 }))
+    const mix = Array.from({ length: 40 }, () => ({
+      name,
+      exists: round % 2 === 0,
+      isRight: round % 3 === 0 && below(8) === 0,
+    }))
     const ends = await Promise.all(mix.map((how) => guess(app, how)))
-    const [rights, wrongs] = ['right', 'wrong'].map((end) => ends.filter((each) => each === end).length) as [number, number]
+    const [rights, wrongs] = ['right', 'wrong'].map((end) => ends.filter((each) => each === end).length) as [
+      number,
+      number,
+    ]
     t.ok(wrongs <= 10 - before + 10 * rights, `round ${round}: ${wrongs} wrong and ${rights} right after ${before}`)
     if (rights === 0) t.equal(wrongs, 10 - before, `round ${round}`)
     clock.now += 3_600_000
@@ -162,50 +176,60 @@ onOneStore('a guess that is not judged, or twice, is an error and never a yes', 
   )
 })
 
-overStores('unknown names, wrong passwords and disabled users cost the same calls of the store (contract §4)', async (t, build) => {
-  const { app } = await build()
-  for (const name of ['ada', 'off']) await signUp(app, name)
-  await disable(app, 'off')
-  const calls = watchStore(app, /./)
-  const work = async (name: string, secret: string) => {
-    calls.length = 0
-    t.equal((await tryLogIn(app, name, secret)).statusCode, 400)
-    return [...calls].sort().filter((call) => call !== 'revocationsSince' && call !== 'sweep' && call !== 'findClient')
-  }
-  for (let round = 0; round < 3; round++) {
-    for (const [name, secret] of [
-      ['nobody', password],
-      ['ada', 'wrong wrong wrong'],
-      ['off', password],
-      ['off', 'wrong wrong wrong'],
-    ] as const) {
-      t.same(await work(name, secret), ['findFailures', 'findUserByName', 'recordFailure'], `${name}, ${round}`)
+overStores(
+  'unknown names, wrong passwords and disabled users cost the same calls of the store (contract §4)',
+  async (t, build) => {
+    const { app } = await build()
+    for (const name of ['ada', 'off']) await signUp(app, name)
+    await disable(app, 'off')
+    const calls = watchStore(app, /./)
+    const work = async (name: string, secret: string) => {
+      calls.length = 0
+      t.equal((await tryLogIn(app, name, secret)).statusCode, 400)
+      return [...calls]
+        .sort()
+        .filter((call) => call !== 'revocationsSince' && call !== 'sweep' && call !== 'findClient')
     }
-  }
-})
+    for (let round = 0; round < 3; round++) {
+      for (const [name, secret] of [
+        ['nobody', password],
+        ['ada', 'wrong wrong wrong'],
+        ['off', password],
+        ['off', 'wrong wrong wrong'],
+      ] as const) {
+        t.same(await work(name, secret), ['findFailures', 'findUserByName', 'recordFailure'], `${name}, ${round}`)
+      }
+    }
+  },
+)
 
-overStores('a name that nobody has waits like one that exists, durably and over replicas (contract §5)', async (t, build) => {
-  const one = await build()
-  const two = await one.beside()
-  const { clock } = one
-  const names = { ada: true, nobody: false }
-  for (const [name, exists] of Object.entries(names)) {
-    for (let count = 0; count < 5; count++) for (const { app } of [one, two]) t.equal(await guess(app, { name, exists }), 'wrong')
-    for (const { app } of [one, two]) t.equal(await guess(app, { name, exists, isRight: true }), 30, name)
-  }
-  const { app } = await two.restart()
-  for (const wait of [30, 60, 120, 240, 480, 960, 1920, 3600, 3600]) {
-    for (const [name, exists] of Object.entries(names)) t.equal(await guess(app, { name, exists }), wait, name)
-    clock.now += wait * 1000
-    for (const [name, exists] of Object.entries(names)) t.equal(await guess(app, { name, exists }), 'wrong', name)
-  }
-  clock.now += 3_600_000
-  for (let prefix = 0; prefix < 10; prefix++) {
-    for (const [name, exists] of Object.entries(names)) await guessTimes(app, 10, { name, exists, address: `203.0.${prefix}.1` })
-  }
-  for (const [name, exists] of Object.entries(names))
-    t.type(await guess(app, { name, exists, address: '192.0.2.1' }), 'number', 'after 100 from anywhere')
-})
+overStores(
+  'a name that nobody has waits like one that exists, durably and over replicas (contract §5)',
+  async (t, build) => {
+    const one = await build()
+    const two = await one.beside()
+    const { clock } = one
+    const names = { ada: true, nobody: false }
+    for (const [name, exists] of Object.entries(names)) {
+      for (let count = 0; count < 5; count++)
+        for (const { app } of [one, two]) t.equal(await guess(app, { name, exists }), 'wrong')
+      for (const { app } of [one, two]) t.equal(await guess(app, { name, exists, isRight: true }), 30, name)
+    }
+    const { app } = await two.restart()
+    for (const wait of [30, 60, 120, 240, 480, 960, 1920, 3600, 3600]) {
+      for (const [name, exists] of Object.entries(names)) t.equal(await guess(app, { name, exists }), wait, name)
+      clock.now += wait * 1000
+      for (const [name, exists] of Object.entries(names)) t.equal(await guess(app, { name, exists }), 'wrong', name)
+    }
+    clock.now += 3_600_000
+    for (let prefix = 0; prefix < 10; prefix++) {
+      for (const [name, exists] of Object.entries(names))
+        await guessTimes(app, 10, { name, exists, address: `203.0.${prefix}.1` })
+    }
+    for (const [name, exists] of Object.entries(names))
+      t.type(await guess(app, { name, exists, address: '192.0.2.1' }), 'number', 'after 100 from anywhere')
+  },
+)
 
 overStores('a name that waits does so when somebody takes it meanwhile, too: nothing tells when', async (t, build) => {
   const { app, clock } = await build()
@@ -216,42 +240,53 @@ overStores('a name that waits does so when somebody takes it meanwhile, too: not
   t.same(await guessTimes(app, 10, {}), Array(10).fill('wrong'))
 })
 
-overStores('clocks that go back and forth by hours and days: no wait above an hour, and none longer than it was said', async (t, build) => {
-  const { app, clock } = await build()
-  const below = randomBelow(42)
-  const jump = () => [0, 1_000, -1_000, 30_000, -50_000, 3_600_000, -3_600_000, 400 * 86_400_000, -2 * 86_400_000][below(9)] ?? 0
-  for (let round = 0; round < 25; round++) {
-    const [name, exists] = [`user ${round}`, round % 5 > 0]
-    for (let count = 0; count < 10 + below(8); count++) {
+overStores(
+  'clocks that go back and forth by hours and days: no wait above an hour, and none longer than it was said',
+  async (t, build) => {
+    const { app, clock } = await build()
+    const below = randomBelow(42)
+    const jump = () =>
+      [0, 1_000, -1_000, 30_000, -50_000, 3_600_000, -3_600_000, 400 * 86_400_000, -2 * 86_400_000][below(9)] ?? 0
+    for (let round = 0; round < 25; round++) {
+      const [name, exists] = [`user ${round}`, round % 5 > 0]
+      for (let count = 0; count < 10 + below(8); count++) {
+        clock.now += jump()
+        const end = await guess(app, { name, exists })
+        if (typeof end === 'number' && !(end > 0 && end <= 3600)) t.fail(`round ${round}: ${end}`)
+      }
       clock.now += jump()
-      const end = await guess(app, { name, exists })
-      if (typeof end === 'number' && !(end > 0 && end <= 3600)) t.fail(`round ${round}: ${end}`)
+      const end = await guess(app, { name, exists, isRight: true })
+      if (typeof end !== 'number') continue
+      if (!(end > 0 && end <= 3600)) t.fail(`round ${round}: ${end}`)
+      clock.now += (end - 1) * 1000
+      t.equal(await guess(app, { name, exists, isRight: true }), 1, `round ${round}: ${end} s`)
+      clock.now += 1000
+      t.equal(
+        await guess(app, { name, exists, isRight: true }),
+        exists ? 'right' : 'wrong',
+        `round ${round}, afterwards`,
+      )
     }
-    clock.now += jump()
-    const end = await guess(app, { name, exists, isRight: true })
-    if (typeof end !== 'number') continue
-    if (!(end > 0 && end <= 3600)) t.fail(`round ${round}: ${end}`)
-    clock.now += (end - 1) * 1000
-    t.equal(await guess(app, { name, exists, isRight: true }), 1, `round ${round}: ${end} s`)
-    clock.now += 1000
-    t.equal(await guess(app, { name, exists, isRight: true }), exists ? 'right' : 'wrong', `round ${round}, afterwards`)
-  }
-})
+  },
+)
 
-overStores('failures of a clock that was a year ahead make nobody wait a year, also after a restart (contract §2)', async (t, build) => {
-  const first = await build()
-  await signUp(first.app)
-  first.clock.now += 365 * 86_400_000
-  for (let count = 0; count < 10; count++) await tryLogIn(first.app, 'ada', 'wrong wrong wrong')
-  first.clock.now -= 365 * 86_400_000
-  const { app, clock } = await first.restart()
-  const retryAfter = async () => Number((await tryLogIn(app, 'ada', password)).headers['retry-after'])
-  t.equal(await retryAfter(), 30)
-  clock.now += 10_000
-  t.equal(await retryAfter(), 20, 'the wait goes by')
-  clock.now += 20_000
-  t.equal((await tryLogIn(app, 'ada', password)).statusCode, 200)
-})
+overStores(
+  'failures of a clock that was a year ahead make nobody wait a year, also after a restart (contract §2)',
+  async (t, build) => {
+    const first = await build()
+    await signUp(first.app)
+    first.clock.now += 365 * 86_400_000
+    for (let count = 0; count < 10; count++) await tryLogIn(first.app, 'ada', 'wrong wrong wrong')
+    first.clock.now -= 365 * 86_400_000
+    const { app, clock } = await first.restart()
+    const retryAfter = async () => Number((await tryLogIn(app, 'ada', password)).headers['retry-after'])
+    t.equal(await retryAfter(), 30)
+    clock.now += 10_000
+    t.equal(await retryAfter(), 20, 'the wait goes by')
+    clock.now += 20_000
+    t.equal((await tryLogIn(app, 'ada', password)).statusCode, 200)
+  },
+)
 
 const nobodySlots = 65_536
 
@@ -273,7 +308,9 @@ async function countRows(app: FastifyInstance): Promise<Record<string, number>> 
 /** As many guesses as given, `atOnce` of them together. */
 async function pour(app: FastifyInstance, atOnce: number, count: number, how: (i: number) => Guess): Promise<void> {
   for (let i = 0; i < count; i += atOnce) {
-    await Promise.all(Array.from({ length: Math.min(atOnce, count - i) }, (_, at) => guess(app, { kind: 'user', ...how(i + at) })))
+    await Promise.all(
+      Array.from({ length: Math.min(atOnce, count - i) }, (_, at) => guess(app, { kind: 'user', ...how(i + at) })),
+    )
   }
 }
 
@@ -297,7 +334,8 @@ overStores(
     t.ok(heapUsed() - heapBefore < 16e6, 'memory')
     const rows = await countRows(app)
     for (const kind of ['user@', 'user', 'client@']) t.ok((rows[kind] ?? 0) <= nobodySlots, `${kind}: ${rows[kind]}`)
-    if (isEmbedded) for (const kind of ['user@', 'user']) t.ok((rows[kind] ?? 0) < names / 1.5, `${kind}: ${rows[kind]} of ${names}`)
+    if (isEmbedded)
+      for (const kind of ['user@', 'user']) t.ok((rows[kind] ?? 0) < names / 1.5, `${kind}: ${rows[kind]} of ${names}`)
     t.ok((rows['own'] ?? 0) <= 2 + 2 * 65 + 1024, `accounts and clients that exist: ${rows['own']}`)
     t.type(await guess(app, { name: 'known', isRight: true }), 'number', 'who waits still does')
     t.type(await guess(app, { name: 'nobody', exists: false }), 'number', 'also under a name that nobody has')
@@ -323,7 +361,12 @@ onOneStore('the line of a wait names account, address and request, and no name t
   await last(() => tryLogIn(app, 'ada', 'wrong wrong wrong'))
   await last(() => tryLogIn(app, 'secretname', 'wrong wrong wrong'))
   await last(() =>
-    postForm(app, '/token', { grant_type: 'client_credentials' }, { ...rawBasic(`${orders.id}:x`), ...from('198.51.100.7') }),
+    postForm(
+      app,
+      '/token',
+      { grant_type: 'client_credentials' },
+      { ...rawBasic(`${orders.id}:x`), ...from('198.51.100.7') },
+    ),
   )
   const lines = logs.filter(({ event }) => event === 'login.throttled')
   const ids = throttled.map(({ statusCode, headers }) => [statusCode, headers['x-request-id']])

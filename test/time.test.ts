@@ -55,38 +55,49 @@ overStores(
     t.equal(typeof next.refresh_token, 'string', 'a session that is alive can be refreshed')
     const { app: later } = await test.restart()
     await later.sweeper.round()
-    const sessions = json(await withToken(later, (await logIn(later)).access_token, { url: '/users/me/sessions' })).sessions
+    const sessions = json(
+      await withToken(later, (await logIn(later)).access_token, { url: '/users/me/sessions' }),
+    ).sessions
     t.ok(sessions.every(({ created_at }: { created_at: string }) => Date.parse(created_at) <= clock.now))
     clock.now += 9 * day
     const last = json(await refresh(later, next.refresh_token)).refresh_token
     t.equal(typeof last, 'string')
     clock.now += 3 * day + clockSkewMs
     t.equal((await refresh(later, last)).statusCode, 400, 'its absolute life is over')
-    t.equal((await refresh(later, unused.refresh_token)).statusCode, 400, 'and the idle life of the one that nobody used')
+    t.equal(
+      (await refresh(later, unused.refresh_token)).statusCode,
+      400,
+      'and the idle life of the one that nobody used',
+    )
   },
 )
 
-overStores('what was revoked stays so while a clock leaps ahead and back, and over restarts meanwhile', async (t, build) => {
-  const test = await build()
-  const { clock } = test
-  await signUp(test.app)
-  const [revoked, ended] = [await logIn(test.app), await logIn(test.app)]
-  await postForm(test.app, '/revoke', { token: revoked.access_token })
-  await withToken(test.app, ended.access_token, { method: 'POST', url: '/logout' })
-  const live = await logIn(test.app)
-  let now = test
-  for (const leapMs of [12 * minute, day, year]) {
-    clock.now += leapMs
-    await now.app.sweeper.round()
-    now = await now.restart()
-    await now.app.sweeper.round()
-    clock.now -= leapMs
-    for (const { access_token } of [revoked, ended]) t.equal(await challengeTo(now.app, access_token), challenges.revoked)
-    now = await now.restart()
-    for (const { access_token } of [revoked, ended]) t.equal(await challengeTo(now.app, access_token), challenges.revoked)
-    t.ok(await isAccepted(now.app, live.access_token), 'and what was not is good')
-  }
-})
+overStores(
+  'what was revoked stays so while a clock leaps ahead and back, and over restarts meanwhile',
+  async (t, build) => {
+    const test = await build()
+    const { clock } = test
+    await signUp(test.app)
+    const [revoked, ended] = [await logIn(test.app), await logIn(test.app)]
+    await postForm(test.app, '/revoke', { token: revoked.access_token })
+    await withToken(test.app, ended.access_token, { method: 'POST', url: '/logout' })
+    const live = await logIn(test.app)
+    let now = test
+    for (const leapMs of [12 * minute, day, year]) {
+      clock.now += leapMs
+      await now.app.sweeper.round()
+      now = await now.restart()
+      await now.app.sweeper.round()
+      clock.now -= leapMs
+      for (const { access_token } of [revoked, ended])
+        t.equal(await challengeTo(now.app, access_token), challenges.revoked)
+      now = await now.restart()
+      for (const { access_token } of [revoked, ended])
+        t.equal(await challengeTo(now.app, access_token), challenges.revoked)
+      t.ok(await isAccepted(now.app, live.access_token), 'and what was not is good')
+    }
+  },
+)
 
 overStores('a leap ahead deletes no session while the process goes on', async (t, build) => {
   const test = await build()
@@ -113,32 +124,35 @@ overStores('what has expired is swept once time has passed, whatever the clock w
   t.notOk(await isAccepted(app, access_token), 'by its age')
 })
 
-overStores('signing keys: a clock that was a year ahead neither stops their rotation nor has one made at each look', async (t, build) => {
-  const test = await build()
-  const { app, clock } = test
-  const poll = async () => {
-    await app.signingKeys.poll()
-    return kidsOf(test)
-  }
-  await signUp(app)
-  const { access_token } = await logIn(app)
-  const first = kidOf(access_token)
-  clock.now += year
-  t.equal((await poll()).length, 2)
-  clock.now += 30 * day
-  t.ok((await poll()).includes(first), 'that of before is not retired: its tokens live, by the time that has passed')
-  clock.now -= year + 30 * day
-  t.ok(await isAccepted(app, access_token))
-  const kids = await poll()
-  t.equal(kids.length, 3, 'the one of the future does not count: the next is made')
-  t.same(await poll(), kids)
-  clock.now += 11 * minute
-  t.same(await poll(), kids)
-  const next = kidOf((await logIn(app)).access_token)
-  t.ok(kids.includes(next) && next !== first, 'and signs when it has been published for long enough')
-  clock.now += 90 * day
-  t.equal((await poll()).length, 4, 'and is rotated in its turn')
-})
+overStores(
+  'signing keys: a clock that was a year ahead neither stops their rotation nor has one made at each look',
+  async (t, build) => {
+    const test = await build()
+    const { app, clock } = test
+    const poll = async () => {
+      await app.signingKeys.poll()
+      return kidsOf(test)
+    }
+    await signUp(app)
+    const { access_token } = await logIn(app)
+    const first = kidOf(access_token)
+    clock.now += year
+    t.equal((await poll()).length, 2)
+    clock.now += 30 * day
+    t.ok((await poll()).includes(first), 'that of before is not retired: its tokens live, by the time that has passed')
+    clock.now -= year + 30 * day
+    t.ok(await isAccepted(app, access_token))
+    const kids = await poll()
+    t.equal(kids.length, 3, 'the one of the future does not count: the next is made')
+    t.same(await poll(), kids)
+    clock.now += 11 * minute
+    t.same(await poll(), kids)
+    const next = kidOf((await logIn(app)).access_token)
+    t.ok(kids.includes(next) && next !== first, 'and signs when it has been published for long enough')
+    clock.now += 90 * day
+    t.equal((await poll()).length, 4, 'and is rotated in its turn')
+  },
+)
 
 overStores('signing keys: a first start by a clock that is ahead signs at once and later', async (t, build) => {
   const test = await build()
@@ -151,28 +165,34 @@ overStores('signing keys: a first start by a clock that is ahead signs at once a
   t.ok(await isAccepted(app, (await logIn(app)).access_token))
 })
 
-overStores('keys are withdrawn in one step: a store that fails leaves nothing half, and asked again it is done', async (t, build) => {
-  const { app, clock } = await build()
-  await signUp(app)
-  await app.signingKeys.rotateNow(app.log, { isLeaked: false })
-  clock.now += 9 * minute
-  const { access_token } = await logIn(app)
-  const first = kidOf(access_token)
-  clock.now += 2 * minute
-  const { revoke, removeSigningKey } = app.store
-  const heal = failStore(app, /^(revoke|removeSigningKey|withdrawSigningKeys)$/)
-  await t.rejects(app.signingKeys.withdraw(app.log, first))
-  t.ok(await isAccepted(app, access_token), 'nothing has happened')
-  heal()
-  // Whatever two writes there were, each of them fails in its turn.
-  for (const second of [{ revoke }, { removeSigningKey }]) {
-    Object.assign(app.store, Object.fromEntries(Object.keys(second).map((name) => [name, () => Promise.reject(new Error('half'))])))
-    await app.signingKeys.withdraw(app.log, first).catch(() => {})
-    Object.assign(app.store, second)
-  }
-  t.equal(await challengeTo(app, access_token), challenges.invalid)
-  t.match((await app.store.revocationsSince()).revocations, [{ kind: 'key', id: first }])
-})
+overStores(
+  'keys are withdrawn in one step: a store that fails leaves nothing half, and asked again it is done',
+  async (t, build) => {
+    const { app, clock } = await build()
+    await signUp(app)
+    await app.signingKeys.rotateNow(app.log, { isLeaked: false })
+    clock.now += 9 * minute
+    const { access_token } = await logIn(app)
+    const first = kidOf(access_token)
+    clock.now += 2 * minute
+    const { revoke, removeSigningKey } = app.store
+    const heal = failStore(app, /^(revoke|removeSigningKey|withdrawSigningKeys)$/)
+    await t.rejects(app.signingKeys.withdraw(app.log, first))
+    t.ok(await isAccepted(app, access_token), 'nothing has happened')
+    heal()
+    // Whatever two writes there were, each of them fails in its turn.
+    for (const second of [{ revoke }, { removeSigningKey }]) {
+      Object.assign(
+        app.store,
+        Object.fromEntries(Object.keys(second).map((name) => [name, () => Promise.reject(new Error('half'))])),
+      )
+      await app.signingKeys.withdraw(app.log, first).catch(() => {})
+      Object.assign(app.store, second)
+    }
+    t.equal(await challengeTo(app, access_token), challenges.invalid)
+    t.match((await app.store.revocationsSince()).revocations, [{ kind: 'key', id: first }])
+  },
+)
 
 overStores(
   'a client that comes later under the id of one that is gone gets none of its sessions or tokens, by any clock',
@@ -186,7 +206,14 @@ overStores(
       await signUp(app)
       const grants = ['password', 'refresh_token', 'client_credentials']
       const logInBy = async (client: { id: string; secret: string }) =>
-        json(await postForm(app, '/token', { username: 'ada', password, client_id: client.id, client_secret: client.secret }))
+        json(
+          await postForm(app, '/token', {
+            username: 'ada',
+            password,
+            client_id: client.id,
+            client_secret: client.secret,
+          }),
+        )
       const before = await makeClient(app, { id: 'app', grants })
       const [login, own] = [await logInBy(before), await tokenOf(app, before)]
       const { sid } = claimsOf(login.access_token)
@@ -234,20 +261,29 @@ overStores('a client that is declared anew is another than the one of before', a
   const gone = await first.restart({ AUTH_CLIENTS_FILE: await writeClients(t, []) })
   const { app } = await gone.restart({ AUTH_CLIENTS_FILE: await writeClients(t, [declaration]) })
   t.equal(await challengeTo(app, login.access_token), challenges.revoked)
-  const again = await postForm(app, '/token', { grant_type: 'refresh_token', refresh_token: login.refresh_token, ...client })
+  const again = await postForm(app, '/token', {
+    grant_type: 'refresh_token',
+    refresh_token: login.refresh_token,
+    ...client,
+  })
   t.equal(again.statusCode, 400)
-  t.ok(await isAccepted(app, json(await postForm(app, '/token', { username: 'ada', password, ...client })).access_token))
+  t.ok(
+    await isAccepted(app, json(await postForm(app, '/token', { username: 'ada', password, ...client })).access_token),
+  )
 })
 
-onOneStore('the secret before, which a clock a year ahead gave a day more, has a day from when that was put right', async (t, build) => {
-  const { app, clock } = await build()
-  const old = await makeClient(app, { id: 'svc' })
-  clock.now += year
-  const secret = await app.clients.rotateSecret(app.log, 'svc', 86_400)
-  clock.now -= year
-  const status = async (of: string) => (await clientCredentials(app, { id: 'svc', secret: of })).statusCode
-  t.same([await status(old.secret), await status(secret)], [200, 200])
-  clock.now += day
-  clock.passedMs = day
-  t.same([await status(old.secret), await status(secret)], [401, 200])
-})
+onOneStore(
+  'the secret before, which a clock a year ahead gave a day more, has a day from when that was put right',
+  async (t, build) => {
+    const { app, clock } = await build()
+    const old = await makeClient(app, { id: 'svc' })
+    clock.now += year
+    const secret = await app.clients.rotateSecret(app.log, 'svc', 86_400)
+    clock.now -= year
+    const status = async (of: string) => (await clientCredentials(app, { id: 'svc', secret: of })).statusCode
+    t.same([await status(old.secret), await status(secret)], [200, 200])
+    clock.now += day
+    clock.passedMs = day
+    t.same([await status(old.secret), await status(secret)], [401, 200])
+  },
+)

@@ -119,7 +119,11 @@ onOneStore("a username is 1 to 254 letters with their marks, digits and ._-@+', 
     t.match(json(response).errors, [{ pointer: '/username', detail: String }])
     if (username === '') continue
     const login = await postForm(app, '/token', { username, password })
-    t.strictSame([login.statusCode, json(login).error], [400, 'invalid_grant'], `${what}: to log in with it is simply wrong`)
+    t.strictSame(
+      [login.statusCode, json(login).error],
+      [400, 'invalid_grant'],
+      `${what}: to log in with it is simply wrong`,
+    )
   }
 })
 
@@ -141,7 +145,9 @@ overStores('a name of 254 characters of four bytes each works on every route', a
   t.equal((await signUp(app, first.toLowerCase())).statusCode, 409, 'one account in either case')
   t.equal((await signUp(app, second)).statusCode, 201)
   await app.store.setRoles({ userId: id, expectedRoles: [], roles: ['admin'] })
-  const { access_token } = json(await postForm(app, '/token', { username: first.toLowerCase(), password, scope: 'admin' }))
+  const { access_token } = json(
+    await postForm(app, '/token', { username: first.toLowerCase(), password, scope: 'admin' }),
+  )
   const get = async (url: string) => json(await withToken(app, access_token, { url }))
 
   t.equal((await get('/protected')).message, `Hello ${first}! This is a protected route`)

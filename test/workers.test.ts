@@ -221,23 +221,31 @@ t.test('three workers over LMDB', async (t) => {
     t.equal(service.lines().filter(({ event }) => event === 'key.rotated').length, 1, 'one signing key was made')
     const answers = await service.times(4 * workers, () => call('/livez'))
     t.equal(distinct(await Promise.all(answers.map(({ worker }) => worker()))).length, workers)
-    t.equal(await metric('latchkey_http_request_duration_seconds_count{method="GET",route="/livez",status="200"}'), 4 * workers)
+    t.equal(
+      await metric('latchkey_http_request_duration_seconds_count{method="GET",route="/livez",status="200"}'),
+      4 * workers,
+    )
     t.equal(await metric('latchkey_workers'), workers)
   })
 
-  await t.test('what one worker revokes, the others refuse before it is answered', (t) => revokedEverywhere(t, service, workers, 3))
+  await t.test('what one worker revokes, the others refuse before it is answered', (t) =>
+    revokedEverywhere(t, service, workers, 3),
+  )
 
   await t.test('fifty refreshes at once are one lineage', (t) => oneLineage(t, service, workers))
 
-  await t.test('wrong logins at once pass about ten for each worker at most, and then none passes at any', async (t) => {
-    await service.signUp('alan')
-    const guesses = await service.times(90, () => service.tryLogIn('alan', 'a wrong password, truly'))
-    t.same(distinct(guesses.map(({ status }) => status)).sort(), [400, 429])
-    const tried = guesses.filter(({ status }) => status === 400).length
-    t.ok(tried >= 10 && tried <= 12 * workers, `${tried} of 90 were tried`)
-    const after = await service.times(2 * workers, () => service.tryLogIn('alan'))
-    t.same(distinct(after.map(({ status }) => status)), [429])
-  })
+  await t.test(
+    'wrong logins at once pass about ten for each worker at most, and then none passes at any',
+    async (t) => {
+      await service.signUp('alan')
+      const guesses = await service.times(90, () => service.tryLogIn('alan', 'a wrong password, truly'))
+      t.same(distinct(guesses.map(({ status }) => status)).sort(), [400, 429])
+      const tried = guesses.filter(({ status }) => status === 400).length
+      t.ok(tried >= 10 && tried <= 12 * workers, `${tried} of 90 were tried`)
+      const after = await service.times(2 * workers, () => service.tryLogIn('alan'))
+      t.same(distinct(after.map(({ status }) => status)), [429])
+    },
+  )
 
   await t.test('a worker that is stuck holds nobody up, and catches up', async (t) => {
     const agent = new Agent({ keepAlive: true, maxSockets: 1 })
@@ -249,7 +257,8 @@ t.test('three workers over LMDB', async (t) => {
     process.kill(stuck, 'SIGSTOP')
     t.teardown(() => process.kill(stuck, 'SIGCONT'))
     const logouts: Answer[] = []
-    for (const { access_token } of sessions) logouts.push(await call('/logout', { method: 'POST', token: access_token, agent }))
+    for (const { access_token } of sessions)
+      logouts.push(await call('/logout', { method: 'POST', token: access_token, agent }))
     t.same(distinct(logouts.map(({ status }) => status)), [204])
     const [first, ...later] = logouts.map(({ ms }) => ms) as [number, ...number[]]
     t.ok(first < 5_000, `the first waited ${first.toFixed()} ms`)
@@ -257,7 +266,9 @@ t.test('three workers over LMDB', async (t) => {
     t.equal((await call('/verify', { token: sessions[0]?.access_token as string, agent })).status, 401)
     process.kill(stuck, 'SIGCONT')
     const isRefused = async () => {
-      const answers = await service.times(2 * workers, () => call('/verify', { token: sessions.at(-1)?.access_token as string }))
+      const answers = await service.times(2 * workers, () =>
+        call('/verify', { token: sessions.at(-1)?.access_token as string }),
+      )
       const askedIt = (await Promise.all(answers.map(({ worker }) => worker()))).includes(stuck)
       return askedIt && answers.every(({ status }) => status === 401)
     }
@@ -291,7 +302,9 @@ t.test('three workers over LMDB', async (t) => {
       ),
     ]
     await until(async () => signedUp.length >= 10)
-    const counted = await metric('latchkey_http_request_duration_seconds_count{method="POST",route="/refresh",status="200"}')
+    const counted = await metric(
+      'latchkey_http_request_duration_seconds_count{method="POST",route="/refresh",status="200"}',
+    )
     const victim = await (await call('/livez')).worker()
     process.kill(victim, 'SIGKILL')
     const killedAt = performance.now()
@@ -299,7 +312,8 @@ t.test('three workers over LMDB', async (t) => {
     t.equal((await call('/readyz')).status, 200)
     await service.isThere(({ event }) => event === 'worker.started')
     t.ok(
-      (await metric('latchkey_http_request_duration_seconds_count{method="POST",route="/refresh",status="200"}')) >= counted,
+      (await metric('latchkey_http_request_duration_seconds_count{method="POST",route="/refresh",status="200"}')) >=
+        counted,
       'what it had counted stays in the sum',
     )
     t.equal(await metric('latchkey_workers'), workers)
@@ -318,7 +332,9 @@ t.test('three workers over LMDB', async (t) => {
     for (const [username, token] of lineages) t.equal((await service.refresh(token)).status, 200, `${username} goes on`)
   })
 
-  await t.test('one that was started later is told of revocations too', (t) => revokedEverywhere(t, service, workers, 1))
+  await t.test('one that was started later is told of revocations too', (t) =>
+    revokedEverywhere(t, service, workers, 1),
+  )
 
   service.child.kill('SIGINT')
   t.same(await service.ended, { code: 0, signal: null })
@@ -338,46 +354,53 @@ t.test('two workers over PostgreSQL', async (t) => {
   t.equal(service.output.stderr, '')
 })
 
-t.test('SIGTERM lets the requests in flight finish at every worker, and ends with 0; hashes are of all workers together', async (t) => {
-  const service = await start(t, {
-    AUTH_INSECURE: '1',
-    AUTH_ARGON2_MEMORY: '65536',
-    AUTH_ARGON2_TIME: '4',
-    AUTH_HASH_MAX_WAIT: '30s',
-    AUTH_SHUTDOWN_GRACE: '30s',
-    AUTH_DATA_DIR: await newDir(t),
-    AUTH_WORKERS: '2',
-    AUTH_HASH_CONCURRENCY: '3',
-    AUTH_METRICS_PORT: '0',
-  })
-  const agents = Array.from({ length: 6 }, () => new Agent({ keepAlive: true, maxSockets: 1 }))
-  t.teardown(() => {
-    for (const agent of agents) agent.destroy()
-  })
-  const open = await Promise.all(agents.map((agent) => service.call('/readyz', { agent })))
-  t.equal(distinct(await Promise.all(open.map(({ worker }) => worker()))).length, 2)
+t.test(
+  'SIGTERM lets the requests in flight finish at every worker, and ends with 0; hashes are of all workers together',
+  async (t) => {
+    const service = await start(t, {
+      AUTH_INSECURE: '1',
+      AUTH_ARGON2_MEMORY: '65536',
+      AUTH_ARGON2_TIME: '4',
+      AUTH_HASH_MAX_WAIT: '30s',
+      AUTH_SHUTDOWN_GRACE: '30s',
+      AUTH_DATA_DIR: await newDir(t),
+      AUTH_WORKERS: '2',
+      AUTH_HASH_CONCURRENCY: '3',
+      AUTH_METRICS_PORT: '0',
+    })
+    const agents = Array.from({ length: 6 }, () => new Agent({ keepAlive: true, maxSockets: 1 }))
+    t.teardown(() => {
+      for (const agent of agents) agent.destroy()
+    })
+    const open = await Promise.all(agents.map((agent) => service.call('/readyz', { agent })))
+    t.equal(distinct(await Promise.all(open.map(({ worker }) => worker()))).length, 2)
 
-  const logins = service.times(9, (index) => service.tryLogIn(`nobody-${index}`))
-  const running: number[] = []
-  await until(async () => running.push(await service.metric('latchkey_hashes_running')) > 0 && running.includes(3), 5_000, 0)
-  t.equal(Math.max(...running), 3, 'three are hashed at once, in all')
+    const logins = service.times(9, (index) => service.tryLogIn(`nobody-${index}`))
+    const running: number[] = []
+    await until(
+      async () => running.push(await service.metric('latchkey_hashes_running')) > 0 && running.includes(3),
+      5_000,
+      0,
+    )
+    t.equal(Math.max(...running), 3, 'three are hashed at once, in all')
 
-  service.child.kill('SIGTERM')
-  await service.isThere(({ signal }) => signal === 'SIGTERM')
-  await sleep(20)
-  const ready = await Promise.all(
-    agents.map((agent) =>
-      service.call('/readyz', { agent }).then(
-        ({ status }) => status,
-        () => 0,
+    service.child.kill('SIGTERM')
+    await service.isThere(({ signal }) => signal === 'SIGTERM')
+    await sleep(20)
+    const ready = await Promise.all(
+      agents.map((agent) =>
+        service.call('/readyz', { agent }).then(
+          ({ status }) => status,
+          () => 0,
+        ),
       ),
-    ),
-  )
-  t.notOk(ready.includes(200), '/readyz fails at once, at each of them')
-  t.same(distinct((await logins).map(({ status }) => status)), [400])
-  t.same(await service.ended, { code: 0, signal: null })
-  t.equal(service.output.stderr, '')
-})
+    )
+    t.notOk(ready.includes(200), '/readyz fails at once, at each of them')
+    t.same(distinct((await logins).map(({ status }) => status)), [400])
+    t.same(await service.ended, { code: 0, signal: null })
+    t.equal(service.output.stderr, '')
+  },
+)
 
 t.test('what stops the start of one process stops that of several, with the same line, once', async (t) => {
   const taken = createServer().listen(0, '127.0.0.1')

@@ -36,7 +36,8 @@ function challengeOf(failure: Failure, scope: string): string | undefined {
   if (failure === 'unavailable') return undefined
   if (failure === 'missing') return realm
   if (failure === 'role') return `${realm}, error="insufficient_scope"`
-  if (failure === 'scope') return `${realm}, error="insufficient_scope"${scopeAttribute.test(scope) ? `, scope="${scope}"` : ''}`
+  if (failure === 'scope')
+    return `${realm}, error="insufficient_scope"${scopeAttribute.test(scope) ? `, scope="${scope}"` : ''}`
   return `${realm}, error="invalid_token", error_description="${failures[failure][1]}"`
 }
 
@@ -64,7 +65,11 @@ export class VerifierError extends Error {
    * @param reason words for the log
    * @param about `scope` that is needed, of a failure for `scope`; `detail` are words for the client in the place of the usual ones
    */
-  constructor(failure: Failure, reason: string, about: { scope?: string; detail?: string | undefined; cause?: unknown } = {}) {
+  constructor(
+    failure: Failure,
+    reason: string,
+    about: { scope?: string; detail?: string | undefined; cause?: unknown } = {},
+  ) {
     const { scope = '', cause } = about
     super(reason, { cause })
     const [problem, usual] = failures[failure]
@@ -76,7 +81,9 @@ export class VerifierError extends Error {
     this.headers = {
       'content-type': 'application/problem+json; charset=utf-8',
       'cache-control': 'no-store',
-      ...(this.wwwAuthenticate === undefined ? { 'retry-after': String(retryAfterSeconds) } : { 'www-authenticate': this.wwwAuthenticate }),
+      ...(this.wwwAuthenticate === undefined
+        ? { 'retry-after': String(retryAfterSeconds) }
+        : { 'www-authenticate': this.wwwAuthenticate }),
     }
     this.body = { type: `urn:latchkey:problem:${problem}`, title, status, detail }
   }

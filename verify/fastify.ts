@@ -72,7 +72,8 @@ const plugin: FastifyPluginAsync<LatchkeyVerifyOptions> = async (app, { refuse =
 /** The answer that the server itself would give, RFC 6750 §3 and RFC 9457, and a line in the log that says why. */
 function sendProblem(error: VerifierError, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const { statusCode, failure, message: reason, cause, headers, body } = error
-  if (statusCode >= 500) request.log.error({ failure, reason, ...(cause !== undefined && { err: cause }) }, 'a token could not be checked')
+  if (statusCode >= 500)
+    request.log.error({ failure, reason, ...(cause !== undefined && { err: cause }) }, 'a token could not be checked')
   else request.log.info({ failure, reason }, 'a token was refused')
   return reply
     .code(statusCode)

@@ -62,7 +62,8 @@ export function createFeed(settings: Settings, http: Http, revocations: Revocati
    * Milliseconds since the server was heard, by the clock that says more: one stands still while the machine sleeps, the other can
    * be set, and neither may make an old list look fresh.
    */
-  const silence = () => (heard ? Math.max(performance.now() - heard.uptimeMs, now() - heard.now) : performance.now() - startedMs)
+  const silence = () =>
+    heard ? Math.max(performance.now() - heard.uptimeMs, now() - heard.now) : performance.now() - startedMs
 
   function state(): FeedState {
     if (silence() >= lostMs) return 'lost'
@@ -74,9 +75,11 @@ export function createFeed(settings: Settings, http: Http, revocations: Revocati
     const current = state()
     if (current === toldState || current === 'connecting') return
     toldState = current
-    if (current === 'following') tell({ type: 'feed.following', level: 'info', message: 'the revocations are followed by a stream' })
+    if (current === 'following')
+      tell({ type: 'feed.following', level: 'info', message: 'the revocations are followed by a stream' })
     if (current === 'polling') {
-      const message = 'a stream of revocations does not get through, perhaps for a proxy that buffers: they are asked for each second'
+      const message =
+        'a stream of revocations does not get through, perhaps for a proxy that buffers: they are asked for each second'
       tell({ type: 'feed.polling', level: 'warn', message })
     }
     if (current === 'lost') {
@@ -94,7 +97,8 @@ export function createFeed(settings: Settings, http: Http, revocations: Revocati
     if (toldFailure === type || toldFailure === 'feed.refused') return
     toldFailure = type
     if (type === 'feed.refused') tell({ type, level: 'error', message: wordsOf(error) })
-    else tell({ type, level: 'warn', message: `the revocations could not be had, and are tried again: ${wordsOf(error)}` })
+    else
+      tell({ type, level: 'warn', message: `the revocations could not be had, and are tried again: ${wordsOf(error)}` })
   }
 
   function moveTo(position: unknown): void {
@@ -171,7 +175,10 @@ export function createFeed(settings: Settings, http: Http, revocations: Revocati
       againMs = retryMs * (0.5 + Math.random() / 2)
     } catch (error) {
       streamFailures += 1
-      againMs = waitAfter(error, error instanceof NoStream ? limits.streamAgainMs : backOffMs(streamFailures, limits.backOffMs))
+      againMs = waitAfter(
+        error,
+        error instanceof NoStream ? limits.streamAgainMs : backOffMs(streamFailures, limits.backOffMs),
+      )
       // It may be the stream alone that fails: for what is in between, or because the server has too many.
       if (error instanceof NoStream || error instanceof Timeout || error instanceof UnwantedStatus) {
         isPolling = true

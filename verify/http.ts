@@ -86,7 +86,9 @@ export class UnwantedStatus extends Error {
   readonly retryAfterMs: number
 
   constructor(status: number, { 'retry-after': retryAfter = '' }: IncomingMessage['headers']) {
-    super(`the server answered ${status}${status >= 300 && status < 400 ? ', and redirects are not followed: set `url`' : ''}`)
+    super(
+      `the server answered ${status}${status >= 300 && status < 400 ? ', and redirects are not followed: set `url`' : ''}`,
+    )
     this.retryAfterMs = Math.min(/^\d{1,9}$/.test(retryAfter) ? Number(retryAfter) : 0, longestRetryAfterSeconds) * 1000
   }
 }

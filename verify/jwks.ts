@@ -56,7 +56,8 @@ export function createKeys({ jwksUrl, tell }: Settings, http: Http, limits = key
     let againMs: number
     try {
       againMs = (await fetchKeys()) * (0.9 + Math.random() / 10)
-      if (failures > 0) tell({ type: 'keys.available', level: 'info', message: 'the public keys could be fetched again' })
+      if (failures > 0)
+        tell({ type: 'keys.available', level: 'info', message: 'the public keys could be fetched again' })
       failures = 0
       failure = undefined
       mayFetchAt = performance.now() + limits.cooldownMs
@@ -79,7 +80,11 @@ export function createKeys({ jwksUrl, tell }: Settings, http: Http, limits = key
   /** @returns milliseconds until it is to be fetched again */
   async function fetchKeys(): Promise<number> {
     // A cache in between would not have a key that was made just now, or still have one that was withdrawn.
-    const headers = { accept: 'application/json', 'cache-control': 'no-cache', ...(etag !== undefined && { 'if-none-match': etag }) }
+    const headers = {
+      accept: 'application/json',
+      'cache-control': 'no-cache',
+      ...(etag !== undefined && { 'if-none-match': etag }),
+    }
     const answer = await http.getText(jwksUrl, headers, limits.fetchMs, limits.maxBytes)
     if (answer.status === 200) {
       await take(answer.text)
@@ -114,7 +119,11 @@ export function createKeys({ jwksUrl, tell }: Settings, http: Http, limits = key
     for (const key of gone) key.isPublished = false
     if (added.length + gone.length === 0) return
     const list = (of: Key[]) => of.map(({ kid }) => kid).join(', ') || 'none'
-    tell({ type: 'keys.changed', level: 'info', message: `the public keys have changed: new ${list(added)}; gone ${list(gone)}` })
+    tell({
+      type: 'keys.changed',
+      level: 'info',
+      message: `the public keys have changed: new ${list(added)}; gone ${list(gone)}`,
+    })
   }
 
   void refresh()
@@ -135,7 +144,8 @@ export function createKeys({ jwksUrl, tell }: Settings, http: Http, limits = key
       const hasAnswer = !(underWay || performance.now() >= mayFetchAt) || (await waitFor(refresh(), 2 * limits.fetchMs))
       const found = keys.get(kid)
       if (found) return found
-      if (!hasAnswer || failures > 0 || keys.size === 0) throw new VerifierUnavailable('the public keys could not be fetched', failure)
+      if (!hasAnswer || failures > 0 || keys.size === 0)
+        throw new VerifierUnavailable('the public keys could not be fetched', failure)
       return undefined
     },
 
@@ -154,7 +164,8 @@ export function createKeys({ jwksUrl, tell }: Settings, http: Http, limits = key
     async ready(ms: number): Promise<void> {
       const until = performance.now() + ms
       for (let leftMs = ms; keys.size === 0 && !isClosed && leftMs > 0; leftMs = until - performance.now()) {
-        if (!underWay) await waitFor(new Promise(() => {}), Math.max(0, Math.min(leftMs, mayFetchAt - performance.now())))
+        if (!underWay)
+          await waitFor(new Promise(() => {}), Math.max(0, Math.min(leftMs, mayFetchAt - performance.now())))
         await waitFor(refresh(), leftMs)
       }
       if (keys.size === 0) throw new VerifierUnavailable('the public keys could not be fetched', failure)
@@ -172,7 +183,8 @@ async function toKey(jwk: unknown): Promise<Key | undefined> {
   const { kid, kty, crv, x, y, n, e, alg = usualAlg(jwk as JWK), use, key_ops: operations, d } = jwk as JWK
   if (typeof kid !== 'string' || d !== undefined || !algorithms.includes(alg as Alg)) return undefined
   if (alg !== usualAlg({ kty, crv } as JWK)) return undefined
-  if ((use !== undefined && use !== 'sig') || (operations !== undefined && !operations.includes('verify'))) return undefined
+  if ((use !== undefined && use !== 'sig') || (operations !== undefined && !operations.includes('verify')))
+    return undefined
   // 8,192 bits: checking a signature by a longer one takes too long.
   if (n !== undefined && n.length > 1_366) return undefined
   const members = kty === 'RSA' ? { kty, n, e } : kty === 'EC' ? { kty, crv, x, y } : { kty, crv, x }

@@ -76,7 +76,17 @@ export interface Settings {
 export const lostMs = 15_000
 
 const names = new Set([
-  ...['issuer', 'audience', 'clientId', 'clientSecret', 'feedLost', 'feedLostAfterSeconds', 'url', 'agent', 'clockSkewSeconds'],
+  ...[
+    'issuer',
+    'audience',
+    'clientId',
+    'clientSecret',
+    'feedLost',
+    'feedLostAfterSeconds',
+    'url',
+    'agent',
+    'clockSkewSeconds',
+  ],
   ...['maxTokenAgeSeconds', 'cacheSize', 'now', 'onEvent'],
 ])
 
@@ -86,18 +96,34 @@ const names = new Set([
  * @throws {TypeError} that names the option and says what is expected: a wrong or misspelt one must not weaken the check unnoticed
  */
 export function readOptions(options: VerifierOptions): Settings {
-  for (const name of Object.keys(options)) if (!names.has(name)) throw new TypeError(`latchkey/verify: there is no option ${name}`)
-  const { issuer, audience = issuer, clientId, clientSecret, url = issuer, feedLost = 'refuse', now = Date.now, onEvent = warn } = options
+  for (const name of Object.keys(options))
+    if (!names.has(name)) throw new TypeError(`latchkey/verify: there is no option ${name}`)
+  const {
+    issuer,
+    audience = issuer,
+    clientId,
+    clientSecret,
+    url = issuer,
+    feedLost = 'refuse',
+    now = Date.now,
+    onEvent = warn,
+  } = options
   readUrl('issuer', issuer)
   const base = readUrl('url', url)
   const audiences = typeof audience === 'string' ? [audience] : audience
-  if (!Array.isArray(audiences) || audiences.length === 0 || !audiences.every((one) => typeof one === 'string' && one !== '')) {
+  if (
+    !Array.isArray(audiences) ||
+    audiences.length === 0 ||
+    !audiences.every((one) => typeof one === 'string' && one !== '')
+  ) {
     throw expected('audience', 'a text, or a list of texts that is not empty')
   }
   for (const [name, value] of Object.entries({ clientId, clientSecret })) {
-    if (value !== undefined && (typeof value !== 'string' || value === '')) throw expected(name, 'a text that is not empty')
+    if (value !== undefined && (typeof value !== 'string' || value === ''))
+      throw expected(name, 'a text that is not empty')
   }
-  if ((clientId === undefined) !== (clientSecret === undefined)) throw expected('clientId and clientSecret', 'both or neither')
+  if ((clientId === undefined) !== (clientSecret === undefined))
+    throw expected('clientId and clientSecret', 'both or neither')
   if (feedLost !== 'accept' && feedLost !== 'refuse') throw expected('feedLost', "'accept' or 'refuse'")
   return {
     issuer,
@@ -136,10 +162,19 @@ function readUrl(name: string, text: unknown): string {
 
 type NumberName = 'feedLostAfterSeconds' | 'clockSkewSeconds' | 'maxTokenAgeSeconds' | 'cacheSize'
 
-function readNumber(options: VerifierOptions, name: NumberName, usual: number, least: number, most = Number.POSITIVE_INFINITY): number {
+function readNumber(
+  options: VerifierOptions,
+  name: NumberName,
+  usual: number,
+  least: number,
+  most = Number.POSITIVE_INFINITY,
+): number {
   const value = options[name] ?? usual
   if (typeof value !== 'number' || !(value >= least && value <= most)) {
-    throw expected(name, most === Number.POSITIVE_INFINITY ? `a number, at least ${least}` : `a number from ${least} to ${most}`)
+    throw expected(
+      name,
+      most === Number.POSITIVE_INFINITY ? `a number, at least ${least}` : `a number from ${least} to ${most}`,
+    )
   }
   return value
 }

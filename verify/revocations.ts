@@ -25,7 +25,10 @@ export function generationsOf(jti: string): Generations {
  * @param onKeyWithdrawn is told at once which key verifies nothing any more
  * @param uptimeMs on a clock that nobody sets
  */
-export function createRevocations(onKeyWithdrawn: (kid: string) => void = () => {}, uptimeMs = () => performance.now()) {
+export function createRevocations(
+  onKeyWithdrawn: (kid: string) => void = () => {},
+  uptimeMs = () => performance.now(),
+) {
   // A map for each kind, so that the ids are looked up as they are: this is on the way of every check. Of most there are very many,
   // and nothing to keep but until when, on a clock that nobody sets: one that leaps ahead for a moment has nothing forgotten.
   const named = { jti: new Map<string, number>(), sid: new Map<string, number>(), key: new Map<string, number>() }
@@ -107,15 +110,19 @@ export function readNews(message: unknown, now: number): News {
       expires_at: expires,
     } = (item ?? {}) as Record<string, unknown>
     const expiresAt = typeof expires === 'string' ? Date.parse(expires) : Number.NaN
-    if (typeof kind !== 'string' || typeof id !== 'string' || Number.isNaN(expiresAt)) throw new Error('the feed sent a malformed entry')
+    if (typeof kind !== 'string' || typeof id !== 'string' || Number.isNaN(expiresAt))
+      throw new Error('the feed sent a malformed entry')
     const revokedAt = typeof revoked === 'string' ? Date.parse(revoked) : Number.NaN
     const lifeMs = expiresAt - (Number.isNaN(revokedAt) ? now : revokedAt)
     if (kind === 'jti' || kind === 'sid' || kind === 'key') news.entries.push({ kind, id, lifeMs })
     else if (kind === 'user' || kind === 'client') {
       const isExcepted = typeof exceptSid === 'string'
-      if (!Number.isInteger(generation) || !(isExcepted || exceptSid === undefined)) throw new Error('the feed sent a malformed entry')
+      if (!Number.isInteger(generation) || !(isExcepted || exceptSid === undefined))
+        throw new Error('the feed sent a malformed entry')
       const common = { id, generation: generation as number, lifeMs }
-      news.entries.push(kind === 'user' ? { kind, ...common, exceptSid: isExcepted ? exceptSid : undefined } : { kind, ...common })
+      news.entries.push(
+        kind === 'user' ? { kind, ...common, exceptSid: isExcepted ? exceptSid : undefined } : { kind, ...common },
+      )
     } else news.unknownKinds.push(kind)
   }
   return news

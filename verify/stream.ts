@@ -76,8 +76,11 @@ export async function readStream(
 /** Words for an answer of the feed that is none. */
 export function unwanted(status = 0, headers: IncomingHttpHeaders): Error {
   if (status === 401) {
-    return new Refused('the server does not know this client (401): check clientId and clientSecret, and that the client is not disabled')
+    return new Refused(
+      'the server does not know this client (401): check clientId and clientSecret, and that the client is not disabled',
+    )
   }
-  if (status === 403) return new Refused('this client may not follow revocations (403): it needs the introspection right')
+  if (status === 403)
+    return new Refused('this client may not follow revocations (403): it needs the introspection right')
   return new UnwantedStatus(status, headers)
 }

@@ -67,7 +67,11 @@ const usualPrefix = 'Bearer '
 
 /** What is the token if it is a good one: enough to look for those that are known, as exactly they are. */
 export const likelyTokenOf = (presented: string | undefined): string =>
-  typeof presented !== 'string' ? '' : presented.startsWith(usualPrefix) ? presented.slice(usualPrefix.length) : presented
+  typeof presented !== 'string'
+    ? ''
+    : presented.startsWith(usualPrefix)
+      ? presented.slice(usualPrefix.length)
+      : presented
 
 /** The token of a header or of itself: no token has a space in it, and none is called `Bearer`. */
 export function tokenOf(presented: string | undefined): string {
@@ -112,9 +116,11 @@ export function readClaims(payload: Uint8Array, issuer: string, audience: readon
   const claims = parse(payload)
   const { iss, aud, sub, client_id: clientId, iat, exp, nbf, jti, sid, scope, roles } = claims
   if (iss !== issuer) throw invalid('iss is another')
-  if (!(isText(aud) ? audience.includes(aud) : areTexts(aud) && aud.some((one) => audience.includes(one)))) throw invalid('aud is another')
+  if (!(isText(aud) ? audience.includes(aud) : areTexts(aud) && aud.some((one) => audience.includes(one))))
+    throw invalid('aud is another')
   if (!isText(sub) || !isText(clientId) || !isText(jti)) throw invalid('sub, client_id or jti is missing or no text')
-  if (!isTime(exp) || !isTime(iat) || !(nbf === undefined || isTime(nbf))) throw invalid('exp, iat or nbf is missing or no time')
+  if (!isTime(exp) || !isTime(iat) || !(nbf === undefined || isTime(nbf)))
+    throw invalid('exp, iat or nbf is missing or no time')
   if (!(sid === undefined || isText(sid))) throw invalid('sid is no text')
   if (!(scope === undefined || typeof scope === 'string')) throw invalid('scope is no text')
   if (!(roles === undefined || areTexts(roles))) throw invalid('roles is no list of texts')
@@ -123,8 +129,10 @@ export function readClaims(payload: Uint8Array, issuer: string, audience: readon
 
 const invalid = (reason: string) => new TokenRefused('invalid', reason)
 const isText = (value: unknown): value is string => typeof value === 'string' && value !== ''
-const areTexts = (value: unknown): value is string[] => Array.isArray(value) && value.every((one) => typeof one === 'string')
-const isTime = (value: unknown): value is number => Number.isInteger(value) && (value as number) >= 0 && (value as number) <= lastSecond
+const areTexts = (value: unknown): value is string[] =>
+  Array.isArray(value) && value.every((one) => typeof one === 'string')
+const isTime = (value: unknown): value is number =>
+  Number.isInteger(value) && (value as number) >= 0 && (value as number) <= lastSecond
 
 function parse(json: Uint8Array): Record<string, unknown> {
   let value: unknown
@@ -133,7 +141,8 @@ function parse(json: Uint8Array): Record<string, unknown> {
   } catch {
     // Refused below. Never with the parser's words, which may quote the token.
   }
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw invalid('no JSON object that has one reading')
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    throw invalid('no JSON object that has one reading')
   return value as Record<string, unknown>
 }
 

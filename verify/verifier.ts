@@ -70,9 +70,22 @@ interface Good {
  * @param limits for tests
  * @throws {TypeError} for an option that is not what it should be
  */
-export function createVerifier(options: VerifierOptions, limits: { keys?: typeof keyLimits; feed?: typeof feedLimits } = {}): Verifier {
+export function createVerifier(
+  options: VerifierOptions,
+  limits: { keys?: typeof keyLimits; feed?: typeof feedLimits } = {},
+): Verifier {
   const settings = readOptions(options)
-  const { issuer, audience, authorization, feedLost, feedLostAfterMs, clockSkewSeconds, maxTokenAgeSeconds, cacheSize, now } = settings
+  const {
+    issuer,
+    audience,
+    authorization,
+    feedLost,
+    feedLostAfterMs,
+    clockSkewSeconds,
+    maxTokenAgeSeconds,
+    cacheSize,
+    now,
+  } = settings
   const http = createHttp(settings.agent)
   const keys = createKeys(settings, http, limits.keys)
   const revocations = createRevocations((kid) => keys.drop(kid))
@@ -116,14 +129,16 @@ export function createVerifier(options: VerifierOptions, limits: { keys?: typeof
   function checkTime({ exp, iat, nbf = 0 }: Claims): void {
     const nowSeconds = now() / 1000
     if (nowSeconds >= Math.min(exp, iat + maxTokenAgeSeconds)) throw new TokenRefused('expired', 'the token expired')
-    if (Math.max(iat, nbf) > nowSeconds + clockSkewSeconds) throw new TokenRefused('invalid', 'iat or nbf is in the future')
+    if (Math.max(iat, nbf) > nowSeconds + clockSkewSeconds)
+      throw new TokenRefused('invalid', 'iat or nbf is in the future')
   }
 
   /** @throws {VerifierUnavailable} when nobody knows whether something was revoked, and `feedLost` says to refuse then */
   function checkFeed({ silenceMs, failure }: NonNullable<typeof feed>): void {
     if (feedLost === 'accept') return
     if (silenceMs === undefined) throw new VerifierUnavailable('the revocations could not be had yet', failure)
-    if (silenceMs >= feedLostAfterMs) throw new VerifierUnavailable('the revocations have been lost for too long', failure)
+    if (silenceMs >= feedLostAfterMs)
+      throw new VerifierUnavailable('the revocations have been lost for too long', failure)
   }
 
   return {
@@ -138,13 +153,16 @@ export function createVerifier(options: VerifierOptions, limits: { keys?: typeof
       if (!good.key.isPublished) throw new TokenRefused('invalid', 'its key was withdrawn')
       checkTime(good.claims)
       if (feed) {
-        if (revocations.isRevoked(good.claims, good.generations)) throw new TokenRefused('revoked', 'the token was revoked')
+        if (revocations.isRevoked(good.claims, good.generations))
+          throw new TokenRefused('revoked', 'the token was revoked')
         checkFeed(feed)
       }
       for (const name of needed.scope) {
-        if (!good.scope.includes(name)) throw new TokenRefused('scope', 'the token lacks a scope', { scope: needed.scope.join(' ') })
+        if (!good.scope.includes(name))
+          throw new TokenRefused('scope', 'the token lacks a scope', { scope: needed.scope.join(' ') })
       }
-      if (needed.role !== undefined && !good.claims.roles?.includes(needed.role)) throw new TokenRefused('role', 'the user lacks a role')
+      if (needed.role !== undefined && !good.claims.roles?.includes(needed.role))
+        throw new TokenRefused('role', 'the user lacks a role')
       return good.claims
     },
 
@@ -188,7 +206,11 @@ export function readRequirements(requirements: Requirements): Needed {
   for (const name in requirements) {
     if (name !== 'scope' && name !== 'role') throw new TypeError(`latchkey/verify: there is no requirement ${name}`)
     const value = requirements[name]
-    if (typeof value === 'string' || (name === 'scope' && Array.isArray(value) && value.every((one) => typeof one === 'string'))) continue
+    if (
+      typeof value === 'string' ||
+      (name === 'scope' && Array.isArray(value) && value.every((one) => typeof one === 'string'))
+    )
+      continue
     throw new TypeError(`latchkey/verify: the requirement ${name} is not a text`)
   }
   const { scope = noNames, role } = requirements
