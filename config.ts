@@ -8,8 +8,8 @@ import {
   whatIsWrongWithHost,
   whatIsWrongWithIssuer,
   whatIsWrongWithProxy,
-} from './config.checks.ts'
-import { whatIsWrongWithOrigin } from './origins.ts'
+} from './config/checks.ts'
+import { whatIsWrongWithOrigin } from './config/origins.ts'
 
 /** A setting that is wrong or unsafe; the process ends with exit code 78 (EX_CONFIG of sysexits.h). */
 export class ConfigError extends Error {}

@@ -65,7 +65,7 @@ export interface RefusalDetails {
   cause?: unknown
 }
 
-/** An answer that is an error: thrown anywhere, sent in the shape of the endpoint's family by `plugins/errors.ts`. */
+/** An answer that is an error: thrown anywhere, sent in the shape of the endpoint's family by `plugins/http/errors.ts`. */
 export class Refusal extends Error {
   readonly code: ErrorCode
   readonly statusCode: number

@@ -1,17 +1,18 @@
 import { type Config, ConfigError, readConfig, Settings } from './config.ts'
-import { closePort, drainAndClose, openSockets } from './drain.ts'
-import { listen, PortTaken, resolveHost, tryPort } from './listening.ts'
-import { onSignals, shuttingDown } from './signals.ts'
-import { hasLmdbStore } from './stores/lmdb-file.ts'
-import { type Vouching, vouchForStore } from './stores/lmdb-vouch.ts'
+import { closePort, drainAndClose, openSockets } from './process/drain.ts'
+import { listen, PortTaken, resolveHost, tryPort } from './process/listening.ts'
+import { onSignals, shuttingDown } from './process/signals.ts'
+import { hasLmdbStore } from './stores/lmdb/file.ts'
+import { type Vouching, vouchForStore } from './stores/lmdb/vouch.ts'
 import { StoreUnavailable } from './stores/store.ts'
 
 /** EX_CONFIG of sysexits.h */
 const badConfigExitCode = 78
 
-/** What `workers.ts` starts has a number, from 1. One process alone loads none of that. */
+/** What `cluster/workers.ts` starts has a number, from 1. One process alone loads none of that. */
 const workerNumber = process.argv[2] === 'worker' && process.send ? Number(process.argv[3]) : undefined
-const primary = workerNumber === undefined ? undefined : (await import('./workers.ts')).joinPrimary(workerNumber)
+const primary =
+  workerNumber === undefined ? undefined : (await import('./cluster/workers.ts')).joinPrimary(workerNumber)
 
 main().catch(async (error: NodeJS.ErrnoException) => {
   const line = reasonOf(error)
@@ -40,7 +41,7 @@ async function main(): Promise<void> {
   if (config.AUTH_WORKERS === 1) return serve(config, vouching)
 
   await vouching?.soon
-  const { runWorkers } = await import('./workers.ts')
+  const { runWorkers } = await import('./cluster/workers.ts')
   const { exitCode, line } = await runWorkers(config, vouching?.later)
   if (line !== undefined) process.stderr.write(`${line}\n`)
   process.exit(exitCode)
@@ -56,7 +57,7 @@ async function serve(config: Config, vouching?: Vouching): Promise<void> {
   // Only now: a primary does without all of it.
   const [{ buildApp }, { stdoutInBlocks }] = await Promise.all([
     import('./app.ts'),
-    import('./logging.ts'),
+    import('./log/logging.ts'),
     vouching?.soon,
   ])
   const app = await buildApp(config, { logStream: await stdoutInBlocks() })

@@ -2,7 +2,7 @@
  * Where the process begins. Password hashes and the store's commits share libuv's threads, and a pool that hashing fills
  * stalls every commit. Its size is read once, before the first ES module is loaded: hence CommonJS, and this file.
  */
-const { loadEnvFile } = require('./env-file.cjs') as { loadEnvFile(): string | undefined }
+const { loadEnvFile } = require('./config/env-file.cjs') as { loadEnvFile(): string | undefined }
 const fs = process.getBuiltinModule('node:fs')
 const os = process.getBuiltinModule('node:os')
 

@@ -4,7 +4,7 @@ import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import pg from 'pg'
-import { statements } from '../stores/sql.ts'
+import { statements } from '../stores/postgres/sql.ts'
 import { onEnd } from './processes.ts'
 
 export interface BenchServer {
@@ -86,7 +86,7 @@ export interface Ledger {
   atMs: number
   /** bytes of write-ahead log, of everything on the server */
   walBytes: number
-  /** by the names of stores/sql.ts; undefined where the server does not count them */
+  /** by the names of stores/postgres/sql.ts; undefined where the server does not count them */
   statements: Map<string, StatementCosts> | undefined
 }
 

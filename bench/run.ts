@@ -3,8 +3,8 @@
  * so that a disturbance of the machine meets all alike. What is reported are medians of the rounds.
  */
 import { availableParallelism, cpus, loadavg, totalmem } from 'node:os'
-import { argon2Build } from '../plugins/argon2-build.ts'
-import type { SigningAlg } from '../plugins/signing-keys.ts'
+import type { SigningAlg } from '../plugins/keys/signing-keys.ts'
+import { argon2Build } from '../plugins/login/argon2-build.ts'
 import type { BareRoute, HashSpan, StoreSpan, VerifySpan } from './ceilings.ts'
 import { asForm, bearer, form } from './client.ts'
 import type { Load, LoadResult } from './generator.ts'

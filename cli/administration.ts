@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import type { Config } from '../config.ts'
-import { hasLmdbStore } from '../stores/lmdb-file.ts'
+import { hasLmdbStore } from '../stores/lmdb/file.ts'
 import { CommandError, exitCodes } from './exit.ts'
 import { createOutput, type Output, printable, table } from './output.ts'
 import { readSettings, refuseDamaged } from './places.ts'

@@ -78,7 +78,9 @@ process.stdout.on('error', ({ code }: NodeJS.ErrnoException) =>
   process.exit(code === 'EPIPE' ? exitCodes.fine : exitCodes.problems),
 )
 
-const { loadEnvFile } = createRequire(import.meta.url)('../env-file.cjs') as { loadEnvFile(): string | undefined }
+const { loadEnvFile } = createRequire(import.meta.url)('../config/env-file.cjs') as {
+  loadEnvFile(): string | undefined
+}
 
 try {
   const problem = loadEnvFile()

@@ -1,9 +1,9 @@
 import { resolve } from 'node:path'
 import { type Config, ConfigError, readConfig } from '../config.ts'
-import { readMadeSecret, secretPath } from '../plugins/secrets.ts'
-import { openLmdbStore } from '../stores/lmdb.ts'
-import { checkFile, damageLine, hasLmdbStore, lmdbFile, StoreDamaged } from '../stores/lmdb-file.ts'
-import { openPostgresStore } from '../stores/postgres.ts'
+import { readMadeSecret, secretPath } from '../plugins/keys/secrets.ts'
+import { checkFile, damageLine, hasLmdbStore, lmdbFile, StoreDamaged } from '../stores/lmdb/file.ts'
+import { openLmdbStore } from '../stores/lmdb/store.ts'
+import { openPostgresStore } from '../stores/postgres/store.ts'
 import type { Store } from '../stores/store.ts'
 import { CommandError, exitCodes } from './exit.ts'
 

@@ -1,5 +1,5 @@
-import { createSecrets } from '../plugins/secrets.ts'
-import { sealContext } from '../plugins/signing-keys.ts'
+import { createSecrets } from '../plugins/keys/secrets.ts'
+import { sealContext } from '../plugins/keys/signing-keys.ts'
 import type { SigningKeyRecord } from '../stores/store.ts'
 
 /** @returns whether a key opens under one of the secrets */

@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Config } from '../config.ts'
-import { CopyRefused, copyStore, type TableReport } from '../stores/copy.ts'
+import { CopyRefused, copyStore, type TableReport } from '../stores/moving/copy.ts'
 import type { Store } from '../stores/store.ts'
 import { CommandError, exitCodes } from './exit.ts'
 import { type Output, table } from './output.ts'

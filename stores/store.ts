@@ -1,9 +1,9 @@
-import { clockSkewMs, elapsedMs, isFuture } from './time.ts'
+import { clockSkewMs, elapsedMs, isFuture } from '../domain/time.ts'
 
 /**
  * What Latchkey asks of a database.
  *
- * One interface, two implementations, one contract test (`test/stores.contract.ts`) that each of them passes.
+ * One interface, two implementations, one contract test (`test/stores/contract.ts`) that each of them passes.
  * The rules that every method keeps:
  *
  * - **Atomic.** A method is one step. Two of them on the same record, from any request, process or replica, behave as

@@ -1,0 +1,180 @@
+import { readFileSync } from 'node:fs'
+import { type Static, Type } from '@sinclair/typebox'
+import { Value } from '@sinclair/typebox/value'
+import type { FastifyInstance } from 'fastify'
+import fp from 'fastify-plugin'
+import { ConfigError } from '../../config.ts'
+import { Refusal } from '../../errors.ts'
+import { Audience, GrantTypes, ScopeNames } from '../../schemas/clients.ts'
+import type { Client, ClientSecret } from '../../stores/store.ts'
+import { type ClientDefinition, whatIsWrong } from './clients.ts'
+
+const Secret = Type.String({ minLength: 1, maxLength: 1024 })
+
+const Declaration = Type.Object(
+  {
+    client_id: Type.String(),
+    client_secret: Type.Optional(Type.Union([Secret, Type.Array(Secret, { minItems: 1, maxItems: 2 })])),
+    type: Type.Optional(Type.Union([Type.Literal('confidential'), Type.Literal('public')])),
+    grants: Type.Optional(GrantTypes),
+    scopes: Type.Optional(ScopeNames),
+    audience: Type.Optional(Type.Union([Type.String({ minLength: 1 }), Audience])),
+    introspect: Type.Optional(Type.Union([Type.Boolean(), Type.Literal('audience'), Type.Literal('all')])),
+  },
+  { additionalProperties: false },
+)
+type Declaration = Static<typeof Declaration>
+const Declarations = Type.Array(Declaration)
+
+/** A secret that is shorter is taken, and warned about: nobody knows how it was made. */
+const shortSecret = 32
+/** Means the same with and without the encoding of a form. */
+const isSafeAnywhere = /^[A-Za-z0-9._~-]+$/
+const triesAtMost = 20
+
+const listOf = <T>(value: T | T[] | undefined): T[] =>
+  value === undefined ? [] : Array.isArray(value) ? value : [value]
+
+/**
+ * Reads AUTH_CLIENTS_FILE: a JSON array of clients, or an object with the array as `clients`.
+ *
+ * @throws {ConfigError} for whatever is not as expected, naming the client and the member, never a secret
+ */
+export function readDeclarations(path: string): { definition: ClientDefinition; secrets: string[] }[] {
+  const expected = (what: string) => new ConfigError(`AUTH_CLIENTS_FILE: expected ${what} in ${path}`)
+  let content: unknown
+  try {
+    content = JSON.parse(readFileSync(path, 'utf8').replace(/^\ufeff/, ''))
+  } catch (error) {
+    // Never the parser's message: it may quote a secret.
+    throw expected(`JSON that can be read, got ${(error as NodeJS.ErrnoException).code ?? 'no JSON'},`)
+  }
+  const given = Array.isArray(content) ? content : (content as { clients?: unknown } | null)?.clients
+  const list = Array.isArray(given) ? given.map(withScopeNames) : given
+  const error = Value.Errors(Declarations, list).First()
+  if (error)
+    throw expected(`every client to have what docs/clients.md says (${memberOf(error.path)}: ${error.message})`)
+
+  const declarations = (list as Declaration[]).map((declaration) => {
+    const {
+      client_id: id,
+      client_secret: secret,
+      type = secret === undefined ? 'public' : 'confidential',
+    } = declaration
+    const {
+      introspect = false,
+      grants = type === 'confidential' ? ['client_credentials'] : [],
+      scopes = [],
+      audience,
+    } = declaration
+    const definition: ClientDefinition = {
+      ...{ id, type, grants, scopes, audience: listOf(audience) },
+      introspect: introspect === 'all' ? 'all' : introspect ? 'audience' : 'none',
+    }
+    const wrong = whatIsWrong(definition)
+    if (wrong) throw expected(`for ${JSON.stringify(id)} that ${wrong.pointer.slice(1)} ${wrong.detail}`)
+    if ((type === 'confidential') !== (secret !== undefined)) {
+      throw expected(`for ${JSON.stringify(id)} a client_secret if it is confidential, and none if it is public`)
+    }
+    return { definition, secrets: listOf(secret) }
+  })
+  const ids = declarations.map(({ definition }) => definition.id)
+  const twice = ids.find((id, i) => ids.indexOf(id) !== i)
+  if (twice !== undefined) throw expected(`${JSON.stringify(twice)} once only`)
+  return declarations
+}
+
+/** Scopes are often written as OAuth sends them, with a space between them. */
+const withScopeNames = (item: { scopes?: unknown } | null) =>
+  typeof item?.scopes === 'string' ? { ...item, scopes: item.scopes.split(' ') } : item
+
+/** The pointer of a member. A name that is no short word may be a secret in the wrong place, and is not repeated. */
+const memberOf = (pointer: string) =>
+  pointer.replace(/[^/]+/g, (name) => (/^\w{1,32}$/.test(name) ? name : '?')) || 'the list'
+
+/**
+ * Brings the store up to what AUTH_CLIENTS_FILE says: what it declares is made or changed, what it declared before and does
+ * not any more is removed. That a client was disabled stays. Processes that start at once agree, for each step is a compare-and-set.
+ */
+async function applyDeclarations({
+  config,
+  store,
+  clients,
+  clientAuthentication,
+  now,
+  log,
+}: FastifyInstance): Promise<void> {
+  const path = config.AUTH_CLIENTS_FILE
+  if (path === undefined) return
+  const declarations = readDeclarations(path)
+  const { hashDeclared, isSecretOf } = clientAuthentication
+
+  /** Also those made under AUTH_SECRET_PREVIOUS stay as long as it is set: a replica that has no newer one verifies by them. */
+  function keptSecrets(before: Client | undefined, texts: string[]): ClientSecret[] {
+    const known = before?.secrets ?? []
+    const current = texts.map(
+      (text) => known.find(({ hash }) => hash === hashDeclared(text)) ?? { hash: hashDeclared(text), createdAt: now() },
+    )
+    const isStillDeclared = (secret: ClientSecret) =>
+      texts.some((text) => isSecretOf({ secrets: [secret] } as Client, text))
+    return [
+      ...current,
+      ...known.filter(
+        (secret) => !current.includes(secret) && secret.hash.startsWith('hmac:') && isStillDeclared(secret),
+      ),
+    ]
+  }
+
+  async function apply(definition: ClientDefinition, texts: string[]): Promise<void> {
+    for (let tries = 1; tries <= triesAtMost; tries++) {
+      const before = await store.findClient(definition.id)
+      const secrets = keptSecrets(before, texts)
+      const next = { ...before, ...definition, secrets, isDeclared: true }
+      if (before && Value.Equal(before, next)) return
+      const createdAt = before ? before.createdAt : await clients.birthOf(definition.id)
+      const isDone = before
+        ? await store.replaceClient({ ...before, ...next, generation: before.generation + 1 })
+        : await store.createClient({ ...definition, secrets, isDeclared: true, createdAt, generation: createdAt })
+      if (!isDone) continue
+      log.info(
+        { event: before ? 'client.changed' : 'client.created', client_id: definition.id },
+        'a client was declared',
+      )
+      return
+    }
+    throw new Error(`The client ${definition.id} was changed by others all the time`)
+  }
+
+  async function remove(id: string): Promise<void> {
+    try {
+      await clients.remove(log, id)
+    } catch (error) {
+      // Another process that starts was faster.
+      if (!(error instanceof Refusal && error.code === 'not_found')) throw error
+    }
+  }
+
+  for (const { definition, secrets } of declarations) {
+    if (secrets.some((secret) => secret.length < shortSecret)) {
+      log.warn(
+        `AUTH_CLIENTS_FILE: the client_secret of ${JSON.stringify(definition.id)} is short; at least ${shortSecret} random characters are safe`,
+      )
+    }
+    if (!isSafeAnywhere.test(definition.id) || secrets.some((secret) => !isSafeAnywhere.test(secret))) {
+      log.warn(
+        `AUTH_CLIENTS_FILE: the client_id or client_secret of ${JSON.stringify(definition.id)} has characters that have to be encoded in a form or in Basic, and programs often forget it; take letters, digits and -._~, for example from "openssl rand -hex 32"`,
+      )
+    }
+    await apply(definition, secrets)
+  }
+
+  const declared = new Set(declarations.map(({ definition }) => definition.id))
+  let after: string | undefined
+  do {
+    const page = await store.exportRows('clients', { limit: 100, ...(after !== undefined && { after }) })
+    for (const { id, isDeclared } of page.rows) if (isDeclared && !declared.has(id)) await remove(id)
+    after = page.next
+  } while (after !== undefined)
+}
+
+export default fp(applyDeclarations, { name: 'declared-clients', dependencies: ['client-authentication'] })

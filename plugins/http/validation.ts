@@ -1,0 +1,49 @@
+import type { FastifySchemaValidationError } from 'fastify'
+import { type InvalidMember, Refusal } from '../../errors.ts'
+
+/** So many members are named; an answer is never much longer than what asked for it. */
+const mostNamed = 5
+
+/**
+ * Turns what the schema of a route found into a refusal that names the first few members, each once, and says how many more there are.
+ *
+ * @param found by Ajv; the parsers of bodies bound how much that can be
+ * @param part of the request: body, querystring, params
+ */
+export function invalid(found: FastifySchemaValidationError[], part = 'body', family?: 'oauth'): Refusal {
+  const members = new Map<string, InvalidMember>()
+  for (const error of found) {
+    const member = toMember(error)
+    if (!members.has(member.pointer)) members.set(member.pointer, member)
+  }
+  const errors = [...members.values()].slice(0, mostNamed)
+  // RFC 6749 has no list, so there the words hold all that is named.
+  const named = family === 'oauth' ? errors : errors.slice(0, 1)
+  const rest = members.size - named.length
+  const words = named.map(({ pointer, detail }) => `${pointer || `the ${nameOf(part)}`} ${detail}`)
+  return new Refusal('invalid_request', { detail: words.join(', ') + (rest > 0 ? `, and ${rest} more` : ''), errors })
+}
+
+const nameOf = (part: string) => (part === 'querystring' ? 'query' : part)
+
+function toMember({
+  instancePath,
+  keyword,
+  params,
+  message = 'is not valid',
+}: FastifySchemaValidationError): InvalidMember {
+  if (keyword === 'additionalProperties') {
+    return {
+      pointer: `${instancePath}${unknownMember(String(params['additionalProperty']))}`,
+      detail: 'is not known here',
+    }
+  }
+  if (keyword === 'required') return { pointer: `${instancePath}/${params['missingProperty']}`, detail: 'is required' }
+  const isBlank =
+    (keyword === 'pattern' && params['pattern'] === '\\S') || (keyword === 'minLength' && params['limit'] === 1)
+  return { pointer: instancePath, detail: isBlank ? 'must not be empty' : message }
+}
+
+/** The pointer (RFC 6901 §3) of a member that nobody asked for. Its name may be a secret put in the wrong place, so only a short word is repeated. */
+const unknownMember = (name: string) =>
+  /^[\x21-\x7e]{1,32}$/.test(name) ? `/${name.replaceAll('~', '~0').replaceAll('/', '~1')}` : ''

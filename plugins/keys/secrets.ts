@@ -1,0 +1,157 @@
+import { createCipheriv, createDecipheriv, createHmac, hkdfSync, randomBytes, timingSafeEqual } from 'node:crypto'
+import { closeSync, fsyncSync, linkSync, openSync, readFileSync, unlinkSync, writeSync } from 'node:fs'
+import { join } from 'node:path'
+import type { FastifyInstance } from 'fastify'
+import fp from 'fastify-plugin'
+import { ConfigError } from '../../config.ts'
+import { keepPrivate, sync } from '../../stores/lmdb/open.ts'
+import type { Store } from '../../stores/store.ts'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    secrets: ReturnType<typeof createSecrets>
+  }
+}
+
+const minCharacters = 32
+const gcm = { name: 'aes-256-gcm', nonceBytes: 12, tagBytes: 16 } as const
+
+/**
+ * What is derived from AUTH_SECRET: a MAC key for each purpose, and a key that seals what is secret at rest.
+ *
+ * Each key is derived on its own (HKDF, RFC 5869), so that none can stand in for another. What AUTH_SECRET_PREVIOUS
+ * made still verifies and opens.
+ *
+ * @param secrets the current one first
+ */
+export function createSecrets(secrets: string[]) {
+  const derive = (purpose: string) =>
+    secrets.map((secret) => Buffer.from(hkdfSync('sha256', secret, '', `latchkey ${purpose} v1`, 32)))
+  const sealingKeys = derive('seal')
+
+  return {
+    /**
+     * HMAC-SHA-256 under a key of its own.
+     *
+     * @param purpose separates the keys
+     */
+    mac(purpose: string) {
+      const keys = derive(purpose)
+      const compute = (key: Buffer, data: Buffer) => createHmac('sha256', key).update(data).digest()
+      return {
+        sign: (data: Buffer): Buffer => compute(keys[0] as Buffer, data),
+        /** Compares in constant time, under the current secret and then the previous. */
+        verify: (data: Buffer, mac: Buffer): boolean => keys.some((key) => timingSafeEqual(compute(key, data), mac)),
+      }
+    },
+
+    /** AES-256-GCM. @param context what the text is, bound to it: it opens as nothing else */
+    seal(plaintext: Buffer, context: string): Buffer {
+      const nonce = randomBytes(gcm.nonceBytes)
+      const cipher = createCipheriv(gcm.name, sealingKeys[0] as Buffer, nonce).setAAD(Buffer.from(context))
+      return Buffer.concat([nonce, cipher.update(plaintext), cipher.final(), cipher.getAuthTag()])
+    },
+
+    /** @returns undefined when none of the secrets sealed it, and whether it was the previous one when one did */
+    open(sealed: Uint8Array, context: string): { plaintext: Buffer; byPrevious: boolean } | undefined {
+      const body = sealed.subarray(gcm.nonceBytes, -gcm.tagBytes)
+      for (const [index, key] of sealingKeys.entries()) {
+        const decipher = createDecipheriv(gcm.name, key, sealed.subarray(0, gcm.nonceBytes), {
+          authTagLength: gcm.tagBytes,
+        })
+        decipher.setAAD(Buffer.from(context)).setAuthTag(sealed.subarray(-gcm.tagBytes))
+        try {
+          return { plaintext: Buffer.concat([decipher.update(body), decipher.final()]), byPrevious: index > 0 }
+        } catch {
+          // Not sealed by this one.
+        }
+      }
+      return undefined
+    },
+  }
+}
+
+/** Where the secret of an embedded store is that was not given one. */
+export const secretPath = (dataDir: string): string => join(dataDir, 'secret')
+
+const ifLost = 'put it back from a backup; if it is lost, see "Secret and keys" in docs/operations.md'
+
+/**
+ * The secret that was made beside an embedded store.
+ *
+ * @returns undefined when there is none
+ * @throws {ConfigError} when there is one and it cannot be used
+ */
+export function readMadeSecret(dataDir: string): string | undefined {
+  const path = secretPath(dataDir)
+  let secret: string
+  try {
+    keepPrivate(path)
+    secret = readFileSync(path, 'utf8').trim()
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'ENOENT') return undefined
+    throw new ConfigError(`AUTH_DATA_DIR: expected a secret that can be read in ${path}, got ${code}`)
+  }
+  if (secret.length >= minCharacters) return secret
+  throw new ConfigError(
+    `AUTH_DATA_DIR: expected a secret of at least ${minCharacters} characters in ${path}, got ${secret.length}: ${ifLost}`,
+  )
+}
+
+/** The winner of a hard link is the one secret, whichever of several first starts it was; a crash never leaves half a file. */
+function makeSecret(dataDir: string): void {
+  const path = secretPath(dataDir)
+  const draft = `${path}.${process.pid}.${randomBytes(4).toString('hex')}`
+  try {
+    const file = openSync(draft, 'wx', 0o600)
+    writeSync(file, `${randomBytes(48).toString('base64url')}\n`)
+    fsyncSync(file)
+    closeSync(file)
+    try {
+      linkSync(draft, path)
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
+    }
+    unlinkSync(draft)
+    sync(dataDir)
+  } catch (error) {
+    throw new ConfigError(
+      `AUTH_DATA_DIR: expected a directory that can be written, got ${(error as NodeJS.ErrnoException).code} for ${dataDir}`,
+    )
+  }
+}
+
+/** Whether there is something in a store that only its secret opens, or that only its secret lets go on. */
+async function needsItsSecret(store: Store): Promise<boolean> {
+  const keys = await store.listSigningKeys()
+  if (keys.some(({ sealedPrivateKey }) => sealedPrivateKey !== undefined)) return true
+  return (await store.exportRows('sessions', { limit: 1 })).rows.length > 0
+}
+
+/** The secret beside an embedded store; made where there is none and the store has never had one. */
+async function secretBeside({ store, config: { AUTH_DATA_DIR: dataDir }, command }: FastifyInstance): Promise<string> {
+  const there = readMadeSecret(dataDir)
+  if (there !== undefined) return there
+  if (await needsItsSecret(store)) {
+    // Another first start may have made both meanwhile, the secret first.
+    const made = readMadeSecret(dataDir)
+    if (made !== undefined) return made
+    throw new ConfigError(
+      `AUTH_SECRET: expected the secret that the store in ${dataDir} was used with, and there is no ${secretPath(dataDir)}: ${ifLost}`,
+    )
+  }
+  // Nothing that a command does without a secret is derived from it.
+  if (command && !command.makesSecret) return randomBytes(48).toString('base64url')
+  makeSecret(dataDir)
+  return readMadeSecret(dataDir) as string
+}
+
+export default fp(
+  async (app: FastifyInstance) => {
+    const { AUTH_SECRET, AUTH_SECRET_PREVIOUS } = app.config
+    const current = AUTH_SECRET ?? (await secretBeside(app))
+    app.decorate('secrets', createSecrets([current, ...(AUTH_SECRET_PREVIOUS ? [AUTH_SECRET_PREVIOUS] : [])]))
+  },
+  { name: 'secrets', dependencies: ['store'] },
+)

@@ -1,0 +1,43 @@
+import { existsSync } from 'node:fs'
+import type { FastifyInstance } from 'fastify'
+import fp from 'fastify-plugin'
+import { type Config, ConfigError } from '../../config.ts'
+import { damageLine, hasLmdbStore, StoreDamaged } from '../../stores/lmdb/file.ts'
+import { openLmdbStore } from '../../stores/lmdb/store.ts'
+import { openPostgresStore } from '../../stores/postgres/store.ts'
+import type { Store } from '../../stores/store.ts'
+import { secretPath } from '../keys/secrets.ts'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    store: Store
+  }
+}
+
+function openEmbedded({ AUTH_DATA_DIR: dataDir, AUTH_SECRET }: Config): Store {
+  // The store is made before its secret is, so that a secret alone is what is left of one.
+  if (AUTH_SECRET === undefined && existsSync(secretPath(dataDir)) && !hasLmdbStore(dataDir)) {
+    throw new ConfigError(
+      `AUTH_DATA_DIR: expected the store beside its secret in ${dataDir}, and it is missing: put it back from a backup; or, to begin anew with no accounts, remove ${secretPath(dataDir)}`,
+    )
+  }
+  try {
+    return openLmdbStore(dataDir)
+  } catch (error) {
+    if (error instanceof StoreDamaged) throw new ConfigError(damageLine(dataDir, error))
+    const { code, message, path = dataDir } = error as NodeJS.ErrnoException
+    const got = typeof code === 'string' ? code : message
+    throw new ConfigError(`AUTH_DATA_DIR: expected a directory that can be written, got ${got} for ${path}`)
+  }
+}
+
+/** Opens the store that the settings choose, and closes it when the app has closed. */
+export default fp(
+  async (app: FastifyInstance) => {
+    const { DATABASE_URL } = app.config
+    const store = DATABASE_URL ? await openPostgresStore(DATABASE_URL) : openEmbedded(app.config)
+    app.decorate('store', store)
+    app.addHook('onClose', () => store.close())
+  },
+  { name: 'store' },
+)

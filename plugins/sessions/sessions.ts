@@ -1,0 +1,252 @@
+import { randomUUID } from 'node:crypto'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import fp from 'fastify-plugin'
+import { Refusal } from '../../errors.ts'
+import { isCurrent, isExpired, isOfClient, type Session, type SessionLimits, type User } from '../../stores/store.ts'
+import { adminScope, type Client, firstPartyId } from '../clients/clients.ts'
+import type { AccessTokenClaims } from '../tokens/access-tokens.ts'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    sessions: ReturnType<typeof createSessions>
+  }
+}
+
+/** Which client of its id it is, for the sessions that it opens. The built-in one is always the same. */
+const clientOf = ({ id, createdAt }: Client): { clientCreatedAt?: number } =>
+  id === firstPartyId ? {} : { clientCreatedAt: createdAt }
+
+/** The answer of RFC 6749 §5.1. */
+export interface TokenAnswer {
+  access_token: string
+  token_type: 'Bearer'
+  expires_in: number
+  refresh_token?: string
+  scope?: string
+}
+
+type Audience = string | string[]
+
+const longestUserAgent = 256
+
+/**
+ * Sessions: opened by a login, kept alive by refreshing, ended. Each is one row for its whole life, and its refresh tokens
+ * are numbers with a MAC; what a presented one means is decided by the store in one step (`judgeRotation`).
+ */
+function createSessions(app: FastifyInstance) {
+  const { config, store, clients, refreshTokens, accessTokens, revocations, now } = app
+  const graceMs = config.AUTH_REFRESH_GRACE * 1000
+  const idleTtlMs = config.AUTH_REFRESH_IDLE_TTL * 1000
+  const maxTtlMs = config.AUTH_REFRESH_MAX_TTL * 1000
+
+  const limits = (): SessionLimits => ({ now: now(), idleTtlMs, maxTtlMs })
+  const userAgentOf = ({ headers }: FastifyRequest) => (headers['user-agent'] ?? '').slice(0, longestUserAgent)
+
+  /** Whether the client that opened a session is still there, and not another of the same id. */
+  async function hasItsClient(session: Session): Promise<boolean> {
+    const client = await clients.find(session.clientId)
+    return client !== undefined && isOfClient(session, client.id, clientOf(client).clientCreatedAt)
+  }
+
+  async function answer(
+    user: User,
+    client: Client,
+    session: Session,
+    asked: { scope: string[]; aud: Audience },
+  ): Promise<TokenAnswer> {
+    // What the client may not have any more it does not get again; nor who is no administrator any more that scope.
+    const scope = asked.scope.filter(
+      (name) => client.scopes.includes(name) && (name !== adminScope || user.roles.includes(adminScope)),
+    )
+    const scopeText = scope.length > 0 ? { scope: scope.join(' ') } : undefined
+    return {
+      access_token: await accessTokens.issue({
+        aud: asked.aud,
+        sub: user.id,
+        client_id: session.clientId,
+        sid: session.id,
+        ...scopeText,
+        ...(user.roles.length > 0 && { roles: user.roles }),
+        generations: { user: user.generation, client: client.generation },
+      }),
+      token_type: 'Bearer',
+      expires_in: accessTokens.ttlSeconds,
+      ...(client.grants.includes('refresh_token') && {
+        refresh_token: refreshTokens.encode(session.id, session.counter),
+      }),
+      ...scopeText,
+    }
+  }
+
+  return {
+    /**
+     * Opens a session for a user who has just logged in.
+     *
+     * @throws {Refusal} `invalid_grant` when the user went meanwhile; `invalid_scope` for `admin` without the role
+     */
+    async open(
+      request: FastifyRequest,
+      user: User,
+      client: Client,
+      { scope, aud }: { scope: string[]; aud: Audience },
+    ): Promise<TokenAnswer> {
+      if (scope.includes(adminScope) && !user.roles.includes(adminScope)) {
+        throw new Refusal('invalid_scope', {
+          detail: `The scope ${adminScope} is for users with the role ${adminScope}`,
+        })
+      }
+      const openedAt = now()
+      const session: Session = {
+        id: randomUUID(),
+        userId: user.id,
+        clientId: client.id,
+        ...clientOf(client),
+        scope,
+        generation: user.generation,
+        counter: 0,
+        createdAt: openedAt,
+        refreshedAt: openedAt,
+        address: request.address,
+        userAgent: userAgentOf(request),
+      }
+      if (!(await store.createSession(session))) {
+        throw new Refusal('invalid_grant', {
+          detail: 'The username or password is wrong',
+          reason: 'the user went or changed during the login',
+        })
+      }
+      request.log.info(
+        { event: 'login.succeeded', sub: user.id, sid: session.id, client_id: client.id, address: request.address },
+        'a login',
+      )
+      return answer(user, client, session, { scope, aud })
+    },
+
+    /**
+     * Trades a refresh token for the next pair, RFC 6749 §6 and RFC 9700 §4.14.2.
+     *
+     * @param asked `scope` to narrow the access token to, the session keeps its own; `aud` of the access token
+     * @throws {Refusal} `invalid_grant` or `invalid_scope`; a spent token ends its session
+     */
+    async refresh(
+      request: FastifyRequest,
+      token: string,
+      client: Client,
+      asked: { scope?: string[]; aud: Audience },
+    ): Promise<TokenAnswer> {
+      const presented = refreshTokens.decode(token)
+      if (!presented) throw refused('not a refresh token of ours')
+      const answerTo = ({ user, session }: { user: User; session: Session }) =>
+        answer(user, client, session, { scope: asked.scope ?? session.scope, aud: asked.aud })
+      // Signed while the disk writes and this thread would only wait, and handed out when it has.
+      let prepared: Promise<TokenAnswer> | undefined
+      const result = await store.rotateSession(
+        // Each by its name: an object that is spread, and then added to, is slow.
+        {
+          now: now(),
+          idleTtlMs,
+          maxTtlMs,
+          sessionId: presented.sessionId,
+          counter: presented.counter,
+          address: request.address,
+          userAgent: userAgentOf(request),
+          clientId: client.id,
+          clientCreatedAt: clientOf(client).clientCreatedAt,
+          scope: asked.scope,
+          graceMs,
+          revokedUntil: accessTokens.forgottenAt(),
+        },
+        (decided) => {
+          if (!('user' in decided)) return
+          prepared = answerTo(decided)
+          // Where the write fails nobody asks for it any more.
+          prepared.catch(() => {})
+        },
+      )
+      switch (result.outcome) {
+        case 'rotated':
+        case 'repeated':
+          return prepared ?? answerTo(result)
+        case 'reused': {
+          await revocations.pull()
+          const { id: sid, userId: sub, clientId: client_id } = result.session
+          request.log.warn(
+            { event: 'refresh.reused', sub, sid, client_id, address: request.address },
+            'a spent refresh token came back',
+          )
+          throw refused('a spent refresh token came back, and its session was ended')
+        }
+        case 'scope_exceeded':
+          throw new Refusal('invalid_scope', { detail: 'The scope is wider than the session' })
+        default:
+          throw refused(`refresh refused: ${result.outcome}`)
+      }
+    },
+
+    /** The live sessions of a user, newest first; a page may be short of those whose client is gone. */
+    async list(
+      userId: string,
+      page: { after?: string; limit: number },
+    ): Promise<{ sessions: Session[]; next?: string }> {
+      const listed = await store.listSessions(userId, limits(), page)
+      const isLive = await Promise.all(listed.sessions.map(hasItsClient))
+      return { ...listed, sessions: listed.sessions.filter((_, i) => isLive[i]) }
+    },
+
+    /** Ends a session and refuses its access tokens. @returns false when the user has no such session */
+    async end(request: FastifyRequest, id: string, userId: string): Promise<boolean> {
+      const isEnded = await store.endSession(id, { userId, now: now(), expiresAt: accessTokens.forgottenAt() })
+      if (isEnded) {
+        await revocations.pull()
+        request.log.info({ event: 'session.ended', sub: userId, sid: id }, 'a session was ended')
+      }
+      return isEnded
+    },
+
+    /** The session that a refresh token stands for, while the token is good. For those who only ask: nothing comes of it. */
+    async findByRefreshToken(token: string): Promise<{ session: Session; user: User } | undefined> {
+      const presented = refreshTokens.decode(token)
+      const session = presented && (await store.findSession(presented.sessionId))
+      if (!session || presented.counter < session.counter || isExpired(session, limits())) return undefined
+      if (!(await hasItsClient(session))) return undefined
+      const user = await store.findUser(session.userId)
+      return isCurrent(session, user) ? { session, user } : undefined
+    },
+
+    /** Ends the session that a refresh token of this client belongs to. Any other text is ignored, RFC 7009 §2.2. */
+    async endByRefreshToken(request: FastifyRequest, token: string, client: Client): Promise<void> {
+      const presented = refreshTokens.decode(token)
+      const session = presented && (await store.findSession(presented.sessionId))
+      const isOwn = session && isOfClient(session, client.id, clientOf(client).clientCreatedAt)
+      if (isOwn) await this.end(request, session.id, session.userId)
+    },
+
+    /** Refuses an access token from now on; the whole session, where many of its tokens were revoked one by one. */
+    async revokeAccessToken(request: FastifyRequest, claims: AccessTokenClaims): Promise<void> {
+      const { sid, sub, jti, client_id } = claims
+      const outcome = await revocations.revokeToken(claims)
+      if (outcome === 'recorded')
+        request.log.info({ event: 'token.revoked', sub, jti, client_id }, 'an access token was revoked')
+      if (outcome === 'many' && sid !== undefined && !(await this.end(request, sid, sub)))
+        await revocations.revokeSession(sid)
+    },
+
+    /** Ends all sessions of a user and refuses their access tokens. */
+    async endAll(request: FastifyRequest, userId: string): Promise<void> {
+      await store.endUserSessions(userId, { now: now(), expiresAt: accessTokens.forgottenAt() })
+      await revocations.pull()
+      request.log.info({ event: 'sessions.ended', sub: userId }, 'all sessions of a user were ended')
+    },
+
+    limits,
+  }
+}
+
+const refused = (reason: string) => new Refusal('invalid_grant', { detail: 'The refresh token is not valid', reason })
+
+export default fp(
+  async (app: FastifyInstance) => {
+    app.decorate('sessions', createSessions(app))
+  },
+  { name: 'sessions', dependencies: ['store', 'clients', 'refresh-tokens', 'access-tokens', 'revocations'] },
+)

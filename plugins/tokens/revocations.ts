@@ -1,0 +1,263 @@
+import { setImmediate } from 'node:timers/promises'
+import type { FastifyInstance } from 'fastify'
+import fp from 'fastify-plugin'
+import { Refusal } from '../../errors.ts'
+import { type Revocation, type RevocationPage, StoreUnavailable } from '../../stores/store.ts'
+import { type AccessTokenClaims, generationsOf } from './access-tokens.ts'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    revocations: Awaited<ReturnType<typeof createRevocations>>
+  }
+}
+
+/** How often the revocations of other processes are fetched. */
+const pollMs = 400
+
+/** Not heard of the store for so long, a process no longer says that it knows everything. */
+const upToDateMs = 2_000
+
+/** Cut off from the store, a process vouches for tokens for so long, and then refuses to. */
+const mostStaleMs = 5 * 60_000
+
+/** A session gets a token with each refresh. When so many were revoked one by one, the next ends the session: one entry for all. */
+export const tokensOfSessionAtMost = 10
+/** Tokens of a client itself have no session that could end; so many of them are in force as revocations, and no more. */
+export const tokensOfClientAtMost = 10_000
+/** Some of them have expired by then. */
+const retryAfterSeconds = '60'
+
+/** Entries that are looked at with each poll, for whether they can be forgotten: a hundred thousand take ten seconds. */
+const forgetAtOnce = 5_000
+
+/** Is told what has been revoked, a page at a time. */
+export type Follower = (page: RevocationPage) => void
+
+/** A revocation as it is kept in memory, by kind and id. */
+interface Known {
+  generation?: number
+  exceptSessionId?: string
+  /** by the clock of `uptimeMs` */
+  until: number
+  /** whose token it is, where it was revoked here and by itself */
+  owner?: string
+}
+
+/**
+ * What is revoked, answered from memory. Each process follows the store; what it revoked itself it knows before it answers.
+ */
+async function createRevocations(app: FastifyInstance) {
+  const { store, now, uptimeMs, log } = app
+  const inForce = new Map<string, Known>()
+  /** how many of `inForce` each owner has */
+  const owned = new Map<string, number>()
+  /** by kind and id: what is being recorded just now */
+  const recording = new Map<string, Promise<void>>()
+  let cursor: string | undefined
+
+  let heardAtMs = uptimeMs()
+  const followers = new Set<Follower>()
+
+  /** Has the other processes of this machine catch up; undefined where there are none. */
+  let tellOthers: (() => Promise<void>) | undefined
+
+  const count = (owner: string, by: 1 | -1) => {
+    const tokens = (owned.get(owner) ?? 0) + by
+    if (tokens > 0) owned.set(owner, tokens)
+    else owned.delete(owner)
+  }
+
+  /**
+   * Keeps a revocation for its whole life from now on, on a clock that nobody sets: it is still known when a clock that was wrong
+   * for a while has been put right. Entries may come twice and out of order; a later generation covers the earlier.
+   */
+  function learn({ kind, id, revokedAt, expiresAt, ...rest }: Revocation, owner?: string): void {
+    const { generation, exceptSessionId } = rest as Known
+    const key = `${kind}:${id}`
+    const known = inForce.get(key)
+    if (known?.generation !== undefined && generation !== undefined && known.generation > generation) return
+    const keptOwner = known?.owner ?? owner
+    inForce.set(key, {
+      until: uptimeMs() + Math.max(0, expiresAt - revokedAt),
+      ...(generation !== undefined && { generation }),
+      ...(exceptSessionId !== undefined && { exceptSessionId }),
+      ...(keptOwner !== undefined && { owner: keptOwner }),
+    })
+    if (owner !== undefined && known?.owner === undefined) count(owner, 1)
+  }
+
+  let looking = inForce.entries()
+  function forgetSome(): void {
+    for (let looked = 0; looked < forgetAtOnce; looked++) {
+      const { done, value } = looking.next()
+      if (done) {
+        looking = inForce.entries()
+        return
+      }
+      const [key, { until, owner }] = value
+      if (until > uptimeMs()) continue
+      inForce.delete(key)
+      if (owner !== undefined) count(owner, -1)
+    }
+  }
+
+  /** Reads on to the end, and lets others have the event loop between the pages. */
+  async function readOn(): Promise<void> {
+    for (;;) {
+      const askedAtMs = uptimeMs()
+      const page = await store.revocationsSince(cursor)
+      cursor = page.cursor
+      for (const revocation of page.revocations) learn(revocation)
+      // Awaited: a key that was withdrawn is to be gone when this process says that it has caught up.
+      if (page.revocations.some(({ kind }) => kind === 'key')) await app.signingKeys.poll()
+      if (page.revocations.length > 0) for (const follower of followers) follower(page)
+      if (!page.more) {
+        heardAtMs = askedAtMs
+        return
+      }
+      await setImmediate()
+    }
+  }
+
+  let reading: Promise<void> | undefined
+  let readingNext: Promise<void> | undefined
+  /** Catches up with the store: with what is in it by the time of this call. Those who come while it is read share the next reading. */
+  function catchUp(): Promise<void> {
+    if (!reading) {
+      reading = readOn().finally(() => {
+        reading = undefined
+      })
+      return reading
+    }
+    readingNext ??= reading
+      .finally(() => {
+        readingNext = undefined
+      })
+      .then(catchUp)
+    return readingNext
+  }
+
+  /** After something was revoked here: when it resolves, this process and the others of this machine refuse it. */
+  async function pull(): Promise<void> {
+    await Promise.all([catchUp(), tellOthers?.()])
+  }
+
+  /** @returns whether this call is the one that recorded it: it may be known, or another may be at it */
+  async function revokeOnce(kind: 'jti' | 'sid', id: string, owner?: string): Promise<boolean> {
+    const key = `${kind}:${id}`
+    const underWay = recording.get(key)
+    if (underWay || inForce.has(key)) {
+      await underWay
+      return false
+    }
+    const revocation: Revocation = { kind, id, revokedAt: now(), expiresAt: app.accessTokens.forgottenAt() }
+    if (owner !== undefined) count(owner, 1)
+    const done = store.revoke(revocation).then(() => learn(revocation, owner))
+    recording.set(key, done)
+    try {
+      await done
+    } finally {
+      recording.delete(key)
+      if (owner !== undefined) count(owner, -1)
+    }
+    await pull()
+    return true
+  }
+
+  await catchUp()
+  let isPolling = false
+  const poll = async () => {
+    if (isPolling) return
+    isPolling = true
+    try {
+      await catchUp()
+      forgetSome()
+    } catch (error) {
+      log.warn({ err: error }, 'the revocations could not be fetched; those known stay in force')
+    } finally {
+      isPolling = false
+    }
+  }
+  const timer = setInterval(poll, pollMs).unref()
+  app.addHook('onClose', async () => clearInterval(timer))
+
+  return {
+    pull,
+    catchUp,
+    /** @param tell is waited for before whoever revoked something is answered; bounded in time, and never fails */
+    tellOthersBy(tell: () => Promise<void>): void {
+      tellOthers = tell
+    },
+    get size() {
+      return inForce.size
+    },
+
+    /** Whether what this process knows is what the store knew a moment ago. */
+    get isUpToDate() {
+      return uptimeMs() - heardAtMs < upToDateMs
+    },
+    /** Where this process is in the store's list. */
+    get cursor() {
+      return cursor
+    },
+    /** A page of what was revoked since a cursor: of everything in force without one. */
+    since: (position: string | undefined) => store.revocationsSince(position),
+    /** Tells a follower of everything that comes from now on. @returns a function that ends it */
+    follow(follower: Follower): () => void {
+      followers.add(follower)
+      return () => void followers.delete(follower)
+    },
+
+    /** Up to which generation the tokens of a client are refused; 0 for none. */
+    revokedGenerationOf: (clientId: string): number => inForce.get(`client:${clientId}`)?.generation ?? 0,
+
+    /**
+     * Refuses one access token from now on, RFC 7009 §2. What is revoked already, by whatever, is not recorded again.
+     *
+     * @param claims of a token that has been verified
+     * @returns `many` when nothing was done, because so many tokens of the session were revoked one by one that it is to be ended (§2.1)
+     * @throws {Refusal} 503 when too many of a client's own tokens are in force as revocations
+     */
+    async revokeToken(claims: AccessTokenClaims): Promise<'recorded' | 'known' | 'many'> {
+      if (this.isRevoked(claims)) return 'known'
+      const { jti, sid, client_id: clientId } = claims
+      const owner = sid === undefined ? `client:${clientId}` : `sid:${sid}`
+      const tokens = recording.has(`jti:${jti}`) ? 0 : (owned.get(owner) ?? 0)
+      if (sid !== undefined && tokens >= tokensOfSessionAtMost) return 'many'
+      if (tokens >= tokensOfClientAtMost) {
+        const reason = `the client has revoked ${tokens} of its tokens one by one`
+        throw new Refusal('overloaded', { reason, headers: { 'retry-after': retryAfterSeconds } })
+      }
+      return (await revokeOnce('jti', jti, owner)) ? 'recorded' : 'known'
+    },
+
+    /** Refuses all access tokens of a session whose row is gone. */
+    async revokeSession(sid: string): Promise<void> {
+      await revokeOnce('sid', sid)
+    },
+
+    /**
+     * @param claims of a token that has been verified
+     * @throws {StoreUnavailable} when the store has not been heard of for so long that the answer would be a guess
+     */
+    isRevoked({ jti, sid, sub, client_id: clientId }: AccessTokenClaims): boolean {
+      if (uptimeMs() - heardAtMs > mostStaleMs)
+        throw new StoreUnavailable(new Error('the revocations are too old to vouch for a token'))
+      if (inForce.size === 0) return false
+      if (inForce.has(`jti:${jti}`)) return true
+      const client = inForce.get(`client:${clientId}`)
+      if (client?.generation !== undefined && generationsOf(jti).client < client.generation) return true
+      if (sid === undefined) return false
+      if (inForce.has(`sid:${sid}`)) return true
+      const user = inForce.get(`user:${sub}`)
+      return user?.generation !== undefined && generationsOf(jti).user < user.generation && sid !== user.exceptSessionId
+    },
+  }
+}
+
+export default fp(
+  async (app: FastifyInstance) => {
+    app.decorate('revocations', await createRevocations(app))
+  },
+  { name: 'revocations', dependencies: ['store', 'access-tokens'] },
+)

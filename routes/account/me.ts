@@ -1,0 +1,97 @@
+import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
+import type { FastifyRequest } from 'fastify'
+import { tokenRefused } from '../../errors.ts'
+import { acceptJson } from '../../plugins/http/body-parsers.ts'
+import { withToken } from '../../plugins/http/openapi.ts'
+import { problemAnswers } from '../../schemas/errors.ts'
+import { Id, Password, PresentedPassword, Roles, Timestamp, toTimestamp, Username } from '../../schemas/parts.ts'
+import type { User } from '../../stores/store.ts'
+
+const userGone = () => tokenRefused('invalid', 'the user of the token is gone')
+
+/** What people see and change of their own account. */
+const plugin: FastifyPluginAsyncTypebox = async (app) => {
+  const { users } = app
+  acceptJson(app)
+
+  async function self({ token }: FastifyRequest): Promise<User> {
+    const user = await users.find(token.sub)
+    if (!user) throw userGone()
+    return user
+  }
+
+  app.get(
+    '/users/me',
+    {
+      schema: {
+        operationId: 'getProfile',
+        summary: 'The profile',
+        tags: ['accounts'],
+        security: withToken,
+        response: {
+          200: Type.Object({ id: Id, username: Username, roles: Roles, created_at: Timestamp }),
+          ...problemAnswers(401, 403, 503),
+        },
+      },
+    },
+    async (request) => {
+      const profile = await users.profile(request.token.sub)
+      if (!profile) throw userGone()
+      const { id, username, roles, createdAt } = profile
+      return { id, username, roles, created_at: toTimestamp(createdAt) }
+    },
+  )
+
+  app.delete(
+    '/users/me',
+    {
+      schema: {
+        operationId: 'deleteAccount',
+        summary: 'Delete the account, with its sessions',
+        tags: ['accounts'],
+        security: withToken,
+        body: Type.Object({ password: PresentedPassword }, { additionalProperties: false }),
+        response: {
+          204: Type.Null({ description: 'The account is gone' }),
+          ...problemAnswers(400, 401, 403, 413, 415, 429, 503),
+        },
+      },
+    },
+    async (request, reply) => {
+      await users.remove(request, await self(request), request.body.password)
+      return reply.code(204).send(null)
+    },
+  )
+
+  app.post(
+    '/users/me/password',
+    {
+      schema: {
+        operationId: 'changePassword',
+        summary: 'Change the password; every other session ends',
+        tags: ['accounts'],
+        security: withToken,
+        body: Type.Object(
+          { current_password: PresentedPassword, new_password: Password },
+          { additionalProperties: false },
+        ),
+        response: {
+          204: Type.Null({ description: 'The password is changed' }),
+          ...problemAnswers(400, 401, 403, 413, 415, 429, 503),
+        },
+      },
+    },
+    async (request, reply) => {
+      const { current_password: current, new_password: next } = request.body
+      const { sid } = request.token
+      await users.changePassword(request, await self(request), {
+        current,
+        next,
+        ...(sid !== undefined && { keepSessionId: sid }),
+      })
+      return reply.code(204).send(null)
+    },
+  )
+}
+
+export default plugin

@@ -1,0 +1,30 @@
+import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
+import { tokenRefused } from '../../errors.ts'
+import { ignoreBodies } from '../../plugins/http/body-parsers.ts'
+import { withToken } from '../../plugins/http/openapi.ts'
+import { problemAnswers } from '../../schemas/errors.ts'
+
+const plugin: FastifyPluginAsyncTypebox = async (app) => {
+  const { users } = app
+  ignoreBodies(app)
+
+  app.get(
+    '/protected',
+    {
+      schema: {
+        operationId: 'getGreeting',
+        summary: 'A greeting for whoever has logged in',
+        tags: ['accounts'],
+        security: withToken,
+        response: { 200: Type.Object({ message: Type.String() }), ...problemAnswers(401, 403, 503) },
+      },
+    },
+    async (request) => {
+      const user = await users.profile(request.token.sub)
+      if (!user) throw tokenRefused('invalid', 'the user of the token is gone')
+      return { message: `Hello ${user.username}! This is a protected route` }
+    },
+  )
+}
+
+export default plugin

@@ -1,0 +1,35 @@
+import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
+import { Refusal } from '../../errors.ts'
+import { acceptJson } from '../../plugins/http/body-parsers.ts'
+import { problemAnswers } from '../../schemas/errors.ts'
+import { Id, Password, Timestamp, toTimestamp, Username } from '../../schemas/parts.ts'
+
+const plugin: FastifyPluginAsyncTypebox = async (app) => {
+  const { config, users } = app
+  acceptJson(app)
+
+  app.post(
+    '/signup',
+    {
+      schema: {
+        operationId: 'signUp',
+        summary: 'Make an account',
+        tags: ['accounts'],
+        body: Type.Object({ username: Username, password: Password }, { additionalProperties: false }),
+        response: {
+          201: Type.Object({ id: Id, username: Username, created_at: Timestamp }, { description: 'The account' }),
+          ...problemAnswers(400, 403, 409, 413, 415, 503),
+        },
+      },
+    },
+    async (request, reply) => {
+      if (config.AUTH_SIGNUP === 'closed') throw new Refusal('signup_closed')
+      const { username, password } = request.body
+      const user = await users.signUp(request, username, password)
+      reply.code(201).header('location', `${app.publicPath}/users/me`)
+      return { id: user.id, username: user.username, created_at: toTimestamp(user.createdAt) }
+    },
+  )
+}
+
+export default plugin

@@ -1,0 +1,82 @@
+import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
+import { Refusal, tokenRefused } from '../../errors.ts'
+import { ignoreBodies } from '../../plugins/http/body-parsers.ts'
+import { withToken } from '../../plugins/http/openapi.ts'
+import { isFor } from '../../plugins/tokens/bearer.ts'
+import { problemAnswers } from '../../schemas/errors.ts'
+
+/** A demand that is not understood (unknown, empty, there twice, or such as no token can meet) is refused, never taken for none. */
+const Demands = Type.Object(
+  {
+    scope: Type.Optional(
+      Type.String({
+        pattern: '^[\\x21\\x23-\\x5b\\x5d-\\x7e]+( [\\x21\\x23-\\x5b\\x5d-\\x7e]+)*$',
+        description: 'scope names that the token must carry, with a space between them',
+      }),
+    ),
+    audience: Type.Optional(
+      Type.String({ pattern: '\\S', description: 'whom the token must be for; AUTH_AUDIENCE when not sent' }),
+    ),
+    role: Type.Optional(
+      Type.String({
+        pattern: '^[\\x21\\x23-\\x2b\\x2d-\\x5b\\x5d-\\x7e]+$',
+        description: 'a role that the user must have',
+      }),
+    ),
+  },
+  { additionalProperties: false },
+)
+
+/** For reverse proxies, which ask before they pass a request on: nginx `auth_request`, Traefik ForwardAuth, Caddy `forward_auth`. */
+const plugin: FastifyPluginAsyncTypebox = async (app) => {
+  const { config } = app
+  ignoreBodies(app)
+
+  app.get(
+    '/verify',
+    {
+      onRequest: app.requireAnyToken,
+      schema: {
+        operationId: 'verifyToken',
+        summary: 'Check a token for a reverse proxy',
+        tags: ['checking'],
+        security: withToken,
+        querystring: Demands,
+        response: {
+          204: Type.Null({
+            description: 'The token is good: X-Auth-Subject, X-Auth-Client, X-Auth-Scope and X-Auth-Roles tell of it',
+          }),
+          ...problemAnswers(400, 401, 403),
+        },
+      },
+    },
+    async ({ token, query }, reply) => {
+      if (!isFor(token, query.audience ?? config.AUTH_AUDIENCE)) throw tokenRefused('invalid', 'aud is another')
+      const scope = token.scope?.split(' ') ?? []
+      const needed = query.scope?.split(' ') ?? []
+      if (needed.some((name) => !scope.includes(name))) throw lacking('scope', needed.join(' '))
+      if (query.role !== undefined && !token.roles?.includes(query.role)) throw lacking('role', query.role)
+      return reply
+        .headers({
+          'x-auth-subject': token.sub,
+          'x-auth-client': token.client_id,
+          'x-auth-scope': token.scope ?? '',
+          'x-auth-roles': token.roles?.join(',') ?? '',
+        })
+        .code(204)
+        .send(null)
+    },
+  )
+}
+
+/** RFC 6750 §3.1 `insufficient_scope`. A scope that passed the schema can stand in a header. */
+function lacking(what: 'scope' | 'role', needed: string): Refusal {
+  return new Refusal('insufficient_scope', {
+    detail: `The access token lacks the ${what} that is needed`,
+    headers: {
+      'www-authenticate': `Bearer realm="latchkey", error="insufficient_scope"${what === 'scope' ? `, scope="${needed}"` : ''}`,
+    },
+  })
+}
+
+export default plugin

@@ -1,0 +1,86 @@
+import { createHash } from 'node:crypto'
+import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
+import { grantTypes } from '../../schemas/clients.ts'
+import { problemAnswers } from '../../schemas/errors.ts'
+
+const maxAgeSeconds = 300
+const AnyObject = Type.Unsafe<object>({ type: 'object', additionalProperties: true })
+const oauthMetadata = '/.well-known/oauth-authorization-server'
+const openIdMetadata = '/.well-known/openid-configuration'
+
+/**
+ * Finds the metadata of an issuer with a path where clients ask for it: with the path behind the well-known part (RFC 8414 §3.1), or,
+ * for OpenID Connect Discovery §4, before it. Compared as text: in a pattern of the router, a path may hold what means something there.
+ *
+ * @returns what turns the target of a request into the one that has a route; undefined where the issuer has no path
+ */
+export function findMetadata(issuer: string): ((request: { url?: string | undefined }) => string) | undefined {
+  const path = normalise(new URL(issuer).pathname.replace(/\/$/, ''))
+  if (path === '') return undefined
+  const aliases = new Map([
+    [oauthMetadata + path, oauthMetadata],
+    [openIdMetadata + path, openIdMetadata],
+    [path + openIdMetadata, openIdMetadata],
+  ])
+  return ({ url = '' }) => {
+    if (!url.includes('/.well-known/')) return url
+    const [asked = ''] = url.split('?', 1)
+    const found = aliases.get(normalise(asked))
+    return found === undefined ? url : found + url.slice(asked.length)
+  }
+}
+
+/** RFC 3986 §6.2.2.1: the digits of an escape have no case. */
+const normalise = (path: string) => path.replace(/%[0-9a-f]{2}/gi, (octet) => octet.toUpperCase())
+
+/** What other services need to check tokens, and clients to find their way. */
+const plugin: FastifyPluginAsyncTypebox = async (app) => {
+  const { config, signingKeys } = app
+  const issuer = config.AUTH_ISSUER
+  const at = (path: string) => issuer.replace(/\/$/, '') + path
+
+  app.get(
+    '/.well-known/jwks.json',
+    {
+      schema: {
+        operationId: 'getPublicKeys',
+        summary: 'The public keys, RFC 7517',
+        tags: ['checking'],
+        response: { 200: AnyObject, 304: Type.Null({ description: 'Not modified' }), ...problemAnswers(400) },
+      },
+    },
+    async (request, reply) => {
+      const keys = { keys: signingKeys.publicJwks() }
+      const etag = `"${createHash('sha256').update(JSON.stringify(keys)).digest('base64url').slice(0, 22)}"`
+      reply.headers({ etag, 'cache-control': `public, max-age=${maxAgeSeconds}` })
+      const known = request.headers['if-none-match']?.split(',').map((tag) => tag.trim().replace(/^W\//, ''))
+      if (known?.includes(etag) || known?.includes('*')) return reply.code(304).send(null)
+      return reply.send(keys)
+    },
+  )
+
+  const metadata = {
+    issuer,
+    token_endpoint: at('/token'),
+    jwks_uri: at('/.well-known/jwks.json'),
+    grant_types_supported: grantTypes.filter((grant) => grant !== 'password' || config.AUTH_PASSWORD_GRANT === 'on'),
+    token_endpoint_auth_methods_supported: ['none', 'client_secret_basic', 'client_secret_post'],
+    revocation_endpoint: at('/revoke'),
+    revocation_endpoint_auth_methods_supported: ['none', 'client_secret_basic', 'client_secret_post'],
+    introspection_endpoint: at('/introspect'),
+    introspection_endpoint_auth_methods_supported: ['client_secret_basic', 'client_secret_post'],
+    service_documentation: at('/docs'),
+  }
+  for (const [url, operationId, summary] of [
+    [oauthMetadata, 'getServerMetadata', 'Authorization server metadata, RFC 8414'],
+    [openIdMetadata, 'getOpenIdConfiguration', 'The same, for libraries that look only here (RFC 8414 §5)'],
+  ] as const) {
+    app.get(
+      url,
+      { schema: { operationId, summary, tags: ['checking'], response: { 200: AnyObject, ...problemAnswers(400) } } },
+      async (_request, reply) => reply.header('cache-control', `public, max-age=${maxAgeSeconds}`).send(metadata),
+    )
+  }
+}
+
+export default plugin

@@ -1,0 +1,124 @@
+import { randomBytes } from 'node:crypto'
+import {
+  accessSync,
+  chmodSync,
+  closeSync,
+  constants,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+} from 'node:fs'
+import { join } from 'node:path'
+import { open, type RootDatabase } from 'lmdb'
+import { checkFile, hasLmdbStore, lmdbDirectory, lmdbFile, readWhollyBytes } from './file.ts'
+
+const options = {
+  // A directory, whatever its name ends with.
+  noSubdir: false,
+  maxDbs: 16,
+  permissionsMode: 0o600,
+  // Sync before a commit is visible, so that no process ever acts on what a power cut could take back.
+  overlappingSync: false,
+  // With it, lmdb-js makes a promise for each batch that nobody can listen to: a full disk would end the process.
+  eventTurnBatching: false,
+  // Plain MessagePack maps: rows that any later release, and any other tool, can read.
+  encoder: { useRecords: false, mapsAsObjects: true },
+}
+
+/** What a start that was killed has left is removed when it is older: to make a store takes milliseconds. */
+const leftAfterMs = 60_000
+const drafts = /^(lmdb\.new-[0-9]+-[0-9a-f]+|secret\.[0-9]+\.[0-9a-f]+)$/
+
+/**
+ * Opens the environment in a directory, and makes it where there is none.
+ *
+ * @param openTables opens every table, which makes those that are missing
+ * @throws {StoreDamaged} when there is a store, and not what it was @throws {NodeJS.ErrnoException} with the path that cannot be used
+ */
+export function openEnvironment<T>(
+  dataDir: string,
+  openTables: (root: RootDatabase) => T,
+): { root: RootDatabase; tables: T; isNew: boolean } {
+  mkdirSync(dataDir, { recursive: true, mode: 0o700 })
+  accessSync(dataDir, constants.R_OK | constants.W_OK | constants.X_OK)
+  keepPrivate(dataDir)
+  removeDrafts(dataDir)
+  const made = hasLmdbStore(dataDir) ? undefined : makeStore(dataDir, openTables)
+  const { root, tables } = made ?? openStore(dataDir, openTables)
+  for (const name of ['', 'data.mdb', 'lock.mdb']) keepPrivate(join(lmdbDirectory(dataDir), name))
+  return { root, tables, isNew: made !== undefined }
+}
+
+function openStore<T>(dataDir: string, openTables: (root: RootDatabase) => T): { root: RootDatabase; tables: T } {
+  const [directory, path] = [lmdbDirectory(dataDir), lmdbFile(dataDir)]
+  accessSync(directory, constants.R_OK | constants.W_OK | constants.X_OK)
+  const { size = 0 } = statSync(path, { throwIfNoEntry: false }) ?? {}
+  checkFile(path, size > readWhollyBytes ? { withinMs: 0 } : {})
+  accessSync(path, constants.R_OK | constants.W_OK)
+  const root = open({ path: directory, ...options })
+  return { root, tables: openTables(root) }
+}
+
+/**
+ * Makes a store whole or not at all, beside its place: whatever moment a start is killed at, the next one finds nothing, or all of it.
+ * LMDB goes on in the renamed directory as in any other.
+ *
+ * @returns undefined when another process was faster
+ */
+function makeStore<T>(
+  dataDir: string,
+  openTables: (root: RootDatabase) => T,
+): { root: RootDatabase; tables: T } | undefined {
+  const draft = `${lmdbDirectory(dataDir)}.new-${process.pid}-${randomBytes(4).toString('hex')}`
+  mkdirSync(draft, { mode: 0o700 })
+  let root: RootDatabase | undefined
+  try {
+    root = open({ path: draft, ...options })
+    const tables = openTables(root)
+    sync(join(draft, 'data.mdb'))
+    sync(draft)
+    renameSync(draft, lmdbDirectory(dataDir))
+    sync(dataDir)
+    return { root, tables }
+  } catch (error) {
+    root?.close()
+    rmSync(draft, { recursive: true, force: true })
+    if (['ENOTEMPTY', 'EEXIST'].includes((error as NodeJS.ErrnoException).code ?? '')) return undefined
+    throw error
+  }
+}
+
+/** A new name in a directory is on disk only when the directory is. */
+export function sync(path: string): void {
+  const descriptor = openSync(path, 'r')
+  fsyncSync(descriptor)
+  closeSync(descriptor)
+}
+
+/**
+ * Takes away what others than the owner may do with a file or directory, whoever made it. What is not ours stays as it is: under a
+ * user of the platform's choosing it is the group that gives us access. So does what many share, such as /tmp.
+ */
+export function keepPrivate(path: string): void {
+  const [ofOthers, isShared] = [0o077, 0o1000]
+  try {
+    const { mode, uid } = statSync(path)
+    if (uid === process.getuid?.() && (mode & ofOthers) !== 0 && (mode & isShared) === 0)
+      chmodSync(path, mode & 0o7777 & ~ofOthers)
+  } catch {
+    // Not ours, or on a file system that has no modes.
+  }
+}
+
+function removeDrafts(dataDir: string): void {
+  for (const name of readdirSync(dataDir)) {
+    const path = join(dataDir, name)
+    if (drafts.test(name) && Date.now() - (statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0) > leftAfterMs) {
+      rmSync(path, { recursive: true, force: true })
+    }
+  }
+}

@@ -1,0 +1,62 @@
+import type { Database } from 'lmdb'
+import { namesOne, type Revocation, type RevocationPage } from '../store.ts'
+
+interface Databases {
+  revocations: Database<Revocation, number>
+  /** the number of what is named, see `namesOne` */
+  revocationsById: Database<number, string>
+  counters: Database<number, string>
+}
+
+/** LMDB takes no longer keys. The ids that are made here have 60 characters at most. */
+const longestId = 500
+
+/** The key of a revocation in the index; undefined for one that is not in it. */
+export const byIdKey = (revocation: Revocation): string | undefined =>
+  namesOne(revocation) && revocation.id.length <= longestId ? `${revocation.kind}:${revocation.id}` : undefined
+
+/** The revocations of the embedded store. All but `since` only inside a transaction. */
+export function createLmdbRevocations({ revocations, revocationsById, counters }: Databases) {
+  return {
+    /**
+     * LMDB's single writer makes the next number the next for everyone. The number is kept apart from the rows: counted from
+     * the newest row, it would begin anew once all were swept, behind the cursors of the followers. It follows the clock, so
+     * that a store restored from a backup, or filled from another one, is beyond every cursor given out before.
+     */
+    record(revocation: Revocation): void {
+      const number = Math.max((counters.get('revocations') ?? 0) + 1, revocation.revokedAt)
+      counters.put('revocations', number)
+      revocations.put(number, revocation)
+      const key = byIdKey(revocation)
+      if (key !== undefined) revocationsById.put(key, number)
+    },
+
+    /** Whether it is recorded already, and will be in force for as long as what it names can be alive. */
+    isRecorded(revocation: Revocation): boolean {
+      const key = byIdKey(revocation)
+      const number = key === undefined ? undefined : revocationsById.get(key)
+      const recorded = number === undefined ? undefined : revocations.get(number)
+      return recorded !== undefined && recorded.expiresAt > revocation.revokedAt
+    },
+
+    remove(number: number, revocation: Revocation): void {
+      revocations.remove(number)
+      const key = byIdKey(revocation)
+      if (key !== undefined && revocationsById.get(key) === number) revocationsById.remove(key)
+    },
+
+    since(cursor: string | undefined, limit: number): RevocationPage {
+      // Ahead of the counter is a cursor of another store, or of before a restore: only the whole list misses nothing then.
+      const position = Number(cursor)
+      const isOurs = Number.isSafeInteger(position) && position >= 0 && position <= (counters.get('revocations') ?? 0)
+      const start = isOurs ? position : 0
+      const rows = [...revocations.getRange({ start: start + 1, limit: limit + 1 })]
+      const page = rows.slice(0, limit)
+      return {
+        revocations: page.map(({ value }) => value),
+        cursor: String(page.at(-1)?.key ?? start),
+        more: rows.length > limit,
+      }
+    },
+  }
+}

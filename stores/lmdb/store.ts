@@ -1,0 +1,434 @@
+import { isDeepStrictEqual } from 'node:util'
+import type { Database, RootDatabase } from 'lmdb'
+import { isFuture } from '../../domain/time.ts'
+import {
+  beforeGrace,
+  type Client,
+  clockOf,
+  type End,
+  everyGeneration,
+  type FailureKey,
+  type Failures,
+  isCurrent,
+  isExpired,
+  isHeld,
+  judgeRotation,
+  noneHeld,
+  type PresentedRefresh,
+  type Revocation,
+  type RotationOutcome,
+  revocationsPerPage,
+  type Session,
+  type SigningKeyRecord,
+  type Store,
+  StoreUnavailable,
+  type SweepStep,
+  type User,
+} from '../store.ts'
+import { openEnvironment } from './open.ts'
+import { createLmdbRevocations } from './revocations.ts'
+import { byUserKey, createLmdbTransfer, uuidLength } from './transfer.ts'
+
+// biome-ignore lint/suspicious/noExplicitAny: three tables of different rows, swept alike; `sweep` says whether the row is gone
+type Stage = {
+  table: Database<any, any>
+  isDue(row: any, step: SweepStep): boolean
+  sweep(key: any, row: any, step: SweepStep): boolean
+}
+
+/** Sorts behind every UUID, so that a range `[prefix, prefix + last]` holds all keys that begin with the prefix. */
+const last = '\uffff'
+
+function openTables(root: RootDatabase) {
+  const table = <T, K extends string | number = string>(name: string): Database<T, K> => root.openDB<T, K>({ name })
+  return {
+    users: table<User>('users'),
+    usersByName: table<string>('users_by_name'),
+    clients: table<Client>('clients'),
+    sessions: table<Session>('sessions'),
+    sessionsByUser: table<0>('sessions_by_user'),
+    signingKeys: table<SigningKeyRecord>('signing_keys'),
+    failures: table<Failures>('failures'),
+    revocations: table<Revocation, number>('revocations'),
+    revocationsById: table<number>('revocations_by_id'),
+    counters: table<number>('counters'),
+  }
+}
+
+/**
+ * The embedded store: one LMDB environment in a directory, which several processes on the machine may open at once.
+ *
+ * LMDB has a single writer across all processes, so a transaction callback is the atomic step. Callbacks that are queued
+ * in the same turn share one commit and one `fdatasync` (group commit), and each promise resolves after that sync.
+ * A callback must decide before its first write: lmdb-js commits what a callback wrote before it threw.
+ *
+ * @param dataDir directory, made when missing, and with it a store
+ * @throws {StoreDamaged} when there is a store, and not what it was
+ * @throws {NodeJS.ErrnoException} when the directory cannot be made, written or locked
+ */
+export function openLmdbStore(dataDir: string): Store {
+  const { root, tables, isNew } = openEnvironment(dataDir, openTables)
+  const { users, usersByName, clients, sessions, sessionsByUser, signingKeys } = tables
+  const { failures, revocations, revocationsById, counters } = tables
+
+  let closed = false
+  async function run<T>(work: () => T | Promise<T>): Promise<T> {
+    try {
+      if (closed) throw new Error('The store is closed')
+      return await work()
+    } catch (error) {
+      // A failed commit rejects this promise too, where nobody would be listening.
+      ;(error as { commitError?: Promise<unknown> }).commitError?.catch(() => {})
+      throw new StoreUnavailable(error)
+    }
+  }
+  /** lmdb-js reads on from one snapshot until its timer runs; what another process has committed before this call has to be seen by it. */
+  const read = <T>(work: () => T): Promise<T> =>
+    run(() => {
+      root.resetReadTxn()
+      return work()
+    })
+  const write = <T>(callback: () => T): Promise<T> => run(() => root.transaction(callback))
+
+  const {
+    record,
+    isRecorded,
+    remove: removeRevocation,
+    since,
+  } = createLmdbRevocations({ revocations, revocationsById, counters })
+  function removeSession(session: Session): void {
+    sessions.remove(session.id)
+    sessionsByUser.remove(byUserKey(session))
+  }
+  /** Has `next`, which takes the place of a session, created no later than now. */
+  function putRight(session: Session, next: Session, now: number): void {
+    if (!isFuture(session.createdAt, now)) return
+    next.createdAt = now
+    sessionsByUser.remove(byUserKey(session))
+    sessionsByUser.put(byUserKey(next), 0)
+  }
+  function beginGeneration(user: User, { now: revokedAt, expiresAt }: End, kept?: Session): void {
+    const next = { ...user, generation: user.generation + 1 }
+    users.put(user.id, next)
+    if (kept) sessions.put(kept.id, { ...kept, generation: next.generation })
+    record({
+      kind: 'user',
+      id: user.id,
+      generation: next.generation,
+      ...(kept && { exceptSessionId: kept.id }),
+      revokedAt,
+      expiresAt,
+    })
+  }
+
+  function failuresOf({ key, tag }: FailureKey): Failures | undefined {
+    const row = failures.get(key)
+    return row?.tag === tag ? row : undefined
+  }
+
+  /** Only inside a transaction. */
+  function rotate(presented: PresentedRefresh): RotationOutcome {
+    const session = sessions.get(presented.sessionId)
+    const user = session && users.get(session.userId)
+    const outcome = judgeRotation(session, user, presented)
+    if (!session || !user) return { outcome: 'unknown' }
+    switch (outcome) {
+      case 'rotated': {
+        const { address, userAgent, now: refreshedAt } = presented
+        const next = { ...session, counter: presented.counter + 1, refreshedAt, address, userAgent }
+        putRight(session, next, refreshedAt)
+        sessions.put(session.id, next)
+        return { outcome, session: next, user }
+      }
+      case 'repeated':
+        return { outcome, session, user }
+      case 'reused':
+        removeSession(session)
+        record({ kind: 'sid', id: session.id, revokedAt: presented.now, expiresAt: presented.revokedUntil })
+        return { outcome, session }
+      default:
+        return { outcome }
+    }
+  }
+
+  const isDead = (session: Session, step: SweepStep) =>
+    !isCurrent(session, users.get(session.userId)) || isExpired(session, step)
+  const stages = [
+    {
+      table: sessions,
+      isDue: (session: Session, step: SweepStep) => isDead(session, step) || isFuture(latestOf(session), clockOf(step)),
+      sweep(_key: string, session: Session, step: SweepStep) {
+        if (isDead(session, step)) removeSession(session)
+        else {
+          const next = { ...session }
+          if (isFuture(session.refreshedAt, clockOf(step))) next.refreshedAt = beforeGrace(step)
+          putRight(session, next, clockOf(step))
+          sessions.put(session.id, next)
+        }
+        return isDead(session, step)
+      },
+    },
+    {
+      table: failures,
+      isDue: ({ lastAt }: Failures, step: SweepStep) => lastAt < step.failuresBefore || isFuture(lastAt, clockOf(step)),
+      sweep(key: string, failed: Failures, step: SweepStep) {
+        const isOld = failed.lastAt < step.failuresBefore
+        if (isOld) failures.remove(key)
+        else failures.put(key, { ...failed, lastAt: clockOf(step) })
+        return isOld
+      },
+    },
+    {
+      table: revocations,
+      isDue: ({ expiresAt }: Revocation, step: SweepStep) => expiresAt <= (step.revocationsBefore ?? step.now),
+      sweep(number: number, revocation: Revocation) {
+        removeRevocation(number, revocation)
+        return true
+      },
+    },
+  ] as Stage[]
+
+  return {
+    name: 'lmdb',
+    isNew,
+
+    ping: () => read(() => void root.getStats()),
+    async close() {
+      if (closed) return
+      closed = true
+      await root.close()
+    },
+
+    createUser: (user) =>
+      write(() => {
+        if (usersByName.doesExist(user.nameKey)) return false
+        usersByName.put(user.nameKey, user.id)
+        users.put(user.id, user)
+        return true
+      }),
+    findUser: (id) => read(() => users.get(id)),
+    findUserByName: (nameKey) =>
+      read(() => {
+        const id = usersByName.get(nameKey)
+        return id === undefined ? undefined : users.get(id)
+      }),
+    replacePasswordHash: (id, expectedHash, passwordHash) =>
+      write(() => {
+        const user = users.get(id)
+        if (user?.passwordHash !== expectedHash) return false
+        users.put(id, { ...user, passwordHash })
+        return true
+      }),
+    changePassword: ({ userId, expectedHash, passwordHash, keepSessionId, now, expiresAt }) =>
+      write(() => {
+        const user = users.get(userId)
+        if (user?.passwordHash !== expectedHash) return false
+        const kept = keepSessionId === undefined ? undefined : sessions.get(keepSessionId)
+        const isKept = kept?.userId === userId && kept.generation === user.generation
+        beginGeneration({ ...user, passwordHash }, { now, expiresAt }, isKept ? kept : undefined)
+        return true
+      }),
+    deleteUser: (id, { now, expiresAt }) =>
+      write(() => {
+        const user = users.get(id)
+        if (!user) return false
+        users.remove(id)
+        usersByName.remove(user.nameKey)
+        record({ kind: 'user', id, generation: everyGeneration, revokedAt: now, expiresAt })
+        return true
+      }),
+    disableUser: (id, end) =>
+      write(() => {
+        const user = users.get(id)
+        if (!user) return false
+        beginGeneration({ ...user, disabledAt: end.now }, end)
+        return true
+      }),
+    enableUser: (id) =>
+      write(() => {
+        const { disabledAt: _, ...user } = users.get(id) ?? {}
+        if (!('id' in user)) return false
+        users.put(id, user as User)
+        return true
+      }),
+    setRoles: ({ userId, expectedRoles, roles, end }) =>
+      write(() => {
+        const user = users.get(userId)
+        if (!user || !isDeepStrictEqual(user.roles, expectedRoles)) return false
+        if (end) beginGeneration({ ...user, roles }, end)
+        else users.put(userId, { ...user, roles })
+        return true
+      }),
+    listUsers: ({ after, limit }) =>
+      read(() => {
+        const start = after !== undefined && { start: after, exclusiveStart: true }
+        const names = [...usersByName.getRange({ ...start, limit })]
+        const found = names.map(({ value: id }) => users.get(id)).filter((user) => user !== undefined)
+        const next = names.at(-1)?.key
+        return names.length === limit && next !== undefined ? { users: found, next } : { users: found }
+      }),
+
+    createClient: (client) =>
+      write(() => {
+        if (clients.doesExist(client.id)) return false
+        clients.put(client.id, client)
+        return true
+      }),
+    findClient: (id) => read(() => clients.get(id)),
+    replaceClient: (client, end) =>
+      write(() => {
+        const { id, generation } = client
+        if (clients.get(id)?.generation !== generation - 1) return false
+        clients.put(id, client)
+        if (end) record({ kind: 'client', id, generation, revokedAt: end.now, expiresAt: end.expiresAt })
+        return true
+      }),
+    deleteClient: (id, { now, expiresAt }) =>
+      write(() => {
+        const client = clients.get(id)
+        if (!client) return false
+        clients.remove(id)
+        record({ kind: 'client', id, generation: client.generation + 1, revokedAt: now, expiresAt })
+        return true
+      }),
+
+    createSession: (session) =>
+      write(() => {
+        if (!isCurrent(session, users.get(session.userId))) return false
+        sessions.put(session.id, session)
+        sessionsByUser.put(byUserKey(session), 0)
+        return true
+      }),
+    rotateSession: (presented, onDecided) =>
+      write(() => {
+        const outcome = rotate(presented)
+        // After the transaction's callbacks, when the disk is written to and this thread would only wait.
+        if (onDecided) setImmediate(onDecided, outcome)
+        return outcome
+      }),
+    findSession: (id) => read(() => sessions.get(id)),
+    listSessions: (userId, live, { after, limit }) =>
+      read(() => {
+        const user = users.get(userId)
+        const found: Session[] = []
+        const newestFirst = {
+          start: `${userId}/${after ?? last}`,
+          end: `${userId}/`,
+          reverse: true,
+          exclusiveStart: true,
+        }
+        for (const key of sessionsByUser.getKeys(newestFirst)) {
+          const session = sessions.get(key.slice(-uuidLength))
+          if (!session || !isCurrent(session, user) || isExpired(session, live)) continue
+          if (found.length === limit)
+            return { sessions: found, next: byUserKey(found.at(-1) as Session).slice(userId.length + 1) }
+          found.push(session)
+        }
+        return { sessions: found }
+      }),
+    endSession: (id, { userId, now, expiresAt }) =>
+      write(() => {
+        const session = sessions.get(id)
+        if (!session || (userId !== undefined && session.userId !== userId)) return false
+        removeSession(session)
+        record({ kind: 'sid', id, revokedAt: now, expiresAt })
+        return true
+      }),
+    endUserSessions: (userId, end) =>
+      write(() => {
+        const user = users.get(userId)
+        if (!user) return false
+        beginGeneration(user, end)
+        return true
+      }),
+
+    revoke: (revocation) =>
+      write(() => {
+        if (!isRecorded(revocation)) record(revocation)
+      }),
+    revocationsSince: (cursor, limit = revocationsPerPage) => read(() => since(cursor, limit)),
+
+    listSigningKeys: () => read(() => [...signingKeys.getRange()].map(({ value }) => value)),
+    addSigningKey: (key, expectedNewestKid) =>
+      write(() => {
+        const sameAlg = [...signingKeys.getRange()].map(({ value }) => value).filter(({ alg }) => alg === key.alg)
+        const newest = sameAlg.reduce<SigningKeyRecord | undefined>(
+          (a, b) => (a && a.createdAt >= b.createdAt ? a : b),
+          undefined,
+        )
+        if (newest?.kid !== expectedNewestKid || (newest && newest.createdAt >= key.createdAt)) return false
+        signingKeys.put(key.kid, key)
+        return true
+      }),
+    removeSigningKey: (kid) => write(() => void signingKeys.remove(kid)),
+    withdrawSigningKeys: (kids, { now: revokedAt, expiresAt }) =>
+      write(() => {
+        const known = kids.filter((kid) => signingKeys.doesExist(kid))
+        for (const id of known) {
+          signingKeys.remove(id)
+          record({ kind: 'key', id, revokedAt, expiresAt })
+        }
+        return known
+      }),
+
+    findFailures: (keys) => read(() => keys.map(failuresOf)),
+    recordFailure: (keys, now, held = noneHeld) =>
+      write(() =>
+        keys.map(({ key, tag }) => {
+          const before = failures.get(key)
+          if (before && before.tag !== tag && isHeld(before, held)) return undefined
+          const next = {
+            count: (before?.tag === tag ? (before?.count ?? 0) : 0) + 1,
+            lastAt: now,
+            ...(tag !== undefined && { tag }),
+          }
+          failures.put(key, next)
+          return next
+        }),
+      ),
+    capFailures: (keys, now) =>
+      write(() => {
+        for (const of of keys) {
+          const row = failuresOf(of)
+          if (row && row.lastAt > now) failures.put(of.key, { ...row, lastAt: now })
+        }
+      }),
+    clearFailures: (keys) =>
+      write(() => {
+        for (const of of keys) if (failuresOf(of)) failures.remove(of.key)
+      }),
+
+    async sweep(step) {
+      const [stage, after] = readCursor(step.cursor)
+      const { table, isDue, sweep } = stages[stage] as Stage
+      const start = after !== undefined && {
+        start: table === revocations ? Number(after) : after,
+        exclusiveStart: true,
+      }
+      const rows = await read(() => [...table.getRange({ ...start, limit: step.limit })])
+      const dueKeys = rows.filter(({ value }) => isDue(value, step)).map(({ key }) => key)
+      // Looked for outside the writer's lock, decided again inside it: a session may have been refreshed in between.
+      const removed =
+        dueKeys.length === 0
+          ? 0
+          : await write(() => {
+              const stillDue = dueKeys
+                .map((key) => ({ key, value: table.get(key) }))
+                .filter(({ value }) => value && isDue(value, step))
+              return stillDue.filter(({ key, value }) => sweep(key, value, step)).length
+            })
+      if (rows.length === step.limit) return { removed, cursor: `${stage} ${rows.at(-1)?.key}` }
+      return stage + 1 < stages.length ? { removed, cursor: `${stage + 1}` } : { removed }
+    },
+
+    ...createLmdbTransfer(tables, read, write),
+  }
+}
+
+const latestOf = ({ createdAt, refreshedAt }: Session) => Math.max(createdAt, refreshedAt)
+
+/** A sweep cursor is the stage, and the last key that was looked at in it: any text. */
+function readCursor(cursor: string | undefined): [stage: number, after: string | undefined] {
+  const [, stage = '0', after] = cursor?.match(/^([0-9]+)(?: (.*))?$/s) ?? []
+  return [Number(stage), after]
+}

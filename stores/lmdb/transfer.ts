@@ -1,0 +1,196 @@
+import type { Database } from 'lmdb'
+import {
+  type Client,
+  type Failures,
+  type Finding,
+  isAhead,
+  keyOf,
+  type Revocation,
+  type Session,
+  type SigningKeyRecord,
+  type Store,
+  type TableName,
+  type Tables,
+  type User,
+  unreadableRow,
+} from '../store.ts'
+import { byIdKey } from './revocations.ts'
+
+/** The databases of one LMDB environment. */
+interface Databases {
+  users: Database<User, string>
+  usersByName: Database<string, string>
+  clients: Database<Client, string>
+  sessions: Database<Session, string>
+  sessionsByUser: Database<0, string>
+  signingKeys: Database<SigningKeyRecord, string>
+  failures: Database<Failures, string>
+  revocations: Database<Revocation, number>
+  revocationsById: Database<number, string>
+  counters: Database<number, string>
+}
+
+/** Orders the sessions of a user by age: milliseconds keep 13 digits until the year 2286. */
+export const byUserKey = (session: Session) => `${session.userId}/${session.createdAt}/${session.id}`
+export const uuidLength = 36
+
+type Run = <T>(work: () => T) => Promise<T>
+type Key = string | number
+
+/** Entries that a check looks at in one go: short enough that a service beside it is not held up. */
+const entriesPerStep = 500
+
+/**
+ * The part of the embedded store that moves and checks it.
+ *
+ * @param read runs its callback on one snapshot @param write runs its callback as one transaction
+ */
+export function createLmdbTransfer(
+  databases: Databases,
+  read: Run,
+  write: Run,
+): Pick<Store, 'exportRows' | 'findRows' | 'importRows' | 'check'> {
+  const {
+    users,
+    usersByName,
+    clients,
+    sessions,
+    sessionsByUser,
+    signingKeys,
+    failures,
+    revocations,
+    revocationsById,
+    counters,
+  } = databases
+
+  const rowAt: { [T in TableName]: (key: string) => Tables[T] | undefined } = {
+    users: (key) => users.get(key),
+    clients: (key) => clients.get(key),
+    sessions: (key) => sessions.get(key),
+    signingKeys: (key) => signingKeys.get(key),
+    failures(key) {
+      const row = failures.get(key)
+      return row && { key, ...row }
+    },
+  }
+
+  const put: { [T in TableName]: (row: Tables[T]) => boolean } = {
+    users(user) {
+      const holder = usersByName.get(user.nameKey)
+      if (holder !== undefined && holder !== user.id) return false
+      const before = users.get(user.id)
+      if (before && before.nameKey !== user.nameKey) usersByName.remove(before.nameKey)
+      usersByName.put(user.nameKey, user.id)
+      users.put(user.id, user)
+      return true
+    },
+    clients(client) {
+      clients.put(client.id, client)
+      return true
+    },
+    sessions(session) {
+      const before = sessions.get(session.id)
+      if (before) sessionsByUser.remove(byUserKey(before))
+      sessionsByUser.put(byUserKey(session), 0)
+      sessions.put(session.id, session)
+      return true
+    },
+    signingKeys(record) {
+      signingKeys.put(record.kid, record)
+      return true
+    },
+    failures({ key, ...row }) {
+      failures.put(key, row)
+      return true
+    },
+  }
+
+  /** Goes over all keys of a database, some in each snapshot. @param look sees what is behind a key, and what else the same snapshot has */
+  async function* eachKey<K extends Key>(
+    table: string,
+    database: Database<unknown, K>,
+    look: (key: K) => string | undefined,
+  ) {
+    let after: K | undefined
+    do {
+      const { findings, next } = await read(() => {
+        const keys = [
+          ...database.getKeys({
+            ...(after !== undefined && { start: after, exclusiveStart: true }),
+            limit: entriesPerStep,
+          }),
+        ]
+        const findings: Finding[] = []
+        for (const key of keys) {
+          const what = lookSafely(look, key)
+          if (what !== undefined) findings.push({ level: 'error', table, key: String(key), what })
+        }
+        return { findings, next: keys.length === entriesPerStep ? keys.at(-1) : undefined }
+      })
+      yield* findings
+      after = next
+    } while (after !== undefined)
+  }
+
+  return {
+    exportRows: (table, { after, limit }) =>
+      read(() => {
+        const start = after !== undefined && { start: after, exclusiveStart: true }
+        const keys = [...databases[table].getKeys({ ...start, limit })]
+        const rows = keys.map((key) => rowAt[table](key)).filter((row) => row !== undefined)
+        const next = keys.at(-1)
+        return keys.length === limit && next !== undefined ? { rows, next } : { rows }
+      }),
+    findRows: (table, keys) => read(() => keys.map((key) => rowAt[table](key))),
+    importRows: (table, rows) =>
+      write(() => rows.filter((row) => !isAhead(rowAt[table](keyOf(row)), row) && put[table](row)).length),
+
+    async *check() {
+      yield* eachKey('users', users, (id) => {
+        const user = users.get(id)
+        if (user?.id !== id) return 'the row does not fit its key'
+        const holder = usersByName.get(user.nameKey)
+        if (holder === undefined) return 'the user is missing in the index of names'
+        return holder === id ? undefined : 'the name is that of another user, too'
+      })
+      yield* eachKey('users_by_name', usersByName, (nameKey) => {
+        const user = users.get(usersByName.get(nameKey) ?? '')
+        return user?.nameKey === nameKey ? undefined : 'the index entry has no user'
+      })
+      yield* eachKey('clients', clients, (id) =>
+        clients.get(id)?.id === id ? undefined : 'the row does not fit its key',
+      )
+      yield* eachKey('sessions', sessions, (id) => {
+        const session = sessions.get(id)
+        if (session?.id !== id) return 'the row does not fit its key'
+        return sessionsByUser.doesExist(byUserKey(session)) ? undefined : 'the session is missing in the index of users'
+      })
+      yield* eachKey('sessions_by_user', sessionsByUser, (key) => {
+        const session = sessions.get(key.slice(-uuidLength))
+        return session && byUserKey(session) === key ? undefined : 'the index entry has no session'
+      })
+      yield* eachKey('signing_keys', signingKeys, (kid) =>
+        signingKeys.get(kid)?.kid === kid ? undefined : 'the row does not fit its key',
+      )
+      yield* eachKey('failures', failures, (key) => (failures.get(key) ? undefined : 'the row is empty'))
+      yield* eachKey('revocations', revocations, (number) => {
+        if (!revocations.get(number)) return 'the row is empty'
+        return number <= (counters.get('revocations') ?? 0) ? undefined : 'its number is still to be given out'
+      })
+      // A row without an entry is one of before 0.3.0.
+      yield* eachKey('revocations_by_id', revocationsById, (key) => {
+        const revocation = revocations.get(revocationsById.get(key) ?? 0)
+        return revocation && byIdKey(revocation) === key ? undefined : 'the index entry has no revocation'
+      })
+    },
+  }
+}
+
+/** A value that is no MessagePack throws; its neighbours are to be looked at all the same. */
+function lookSafely<K extends Key>(look: (key: K) => string | undefined, key: K): string | undefined {
+  try {
+    return look(key)
+  } catch {
+    return unreadableRow
+  }
+}

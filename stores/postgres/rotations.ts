@@ -1,0 +1,113 @@
+import { futureFrom } from '../../domain/time.ts'
+import type { PresentedRefresh } from '../store.ts'
+import type { SessionRow, UserRow } from './rows.ts'
+import { type Statement, statements } from './sql.ts'
+import { arrayLiteral } from './transfer.ts'
+
+/** Of a session that was rotated: what the statement was not told. */
+export type RotatedRow = Pick<
+  SessionRow,
+  's_id' | 's_user_id' | 's_scope' | 's_generation' | 's_created_at' | 's_client_created_at'
+> &
+  Pick<UserRow, 'u_username' | 'u_name_key' | 'u_password_hash' | 'u_roles' | 'u_created_at'>
+
+type Run = <Row>(statement: Statement, ...values: unknown[]) => Promise<Row[]>
+
+/** A batch is one statement on one connection. While these are under way, who comes waits for the next. */
+const batchesAtOnce = 2
+const batchAtMost = 64
+/** A batch takes a few milliseconds. A database that stalls must not have those who wait for it wait twice. */
+const patienceMs = 50
+
+interface Waiting {
+  presented: PresentedRefresh
+  resolve(row: RotatedRow | undefined): void
+  reject(error: unknown): void
+}
+
+/**
+ * Rotates sessions, those that come at the same time by one statement: one round trip, one commit and one sync for all of them. Who
+ * comes alone does not wait for company.
+ *
+ * @returns a function that gives the row of the session that was rotated; undefined when nothing was
+ */
+export function createRotations(run: Run): (presented: PresentedRefresh) => Promise<RotatedRow | undefined> {
+  let waiting: Waiting[] = []
+  let underWay = 0
+  let isDue = false
+  let patience: NodeJS.Timeout | undefined
+
+  async function runBatch(batch: Waiting[]): Promise<void> {
+    underWay += 1
+    try {
+      const rows = await rotateAll(batch.map(({ presented }) => presented))
+      const byId = new Map(rows.map((row) => [row.s_id, row]))
+      for (const { presented, resolve } of batch) resolve(byId.get(presented.sessionId))
+    } catch (error) {
+      for (const { reject } of batch) reject(error)
+    } finally {
+      underWay -= 1
+      begin()
+    }
+  }
+
+  function rotateAll(all: PresentedRefresh[]): Promise<RotatedRow[]> {
+    const [{ idleTtlMs, maxTtlMs, ...first }] = all as [PresentedRefresh]
+    const future = futureFrom(first.now)
+    if (all.length === 1) {
+      const { sessionId, counter, now, address, userAgent, clientId, scope = [], clientCreatedAt } = first
+      return run(
+        statements.rotateSession,
+        ...[sessionId, counter, now, address, userAgent, clientId, idleTtlMs, maxTtlMs, scope, clientCreatedAt, future],
+      )
+    }
+    return run(
+      statements.rotateSessions,
+      all.map(({ sessionId }) => sessionId),
+      all.map(({ counter }) => counter),
+      all.map(({ now }) => now),
+      all.map(({ address }) => address),
+      all.map(({ userAgent }) => userAgent),
+      all.map(({ clientId }) => clientId),
+      idleTtlMs,
+      maxTtlMs,
+      all.map(({ scope = [] }) => arrayLiteral(scope)),
+      all.map(({ clientCreatedAt }) => clientCreatedAt),
+      future,
+    )
+  }
+
+  /** @param isLate whether those who wait have done so for long: then the batches under way are stuck, and no reason to wait on */
+  function begin({ isLate = false } = {}): void {
+    while (waiting.length > 0 && (underWay < batchesAtOnce || isLate)) {
+      // A session is in a batch once: of two, the statement would take either.
+      const batch = new Map<string, Waiting>()
+      const rest: Waiting[] = []
+      for (const one of waiting) {
+        if (batch.size < batchAtMost && !batch.has(one.presented.sessionId)) batch.set(one.presented.sessionId, one)
+        else rest.push(one)
+      }
+      waiting = rest
+      void runBatch([...batch.values()])
+    }
+    if (waiting.length === 0) return
+    if (patience === undefined) {
+      patience = setTimeout(() => {
+        patience = undefined
+        begin({ isLate: true })
+      }, patienceMs)
+    }
+  }
+
+  return (presented) =>
+    new Promise((resolve, reject) => {
+      waiting.push({ presented, resolve, reject })
+      if (isDue) return
+      isDue = true
+      // All who came in this turn of the event loop go together.
+      setImmediate(() => {
+        isDue = false
+        begin()
+      })
+    })
+}

@@ -1,0 +1,334 @@
+import { clockSkewMs } from '../../domain/time.ts'
+import { client, session, user } from './columns.ts'
+import { transfer } from './sql-transfer.ts'
+
+/**
+ * Every statement of the PostgreSQL store; those that move and check it are in `sql-transfer.ts`.
+ *
+ * - The SQL stays inside what CockroachDB, YugabyteDB and Citus run as well: no advisory locks, no triggers, no functions,
+ *   no sequences, and never two changes of one table in one statement, which CockroachDB refuses. `test/stores/postgres.test.ts` holds it to that.
+ * - Each is a transaction of its own and one round trip. At READ COMMITTED all parts of a statement see one snapshot, but an
+ *   UPDATE or DELETE that had to wait for a row looks at that row anew: so what can race is repeated in the WHERE of the
+ *   row that changes, and what a statement says of a row that it did not change may be as old as its start.
+ * - A value in a SELECT list has its type written out: CockroachDB does not take it from the column that it ends up in.
+ * - Rows are locked in one order, user or client, session, head of the revocations, so that no two statements wait for each other.
+ */
+export interface Statement {
+  /** prepared once a connection under this name; without one it is planned anew each time, with the values at hand */
+  readonly name?: string
+  readonly text: string
+}
+
+/** Revocations are numbered in this many independent lines, so that ending sessions waits for no more than every eighth other one. */
+export const revocationLines = 8
+
+/** {@link isOfClient} of `store.ts`. @param createdAt of the client that presents the token, or NULL */
+const isOfClient = (id: string, createdAt: string) => `s.client_id = ${id} AND (${createdAt} IS NULL OR CASE
+        WHEN s.client_created_at IS NULL THEN s.created_at + ${clockSkewMs} >= ${createdAt} ELSE s.client_created_at = ${createdAt} END)`
+
+const isCurrent = 'u.id = s.user_id AND u.generation = s.generation AND u.disabled_at IS NULL'
+
+/**
+ * Records a revocation for the row of `ended`, if there is one, in the same statement that ended it.
+ *
+ * A follower must miss nothing, so numbers have to become visible in their order. A sequence, or the time of the insert, would
+ * not do: the one numbered first may commit last, behind a cursor that went by. Here the row of `latchkey_revocation_heads` stays
+ * locked until the commit, so the next number of a line is given out after the one before it can be read. No overlap has to
+ * be read again, however long a commit takes, and a poll that finds nothing costs a look into the index for each line.
+ *
+ * Numbers follow the clock of the database (microseconds), and at least rise by one when it does not: after a failover
+ * that lost the newest rows, or a restore, the next number is still beyond every cursor that was given out.
+ *
+ * @param ended CTEs, the last of which is `ended (kind, id, generation, except_session_id, …)` with at most one row
+ */
+const recording = (ended: string) => `
+  WITH ${ended},
+  head AS (
+    INSERT INTO latchkey_revocation_heads AS h (line, number)
+    SELECT $1::smallint, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint FROM ended
+    ON CONFLICT (line) DO UPDATE SET number = greatest(h.number + 1, excluded.number)
+    RETURNING h.line, h.number
+  ),
+  recorded AS (
+    INSERT INTO latchkey_revocations (line, number, kind, id, generation, except_session_id, revoked_at, expires_at)
+    SELECT head.line, head.number, ended.kind, ended.id, ended.generation, ended.except_session_id, $2::bigint, $3::bigint
+    FROM head, ended
+    RETURNING number
+  )
+  SELECT * FROM ended`
+
+/**
+ * Puts a client in the place of the one of the generation before.
+ *
+ * @param first number of its first value; they come in the order of the columns
+ */
+const replacingClient = (first: number) => `
+      UPDATE latchkey_clients SET
+        generation = $${first + 1}::bigint, created_at = $${first + 2}, disabled_at = $${first + 3}, is_declared = $${first + 4},
+        type = $${first + 5}, grants = $${first + 6}, scopes = $${first + 7}, audience = $${first + 8}, introspect = $${first + 9},
+        secrets = $${first + 10}
+      WHERE id = $${first} AND generation = $${first + 1}::bigint - 1`
+
+/** Locked in the order of the keys: two calls with the same keys in another order would wait for each other. */
+const lockedFailures = `
+      SELECT f.key FROM latchkey_failures f
+      WHERE f.key = ANY($1::text[])
+        AND EXISTS (SELECT 1 FROM unnest($1::text[], $2::text[]) AS k (key, tag) WHERE k.key = f.key AND k.tag IS NOT DISTINCT FROM f.tag)
+      ORDER BY f.key FOR UPDATE`
+
+const prepared = {
+  ping: 'SELECT 1 AS ok FROM latchkey_schema LIMIT 1',
+
+  createUser: `
+    INSERT INTO latchkey_users (id, username, name_key, password_hash, roles, created_at, disabled_at, generation)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+    ON CONFLICT DO NOTHING
+    RETURNING id`,
+  findUser: `SELECT ${user} FROM latchkey_users u WHERE u.id = $1`,
+  findUserByName: `SELECT ${user} FROM latchkey_users u WHERE u.name_key = $1`,
+  replacePasswordHash: 'UPDATE latchkey_users SET password_hash = $3 WHERE id = $1 AND password_hash = $2 RETURNING id',
+  changePassword: recording(`
+    changed AS (
+      UPDATE latchkey_users SET password_hash = $6, generation = generation + 1
+      WHERE id = $4::uuid AND password_hash = $5
+      RETURNING id, generation
+    ),
+    kept AS (
+      UPDATE latchkey_sessions s SET generation = changed.generation
+      FROM changed
+      WHERE s.id = $7::uuid AND s.user_id = changed.id AND s.generation = changed.generation - 1
+      RETURNING s.id
+    ),
+    ended AS (
+      SELECT 'user' AS kind, changed.id::text AS id, changed.generation, kept.id AS except_session_id
+      FROM changed LEFT JOIN kept ON true
+    )`),
+  endUserSessions: recording(`
+    ended AS (
+      UPDATE latchkey_users SET generation = generation + 1
+      WHERE id = $4::uuid
+      RETURNING 'user' AS kind, id::text AS id, generation, NULL::uuid AS except_session_id
+    )`),
+  deleteUser: recording(`
+    ended AS (
+      DELETE FROM latchkey_users
+      WHERE id = $4::uuid
+      RETURNING 'user' AS kind, id::text AS id, $5::bigint AS generation, NULL::uuid AS except_session_id
+    )`),
+  // Disabled since the time of the revocation. The generation rises, or sessions opened before would be alive again once enabled.
+  disableUser: recording(`
+    ended AS (
+      UPDATE latchkey_users SET disabled_at = $2::bigint, generation = generation + 1
+      WHERE id = $4::uuid
+      RETURNING 'user' AS kind, id::text AS id, generation, NULL::uuid AS except_session_id
+    )`),
+  enableUser: 'UPDATE latchkey_users SET disabled_at = NULL WHERE id = $1 RETURNING id',
+  setRoles: 'UPDATE latchkey_users SET roles = $3::text[] WHERE id = $1 AND roles = $2::text[] RETURNING id',
+  setRolesAndEnd: recording(`
+    ended AS (
+      UPDATE latchkey_users SET roles = $6::text[], generation = generation + 1
+      WHERE id = $4::uuid AND roles = $5::text[]
+      RETURNING 'user' AS kind, id::text AS id, generation, NULL::uuid AS except_session_id
+    )`),
+
+  createClient: `
+    INSERT INTO latchkey_clients (${client})
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+    ON CONFLICT DO NOTHING
+    RETURNING id`,
+  findClient: `SELECT ${client} FROM latchkey_clients WHERE id = $1`,
+  replaceClient: `${replacingClient(1)} RETURNING id`,
+  replaceClientAndEnd: recording(`
+    ended AS (${replacingClient(4)}
+      RETURNING 'client' AS kind, id, generation, NULL::uuid AS except_session_id
+    )`),
+  // One generation more than its newest tokens: a client that is created later under this id begins beyond it.
+  deleteClient: recording(`
+    ended AS (
+      DELETE FROM latchkey_clients
+      WHERE id = $4::text
+      RETURNING 'client' AS kind, id, generation + 1 AS generation, NULL::uuid AS except_session_id
+    )`),
+
+  // The user's row is not locked: the session carries the generation that it was opened for, so a password change or an
+  // end of all sessions that commits between this snapshot and this commit has ended it as if it had been there before.
+  createSession: `
+    INSERT INTO latchkey_sessions
+      (id, user_id, client_id, scope, generation, counter, created_at, refreshed_at, address, user_agent, client_created_at)
+    SELECT $1::uuid, u.id, $3::text, $4::text[], u.generation, $6::bigint, $7::bigint, $8::bigint, $9::text, $10::text, $11::bigint
+    FROM latchkey_users u
+    WHERE u.id = $2 AND u.generation = $5::bigint AND u.disabled_at IS NULL
+    RETURNING id`,
+  // Compare and set, by the same conditions as judgeRotation's `rotated`. What is returned is what the caller does not know
+  // already: a refresh is the most frequent write, and each column costs both sides time. No row: see `findRotation`.
+  // A creation in the future becomes now; the same value again is no change to PostgreSQL, and the update stays a heap-only one.
+  rotateSession: `
+    UPDATE latchkey_sessions s
+    SET counter = $2::bigint + 1, refreshed_at = $3::bigint, address = $4, user_agent = $5,
+      created_at = CASE WHEN s.created_at > $11::bigint THEN $3::bigint ELSE s.created_at END
+    FROM latchkey_users u
+    WHERE s.id = $1 AND s.counter <= $2::bigint AND ${isOfClient('$6', '$10::bigint')}
+      AND $3::bigint < s.refreshed_at + $7::bigint AND $3::bigint < s.created_at + $8::bigint
+      AND s.scope @> $9::text[] AND ${isCurrent}
+    RETURNING s.id AS s_id, s.user_id AS s_user_id, s.scope AS s_scope, s.generation AS s_generation, s.created_at AS s_created_at,
+      s.client_created_at AS s_client_created_at, u.username AS u_username, u.name_key AS u_name_key, u.password_hash AS u_password_hash, u.roles AS u_roles, u.created_at AS u_created_at`,
+  // The same for many sessions, none of them twice. Their rows are locked in the order of their ids first, or two batches with the
+  // same sessions in them could wait for each other; a row that had to be waited for is looked at anew by the UPDATE.
+  rotateSessions: `
+    WITH asked AS (
+      SELECT a.id, a.counter, a.refreshed_at, a.address, a.user_agent, a.client_id, a.scope::text[] AS scope, a.client_created_at
+      FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $9::text[], $10::bigint[])
+        AS a (id, counter, refreshed_at, address, user_agent, client_id, scope, client_created_at)
+    ),
+    locked AS (
+      SELECT s.id FROM latchkey_sessions s WHERE s.id = ANY($1::uuid[]) ORDER BY s.id FOR UPDATE
+    )
+    UPDATE latchkey_sessions s
+    SET counter = a.counter + 1, refreshed_at = a.refreshed_at, address = a.address, user_agent = a.user_agent,
+      created_at = CASE WHEN s.created_at > $11::bigint THEN a.refreshed_at ELSE s.created_at END
+    FROM asked a, latchkey_users u
+    WHERE s.id = a.id AND s.id IN (SELECT locked.id FROM locked) AND s.counter <= a.counter
+      AND ${isOfClient('a.client_id', 'a.client_created_at')}
+      AND a.refreshed_at < s.refreshed_at + $7::bigint AND a.refreshed_at < s.created_at + $8::bigint
+      AND s.scope @> a.scope AND ${isCurrent}
+    RETURNING s.id AS s_id, s.user_id AS s_user_id, s.scope AS s_scope, s.generation AS s_generation, s.created_at AS s_created_at,
+      s.client_created_at AS s_client_created_at, u.username AS u_username, u.name_key AS u_name_key, u.password_hash AS u_password_hash, u.roles AS u_roles, u.created_at AS u_created_at`,
+  // Why a session was not rotated, for the caller to judge.
+  findRotation: `
+    SELECT ${session}, ${user}
+    FROM latchkey_sessions s JOIN latchkey_users u ON u.id = s.user_id
+    WHERE s.id = $1`,
+  endReusedSession: recording(`
+    ended AS (
+      DELETE FROM latchkey_sessions s
+      WHERE s.id = $4::uuid AND s.counter > $5::bigint
+      RETURNING 'sid' AS kind, s.id::text AS id, NULL::bigint AS generation, NULL::uuid AS except_session_id, ${session}
+    )`),
+  endSession: recording(`
+    ended AS (
+      DELETE FROM latchkey_sessions
+      WHERE id = $4::uuid AND ($5::uuid IS NULL OR user_id = $5::uuid)
+      RETURNING 'sid' AS kind, id::text AS id, NULL::bigint AS generation, NULL::uuid AS except_session_id
+    )`),
+  findSession: `SELECT ${session} FROM latchkey_sessions s WHERE s.id = $1`,
+  listSessions: `
+    SELECT ${session}
+    FROM latchkey_sessions s JOIN latchkey_users u ON ${isCurrent}
+    WHERE s.user_id = $1 AND (s.created_at, s.id) < ($2::bigint, $3::uuid)
+      AND $4::bigint < s.refreshed_at + $5::bigint AND $4::bigint < s.created_at + $6::bigint
+    ORDER BY s.created_at DESC, s.id DESC
+    LIMIT $7`,
+
+  // $8: whether it names one thing, which is revoked or not.
+  revoke: recording(`
+    ended AS (
+      SELECT $4::text AS kind, $5::text AS id, $6::bigint AS generation, $7::uuid AS except_session_id
+      WHERE NOT $8::boolean OR NOT EXISTS (
+        SELECT 1 FROM latchkey_revocations r WHERE r.kind = $4::text AND r.id = $5::text AND r.expires_at > $2::bigint)
+    )`),
+  // A part for each line, in the order of its numbers and of at most $9 rows.
+  revocationsSince: Array.from(
+    { length: revocationLines },
+    (_, line) => `
+    (SELECT line, number, kind, id, generation, except_session_id, revoked_at, expires_at
+    FROM latchkey_revocations WHERE line = ${line} AND number > $${line + 1}::bigint ORDER BY number LIMIT $${revocationLines + 1}::bigint)`,
+  ).join(' UNION ALL'),
+
+  listSigningKeys:
+    'SELECT kid, alg, public_jwk, sealed_private_key, created_at, signs_from FROM latchkey_signing_keys ORDER BY created_at',
+  // Two that follow the same key both pass the WHERE; the unique (alg, follows) lets one of them in.
+  addSigningKey: `
+    INSERT INTO latchkey_signing_keys (kid, alg, public_jwk, sealed_private_key, created_at, signs_from, follows)
+    SELECT $1::text, $2::text, $3::text, $4::bytea, $5::bigint, $6::bigint, $7::text
+    WHERE coalesce((SELECT k.kid FROM latchkey_signing_keys k WHERE k.alg = $2::text ORDER BY k.created_at DESC LIMIT 1), '') = $7::text
+      AND NOT EXISTS (SELECT 1 FROM latchkey_signing_keys k WHERE k.alg = $2::text AND k.created_at >= $5::bigint)
+    ON CONFLICT DO NOTHING
+    RETURNING kid`,
+  removeSigningKey: 'DELETE FROM latchkey_signing_keys WHERE kid = $1',
+  // As `recording`, for several: the line goes on by as many numbers as there are keys at most, $5.
+  withdrawSigningKeys: `
+    WITH ended AS (
+      DELETE FROM latchkey_signing_keys WHERE kid = ANY($4::text[]) RETURNING kid
+    ),
+    placed AS (
+      SELECT kid, row_number() OVER (ORDER BY kid) AS place FROM ended
+    ),
+    head AS (
+      INSERT INTO latchkey_revocation_heads AS h (line, number)
+      SELECT $1::smallint, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint + $5::bigint FROM placed WHERE place = 1
+      ON CONFLICT (line) DO UPDATE SET number = greatest(h.number + $5::bigint, excluded.number)
+      RETURNING h.line, h.number
+    ),
+    recorded AS (
+      INSERT INTO latchkey_revocations (line, number, kind, id, revoked_at, expires_at)
+      SELECT head.line, head.number - $5::bigint + placed.place, 'key', placed.kid, $2::bigint, $3::bigint
+      FROM head, placed
+      RETURNING number
+    )
+    SELECT kid FROM ended`,
+
+  findFailures: 'SELECT key, count, last_at, tag FROM latchkey_failures WHERE key = ANY($1::text[])',
+  // In the order of the keys, as `lockedFailures`.
+  recordFailure: `
+    INSERT INTO latchkey_failures AS f (key, tag, count, last_at)
+    SELECT k.key, k.tag, 1, $3::bigint FROM unnest($1::text[], $2::text[]) AS k (key, tag) ORDER BY k.key
+    ON CONFLICT (key) DO UPDATE SET
+      count = CASE WHEN f.tag IS NOT DISTINCT FROM excluded.tag THEN f.count + 1 ELSE 1 END,
+      last_at = excluded.last_at, tag = excluded.tag
+    WHERE f.tag IS NOT DISTINCT FROM excluded.tag OR f.count < $4::bigint OR f.last_at < $5::bigint OR f.last_at > $6::bigint
+    RETURNING key, count, last_at, tag`,
+  capFailures: `
+    UPDATE latchkey_failures SET last_at = $3::bigint
+    WHERE last_at > $3::bigint AND key IN (${lockedFailures})`,
+  clearFailures: `DELETE FROM latchkey_failures WHERE key IN (${lockedFailures})`,
+} as const
+
+/**
+ * One step of a sweep: looks at the rows behind a key, and removes the dead ones among them. Says too how many it has seen whose
+ * times lie in the future: they are put right by another statement, for none may change a table twice.
+ *
+ * Whether a row is dead is asked in the DELETE, which looks again at a row that was refreshed meanwhile.
+ */
+const sweeping = (table: string, key: string, after: string, isDead: string, isAhead = 'false') => `
+  WITH looked AS (SELECT ${key}, ${isAhead} AS is_ahead FROM ${table} WHERE (${key}) > (${after}) ORDER BY ${key} LIMIT $1),
+  removed AS (DELETE FROM ${table} t WHERE (${key}) IN (SELECT ${key} FROM looked) AND ${isDead} RETURNING 1 AS one)
+  SELECT ${key}, (SELECT count(*) FROM looked) AS looked, (SELECT count(*) FROM removed) AS removed,
+    (SELECT count(*) FROM looked WHERE is_ahead) AS ahead
+  FROM looked ORDER BY ${key.replaceAll(',', ' DESC,')} DESC LIMIT 1`
+
+/** Planned anew each time: a plan for any LIMIT and any position would read the whole table once it is large. */
+const planned = {
+  listUsers: `SELECT ${user} FROM latchkey_users u WHERE u.name_key > $1::text ORDER BY u.name_key LIMIT $2`,
+  // "At most the session's", not "unequal": a session may have been carried into a generation that this snapshot does not show yet.
+  sweepSessions: sweeping(
+    'latchkey_sessions',
+    'id',
+    '$2::uuid',
+    `($3::bigint >= t.refreshed_at + $4::bigint OR $3::bigint >= t.created_at + $5::bigint OR NOT EXISTS (
+      SELECT 1 FROM latchkey_users u WHERE u.id = t.user_id AND u.generation <= t.generation AND u.disabled_at IS NULL))`,
+    'greatest(created_at, refreshed_at) > $6::bigint',
+  ),
+  // From $1 to $2; $3 is now, and what is later than $4 lies in the future. A rotation was at $5, or its grace would begin anew.
+  putSessionsRight: `
+    UPDATE latchkey_sessions SET
+      created_at = CASE WHEN created_at > $4::bigint THEN $3::bigint ELSE created_at END,
+      refreshed_at = CASE WHEN refreshed_at > $4::bigint THEN $5::bigint ELSE refreshed_at END
+    WHERE id > $1::uuid AND id <= $2::uuid AND greatest(created_at, refreshed_at) > $4::bigint`,
+  sweepFailures: sweeping('latchkey_failures', 'key', '$2::text', 't.last_at < $3::bigint', 'last_at > $4::bigint'),
+  putFailuresRight: `
+    UPDATE latchkey_failures SET last_at = $3::bigint
+    WHERE key > $1::text AND key <= $2::text AND last_at > $4::bigint`,
+  sweepRevocations: sweeping(
+    'latchkey_revocations',
+    'line, number',
+    '$2::smallint, $3::bigint',
+    't.expires_at <= $4::bigint',
+  ),
+} as const
+
+type StatementName = keyof typeof prepared | keyof typeof planned | keyof typeof transfer
+
+export const statements = Object.fromEntries([
+  ...Object.entries(prepared).map(([name, text]) => [name, { name, text }]),
+  ...Object.entries({ ...planned, ...transfer }).map(([name, text]) => [name, { text }]),
+]) as Record<StatementName, Statement>

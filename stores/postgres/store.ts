@@ -1,0 +1,404 @@
+import { Lru } from 'toad-cache'
+import { elapsedMs, futureFrom } from '../../domain/time.ts'
+import {
+  beforeGrace,
+  clockOf,
+  everyGeneration,
+  type FailureKey,
+  type Failures,
+  judgeRotation,
+  namesOne,
+  noneHeld,
+  type PresentedRefresh,
+  type RotationOutcome,
+  revocationsPerPage,
+  type Store,
+  StoreUnavailable,
+  type SweepStep,
+} from '../store.ts'
+import { migrate } from './migrations.ts'
+import { openPool, type PoolOptions } from './pool.ts'
+import { createRotations, type RotatedRow } from './rotations.ts'
+import {
+  type ClientRow,
+  clientValues,
+  type FailuresRow,
+  firstUuid,
+  isUuid,
+  type RevocationRow,
+  type SessionRow,
+  type SigningKeyRow,
+  toClient,
+  toFailures,
+  toRevocation,
+  toSession,
+  toSigningKey,
+  toUser,
+  type UserRow,
+  uuidOrNull,
+} from './rows.ts'
+import { revocationLines, type Statement, statements } from './sql.ts'
+import { createPostgresTransfer } from './transfer.ts'
+
+const lastUuid = 'ffffffff-ffff-ffff-ffff-ffffffffffff'
+
+/** Puts together what the statement was told and what it answered. The user is current, or nothing would have been rotated. */
+function toRotation(
+  row: RotatedRow,
+  { sessionId, counter, clientId, now, address, userAgent }: PresentedRefresh,
+): RotationOutcome {
+  const told = {
+    s_id: sessionId,
+    s_client_id: clientId,
+    s_counter: counter + 1,
+    s_refreshed_at: now,
+    s_address: address,
+    s_user_agent: userAgent,
+    u_id: row.s_user_id,
+    u_disabled_at: null,
+    u_generation: row.s_generation,
+  }
+  const whole = { ...row, ...told }
+  return { outcome: 'rotated', session: toSession(whole), user: toUser(whole) }
+}
+
+/** Each time it is run again, another call has moved the session on. */
+const rotationTriesAtMost = 10
+
+/** So many sessions are remembered whose refresh got no answer. */
+const unansweredAtMost = 10_000
+
+/**
+ * The store for any number of replicas: PostgreSQL, or what speaks like it.
+ *
+ * Each method is one statement, and one round trip, but for a refresh that is refused or repeated; refreshes that come together share one. The statements and how they
+ * stand up to races are in `sql.ts`; connections, time limits and retries in `pool.ts`. The schema is brought up to date first.
+ *
+ * @param url `postgres://user:password@host:port,host:port/database?…`; of several hosts the first that is writable is used
+ * @throws StoreUnavailable when the database cannot be reached; another error when the URL cannot be read
+ */
+export async function openPostgresStore(url: string, options?: PoolOptions): Promise<Store> {
+  const postgres = openPool(url, options)
+  let isNew: boolean
+  try {
+    isNew = await migrate(postgres)
+  } catch (error) {
+    await postgres.close()
+    throw error
+  }
+
+  const run = <Row>(statement: Statement, ...values: unknown[]) => postgres.query<Row>(statement, values)
+  const runForOne = async <Row>(statement: Statement, ...values: unknown[]) => (await run<Row>(statement, ...values))[0]
+  const hadEffect = async (statement: Statement, ...values: unknown[]) => (await run(statement, ...values)).length > 0
+  /** The first three values of every statement that records a revocation. */
+  const recorded = (revokedAt: number, expiresAt: number) => [
+    Math.floor(Math.random() * revocationLines),
+    revokedAt,
+    expiresAt,
+  ]
+
+  /** By session: the counter that was presented, since when, and when the caller was last told that there is no answer. */
+  const unanswered = new Lru<{ counter: number; since: number; toldAt: number }>(unansweredAtMost)
+
+  const rotate = createRotations(run)
+  async function rotateSession(presented: PresentedRefresh): Promise<RotationOutcome> {
+    for (let tries = 1; tries <= rotationTriesAtMost; tries++) {
+      const rotated = await rotate(presented)
+      if (rotated) return toRotation(rotated, presented)
+      const found = await runForOne<SessionRow & UserRow>(statements.findRotation, presented.sessionId)
+      if (!found) return { outcome: 'unknown' }
+      const [session, user] = [toSession(found), toUser(found)]
+      // Read after the statement that did not rotate it, and so possibly after another call that did. A counter that is spent stays
+      // spent and an age only grows, so a verdict upon that moment is a true one; but for a verdict of `rotated` it is to be tried again.
+      const outcome = judgeRotation(session, user, presented)
+      if (outcome === 'repeated') return { outcome, session, user }
+      if (outcome === 'reused') return endReusedSession(presented)
+      if (outcome !== 'rotated') return { outcome }
+    }
+    throw new StoreUnavailable(new Error(`The session was ahead of us ${rotationTriesAtMost} times`))
+  }
+
+  /**
+   * A database that stalls may do what it was sent long after the caller was told 503: an honest client, who comes again with
+   * the same token as it was asked to, would find it spent beyond the grace. So time that the store took from a client does
+   * not count: who comes again within the grace is judged as of the first time that there was no answer.
+   */
+  async function rotatePatiently(presented: PresentedRefresh): Promise<RotationOutcome> {
+    const { sessionId, counter, now, graceMs } = presented
+    const askedAtMs = performance.now()
+    const before = unanswered.get(sessionId)
+    const since = before?.counter === counter && elapsedMs(before.toldAt, now) <= graceMs ? before.since : now
+    try {
+      return await rotateSession({ ...presented, graceMs: graceMs + elapsedMs(since, now) })
+    } catch (error) {
+      unanswered.set(sessionId, { counter, since, toldAt: now + performance.now() - askedAtMs })
+      throw error
+    }
+  }
+
+  /** Theft pays for one more round trip: CockroachDB takes no UPDATE and DELETE of one table in one statement. */
+  async function endReusedSession({
+    sessionId,
+    counter,
+    now,
+    revokedUntil,
+  }: PresentedRefresh): Promise<RotationOutcome> {
+    const ended = await runForOne<SessionRow>(
+      statements.endReusedSession,
+      ...recorded(now, revokedUntil),
+      sessionId,
+      counter,
+    )
+    return ended ? { outcome: 'reused', session: toSession(ended) } : { outcome: 'unknown' }
+  }
+
+  interface SweptRow {
+    looked: number
+    removed: number
+    /** rows with times in the future */
+    ahead: number
+    id: string
+    key: string
+    line: number
+    number: number
+  }
+  /** Each stage runs from a position in its table, and says from a row where the next step goes on. */
+  const stages = [
+    {
+      sweep: async (step: SweepStep, position: string | undefined) => {
+        const { limit, now, idleTtlMs, maxTtlMs } = step
+        const after = uuidOrNull(position) ?? firstUuid
+        const future = futureFrom(clockOf(step))
+        const row = await runForOne<SweptRow>(statements.sweepSessions, limit, after, now, idleTtlMs, maxTtlMs, future)
+        if (row && row.ahead > 0)
+          await run(statements.putSessionsRight, after, row.id, clockOf(step), future, beforeGrace(step))
+        return row
+      },
+      position: ({ id }: SweptRow) => id,
+    },
+    {
+      sweep: async (step: SweepStep, after = '') => {
+        const { limit, failuresBefore } = step
+        const future = futureFrom(clockOf(step))
+        const row = await runForOne<SweptRow>(statements.sweepFailures, limit, after, failuresBefore, future)
+        if (row && row.ahead > 0) await run(statements.putFailuresRight, after, row.key, clockOf(step), future)
+        return row
+      },
+      position: ({ key }: SweptRow) => key,
+    },
+    {
+      sweep: ({ limit, now, revocationsBefore = now }: SweepStep, after = '-1 0') =>
+        runForOne<SweptRow>(statements.sweepRevocations, limit, ...after.split(' '), revocationsBefore),
+      position: ({ line, number }: SweptRow) => `${line} ${number}`,
+    },
+  ]
+
+  return {
+    name: 'pg',
+    isNew,
+
+    ping: async () => void (await run(statements.ping)),
+    close: () => postgres.close(),
+
+    createUser: ({ id, username, nameKey, passwordHash, roles, createdAt, disabledAt, generation }) =>
+      hadEffect(statements.createUser, id, username, nameKey, passwordHash, roles, createdAt, disabledAt, generation),
+    async findUser(id) {
+      const row = isUuid(id) && (await runForOne<UserRow>(statements.findUser, id))
+      return row ? toUser(row) : undefined
+    },
+    async findUserByName(nameKey) {
+      const row = await runForOne<UserRow>(statements.findUserByName, nameKey)
+      return row && toUser(row)
+    },
+    replacePasswordHash: async (id, expectedHash, passwordHash) =>
+      isUuid(id) && (await hadEffect(statements.replacePasswordHash, id, expectedHash, passwordHash)),
+    changePassword: async ({ userId, expectedHash, passwordHash, keepSessionId, now, expiresAt }) =>
+      isUuid(userId) &&
+      (await hadEffect(
+        statements.changePassword,
+        ...recorded(now, expiresAt),
+        ...[userId, expectedHash, passwordHash, uuidOrNull(keepSessionId)],
+      )),
+    deleteUser: async (id, { now, expiresAt }) =>
+      isUuid(id) && (await hadEffect(statements.deleteUser, ...recorded(now, expiresAt), id, everyGeneration)),
+    disableUser: async (id, { now, expiresAt }) =>
+      isUuid(id) && (await hadEffect(statements.disableUser, ...recorded(now, expiresAt), id)),
+    enableUser: async (id) => isUuid(id) && (await hadEffect(statements.enableUser, id)),
+    setRoles: async ({ userId, expectedRoles, roles, end }) =>
+      isUuid(userId) &&
+      (await (end
+        ? hadEffect(statements.setRolesAndEnd, ...recorded(end.now, end.expiresAt), userId, expectedRoles, roles)
+        : hadEffect(statements.setRoles, userId, expectedRoles, roles))),
+    async listUsers({ after = '', limit }) {
+      const users = (await run<UserRow>(statements.listUsers, after, limit)).map(toUser)
+      const last = users.at(-1)
+      return users.length === limit && last ? { users, next: last.nameKey } : { users }
+    },
+
+    createClient: (client) => hadEffect(statements.createClient, ...clientValues(client)),
+    async findClient(id) {
+      const row = await runForOne<ClientRow>(statements.findClient, id)
+      return row && toClient(row)
+    },
+    replaceClient: (client, end) =>
+      end
+        ? hadEffect(statements.replaceClientAndEnd, ...recorded(end.now, end.expiresAt), ...clientValues(client))
+        : hadEffect(statements.replaceClient, ...clientValues(client)),
+    deleteClient: (id, { now, expiresAt }) => hadEffect(statements.deleteClient, ...recorded(now, expiresAt), id),
+
+    createSession: ({
+      id,
+      userId,
+      clientId,
+      scope,
+      generation,
+      counter,
+      createdAt,
+      refreshedAt,
+      address,
+      userAgent,
+      clientCreatedAt,
+    }) =>
+      hadEffect(
+        statements.createSession,
+        ...[
+          id,
+          userId,
+          clientId,
+          scope,
+          generation,
+          counter,
+          createdAt,
+          refreshedAt,
+          address,
+          userAgent,
+          clientCreatedAt,
+        ],
+      ),
+    rotateSession: async (presented) =>
+      isUuid(presented.sessionId) ? rotatePatiently(presented) : { outcome: 'unknown' },
+    async findSession(id) {
+      const row = isUuid(id) && (await runForOne<SessionRow>(statements.findSession, id))
+      return row ? toSession(row) : undefined
+    },
+    async listSessions(userId, { now, idleTtlMs, maxTtlMs }, { after = '', limit }) {
+      if (!isUuid(userId)) return { sessions: [] }
+      const [createdAt = '', id = ''] = after.split('/')
+      const isPosition = /^[0-9]{1,15}$/.test(createdAt) && isUuid(id)
+      const position = isPosition ? [createdAt, id] : [Number.MAX_SAFE_INTEGER, lastUuid]
+      const rows = await run<SessionRow>(
+        statements.listSessions,
+        userId,
+        ...position,
+        now,
+        idleTtlMs,
+        maxTtlMs,
+        limit + 1,
+      )
+      const sessions = rows.slice(0, limit).map(toSession)
+      const oldest = sessions.at(-1)
+      return rows.length > limit && oldest ? { sessions, next: `${oldest.createdAt}/${oldest.id}` } : { sessions }
+    },
+    endSession: async (id, { userId, now, expiresAt }) =>
+      isUuid(id) &&
+      (userId === undefined || isUuid(userId)) &&
+      (await hadEffect(statements.endSession, ...recorded(now, expiresAt), id, userId)),
+    endUserSessions: async (userId, { now, expiresAt }) =>
+      isUuid(userId) && (await hadEffect(statements.endUserSessions, ...recorded(now, expiresAt), userId)),
+
+    async revoke(revocation) {
+      const { revokedAt, expiresAt, kind, id, ...rest } = revocation
+      const { generation, exceptSessionId } = rest as { generation?: number; exceptSessionId?: string }
+      await run(
+        statements.revoke,
+        ...recorded(revokedAt, expiresAt),
+        kind,
+        id,
+        generation,
+        exceptSessionId,
+        namesOne(revocation),
+      )
+    },
+    async revocationsSince(cursor, limit = revocationsPerPage) {
+      const positions = readRevocationCursor(cursor)
+      const ofEachLine = Math.max(1, Math.floor(limit / revocationLines))
+      const rows = await run<RevocationRow>(statements.revocationsSince, ...positions, ofEachLine)
+      const counts = Array<number>(revocationLines).fill(0)
+      for (const { line, number } of rows) {
+        positions[line] = Math.max(positions[line] as number, number)
+        counts[line] = (counts[line] as number) + 1
+      }
+      return {
+        revocations: rows.map(toRevocation),
+        cursor: positions.map((position) => position.toString(36)).join('.'),
+        more: counts.includes(ofEachLine),
+      }
+    },
+
+    listSigningKeys: async () => (await run<SigningKeyRow>(statements.listSigningKeys)).map(toSigningKey),
+    addSigningKey: ({ kid, alg, publicJwk, sealedPrivateKey, createdAt, signsFrom }, expectedNewestKid = '') =>
+      hadEffect(
+        statements.addSigningKey,
+        kid,
+        alg,
+        publicJwk,
+        sealedPrivateKey,
+        createdAt,
+        signsFrom,
+        expectedNewestKid,
+      ),
+    removeSigningKey: async (kid) => void (await run(statements.removeSigningKey, kid)),
+    withdrawSigningKeys: async (kids, { now, expiresAt }) =>
+      (await run<{ kid: string }>(statements.withdrawSigningKeys, ...recorded(now, expiresAt), kids, kids.length)).map(
+        ({ kid }) => kid,
+      ),
+
+    async findFailures(keys) {
+      const rows = await run<FailuresRow>(
+        statements.findFailures,
+        keys.map(({ key }) => key),
+      )
+      return countsOf(keys, rows)
+    },
+    recordFailure: async (keys, now, held = noneHeld) =>
+      countsOf(
+        keys,
+        await run(statements.recordFailure, ...keysAndTags(keys), now, held.count, held.since, held.until),
+      ),
+    capFailures: async (keys, now) => void (await run(statements.capFailures, ...keysAndTags(keys), now)),
+    clearFailures: async (keys) => void (await run(statements.clearFailures, ...keysAndTags(keys))),
+
+    async sweep(step) {
+      const [, text = '0', after] = step.cursor?.match(/^([0-9])(?: (.*))?$/s) ?? []
+      const number = Number(text)
+      const stage = stages[number] as (typeof stages)[number]
+      const row = await stage.sweep(step, after)
+      const removed = row?.removed ?? 0
+      if (row?.looked === step.limit) return { removed, cursor: `${number} ${stage.position(row)}` }
+      return number + 1 < stages.length ? { removed, cursor: `${number + 1}` } : { removed }
+    },
+
+    ...createPostgresTransfer(run),
+  }
+}
+
+/** As two arrays, for `unnest`. */
+const keysAndTags = (keys: FailureKey[]) => [keys.map(({ key }) => key), keys.map(({ tag }) => tag ?? null)]
+
+function countsOf(keys: FailureKey[], rows: FailuresRow[]): (Failures | undefined)[] {
+  const byKey = new Map(rows.map((row) => [row.key, toFailures(row)]))
+  return keys.map(({ key, tag }) => {
+    const failures = byKey.get(key)
+    return failures?.tag === tag ? failures : undefined
+  })
+}
+
+/** A cursor is the last number seen in each line. Any other text stands before the first. */
+function readRevocationCursor(cursor = ''): number[] {
+  const positions = cursor
+    .split('.')
+    .map((text) => (/^[0-9a-z]{1,11}$/.test(text) ? Number.parseInt(text, 36) : Number.NaN))
+  return positions.length === revocationLines && positions.every(Number.isSafeInteger)
+    ? positions
+    : Array(revocationLines).fill(0)
+}

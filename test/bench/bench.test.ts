@@ -1,0 +1,207 @@
+import { readdirSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import { floorsOf, sizingOf, svgOf, tableOf, textOf } from '../../bench/report.ts'
+import type { BenchResult, FigureLine, FigureName } from '../../bench/run.ts'
+import { run, start } from '../support/cli.ts'
+import { cheapHashing, newDir } from '../support/helper.ts'
+
+// No figure is judged here: a test may run beside others, on any machine.
+
+const short = ['bench', '--duration', '0.1', '--rounds', '1', '--connections', '4']
+/** A run makes what it needs in here, and nowhere else. */
+const own = await newDir(t)
+const settings = { ...cheapHashing, TMPDIR: own }
+
+t.test('a run measures everything without an error, and leaves nothing behind', async (t) => {
+  const svg = join(await newDir(t), 'chart.svg')
+  const { code, stdout, stderr } = await run([...short, '--json', '--svg', svg], settings)
+  t.equal(code, 0, stderr)
+  const { machine, settings: used, figures, floors, sizing, service, notes } = JSON.parse(stdout)
+  t.strictSame(
+    figures.map(({ name }: FigureLine) => name),
+    [
+      'logins',
+      'signups',
+      'refreshes',
+      'client-credentials',
+      'introspections',
+      'protected',
+      'verify',
+      'latchkey-verify',
+      'latchkey-verify-new',
+    ],
+  )
+  for (const figure of figures as FigureLine[]) {
+    for (const line of [figure, ...figure.ceilings]) {
+      t.match(line, { perSecond: Number, p50Ms: Number, p99Ms: Number, errors: 0 }, `${figure.title}: ${line.title}`)
+      t.ok(line.perSecond > 0 && line.p50Ms <= line.p99Ms && line.rounds.length === 1)
+      if (process.platform === 'linux') t.ok((line.cpuUs as number) >= 0)
+    }
+    for (const { ratio } of figure.ceilings) t.ok(ratio > 0)
+    t.ok(figure.ceilings.length > 0)
+  }
+  t.match(machine, { cores: Number, node: process.version, processor: String })
+  t.match(used, { store: 'LMDB', workers: '1', connections: 4, rounds: 1, argon2: { memory: 8 } })
+  t.ok(service.readyMs > 0)
+  t.ok(floors.length >= 5)
+  if (process.platform === 'linux')
+    t.match(sizing, { cores: Number, words: /^For 500 logins a minute and 2,000 refreshes a second take \d+ core/ })
+  t.notMatch(notes.join(), /wrong/)
+  isWellFormed(t, await readFile(svg, 'utf8'))
+  t.strictSame(readdirSync(own), [])
+})
+
+t.test('it measures a service that runs, and takes its account back', async (t) => {
+  const dir = await newDir(t)
+  const service = await start(['serve'], { ...settings, PORT: '0', AUTH_DATA_DIR: dir })
+  t.teardown(() => service.kill())
+  let log = ''
+  const url = await new Promise<string>((resolve) => {
+    service.stdout?.on('data', (chunk) => {
+      log += chunk
+      const found = /Latchkey listens on (http:[^",\s]+)/.exec(log)?.[1]
+      if (found) resolve(found)
+    })
+  })
+  const { code, stdout, stderr } = await run([...short, '--url', url, '--only', 'signups,protected', '--json'])
+  t.equal(code, 0, stderr)
+  const { figures, notes } = JSON.parse(stdout)
+  t.match(figures, [{ name: 'protected', errors: 0, ceilings: [{ title: 'bare GET' }] }])
+  t.equal(figures.length, 1, 'signups would stay')
+  t.match(notes, [/LATCHKEY_CLIENT_ID/])
+  t.match(log, /user\.created/)
+  t.match(log, /user\.deleted/)
+})
+
+t.test('what cannot be is refused in one line', async (t) => {
+  const refused = async (args: string[], exitCode: number, line: RegExp, env?: Record<string, string>) => {
+    const { code, stderr } = await run(['bench', ...args], env)
+    t.equal(code, exitCode, args.join(' '))
+    t.match(stderr, line)
+    t.equal(stderr.trim().split('\n').length, 1)
+  }
+  await Promise.all([
+    refused(['--only', 'logins,nonsense'], 64, /nonsense/),
+    refused(['--duration', '0'], 64, /--duration/),
+    refused(['--url', 'http://127.0.0.1:1', '--workers', '2'], 64, /--workers/),
+    refused(['--database-url', 'postgres://me:secret@127.0.0.1/db'], 64, /shown to everyone/),
+    refused(['--database-url-env', 'NOT_SET'], 78, /NOT_SET: expected a URL/),
+  ])
+  await refused(['--url', 'http://127.0.0.1:1'], 1, /127\.0\.0\.1:1 does not answer/)
+  await refused(['--only', 'verify'], 1, /The service did not start: .*AUTH_SIGNING_ALG/, { AUTH_SIGNING_ALG: 'HS256' })
+})
+
+t.test('interrupted, it ends everything it started', async (t) => {
+  const bench = await start(['bench', '--duration', '60', '--only', 'protected'], settings)
+  const ended = new Promise((resolve) => bench.once('close', resolve))
+  while (!readdirSync(own).some((name) => readdirSync(join(own, name)).includes('main.log')))
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  bench.kill('SIGINT')
+  t.equal(await ended, 130)
+  t.strictSame(readdirSync(own), [])
+})
+
+// The report, of a run that is made up.
+
+const line = (title: string, perSecond: number, cpuUs: number) => ({
+  title,
+  perSecond,
+  p50Ms: 1,
+  p99Ms: 2.345,
+  errors: 0,
+  cpuUs,
+  rounds: [],
+})
+const figure = (name: FigureName, perSecond: number, cpuUs: number, ceiling: string, ratio: number): FigureLine => ({
+  ...line(name, perSecond, cpuUs),
+  name,
+  ceilings: [{ ...line(ceiling, perSecond / ratio, cpuUs * ratio), ratio }],
+})
+const made: BenchResult = {
+  at: '2026-11-22T12:00:00.000Z',
+  seconds: 60,
+  machine: {
+    processor: 'A <fast> & quiet one',
+    cores: 2,
+    memoryGB: 8,
+    platform: 'linux x64',
+    node: 'v20.20.2',
+    loadBefore: 0.1,
+  },
+  settings: {
+    ...{ store: 'LMDB', workers: '1', algorithm: 'ES256', connections: 32, secondsEach: 1, rounds: 3 },
+    argon2: { memory: 19_456, passes: 2, lanes: 1, atOnce: 2, build: 'compiled' },
+  },
+  service: { readyMs: 700, idleMB: 90, peakMB: 400 },
+  figures: [
+    figure('logins', 150, 12_000, 'bare argon2.verify', 0.91),
+    figure('refreshes', 6_000, 150, 'bare form POST', 0.2),
+    figure('client-credentials', 9_000, 80, 'bare form POST', 0.3),
+    figure('protected', 30_000, 20, 'bare GET', 0.6),
+    figure('latchkey-verify', 400_000, 2, 'bare jose.jwtVerify', 40),
+  ],
+  notes: [],
+}
+
+t.test('the floors are those that the run can judge', async (t) => {
+  t.strictSame(
+    floorsOf(made).map(({ what, holds }) => [what, holds]),
+    [
+      ['logins, of bare argon2.verify', true],
+      ['refreshes on LMDB, of a bare form POST', false],
+      ['client credentials, of refreshes', true],
+      ['GET /protected, of a bare GET', true],
+      ['start to ready, empty data directory', true],
+      ['resident memory, idle', true],
+      ['resident memory, the most under load', false],
+    ],
+  )
+  t.strictSame(floorsOf({ ...made, figures: [], service: {} }), [])
+})
+
+t.test('the sizing is the processor time of each, times how many there are', async (t) => {
+  const sizing = sizingOf(made, { loginsPerMinute: 500, refreshesPerSecond: 2_000 })
+  t.same(sizing?.coresBusy, { logins: 0.1, refreshes: 0.3 })
+  t.equal(sizing?.cores, 1, '0.4 of a core is less than 60 % of one')
+  t.equal(sizingOf(made, { loginsPerMinute: 6_000, refreshesPerSecond: 20_000 })?.cores, 7, '4.2 cores, 60 % busy')
+  t.equal(sizingOf({ ...made, figures: made.figures.slice(1) }), undefined)
+  t.match(
+    textOf(made),
+    /For 500 logins a minute and 2,000 refreshes a second take 1 core such as these: the logins keep 0\.10 of a core/,
+  )
+})
+
+t.test('the table has a line for each figure and each ceiling', async (t) => {
+  const lines = tableOf(made).split('\n')
+  t.equal(lines.length, 1 + 2 * made.figures.length)
+  t.match(lines[1], /^logins +150 +1\.00 +2\.35 +0 +12,000$/)
+  t.match(lines[2], /^ {2}bare argon2\.verify +165 +1\.00 +2\.35 +0 +10,920 +0\.91$/)
+  t.match(textOf(made), /refreshes on LMDB, of a bare form POST +0\.20 +at least 0\.25 +✗ below/)
+})
+
+t.test('the chart is well-formed and has a bar for each figure', async (t) => {
+  const svg = svgOf(made)
+  isWellFormed(t, svg)
+  t.equal(svg.match(/class="fill"/g)?.length, made.figures.length)
+  t.equal(svg.match(/class="floor"/g)?.length, 3)
+  isWellFormed(t, svgOf({ ...made, figures: [] }))
+  isWellFormed(t, svgOf({ ...made, figures: made.figures.map((one) => ({ ...one, title: '<&">' })) }))
+})
+
+/** XML 1.0, as far as the chart uses it: every element is closed, attributes are quoted, and nothing else has a `<` or a bare `&`. */
+function isWellFormed(t: Test, xml: string): void {
+  const open: string[] = []
+  const rest = xml.replace(
+    /<(\/?)([a-z]+)((?: [\w:-]+="[^"<]*")*)(\/?)>/gi,
+    (_, isEnd: string, name: string, _attributes: string, isEmpty: string) => {
+      if (isEnd) t.equal(open.pop(), name)
+      else if (!isEmpty) open.push(name)
+      return ''
+    },
+  )
+  t.strictSame(open, [])
+  t.notMatch(rest, /[<>]|&(?!(amp|lt|gt|quot);)/)
+  t.notMatch(xml, /NaN|undefined|Infinity/)
+}

@@ -1,0 +1,193 @@
+import { randomUUID } from 'node:crypto'
+import { once } from 'node:events'
+import { existsSync, readdirSync } from 'node:fs'
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import t, { type Test } from 'tap'
+import { run, runJson, start } from '../support/cli.ts'
+import { cheapHashing, newDir, password } from '../support/helper.ts'
+
+/* The command as users run it, beside a service as it runs. */
+
+const eventsOf = (stderr: string) =>
+  stderr.split('\n').flatMap((line) => (line.startsWith('{') ? [JSON.parse(line)] : []))
+
+/** `latchkey serve`, and how to call it. */
+async function serve(t: Test, env: Record<string, string>) {
+  const child = await start(['serve'], { ...env, PORT: '0' })
+  t.teardown(async () => {
+    child.kill('SIGTERM')
+    await once(child, 'close')
+  })
+  let origin: string | undefined
+  for await (const text of child.stdout?.setEncoding('utf8').iterator({ destroyOnReturn: false }) ?? []) {
+    origin = /Latchkey listens on (http:[^",\s]+)/.exec(text)?.[1]
+    if (origin) break
+  }
+  child.stdout?.resume()
+  child.stderr?.resume()
+
+  async function call(path: string, token?: string) {
+    const response = await fetch(origin + path, { headers: token ? { authorization: `Bearer ${token}` } : {} })
+    return { status: response.status, body: JSON.parse(await response.text()) }
+  }
+  async function askForTokens(form: Record<string, string>) {
+    const response = await fetch(`${origin}/token`, { method: 'POST', body: new URLSearchParams(form) })
+    return { status: response.status, body: JSON.parse(await response.text()) }
+  }
+  return {
+    call,
+    askForTokens,
+    logIn: (username: string, secret: string) => askForTokens({ username, password: secret }),
+    refresh: (refresh_token: string) => askForTokens({ grant_type: 'refresh_token', refresh_token }),
+    isRefusedSoon: (token: string) => withinASecond(async () => (await call('/users/me', token)).status === 401),
+  }
+}
+
+/** Asks until it is so. */
+async function withinASecond(isSo: () => Promise<boolean>): Promise<boolean> {
+  for (const startedAt = performance.now(); performance.now() - startedAt < 1000; await sleep(20))
+    if (await isSo()) return true
+  return false
+}
+
+async function newStore(t: Test) {
+  const env = { ...cheapHashing, AUTH_DATA_DIR: join(await newDir(t), 'data') }
+  const latchkey = (args: string, input?: string) => runJson(args.split(' '), env, input)
+  return { env, latchkey, say: (args: string, input?: string) => run(args.split(' '), env, input) }
+}
+
+t.test(
+  'the first administrator is made before the first start, and everything else beside a running service',
+  async (t) => {
+    const { env, latchkey, say } = await newStore(t)
+    t.match(await say('user list'), { code: 69, stdout: '', stderr: /^There is no embedded store in .*\n$/ })
+    t.notOk(existsSync(env.AUTH_DATA_DIR), 'to look makes nothing')
+    const ada = await latchkey('user add ada --role admin --password-stdin', `${password}\r\n`)
+    t.match(ada, { code: 0, username: 'ada', roles: ['admin'], stderr: /A new store was made/ })
+    t.equal(ada.stderr, `A new store was made in ${env.AUTH_DATA_DIR}.\n`, 'no line of a log')
+    t.same(readdirSync(env.AUTH_DATA_DIR), ['lmdb'], 'the secret and the keys are made by the service')
+
+    const server = await serve(t, { ...env, AUTH_SIGNUP: 'closed' })
+    const { body: admin } = await server.askForTokens({ username: 'ada', password, scope: 'admin' })
+    t.match(
+      (await server.call('/admin/users', admin.access_token)).body,
+      { users: [{ username: 'ada' }] },
+      'with the scope',
+    )
+
+    const bob = await latchkey('user add bob --generate')
+    t.match(bob, { code: 0, password: /^([a-z2-9]{5}-){4}[a-z2-9]{5}$/ })
+    t.equal(bob.stderr, '')
+    const eve = await runJson(['user', 'add', 'eve', '--generate'], { ...env, LOG_LEVEL: 'info' })
+    t.match(
+      eventsOf(eve.stderr),
+      [{ event: 'user.created', sub: eve['id'], by: 'latchkey cli' }],
+      'where LOG_LEVEL asks for it',
+    )
+    t.notMatch(eve.stderr, new RegExp(eve['password']), 'the password is on stdout only')
+    t.match(await latchkey('user delete eve --yes'), { code: 0 })
+    const [first, second] = [await server.logIn('bob', bob['password']), await server.logIn('bob', bob['password'])]
+    t.match(await latchkey('user show BOB'), { code: 0, id: bob['id'], sessions: 2 })
+    const { sessions } = await latchkey('user sessions bob')
+    t.match(sessions, [{ id: String, client_id: 'first-party', address: '127.0.0.1' }, {}])
+    t.match(await say(`session end ${sessions[0].id}`), { code: 0, stdout: 'The session has ended.\n' })
+    t.ok(await server.isRefusedSoon(second.body.access_token), 'the service refuses within a second')
+    t.equal((await server.call('/users/me', first.body.access_token)).status, 200)
+    t.match(await say(`user disable ${bob['id']}`), {
+      code: 0,
+      stdout: 'bob is disabled, and logged out everywhere.\n',
+    })
+    t.ok(await server.isRefusedSoon(first.body.access_token))
+    t.equal((await server.refresh(first.body.refresh_token)).status, 400)
+    t.equal((await server.logIn('bob', bob['password'])).status, 400)
+    t.match(await latchkey('user delete bob --yes'), { code: 0, deleted: true })
+    t.match(await say('user list'), {
+      code: 0,
+      stdout: /^name +id +roles +created +disabled\nada +[-0-9a-f]{36} +admin +\d.*Z\n$/,
+    })
+  },
+)
+
+t.test('clients and keys, beside a running service', async (t) => {
+  const { env, latchkey, say } = await newStore(t)
+  const server = await serve(t, env)
+  const { client_secret, ...made } = await latchkey(
+    'client add a/b%2F --scope files:read --scope admin --audience https://a.example --introspect',
+  )
+  t.match(made, {
+    code: 0,
+    scopes: ['files:read', 'admin'],
+    audience: ['https://a.example'],
+    introspect: true,
+    grants: ['client_credentials'],
+  })
+  const token = (secret: string) =>
+    server.askForTokens({ grant_type: 'client_credentials', client_id: 'a/b%2F', client_secret: secret })
+  t.equal((await token(client_secret)).status, 200)
+  const { client_secret: second } = await latchkey('client rotate-secret a/b%2F --overlap 2h')
+  t.same([(await token(client_secret)).status, (await token(second)).status], [200, 200])
+  const { client_secret: third } = await latchkey('client rotate-secret a/b%2F --leaked')
+  t.ok(
+    await withinASecond(async () => (await token(second)).status === 401),
+    'the secret before is refused within a second',
+  )
+  t.equal((await token(third)).status, 200)
+  t.match(await latchkey('client delete a/b%2F --yes'), { code: 0, deleted: true })
+
+  await say('user add ada --password-stdin', password)
+  const { access_token, refresh_token } = (await server.logIn('ada', password)).body
+  t.match(await latchkey('keys rotate'), { code: 0, state: 'next' })
+  t.match(await latchkey('keys list'), { code: 0, keys: [{ state: 'next' }, { state: 'current' }] })
+  t.equal((await server.call('/users/me', access_token)).status, 200)
+  t.match(await latchkey('keys rotate --leaked'), { code: 0, state: 'current' })
+  t.ok(await server.isRefusedSoon(access_token))
+  const { body } = await server.refresh(refresh_token)
+  t.equal((await server.call('/users/me', body.access_token)).status, 200, 'and sessions go on')
+})
+
+t.test('what is wrong is one line on stderr and an exit code', async (t) => {
+  const { env, latchkey } = await newStore(t)
+  const ada = await latchkey('user add ada --password-stdin', password)
+  await latchkey('keys rotate')
+  const namesake = await latchkey(`user add ${ada['id']} --password-stdin`, password)
+  const clients = join(await newDir(t), 'clients.json')
+  await writeFile(clients, 'no JSON')
+  const pg = { DATABASE_URL: 'postgres://u:geheim@127.0.0.1:1/db', AUTH_SECRET: randomUUID() }
+  const cases: [string, string[], number, RegExp, Record<string, string>?, string?][] = [
+    ['a name that is taken', ['user', 'add', 'Ada', '--password-stdin'], 1, /^The username is taken$/m, {}, password],
+    ['a bad role', ['user', 'set-roles', 'ada', 'a,b'], 1, /\/roles\/0/],
+    ['nobody to confirm', ['user', 'delete', 'ada'], 64, /--yes/],
+    ['nobody to ask', ['user', 'add', 'bob'], 64, /--password-stdin or --generate/],
+    ['no such user', ['user', 'show', 'bob\x1b[2J'], 1, /^There is no user bob\ufffd\[2J$/m],
+    [
+      "somebody's id that another has for a name",
+      ['user', 'disable', ada['id']],
+      1,
+      new RegExp(`write ada or ${namesake['id']}$`, 'm'),
+    ],
+    ['an overlap', ['client', 'rotate-secret', 'x', '--overlap', '0'], 64, /--leaked/],
+    ['a bad setting', ['user', 'list'], 78, /^AUTH_ACCESS_TTL/, { AUTH_ACCESS_TTL: 'soon' }],
+    ['another secret', ['user', 'list'], 78, /^AUTH_SECRET/, { AUTH_SECRET: randomUUID() }],
+    ['a database that is down', ['user', 'list'], 69, /REFUSED/, pg],
+  ]
+  const results = await Promise.all(cases.map(([, args, , , more, input]) => run(args, { ...env, ...more }, input)))
+  for (const [index, [title, , expected, line]] of cases.entries()) {
+    const { code, stdout, stderr } = results[index] as (typeof results)[number]
+    t.equal(code, expected, `${title}: ${expected}`)
+    t.equal(stdout, '', title)
+    t.match(stderr, line, title)
+    t.match(stderr, /^.+\n$/, `${title}: one line`)
+    t.notMatch(stderr, /geheim/, title)
+  }
+  const fine = await run(['user', 'list', '--json'], { ...env, AUTH_CLIENTS_FILE: clients, AUTH_DATADIR: 'x' })
+  t.match(
+    fine,
+    { code: 0, stderr: /^AUTH_DATADIR is no setting .* AUTH_DATA_DIR\?\n$/ },
+    'what declares clients is the start of a service',
+  )
+})
+
+// What was built is removed after an explicit end only.
+t.end()

@@ -1,0 +1,92 @@
+import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { text as textOfStream } from 'node:stream/consumers'
+import t from 'tap'
+import { newDir } from '../support/helper.ts'
+import { startReplica } from '../support/processes.ts'
+import { program } from '../support/program.ts'
+
+/* The tour of the README, pasted into a shell: every command works, and answers what stands below it. */
+
+const readme = await readFile(join(import.meta.dirname, '../..', 'README.md'), 'utf8')
+const tour = /^## A tour with curl$(.*?)^## /ms.exec(readme)?.[1] ?? ''
+
+/** What is pasted, and the answer that is shown below it, if one is. */
+const steps = [...tour.matchAll(/^```sh\n(.*?)^```\n(?:```(?:json|text|http)\n(.*?)^```$)?/gms)].map(
+  ([, command = '', answer]) => ({
+    command,
+    answer,
+  }),
+)
+
+/** How people have them open: with what an interactive one does otherwise, such as no comments in zsh. */
+const shells: Record<string, string[]> = {
+  bash: ['--norc', '--noprofile', '-i'],
+  zsh: ['-f', '-i'],
+  dash: ['-i'],
+}
+
+/** A text in which everything that differs from run to run has one form. */
+const shapeOf = (text: string) =>
+  text
+    .replaceAll('\r', '')
+    .replace(/[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/g, 'ID')
+    .replace(/\d{4}-\d\d-\d\dT[\d:.]+Z/g, 'TIME')
+    .replace(/\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ/g, 'WHEN')
+    .replace(/\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT/g, 'DATE')
+    .replace(/eyJ[\w.-]+…?/g, 'JWT')
+    .replace(/lkr_[\w-]+…?/g, 'REFRESH')
+    .replace(/curl\/[\d.]+(?:-\w+)?/g, 'CURL')
+    .trim()
+
+for (const [shell, options] of Object.entries(shells)) {
+  const isThere = spawnSync(shell, ['-c', 'command -v curl && command -v sed']).status === 0
+  t.test(
+    `the tour of the README works in ${shell}`,
+    { skip: isThere ? false : `${shell} or curl is not there` },
+    async (t) => {
+      const dir = await newDir(t)
+      const data = join(dir, 'data')
+      // The issuer and the cost of hashing are the defaults, as in the README.
+      const { origin } = await startReplica(t, { AUTH_DATA_DIR: data, AUTH_ISSUER: 'http://localhost:3000' })
+
+      // `npm run --silent latchkey --`, without the build.
+      await mkdir(join(dir, 'bin'))
+      await writeFile(
+        join(dir, 'bin', 'npm'),
+        `#!/bin/sh\n[ "$1 $2 $3 $4" = 'run --silent latchkey --' ] || exit 64\nshift 4\nexec '${process.execPath}' '${await program('cli/latchkey.js')}' "$@"\n`,
+        { mode: 0o755 },
+      )
+      const mark = (index: number) => `@@@ ${index} @@@`
+      const typed = steps.map(
+        ({ command }, index) => `printf '\\n${mark(index)}\\n'\n${command.replaceAll('http://127.0.0.1:3000', origin)}`,
+      )
+      const child = spawn('env', ['-u', 'NODE_OPTIONS', shell, ...options], {
+        cwd: dir,
+        env: {
+          PATH: `${join(dir, 'bin')}:${dirname(process.execPath)}:${process.env['PATH']}`,
+          HOME: dir,
+          PS1: '',
+          PS2: '',
+          AUTH_DATA_DIR: data,
+        },
+        stdio: ['pipe', 'pipe', 'pipe'],
+      })
+      child.stdin.end(`${typed.join('')}printf '\\n${mark(steps.length)}\\n'\nexit\n`)
+      const [stdout, stderr] = await Promise.all([
+        textOfStream(child.stdout),
+        textOfStream(child.stderr),
+        once(child, 'close'),
+      ])
+
+      t.ok(steps.length > 12)
+      t.notMatch(stderr, /not found|parse error|syntax error/i)
+      for (const [index, { command, answer }] of steps.entries()) {
+        const shown = stdout.split(mark(index))[1]?.split(mark(index + 1))[0] ?? 'nothing'
+        t.equal(shapeOf(shown), shapeOf(answer ?? ''), command)
+      }
+    },
+  )
+}

@@ -1,0 +1,174 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { Agent, createServer, request } from 'node:http'
+import { connect } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
+import t, { type Test } from 'tap'
+import { Drain, responseThatCloses } from '../../process/drain.ts'
+import { cheapHashing, newDir } from '../support/helper.ts'
+import { until } from '../support/processes.ts'
+import { program } from '../support/program.ts'
+
+/* What a proxy sees of a process that ends: RFC 9112 §9.6, contract section 7. */
+
+interface Answer {
+  status: number | undefined
+  connection: string | undefined
+  text: string
+}
+
+async function start(t: Test, settings: Record<string, string>) {
+  const { PATH = '' } = process.env
+  const child: ChildProcess = spawn('env', ['-u', 'NODE_OPTIONS', process.execPath, await program('start.cjs')], {
+    cwd: await newDir(t),
+    env: { PATH, PORT: '0', ...cheapHashing, AUTH_DATA_DIR: await newDir(t), ...settings },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  let output = ''
+  for (const name of ['stdout', 'stderr'] as const) {
+    child[name]?.setEncoding('utf8').on('data', (chunk) => {
+      output += chunk
+    })
+  }
+  const ended = once(child, 'close').then(([code, signal]) => ({ code, signal, atMs: performance.now() }))
+  t.teardown(async () => {
+    child.kill('SIGKILL')
+    await ended
+  })
+  const isListening = () => /Latchkey listens on http:\/\/127\.0\.0\.1:(\d+)/.exec(output)?.[1]
+  await Promise.race([
+    until(async () => isListening() !== undefined, 30_000),
+    ended.then(() => Promise.reject(new Error(output))),
+  ])
+  const port = Number(isListening())
+
+  /** @param agent keeps to one connection; without it the call has a new one */
+  async function call(
+    path: string,
+    { method = 'GET', agent }: { method?: string; agent?: Agent } = {},
+  ): Promise<Answer> {
+    const sent = request({
+      host: '127.0.0.1',
+      port,
+      path,
+      method,
+      agent: agent ?? false,
+      headers: agent ? {} : { connection: 'keep-alive' },
+    })
+    sent.end()
+    const [response] = await once(sent, 'response')
+    let text = ''
+    for await (const chunk of response.setEncoding('utf8')) text += chunk
+    return { status: response.statusCode, connection: response.headers.connection, text }
+  }
+  /** So many kept connections, each with a request answered. */
+  async function keep(count: number): Promise<Agent[]> {
+    const agents = Array.from({ length: count }, () => new Agent({ keepAlive: true, maxSockets: 1 }))
+    t.teardown(() => {
+      for (const agent of agents) agent.destroy()
+    })
+    for (const agent of agents) t.match(await call('/livez', { agent }), { status: 200, connection: 'keep-alive' })
+    return agents
+  }
+  return { child, port, call, keep, ended }
+}
+
+for (const workers of ['1', '2']) {
+  t.test(
+    `after SIGTERM it goes on answering, and every answer ends its connection, RFC 9112 §9.6 [${workers} at work]`,
+    async (t) => {
+      const { child, call, keep, port, ended } = await start(t, { AUTH_WORKERS: workers })
+      const agents = await keep(6)
+      const [late, ready, missing, method, bad, page] = agents as [Agent, Agent, Agent, Agent, Agent, Agent]
+      const silent = connect(port, '127.0.0.1')
+      silent.on('error', () => {})
+      await once(silent, 'connect')
+
+      const stoppedAt = performance.now()
+      child.kill('SIGTERM')
+      await until(async () => (await call('/readyz')).status === 503)
+      await sleep(300 - (performance.now() - stoppedAt))
+
+      const closes = { connection: 'close' }
+      t.match(
+        await call('/livez', { agent: late }),
+        { status: 200, ...closes },
+        'a request on a kept connection is answered',
+      )
+      t.match(await call('/readyz', { agent: ready }), { status: 503, text: /draining/, ...closes })
+      t.match(await call('/nowhere', { agent: missing }), { status: 404, ...closes })
+      t.match(await call('/token', { agent: method }), { status: 405, ...closes })
+      t.match(await call('/%zz', { agent: bad }), { status: 400, ...closes })
+      t.match(await call('/docs/static/index.html', { agent: page }), closes, 'a file that is streamed')
+      t.match(await call('/livez'), { status: 200, ...closes }, 'and so is one on a new connection')
+
+      const { code, signal, atMs } = await ended
+      t.same({ code, signal }, { code: 0, signal: null })
+      t.ok(atMs - stoppedAt < 4_000, 'a connection on which nothing ever came does not keep it')
+      await t.rejects(call('/livez'), { code: 'ECONNREFUSED' })
+    },
+  )
+}
+
+t.test('with nobody connected it ends at once, and with somebody who stays it ends within the grace', async (t) => {
+  const idle = await start(t, {})
+  const idleAt = performance.now()
+  idle.child.kill('SIGTERM')
+  t.ok((await idle.ended).atMs - idleAt < 1_000)
+
+  const { child, keep, call, ended } = await start(t, { AUTH_SHUTDOWN_GRACE: '3s' })
+  const [agent] = (await keep(1)) as [Agent]
+  const stoppedAt = performance.now()
+  child.kill('SIGTERM')
+  await sleep(500)
+  child.kill('SIGTERM')
+  t.match(await call('/livez', { agent: new Agent() }), { status: 200 }, 'a SIGTERM that is repeated changes nothing')
+  agent.destroy()
+  const { code, atMs } = await ended
+  t.equal(code, 0)
+  t.ok(atMs - stoppedAt < 3_000)
+})
+
+t.test('a second Ctrl-C ends it at once, and the echo of the first does not', async (t) => {
+  const { child, port, ended } = await start(t, { AUTH_SHUTDOWN_GRACE: '30s' })
+  const stuck = connect(port, '127.0.0.1')
+  stuck.on('error', () => {})
+  await once(stuck, 'connect')
+  stuck.write('POST /token HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n')
+  await sleep(50)
+  child.kill('SIGINT')
+  child.kill('SIGINT')
+  await sleep(700)
+  t.equal(child.exitCode, null)
+  child.kill('SIGINT')
+  t.match(await ended, { code: 130, signal: null })
+})
+
+t.test('answers are held while the port is closed, and go when it is, or by themselves', async (t) => {
+  const drain = new Drain()
+  const server = createServer({ ServerResponse: responseThatCloses(drain) }, (_request, response) =>
+    response.end('here'),
+  )
+  await once(server.listen(0, '127.0.0.1'), 'listening')
+  t.teardown(() => server.close())
+  const { port } = server.address() as { port: number }
+  const ask = async () => (await fetch(`http://127.0.0.1:${port}/`, { headers: { connection: 'close' } })).text()
+
+  let release = () => {}
+  drain.held = new Promise((resolve) => {
+    release = resolve
+  })
+  let isAnswered = false
+  const held = ask().then((text) => {
+    isAnswered = true
+    return text
+  })
+  await once(server, 'request')
+  await sleep(20)
+  t.equal(isAnswered, false)
+  release()
+  t.equal(await held, 'here')
+  drain.hold()
+  t.equal(await ask(), 'here', 'without anybody who lets them go')
+  t.equal(drain.held, undefined)
+})

@@ -1,0 +1,150 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync } from 'node:fs'
+import { connect, createServer } from 'node:net'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import t, { type Test } from 'tap'
+import { buildApp } from '../../app.ts'
+import { readConfig } from '../../config.ts'
+import { resolveHost } from '../../process/listening.ts'
+import { cheapHashing, listen, newDir } from '../support/helper.ts'
+import { until } from '../support/processes.ts'
+import { program } from '../support/program.ts'
+
+/* Where it listens, what is said when it cannot, and for how long it waits for a request. */
+
+async function run(t: Test, settings: Record<string, string>) {
+  const { PATH = '' } = process.env
+  const cwd = await newDir(t)
+  const child: ChildProcess = spawn('env', ['-u', 'NODE_OPTIONS', process.execPath, await program('start.cjs')], {
+    cwd,
+    env: { PATH, PORT: '0', ...cheapHashing, ...settings },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  const output = { stdout: '', stderr: '' }
+  for (const name of ['stdout', 'stderr'] as const) {
+    child[name]?.setEncoding('utf8').on('data', (chunk) => {
+      output[name] += chunk
+    })
+  }
+  const ended = once(child, 'close').then(([code, signal]) => ({ code, signal }))
+  t.teardown(async () => {
+    child.kill('SIGKILL')
+    await ended
+  })
+  return { child, cwd, output, ended }
+}
+
+async function takenPort(t: Test): Promise<string> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => server.close())
+  return String((server.address() as { port: number }).port)
+}
+
+t.test('either port that is taken stops the start, names its setting and leaves no store behind', async (t) => {
+  const port = await takenPort(t)
+  const cases: [settings: Record<string, string>, name: string][] = [
+    [{ PORT: port }, 'PORT'],
+    [{ AUTH_METRICS_PORT: port }, 'AUTH_METRICS_PORT'],
+    [{ PORT: port, AUTH_WORKERS: '2' }, 'PORT'],
+    [{ AUTH_METRICS_PORT: port, AUTH_WORKERS: '2' }, 'AUTH_METRICS_PORT'],
+  ]
+  for (const [settings, name] of cases) {
+    const { cwd, output, ended } = await run(t, settings)
+    t.same(await ended, { code: 1, signal: null }, JSON.stringify(settings))
+    t.equal(output.stderr, `${name}: something else listens on port ${port} of 127.0.0.1; set ${name} to another\n`)
+    t.notMatch(output.stdout, /Latchkey listens/)
+    t.notOk(existsSync(join(cwd, 'data')), 'no store is made')
+  }
+})
+
+t.test('a port that is taken is named beside a store that is there', async (t) => {
+  const AUTH_DATA_DIR = await newDir(t)
+  const app = await buildApp(readConfig({ ...cheapHashing, AUTH_DATA_DIR }), { logStream: { write() {} } })
+  await app.close()
+  const port = await takenPort(t)
+  for (const name of ['PORT', 'AUTH_METRICS_PORT']) {
+    const { output, ended } = await run(t, { AUTH_DATA_DIR, [name]: port })
+    t.same(await ended, { code: 1, signal: null })
+    t.match(output.stderr, new RegExp(`^${name}: something else listens on port ${port} [^\\n]+\\n$`))
+  }
+})
+
+t.test('HOST that is no address of this machine stops the start with 78, as does a name that nobody has', async (t) => {
+  for (const HOST of ['192.0.2.1', 'x86_64-conda-linux-gnu', 'nobody.invalid', '127.0.0.1:3000']) {
+    const { output, ended, cwd } = await run(t, { HOST })
+    t.same(await ended, { code: 78, signal: null }, HOST)
+    t.match(output.stderr, /^HOST: expected [^\n]+\n$/)
+    t.notOk(existsSync(join(cwd, 'data')))
+  }
+})
+
+t.test('HOST is listened on at one address, and the line says an origin that can be called', async (t) => {
+  t.equal(await resolveHost('localhost'), '127.0.0.1')
+  for (const literal of ['127.0.0.1', '::1', '::', '0.0.0.0']) t.equal(await resolveHost(literal), literal)
+
+  for (const HOST of ['localhost', '0.0.0.0', '::', '::1']) {
+    const { child, output, ended } = await run(t, { HOST, AUTH_METRICS_PORT: '0' })
+    const origins = () => [...output.stdout.matchAll(/"address":"(http:[^"]+)"/g)].map(([, origin]) => origin as string)
+    await until(async () => /Latchkey listens/.test(output.stdout), 30_000)
+    t.equal(origins().length, 2, HOST)
+    for (const origin of origins()) t.equal((await fetch(origin.replace(/(:\d+)$/, '$1/livez'))).status, 200, origin)
+    t.equal(output.stdout.match(/listen/gi)?.length, 1, 'one line says that it listens')
+    if (HOST === 'localhost') {
+      const { port } = new URL(origins().at(-1) as string)
+      const second = connect(Number(port), '::1')
+      t.match(await once(second, 'connect').catch((error) => error), { code: 'ECONNREFUSED' }, 'at no other address')
+    }
+    child.kill('SIGTERM')
+    t.same(await ended, { code: 0, signal: null })
+  }
+})
+
+t.test('the header of a request, and all of it, have to arrive in the same time, each sent byte by byte', async (t) => {
+  const requestTimeoutMs = 600
+  const config = readConfig({ ...cheapHashing, AUTH_DATA_DIR: await newDir(t) })
+  const app = await buildApp(config, { logStream: { write() {} }, requestTimeoutMs })
+  t.teardown(() => app.close())
+  const { port } = new URL(await listen(app))
+
+  const begins = {
+    'a header': ['', 'GET /livez HTTP/1.1\r\nHost: x\r\nX-Slow: '],
+    'a body': [
+      'POST /refresh HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 10000\r\n\r\n',
+      '"',
+    ],
+  }
+  await Promise.all(
+    Object.entries(begins).map(async ([what, [atOnce, slowly]]) => {
+      const socket = connect(Number(port), '127.0.0.1')
+      await once(socket, 'connect')
+      let answer = ''
+      socket.setEncoding('utf8').on('data', (chunk) => {
+        answer += chunk
+      })
+      socket.on('error', () => {})
+      const startedAt = performance.now()
+      socket.write(`${atOnce}${slowly}`)
+      const ended = once(socket, 'close')
+      while (!socket.closed && performance.now() - startedAt < 10_000) {
+        if (socket.writable) socket.write('x')
+        await sleep(20)
+      }
+      await ended
+      const ms = performance.now() - startedAt
+      t.match(answer, /^HTTP\/1\.1 408 /, what)
+      t.ok(ms >= requestTimeoutMs - 50 && ms < 2 * requestTimeoutMs + 500, `${what}: ${ms.toFixed()} ms`)
+    }),
+  )
+})
+
+t.test('AUTH_KEEP_ALIVE is for how long an idle connection is kept', async (t) => {
+  const config = readConfig({ ...cheapHashing, AUTH_DATA_DIR: await newDir(t) })
+  t.equal(config.AUTH_KEEP_ALIVE, 130)
+  const app = await buildApp({ ...config, AUTH_KEEP_ALIVE: 7 }, { logStream: { write() {} } })
+  t.teardown(() => app.close())
+  const response = await fetch(`${await listen(app)}/livez`)
+  t.equal(response.headers.get('keep-alive'), 'timeout=7')
+})

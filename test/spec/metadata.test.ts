@@ -1,0 +1,295 @@
+import { createHmac, generateKeyPairSync, sign } from 'node:crypto'
+import type { FastifyInstance } from 'fastify'
+import { createLocalJWKSet, jwtVerify } from 'jose'
+import type { Test } from 'tap'
+import { basic, type Credentials, inForm, isOAuthError, makeClient, tokenOf } from '../support/client-helper.ts'
+import { type Build, json, logIn, onOneStore, password, postForm, signUp } from '../support/helper.ts'
+
+/* The document of RFC 8414 drives: everything that it advertises works, and nothing that it does not is accepted. */
+
+interface Metadata {
+  issuer: string
+  token_endpoint: string
+  revocation_endpoint: string
+  introspection_endpoint: string
+  jwks_uri: string
+  service_documentation: string
+  grant_types_supported: string[]
+  token_endpoint_auth_methods_supported: string[]
+  revocation_endpoint_auth_methods_supported: string[]
+  introspection_endpoint_auth_methods_supported: string[]
+  [name: string]: unknown
+}
+
+const wellKnown = '/.well-known/oauth-authorization-server'
+const allGrants = ['password', 'refresh_token', 'client_credentials'] as const
+
+/** The service, its document, and clients that may use every grant. */
+async function serve(build: Build, settings: Record<string, string> = {}) {
+  const test = await build(settings)
+  const { app, config } = test
+  await signUp(app)
+  const client = await makeClient(app, { id: 'orders', grants: [...allGrants], scopes: ['a'], introspect: 'all' })
+  const { pathname } = new URL(config.AUTH_ISSUER)
+  const response = await app.inject({ url: wellKnown + pathname.replace(/\/$/, '') })
+  const metadata: Metadata = json(response)
+  /** Where a proxy would send a request to a URL of the document. */
+  const pathOf = (url: string) => {
+    if (!url.startsWith(metadata.issuer.replace(/\/$/, ''))) throw new Error(`${url} is not of the issuer`)
+    return url.slice(metadata.issuer.replace(/\/$/, '').length)
+  }
+  return { ...test, client, response, metadata, pathOf }
+}
+type Served = Awaited<ReturnType<typeof serve>>
+
+/** Each method of authentication, as RFC 8414 and the registry of IANA name it. */
+const authentications: Record<
+  string,
+  (client: Credentials) => { fields: Record<string, string>; headers?: Record<string, string> }
+> = {
+  none: () => ({ fields: { client_id: 'first-party' } }),
+  client_secret_basic: (client) => ({ fields: {}, ...basic(client) }),
+  client_secret_post: (client) => ({ fields: inForm(client) }),
+}
+
+const send = (
+  app: FastifyInstance,
+  url: string,
+  fields: Record<string, string>,
+  auth: ReturnType<(typeof authentications)[string]>,
+) => postForm(app, url, { ...fields, ...auth.fields }, { ...(auth.headers && { headers: auth.headers }) })
+
+/** Tries everything that the document names. */
+async function works(t: Test, { app, client, metadata, pathOf }: Served): Promise<void> {
+  const tokenPath = pathOf(metadata.token_endpoint)
+  const isOff = !metadata.grant_types_supported.includes('password')
+  for (const method of metadata.token_endpoint_auth_methods_supported) {
+    const auth = (authentications[method] as (typeof authentications)[string])(client)
+    const login = isOff
+      ? undefined
+      : json(await send(app, tokenPath, { grant_type: 'password', username: 'ada', password }, auth))
+    const parameters: Record<string, Record<string, string>> = {
+      password: { username: 'ada', password },
+      refresh_token: { refresh_token: login?.refresh_token ?? 'x' },
+      client_credentials: {},
+    }
+    for (const grant_type of metadata.grant_types_supported) {
+      const response = await send(app, tokenPath, { grant_type, ...parameters[grant_type] }, auth)
+      const what = `${grant_type} with ${method}`
+      if (method === 'none' && grant_type === 'client_credentials')
+        isOAuthError(t, response, 400, 'unauthorized_client', what)
+      else if (grant_type === 'refresh_token' && !login) isOAuthError(t, response, 400, 'invalid_grant', what)
+      else t.equal(response.statusCode, 200, what)
+    }
+  }
+
+  const keys = createLocalJWKSet(json(await app.inject({ url: pathOf(metadata.jwks_uri) })))
+  const token = await tokenOf(app, client)
+  const { payload } = await jwtVerify(token, keys, { issuer: metadata.issuer, typ: 'at+jwt' })
+  t.equal(payload.sub, 'orders', 'jwks_uri')
+
+  for (const method of metadata.introspection_endpoint_auth_methods_supported) {
+    const auth = (authentications[method] as (typeof authentications)[string])(client)
+    t.equal(
+      json(await send(app, pathOf(metadata.introspection_endpoint), { token }, auth)).active,
+      true,
+      `introspection with ${method}`,
+    )
+  }
+  for (const method of metadata.revocation_endpoint_auth_methods_supported) {
+    const auth = (authentications[method] as (typeof authentications)[string])(client)
+    const its = method === 'none' ? (isOff ? 'x' : (await logIn(app)).access_token) : await tokenOf(app, client)
+    t.equal((await send(app, pathOf(metadata.revocation_endpoint), { token: its }, auth)).statusCode, 200)
+    t.equal(
+      json(await postForm(app, '/introspect', { token: its }, basic(client))).active,
+      false,
+      `revocation with ${method}`,
+    )
+  }
+  const documentation = await app.inject({ url: pathOf(metadata.service_documentation) })
+  t.ok([200, 302].includes(documentation.statusCode), 'service_documentation')
+  for (const [name, value] of Object.entries(metadata)) {
+    if (/_endpoint$|_uri$/.test(name)) t.ok(pathOf(String(value)).startsWith('/'), name)
+  }
+}
+
+/** Tries what the document does not name. */
+async function nothingElse(t: Test, { app, client, metadata }: Served): Promise<void> {
+  const others = [
+    'authorization_code',
+    'implicit',
+    'urn:ietf:params:oauth:grant-type:device_code',
+    'urn:openid:params:grant-type:ciba',
+  ]
+  others.push('urn:ietf:params:oauth:grant-type:token-exchange', 'urn:ietf:params:oauth:grant-type:jwt-bearer')
+  others.push(
+    'urn:ietf:params:oauth:grant-type:saml2-bearer',
+    'PASSWORD',
+    'client-credentials',
+    'password client_credentials',
+    'none',
+  )
+  const token = await tokenOf(app, client)
+  const fields = {
+    ...{ username: 'ada', password, code: 'x', device_code: 'x', assertion: token, subject_token: token },
+    ...{
+      subject_token_type: 'urn:ietf:params:oauth:token-type:access_token',
+      redirect_uri: 'https://app.example/',
+      code_verifier: 'x',
+    },
+  }
+  for (const grant_type of [
+    ...others,
+    ...allGrants.filter((grant) => !metadata.grant_types_supported.includes(grant)),
+  ]) {
+    for (const options of [basic(client), {}]) {
+      const response = await postForm(app, '/token', { grant_type, ...fields }, options)
+      isOAuthError(t, response, 400, 'unsupported_grant_type', grant_type)
+    }
+  }
+  t.notOk(
+    'response_types_supported' in metadata,
+    'nothing is there that would be empty, though RFC 8414 §2 wants this one',
+  )
+  const endpoints = [
+    'authorization',
+    'registration',
+    'userinfo',
+    'end_session',
+    'device_authorization',
+    'pushed_authorization_request',
+  ]
+  for (const name of endpoints) t.notOk(`${name}_endpoint` in metadata, name)
+  for (const url of ['/authorize', '/register', '/userinfo', '/device_authorization', '/par']) {
+    t.equal((await app.inject({ url })).statusCode, 404, url)
+  }
+}
+
+/** Ways to authenticate that are not offered: each names the client rightly, and none makes it that client. */
+async function nobodyElse(t: Test, { app, client, metadata }: Served): Promise<void> {
+  const claims = {
+    iss: client.id,
+    sub: client.id,
+    aud: metadata.token_endpoint,
+    jti: 'x',
+    exp: Math.floor(app.now() / 1000) + 60,
+  }
+  const encode = (value: object) => Buffer.from(JSON.stringify(value)).toString('base64url')
+  const input = (alg: string) => `${encode({ alg })}.${encode(claims)}`
+  const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  const assertions = {
+    client_secret_jwt: `${input('HS256')}.${createHmac('sha256', client.secret).update(input('HS256')).digest('base64url')}`,
+    private_key_jwt: `${input('ES256')}.${sign('sha256', Buffer.from(input('ES256')), { key: privateKey, dsaEncoding: 'ieee-p1363' }).toString('base64url')}`,
+    'an assertion without a signature': `${input('none')}.`,
+    'an access token as the assertion': await tokenOf(app, client),
+  }
+  const certificate = {
+    'x-ssl-client-verify': 'SUCCESS',
+    'x-ssl-client-s-dn': `CN=${client.id}`,
+    'x-forwarded-client-cert': `Subject="CN=${client.id}"`,
+  }
+  const attempts: Record<
+    string,
+    { fields?: Record<string, string>; headers?: Record<string, string>; query?: string }
+  > = {
+    'tls_client_auth, as a proxy would tell': { headers: certificate },
+    'credentials in the query': { query: `?${new URLSearchParams(inForm(client))}` },
+    'a bearer token': { headers: { authorization: `Bearer ${await tokenOf(app, client)}` } },
+    'Digest credentials': { headers: { authorization: `Digest username="${client.id}", response="x"` } },
+    'a secret as a bearer token': { headers: { authorization: `Bearer ${client.secret}` } },
+    'a cookie': { headers: { cookie: `client_id=${client.id}; client_secret=${client.secret}` } },
+  }
+  for (const [what, client_assertion] of Object.entries(assertions)) {
+    attempts[what] = {
+      fields: { client_assertion, client_assertion_type: 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer' },
+    }
+  }
+  for (const [what, { fields = {}, headers = {}, query = '' }] of Object.entries(attempts)) {
+    const named = { client_id: client.id, ...fields }
+    const options = { headers }
+    const grant = await postForm(app, `/token${query}`, { grant_type: 'client_credentials', ...named }, options)
+    isOAuthError(t, grant, 401, 'invalid_client', `${what} at /token`)
+    isOAuthError(
+      t,
+      await postForm(app, `/revoke${query}`, { token: 'x', ...named }, options),
+      401,
+      'invalid_client',
+      `${what} at /revoke`,
+    )
+    const asked = await postForm(app, `/introspect${query}`, { token: 'x', ...named }, options)
+    isOAuthError(t, asked, 401, 'invalid_client', `${what} at /introspect`)
+    const followed = await app.inject({ url: `/revocations${query}`, headers })
+    t.equal(followed.statusCode, 401, `${what} at /revocations`)
+    const anonymous = await postForm(app, `/token${query}`, { grant_type: 'client_credentials', ...fields }, options)
+    isOAuthError(t, anonymous, 400, 'unauthorized_client', `${what} without a client_id: it is first-party that asks`)
+  }
+}
+
+onOneStore('the document says what there is, and may be cached', async (t, build) => {
+  const { metadata, response } = await serve(build)
+  t.equal(response.headers['cache-control'], 'public, max-age=300')
+  t.match(response.headers['content-type'], /^application\/json/)
+  t.same(metadata, {
+    issuer: 'http://localhost:3000',
+    token_endpoint: 'http://localhost:3000/token',
+    jwks_uri: 'http://localhost:3000/.well-known/jwks.json',
+    grant_types_supported: ['password', 'refresh_token', 'client_credentials'],
+    token_endpoint_auth_methods_supported: ['none', 'client_secret_basic', 'client_secret_post'],
+    revocation_endpoint: 'http://localhost:3000/revoke',
+    revocation_endpoint_auth_methods_supported: ['none', 'client_secret_basic', 'client_secret_post'],
+    introspection_endpoint: 'http://localhost:3000/introspect',
+    introspection_endpoint_auth_methods_supported: ['client_secret_basic', 'client_secret_post'],
+    service_documentation: 'http://localhost:3000/docs',
+  })
+})
+
+onOneStore(
+  'everything that the document advertises works: each grant by each method, at each endpoint',
+  async (t, build) => {
+    await works(t, await serve(build))
+  },
+)
+
+onOneStore('a grant that the document does not advertise is unsupported', async (t, build) => {
+  await nothingElse(t, await serve(build))
+})
+
+onOneStore('a method of authentication that the document does not advertise is not accepted', async (t, build) => {
+  await nobodyElse(t, await serve(build))
+})
+
+onOneStore('AUTH_PASSWORD_GRANT=off: the document and what is done agree', async (t, build) => {
+  const served = await serve(build, { AUTH_PASSWORD_GRANT: 'off' })
+  t.same(served.metadata.grant_types_supported, ['refresh_token', 'client_credentials'])
+  await works(t, served)
+  await nothingElse(t, served)
+  const implied = await postForm(served.app, '/token', { username: 'ada', password })
+  isOAuthError(t, implied, 400, 'unsupported_grant_type', 'a login without grant_type')
+})
+
+onOneStore('a session that was opened before AUTH_PASSWORD_GRANT=off goes on', async (t, build) => {
+  const first = await build()
+  await signUp(first.app)
+  const { refresh_token } = await logIn(first.app)
+  const { app } = await first.restart({ AUTH_PASSWORD_GRANT: 'off' })
+  t.equal((await postForm(app, '/token', { grant_type: 'refresh_token', refresh_token })).statusCode, 200)
+})
+
+onOneStore(
+  'an issuer with a path: all of the document is of that path, and it is found where RFC 8414 §3.1 puts it',
+  async (t, build) => {
+    for (const issuer of [
+      'https://example.com/auth',
+      'https://example.com/auth/one/',
+      'https://example.com/',
+      'https://example.com/a:b',
+    ]) {
+      const served = await serve(build, { AUTH_ISSUER: issuer })
+      t.equal(served.metadata.issuer, issuer, 'to the character (RFC 8414 §3.3)')
+      await works(t, served)
+      const atRoot = await served.app.inject({ url: wellKnown })
+      t.same(json(atRoot), served.metadata, 'behind a proxy that takes the path away, it is at the root')
+      t.equal((await served.app.inject({ url: `${wellKnown}/other` })).statusCode, 404)
+    }
+  },
+)

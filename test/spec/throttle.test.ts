@@ -1,0 +1,399 @@
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
+import type { FastifyInstance, FastifyRequest, LightMyRequestResponse } from 'fastify'
+import t from 'tap'
+import { createSeenHere, type Judge } from '../../plugins/login/throttle.ts'
+import { failStore, from, makeClientWithChosenSecret, rawBasic, watchStore } from '../support/client-helper.ts'
+import { json, onOneStore, overStores, password, postForm, signUp } from '../support/helper.ts'
+
+t.setTimeout(300_000)
+
+/** One guess at a name: how it ended. Of names that exist, as `exists` says; of a disabled one the right password is wrong, too. */
+type Guess = { name?: string; exists?: boolean; isRight?: boolean; address?: string; kind?: 'user' | 'client' }
+
+function guess(
+  app: FastifyInstance,
+  { name = 'ada', exists = true, isRight = false, address = '198.51.100.7', kind = 'user' }: Guess,
+) {
+  const request = { address, log: app.log } as FastifyRequest
+  const found = exists ? { id: `id of ${name}` } : undefined
+  return app.throttle
+    .guard(
+      request,
+      kind,
+      name,
+      async () => found,
+      (_found, judge) => judge(() => isRight),
+    )
+    .then(
+      ({ isRight }) => (isRight ? 'right' : 'wrong'),
+      (error: { code?: string; headers?: Record<string, string> }) => {
+        if (error.code !== 'too_many_failures') throw error
+        return Number(error.headers?.['retry-after'])
+      },
+    )
+}
+
+async function guessTimes(app: FastifyInstance, times: number, how: Guess): Promise<(string | number)[]> {
+  const ends = []
+  for (let count = 0; count < times; count++) ends.push(await guess(app, how))
+  return ends
+}
+
+const tryLogIn = (app: FastifyInstance, username: string, secret: string, address = '198.51.100.7') =>
+  postForm(app, '/token', { username, password: secret }, from(address))
+
+async function disable(app: FastifyInstance, username: string): Promise<string> {
+  const user = await app.store.findUserByName(username)
+  await app.store.disableUser(user?.id ?? '', { now: Date.now(), expiresAt: Date.now() })
+  return user?.id ?? ''
+}
+
+/** A generator of numbers below a bound, the same for a seed. */
+function randomBelow(seed: number): (bound: number) => number {
+  let state = seed
+  return (bound) => {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0
+    return Math.floor((state / 2 ** 32) * bound)
+  }
+}
+
+overStores(
+  'the right password of a disabled user counts as one failure, and lets no more guesses pass at once',
+  async (t, build) => {
+    const { app } = await build({ AUTH_HASH_CONCURRENCY: '1' })
+    await signUp(app)
+    const id = await disable(app, 'ada')
+    for (let count = 0; count < 8; count++)
+      t.equal((await tryLogIn(app, 'ada', count < 5 ? `guess ${count}` : password)).statusCode, 400)
+    await app.store.enableUser(id)
+    const atOnce = await Promise.all(Array.from({ length: 10 }, (_, i) => tryLogIn(app, 'ada', `guess ${i}`)))
+    t.equal(atOnce.filter(({ statusCode }) => statusCode === 400).length, 2, 'two more are judged, and eight are not')
+    t.equal((await tryLogIn(app, 'ada', password)).statusCode, 429)
+  },
+)
+
+overStores('of any mix of guesses at once no more are judged wrong in a row than are allowed', async (t, build) => {
+  const { app, clock } = await build()
+  const below = randomBelow(20_261_125)
+  for (let round = 0; round < 30; round++) {
+    const name = `user ${round}`
+    const before = below(10)
+    await guessTimes(app, before, { name, exists: round % 2 === 0 })
+    const mix = Array.from({ length: 40 }, () => ({
+      name,
+      exists: round % 2 === 0,
+      isRight: round % 3 === 0 && below(8) === 0,
+    }))
+    const ends = await Promise.all(mix.map((how) => guess(app, how)))
+    const [rights, wrongs] = ['right', 'wrong'].map((end) => ends.filter((each) => each === end).length) as [
+      number,
+      number,
+    ]
+    t.ok(wrongs <= 10 - before + 10 * rights, `round ${round}: ${wrongs} wrong and ${rights} right after ${before}`)
+    if (rights === 0) t.equal(wrongs, 10 - before, `round ${round}`)
+    clock.now += 3_600_000
+  }
+})
+
+t.test('what a process has seen is never counted below zero, whatever comes between', async (t) => {
+  const below = randomBelow(7)
+  let ms = 0
+  const seen = createSeenHere(() => ms)
+  const keys = [{ key: 'a' }, { key: 'b', tag: 'x' }, { key: 'b', tag: 'y' }]
+  const key = () => keys[below(3)] as { key: string }
+  const open: (() => void)[] = []
+  const watching: { watch: () => { count: number; agoMs: number } | undefined; noted: number; of: object }[] = []
+  const wrong = []
+  for (let step = 0; step < 20_000; step++) {
+    ms += below(5)
+    const what = below(10)
+    const one = key()
+    if (what < 4) {
+      open.push(seen.note([one]))
+      for (const each of watching) if (each.of === one) each.noted += 1
+    } else if (what < 7) open.splice(below(open.length), 1)[0]?.()
+    else if (what < 9) watching.push({ watch: seen.watch(one), noted: 0, of: one })
+    else {
+      seen.forget(one)
+      for (const each of watching) if (each.of === one) each.noted = 0
+    }
+    if (watching.length > 20) watching.shift()
+    for (const { watch, noted } of watching) {
+      const { count, agoMs } = watch() ?? { count: 0, agoMs: 0 }
+      if (count < noted || agoMs < 0) wrong.push({ step, count, noted, agoMs })
+    }
+  }
+  t.same(wrong, [], 'all that came since is in it')
+  for (const recorded of open) recorded()
+  for (const one of keys) t.equal(seen.watch(one)(), undefined, 'and nothing once all of it is in the store')
+})
+
+onOneStore('a guess that is not judged, or twice, is an error and never a yes', async (t, build) => {
+  const { app } = await build()
+  const guard = (check: (judge: Judge) => Promise<unknown>) =>
+    app.throttle.guard(
+      { address: '192.0.2.1', log: app.log } as FastifyRequest,
+      'user',
+      'ada',
+      () => ({ id: 'x' }),
+      (_, judge) => check(judge),
+    )
+  await t.rejects(
+    guard(async () => true),
+    /not judged/,
+  )
+  await t.rejects(
+    guard((judge) => judge(() => Promise.reject(new Error('no hash')))),
+    /no hash/,
+  )
+  await t.rejects(
+    guard(async (judge) => {
+      await judge(() => true)
+      await judge(() => true)
+    }),
+    /judged once/,
+  )
+  const calls = watchStore(app, /recordFailure/)
+  const afterwards = guard(async (judge) => {
+    await judge(() => false)
+    throw new Error('something else')
+  })
+  await t.rejects(afterwards, /something else/)
+  t.equal(calls.length, 1, 'what was wrong is counted, whatever comes after')
+  t.equal(
+    await app.throttle
+      .guard(
+        { address: '192.0.2.1', log: app.log } as FastifyRequest,
+        'user',
+        'none',
+        () => undefined,
+        (_, judge) => judge(() => true),
+      )
+      .then(({ isRight }) => isRight),
+    false,
+    'nobody is right',
+  )
+})
+
+overStores(
+  'unknown names, wrong passwords and disabled users cost the same calls of the store (contract §4)',
+  async (t, build) => {
+    const { app } = await build()
+    for (const name of ['ada', 'off']) await signUp(app, name)
+    await disable(app, 'off')
+    const calls = watchStore(app, /./)
+    const work = async (name: string, secret: string) => {
+      calls.length = 0
+      t.equal((await tryLogIn(app, name, secret)).statusCode, 400)
+      return [...calls]
+        .sort()
+        .filter((call) => call !== 'revocationsSince' && call !== 'sweep' && call !== 'findClient')
+    }
+    for (let round = 0; round < 3; round++) {
+      for (const [name, secret] of [
+        ['nobody', password],
+        ['ada', 'wrong wrong wrong'],
+        ['off', password],
+        ['off', 'wrong wrong wrong'],
+      ] as const) {
+        t.same(await work(name, secret), ['findFailures', 'findUserByName', 'recordFailure'], `${name}, ${round}`)
+      }
+    }
+  },
+)
+
+overStores(
+  'a name that nobody has waits like one that exists, durably and over replicas (contract §5)',
+  async (t, build) => {
+    const one = await build()
+    const two = await one.beside()
+    const { clock } = one
+    const names = { ada: true, nobody: false }
+    for (const [name, exists] of Object.entries(names)) {
+      for (let count = 0; count < 5; count++)
+        for (const { app } of [one, two]) t.equal(await guess(app, { name, exists }), 'wrong')
+      for (const { app } of [one, two]) t.equal(await guess(app, { name, exists, isRight: true }), 30, name)
+    }
+    const { app } = await two.restart()
+    for (const wait of [30, 60, 120, 240, 480, 960, 1920, 3600, 3600]) {
+      for (const [name, exists] of Object.entries(names)) t.equal(await guess(app, { name, exists }), wait, name)
+      clock.now += wait * 1000
+      for (const [name, exists] of Object.entries(names)) t.equal(await guess(app, { name, exists }), 'wrong', name)
+    }
+    clock.now += 3_600_000
+    for (let prefix = 0; prefix < 10; prefix++) {
+      for (const [name, exists] of Object.entries(names))
+        await guessTimes(app, 10, { name, exists, address: `203.0.${prefix}.1` })
+    }
+    for (const [name, exists] of Object.entries(names))
+      t.type(await guess(app, { name, exists, address: '192.0.2.1' }), 'number', 'after 100 from anywhere')
+  },
+)
+
+overStores('a name that waits does so when somebody takes it meanwhile, too: nothing tells when', async (t, build) => {
+  const { app, clock } = await build()
+  await guessTimes(app, 10, { exists: false })
+  t.equal(await guess(app, { exists: true }), 30)
+  clock.now += 30_000
+  t.equal(await guess(app, { exists: true, isRight: true }), 'right', 'and the right password ends it')
+  t.same(await guessTimes(app, 10, {}), Array(10).fill('wrong'))
+})
+
+overStores(
+  'clocks that go back and forth by hours and days: no wait above an hour, and none longer than it was said',
+  async (t, build) => {
+    const { app, clock } = await build()
+    const below = randomBelow(42)
+    const jump = () =>
+      [0, 1_000, -1_000, 30_000, -50_000, 3_600_000, -3_600_000, 400 * 86_400_000, -2 * 86_400_000][below(9)] ?? 0
+    for (let round = 0; round < 25; round++) {
+      const [name, exists] = [`user ${round}`, round % 5 > 0]
+      for (let count = 0; count < 10 + below(8); count++) {
+        clock.now += jump()
+        const end = await guess(app, { name, exists })
+        if (typeof end === 'number' && !(end > 0 && end <= 3600)) t.fail(`round ${round}: ${end}`)
+      }
+      clock.now += jump()
+      const end = await guess(app, { name, exists, isRight: true })
+      if (typeof end !== 'number') continue
+      if (!(end > 0 && end <= 3600)) t.fail(`round ${round}: ${end}`)
+      clock.now += (end - 1) * 1000
+      t.equal(await guess(app, { name, exists, isRight: true }), 1, `round ${round}: ${end} s`)
+      clock.now += 1000
+      t.equal(
+        await guess(app, { name, exists, isRight: true }),
+        exists ? 'right' : 'wrong',
+        `round ${round}, afterwards`,
+      )
+    }
+  },
+)
+
+overStores(
+  'failures of a clock that was a year ahead make nobody wait a year, also after a restart (contract §2)',
+  async (t, build) => {
+    const first = await build()
+    await signUp(first.app)
+    first.clock.now += 365 * 86_400_000
+    for (let count = 0; count < 10; count++) await tryLogIn(first.app, 'ada', 'wrong wrong wrong')
+    first.clock.now -= 365 * 86_400_000
+    const { app, clock } = await first.restart()
+    const retryAfter = async () => Number((await tryLogIn(app, 'ada', password)).headers['retry-after'])
+    t.equal(await retryAfter(), 30)
+    clock.now += 10_000
+    t.equal(await retryAfter(), 20, 'the wait goes by')
+    clock.now += 20_000
+    t.equal((await tryLogIn(app, 'ada', password)).statusCode, 200)
+  },
+)
+
+const nobodySlots = 65_536
+
+/** Rows by what they are for. */
+async function countRows(app: FastifyInstance): Promise<Record<string, number>> {
+  const counts: Record<string, number> = {}
+  let after: string | undefined
+  do {
+    const page = await app.store.exportRows('failures', { limit: 1000, ...(after !== undefined && { after }) })
+    for (const { key } of page.rows) {
+      const kind = /^(user|client)@?(?=\/\d+$)/.exec(key)?.[0] ?? 'own'
+      counts[kind] = (counts[kind] ?? 0) + 1
+    }
+    after = page.next
+  } while (after !== undefined)
+  return counts
+}
+
+/** As many guesses as given, `atOnce` of them together. */
+async function pour(app: FastifyInstance, atOnce: number, count: number, how: (i: number) => Guess): Promise<void> {
+  for (let i = 0; i < count; i += atOnce) {
+    await Promise.all(
+      Array.from({ length: Math.min(atOnce, count - i) }, (_, at) => guess(app, { kind: 'user', ...how(i + at) })),
+    )
+  }
+}
+
+const anyAddress = (i: number) => `${11 + (i >> 16)}.${(i >> 8) & 255}.${i & 255}.1`
+
+overStores(
+  'names and client ids that nobody has, and addresses, take a bounded number of rows, however many come (contract §5)',
+  async (t, build) => {
+    t.setTimeout(240_000)
+    const { app, config } = await build({ LOG_LEVEL: 'silent' })
+    const isEmbedded = config.DATABASE_URL === undefined
+    const [names, others, atOnce] = isEmbedded ? [90_000, 5_000, 1_000] : [1_500, 1_500, 100]
+    await guessTimes(app, 12, { name: 'known' })
+    await guessTimes(app, 12, { name: 'nobody', exists: false })
+
+    await pour(app, atOnce, names, (i) => ({ name: `name ${i}`, exists: false }))
+    const heapBefore = heapUsed()
+    await pour(app, atOnce, others, (i) => ({ name: `client ${i}`, exists: false, kind: 'client' }))
+    await pour(app, atOnce, others, (i) => ({ name: `${i % 2 ? 'ada' : 'bob'}`, address: anyAddress(i) }))
+    await pour(app, atOnce, others, (i) => ({ name: 'orders', kind: 'client', address: anyAddress(i) }))
+    t.ok(heapUsed() - heapBefore < 16e6, 'memory')
+    const rows = await countRows(app)
+    for (const kind of ['user@', 'user', 'client@']) t.ok((rows[kind] ?? 0) <= nobodySlots, `${kind}: ${rows[kind]}`)
+    if (isEmbedded)
+      for (const kind of ['user@', 'user']) t.ok((rows[kind] ?? 0) < names / 1.5, `${kind}: ${rows[kind]} of ${names}`)
+    t.ok((rows['own'] ?? 0) <= 2 + 2 * 65 + 1024, `accounts and clients that exist: ${rows['own']}`)
+    t.type(await guess(app, { name: 'known', isRight: true }), 'number', 'who waits still does')
+    t.type(await guess(app, { name: 'nobody', exists: false }), 'number', 'also under a name that nobody has')
+  },
+)
+
+/** Bytes of the heap, after a collection. */
+function heapUsed(): number {
+  setFlagsFromString('--expose-gc')
+  runInNewContext('gc')()
+  return process.memoryUsage().heapUsed
+}
+
+onOneStore('the line of a wait names account, address and request, and no name that nobody has', async (t, build) => {
+  const { app, logs } = await build()
+  await signUp(app)
+  const orders = await makeClientWithChosenSecret(app, { id: 'orders' })
+  const throttled: LightMyRequestResponse[] = []
+  const last = async (request: () => Promise<LightMyRequestResponse>) => {
+    for (let count = 0; count < 10; count++) await request()
+    throttled.push(await request())
+  }
+  await last(() => tryLogIn(app, 'ada', 'wrong wrong wrong'))
+  await last(() => tryLogIn(app, 'secretname', 'wrong wrong wrong'))
+  await last(() =>
+    postForm(
+      app,
+      '/token',
+      { grant_type: 'client_credentials' },
+      { ...rawBasic(`${orders.id}:x`), ...from('198.51.100.7') },
+    ),
+  )
+  const lines = logs.filter(({ event }) => event === 'login.throttled')
+  const ids = throttled.map(({ statusCode, headers }) => [statusCode, headers['x-request-id']])
+  t.same(
+    lines.map(({ reqId }) => [429, reqId]),
+    ids,
+  )
+  for (const line of lines) t.match(line, { account: /^[\w-]{24}$/, address: '198.51.100.7', wait_seconds: 30 })
+  t.equal(new Set(lines.map(({ account }) => account)).size, 3)
+  t.same(
+    lines.map(({ sub, client_id }) => [typeof sub, client_id]),
+    [
+      ['string', undefined],
+      ['undefined', undefined],
+      ['undefined', 'orders'],
+    ],
+  )
+  t.notMatch(JSON.stringify(logs), 'secretname')
+})
+
+overStores('a store that does not answer is 503 at every step of a guess, and never a judgement', async (t, build) => {
+  const { app } = await build()
+  await signUp(app)
+  for (const names of [/findFailures/, /recordFailure/]) {
+    const heal = failStore(app, names)
+    const response = await tryLogIn(app, 'ada', 'wrong wrong wrong')
+    t.same([response.statusCode, json(response).error], [503, 'temporarily_unavailable'], String(names))
+    heal()
+  }
+})

@@ -1,0 +1,380 @@
+import { randomUUID } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
+import pg from 'pg'
+import t, { type Test } from 'tap'
+import { claimsOf, password, type Tokens } from '../support/helper.ts'
+import { startPostgres, type TestPostgres } from '../support/postgres.ts'
+import {
+  type Answer,
+  distribution,
+  isLong,
+  type Replica,
+  replicaSettings,
+  startNetwork,
+  startReplica,
+  until,
+} from '../support/processes.ts'
+
+/*
+ * The database fails under running replicas, in each of its ways. What the contract says of all of them: writes are 503 within
+ * five seconds, tokens are still checked, nobody is told that a good token is bad, and it heals without a restart.
+ */
+
+const boundMs = 5_000
+if (isLong) t.setTimeout(600_000)
+
+const postgres = await startPostgres(t, [
+  '-c',
+  'fsync=off',
+  '-c',
+  'max_connections=30',
+  '-c',
+  'superuser_reserved_connections=0',
+])
+const settings = replicaSettings(await postgres.createDatabase())
+/** Takes its time to start, while other tests wait for time limits. */
+const pair = (async () => {
+  const primary = await startPostgres(t, ['-c', 'fsync=off'])
+  const url = await primary.createDatabase()
+  return { primary, url, standby: await primary.startStandby() }
+})()
+
+let replica: Replica
+t.before(async () => {
+  replica = await startReplica(t, settings)
+})
+
+/**
+ * Everything that needs the store, by the shape of its errors. What changes or ends an account is done to another one than is
+ * looked at afterwards: a 503 says that it may have happened, and a database that thaws does what it was sent before.
+ */
+function storeCalls(refresh_token: string, { access_token: token, refresh_token: endedToken }: Tokens) {
+  const oauth: Record<string, () => Promise<Answer>> = {
+    login: () => replica.tryLogIn('ada'),
+    'login of nobody': () => replica.tryLogIn('nobody'),
+    '/refresh': () => replica.refresh(refresh_token),
+    'grant refresh_token': () => replica.call('/token', { form: { grant_type: 'refresh_token', refresh_token } }),
+    '/revoke of a refresh token': () => replica.call('/revoke', { form: { token: endedToken } }),
+    '/revoke of an access token': () => replica.call('/revoke', { form: { token } }),
+  }
+  const problem: Record<string, () => Promise<Answer>> = {
+    signup: () => replica.signUp('newcomer'),
+    logout: () => replica.call('/logout', { method: 'POST', token }),
+    sessions: () => replica.call('/users/me/sessions', { token }),
+    'end of all sessions': () => replica.call('/users/me/sessions', { method: 'DELETE', token }),
+    'password change': () =>
+      replica.call('/users/me/password', {
+        json: { current_password: password, new_password: 'another horse, another battery' },
+        token,
+      }),
+    deletion: () => replica.call('/users/me', { method: 'DELETE', json: { password }, token }),
+    readyz: () => replica.call('/readyz'),
+  }
+  return { oauth, problem }
+}
+
+/** All of it at once, as clients do: each is 503 in time, says when to come again, and nothing of the database. */
+async function assertWritesRefused(t: Test, { kept, ended }: Accounts): Promise<void> {
+  const { oauth, problem } = storeCalls(kept.refresh_token, ended)
+  const assert = async (name: string, call: () => Promise<Answer>, error: string | undefined): Promise<number> => {
+    const { status, headers, body, ms } = await call()
+    t.equal(status, 503, `${name} is 503`)
+    t.match(headers.get('retry-after'), /^[1-9][0-9]*$/, `${name} says when to try again`)
+    t.equal(body.error, error)
+    t.ok(headers.get('x-request-id') && body.request_id === headers.get('x-request-id'))
+    return ms
+  }
+  const times = await Promise.all([
+    ...Object.entries(oauth).map(([name, call]) => assert(name, call, 'temporarily_unavailable')),
+    ...Object.entries(problem).map(([name, call]) => assert(name, call, undefined)),
+  ])
+  const { p50, max } = distribution(times)
+  t.comment(`503 after p50 ${p50} ms, max ${max} ms`)
+  t.ok(max < boundMs, `503 after ${max} ms at most`)
+}
+
+/** What no store is needed for goes on. */
+async function assertChecksGoOn(t: Test, { kept: { access_token: token } }: Accounts): Promise<void> {
+  const expected: [path: string, status: number][] = [
+    ['/verify', 204],
+    ['/.well-known/jwks.json', 200],
+    ['/.well-known/oauth-authorization-server', 200],
+    ['/livez', 200],
+    ['/protected', 200],
+    ['/users/me', 200],
+  ]
+  const answers = await Promise.all(
+    expected.map(async ([path, status]) => [path, status, await replica.call(path, { token })] as const),
+  )
+  for (const [path, status, answer] of answers) {
+    t.equal(answer.status, status, path)
+    t.ok(answer.ms < boundMs, `${path} in ${answer.ms.toFixed()} ms`)
+  }
+}
+
+/** The client that tries until it is answered is answered in time, and is still logged in. */
+async function assertHeals(t: Test, { kept }: Accounts): Promise<void> {
+  const statuses = new Set<number>()
+  const ms = await until(
+    async () => {
+      const answer = await replica.refresh(kept.refresh_token)
+      statuses.add(answer.status)
+      return answer.status === 200
+    },
+    15_000,
+    50,
+  )
+  for (const status of statuses) t.ok(status === 200 || status === 503, `nobody is logged out: ${status}`)
+  t.ok(ms < boundMs, `heals in ${ms.toFixed()} ms`)
+  t.comment(`healed after ${ms.toFixed()} ms`)
+  t.ok((await until(async () => (await replica.call('/readyz')).status === 200)) < boundMs)
+}
+
+/** Nothing is left behind in the pool: more calls at once than it has connections, all good. */
+async function assertPoolIsSound(t: Test): Promise<void> {
+  const answers = await Promise.all(Array.from({ length: 40 }, () => replica.tryLogIn('ada')))
+  t.same(new Set(answers.map(({ status }) => status)), new Set([200]), 'no connection of the pool is spoilt')
+}
+
+interface Accounts {
+  kept: Tokens
+  ended: Tokens
+}
+
+async function makeAccounts(t: Test): Promise<Accounts> {
+  await replica.signUp('ada')
+  const ended = `ended-${randomUUID()}`
+  t.equal((await replica.signUp(ended)).status, 201)
+  const accounts = { kept: await replica.logIn('ada'), ended: await replica.logIn(ended) }
+  t.equal((await replica.call('/protected', { token: accounts.kept.access_token })).status, 200)
+  return accounts
+}
+
+/** Comes again when it is told to, with the one token that it has, until it is answered. */
+async function patientClient(t: Test, replica: Replica, token: string): Promise<void> {
+  for (let tries = 1; ; tries++) {
+    const { status, headers, body, text } = await replica.refresh(token)
+    if (status === 503) {
+      await sleep(Number(headers.get('retry-after')) * 1000)
+      continue
+    }
+    t.equal(status, 200, `the client that came ${tries} times is still logged in: ${text.slice(0, 100)}`)
+    if (status !== 200) return
+    t.equal((await replica.refresh(token)).status, 200, 'and so is its other tab')
+    t.equal((await replica.refresh(body.refresh_token)).status, 200, 'and goes on')
+    return
+  }
+}
+
+t.test('PostgreSQL is stopped and comes back', async (t) => {
+  const accounts = await makeAccounts(t)
+  await postgres.stop()
+  await assertWritesRefused(t, accounts)
+  await assertChecksGoOn(t, accounts)
+  await postgres.start()
+  await assertHeals(t, accounts)
+  await assertPoolIsSound(t)
+})
+
+t.test('PostgreSQL stalls: connections stay open, and nothing answers', async (t) => {
+  const accounts = await makeAccounts(t)
+  // What was on its way when it stalled is done when it goes on, long after the grace of that rotation.
+  const impatient = await startReplica(t, { ...settings, AUTH_REFRESH_GRACE: '4s' })
+  const client = await impatient.logIn('ada')
+  postgres.stall()
+  const stalledAt = performance.now()
+  const patient = patientClient(t, impatient, client.refresh_token)
+  await Promise.all([assertWritesRefused(t, accounts), assertChecksGoOn(t, accounts)])
+  await Promise.all([assertWritesRefused(t, accounts), assertChecksGoOn(t, accounts)])
+  // Until a profile that is remembered would be read again.
+  await sleep(Math.max(0, stalledAt + 5_500 - performance.now()))
+  await assertChecksGoOn(t, accounts)
+  postgres.resume()
+  await assertHeals(t, accounts)
+  await patient
+  await assertPoolIsSound(t)
+})
+
+t.test('others use all connections that PostgreSQL allows', async (t) => {
+  const accounts = await makeAccounts(t)
+  const others: pg.Client[] = []
+  const giveBack = () => Promise.all(others.splice(0).map((client) => client.end()))
+  t.teardown(giveBack)
+  const take = async (): Promise<boolean> => {
+    const client = new pg.Client(postgres.url)
+    client.on('error', () => {})
+    try {
+      await client.connect()
+      others.push(client)
+      return true
+    } catch {
+      return false
+    }
+  }
+  await take()
+  const [first] = others as [pg.Client]
+  for (let ours = 1; ours > 0; ) {
+    await first.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'latchkey'")
+    while (await take());
+    const { rows } = await first.query(
+      "SELECT count(*)::int AS ours FROM pg_stat_activity WHERE application_name = 'latchkey'",
+    )
+    ours = rows[0].ours
+  }
+
+  await assertWritesRefused(t, accounts)
+  await assertChecksGoOn(t, accounts)
+  await giveBack()
+  await assertHeals(t, accounts)
+  await assertPoolIsSound(t)
+})
+
+t.test('a connection is cut in the middle of a commit', async (t) => {
+  const network = await startNetwork(t, postgres.port)
+  const far = await startReplica(t, { ...settings, DATABASE_URL: network.through(settings.DATABASE_URL) })
+  await far.signUp('grace')
+  for (const when of ['before', 'after'] as const) {
+    let tokens = await far.logIn('grace')
+    for (let round = 0; round < (isLong ? 100 : 5); round++) {
+      const broken = network.breakAt('rotateSession', when)
+      const [cut] = await Promise.all([far.refresh(tokens.refresh_token), broken])
+      t.equal(cut.status, 503, `${when} it is done: 503`)
+      t.ok(cut.ms < boundMs)
+      const again = await far.refresh(tokens.refresh_token)
+      t.equal(again.status, 200, 'the same token again is good')
+      const { sid } = claimsOf(again.body.access_token)
+      t.equal(sid, claimsOf(tokens.access_token)['sid'])
+      t.equal(await far.check(again.body.access_token), 204)
+      tokens = again.body
+    }
+
+    const signup = network.breakAt('createUser', when)
+    const [cut] = await Promise.all([far.signUp(`newcomer-${when}`), signup])
+    t.equal(cut.status, 503)
+    t.equal((await far.signUp(`newcomer-${when}`)).status, when === 'before' ? 201 : 409)
+    t.equal((await far.tryLogIn(`newcomer-${when}`)).status, 200, 'an account can be had by asking again')
+
+    const logout = network.breakAt('endSession', when)
+    const [halfOut] = await Promise.all([far.call('/logout', { method: 'POST', token: tokens.access_token }), logout])
+    t.equal(halfOut.status, 503)
+    t.ok([204, 401].includes((await far.call('/logout', { method: 'POST', token: tokens.access_token })).status))
+    t.equal(await far.check(tokens.access_token), 401, 'a logout that is asked for again has happened')
+    t.equal((await far.refresh(tokens.refresh_token)).status, 400)
+  }
+  const many = await Promise.all(Array.from({ length: 40 }, () => far.tryLogIn('grace')))
+  t.same(new Set(many.map(({ status }) => status)), new Set([200]), 'no connection of the pool is spoilt')
+  assertSaysNothing(t, far)
+})
+
+t.test('the primary is killed and a standby promoted that lost the last writes: nobody is logged out', async (t) => {
+  const { primary, url, standby } = await pair
+  const hosts = (...ports: number[]) =>
+    url.replace(`127.0.0.1:${primary.port}`, ports.map((port) => `127.0.0.1:${port}`).join(','))
+  const common = replicaSettings('')
+  const [one, two] = await Promise.all([
+    startReplica(t, { ...common, DATABASE_URL: hosts(primary.port, standby.port) }),
+    startReplica(t, { ...common, DATABASE_URL: hosts(standby.port, primary.port) }),
+  ])
+  const replicas = [one, two]
+  await one.signUp('ada')
+  /** Each client knows its tokens and the one before them. */
+  const clients = await Promise.all(
+    Array.from({ length: 12 }, async () => ({ now: await one.logIn('ada'), spent: '' })),
+  )
+  const loggedOut = await one.logIn('ada')
+  await caughtUp(primary)
+
+  standby.stall()
+  let lost = 0
+  for (let round = 0; round < 5; round++) {
+    await Promise.all(
+      clients.map(async (client, i) => {
+        const { status, body } = await (replicas[i % 2] as Replica).refresh(client.now.refresh_token)
+        t.equal(status, 200)
+        Object.assign(client, { now: body, spent: client.now.refresh_token })
+        lost++
+      }),
+    )
+  }
+  t.equal((await one.call('/logout', { method: 'POST', token: loggedOut.access_token })).status, 204)
+  t.ok((await until(async () => (await two.check(loggedOut.access_token)) === 401)) < 1000)
+  await primary.kill()
+  standby.resume()
+
+  // Clients go on meanwhile, and are told to come again.
+  const statuses = new Set<number>()
+  const lastAnswers = Promise.all(
+    clients.map(async (client, i) => {
+      // Some never got the last answer and bring the token before it; two tabs of one client bring the same at once.
+      const token = i % 3 === 0 ? client.spent : client.now.refresh_token
+      await until(
+        async () => {
+          const calls = i % 3 === 1 ? replicas : [replicas[i % 2] as Replica]
+          const answers = await Promise.all(calls.map((replica) => replica.refresh(token)))
+          for (const { status } of answers) statuses.add(status)
+          for (const { status, body } of answers) if (status === 200) client.now = body
+          return answers.every(({ status }) => status !== 503)
+        },
+        20_000,
+        100,
+      )
+    }),
+  )
+  for (const { now } of clients) for (const replica of replicas) t.equal(await replica.check(now.access_token), 204)
+  await sleep(500)
+  const promotedAt = performance.now()
+  await standby.execute('SELECT pg_promote()')
+  await lastAnswers
+  const healedMs = performance.now() - promotedAt
+  t.comment(`${lost} rotations were lost; all clients went on ${healedMs.toFixed()} ms after the promotion began`)
+  t.ok(healedMs < boundMs, `heals in ${healedMs.toFixed()} ms`)
+  t.same([...statuses].sort(), [200, 503], 'no client was told anything but to wait')
+
+  for (const [i, client] of clients.entries()) {
+    for (const replica of replicas) {
+      t.equal(await replica.check(client.now.access_token), 204)
+      const { status, body } = await replica.refresh(client.now.refresh_token)
+      t.equal(status, 200, `client ${i} goes on`)
+      client.now = body
+    }
+  }
+  for (const replica of replicas)
+    t.equal(await replica.check(loggedOut.access_token), 401, 'what was revoked is still known to those who knew')
+  const fresh = await one.logIn('ada')
+  t.equal((await two.call('/logout', { method: 'POST', token: fresh.access_token })).status, 204)
+  const ms = await until(async () => (await one.check(fresh.access_token)) === 401, 5_000)
+  t.ok(ms < 1000, `revocations go round on the new primary: ${ms.toFixed()} ms`)
+  for (const replica of replicas) assertSaysNothing(t, replica)
+})
+
+async function caughtUp(primary: TestPostgres): Promise<void> {
+  const isSo = 'SELECT 1 FROM pg_stat_replication WHERE replay_lsn >= pg_current_wal_lsn()'
+  await until(async () => (await primary.execute(isSo)).length > 0)
+}
+
+/** No refusal was a 500, or told of the database; and the process did not complain of anything unforeseen. */
+function assertSaysNothing(t: Test, { refusals, output }: Replica): void {
+  const telling =
+    /\b(select|insert|update|delete|sql|latchkey_\w+|pg_\w+|postgres\w*|127\.0\.0\.1|econn\w+|socket|connection|pool)\b|\.[jt]s:\d|at \w+ \(/i
+  t.same(
+    refusals.filter(({ status }) => status === 500).map(({ text }) => text),
+    [],
+    'never 500',
+  )
+  t.same(
+    refusals.filter(({ text }) => telling.test(text)).map(({ text }) => text),
+    [],
+    'no answer tells of the database',
+  )
+  t.notMatch(output.stdout, /internal_error|unforeseen/)
+  t.equal(output.stderr, '')
+}
+
+t.test('through all of this: never 500, nothing told of the database, no good token called bad', async (t) => {
+  assertSaysNothing(t, replica)
+  t.same(
+    replica.refusals.filter(({ status }) => status !== 503 && status !== 409).map(({ status, text }) => [status, text]),
+    [],
+    'honest clients were told to wait, and nothing else',
+  )
+})

@@ -1,0 +1,45 @@
+/**
+ * Another process on the environment in `argv[2]`. It says on stdout what the store has acknowledged:
+ *
+ * - `count KEY N` records N failures under a key, ten at a time, and says each count;
+ * - `create` adds users until it is killed, one line with the id of each, written only after the promise resolved.
+ */
+import { randomUUID } from 'node:crypto'
+import { writeSync } from 'node:fs'
+import { openLmdbStore } from '../../stores/lmdb/store.ts'
+
+const [, , dir = '', task, key = '', times] = process.argv
+const store = openLmdbStore(dir)
+// Both children must be up before either begins, or there is no race.
+const started = new Promise((resolve) => process.stdin.once('data', resolve))
+writeSync(1, 'ready\n')
+await started
+
+if (task === 'count') {
+  for (let i = 0; i < Number(times); i += 10) {
+    const counts = await Promise.all(Array.from({ length: 10 }, () => store.recordFailure([{ key }], 1)))
+    writeSync(1, counts.map(([failures]) => `${failures?.count}\n`).join(''))
+  }
+  await store.close()
+  process.exit(0)
+}
+if (task === 'create') {
+  for (;;) {
+    await Promise.all(
+      Array.from({ length: 10 }, async () => {
+        const id = randomUUID()
+        await store.createUser({
+          id,
+          username: id,
+          nameKey: id,
+          passwordHash: 'x'.repeat(100),
+          roles: [],
+          createdAt: 1,
+          generation: 1,
+        })
+        // Not written at once where the pipe is full, and then lost with the process: it only says less than it could.
+        process.stdout.write(`${id}\n`)
+      }),
+    )
+  }
+}

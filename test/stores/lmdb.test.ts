@@ -1,0 +1,69 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { fileURLToPath } from 'node:url'
+import t, { type Test } from 'tap'
+import { checkFile, lmdbFile } from '../../stores/lmdb/file.ts'
+import { openLmdbStore } from '../../stores/lmdb/store.ts'
+import { storeContract } from './contract.ts'
+
+const dir = t.testdir()
+await storeContract(t, 'lmdb', () => openLmdbStore(dir))
+t.equal(checkFile(lmdbFile(dir)), 'all', 'a store that all of this was done to is no damaged one')
+
+/** Starts `lmdb.child.ts` under the loaders of this process, and gathers the whole lines that it prints. */
+async function startChild(
+  t: Test,
+  ...args: string[]
+): Promise<{ child: ChildProcess; lines: string[]; ended: Promise<unknown> }> {
+  const script = fileURLToPath(new URL('lmdb.child.ts', import.meta.url))
+  const child = spawn(process.execPath, [...process.execArgv, script, ...args], { stdio: ['pipe', 'pipe', 'inherit'] })
+  t.teardown(() => child.kill('SIGKILL'))
+  const lines: string[] = []
+  let rest = ''
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    const pieces = (rest + text).split('\n')
+    rest = pieces.pop() ?? ''
+    lines.push(...pieces)
+  })
+  const ended = once(child.stdout, 'end')
+  const endedEarly = ended.then(() => Promise.reject(new Error('the child ended before it was ready')))
+  while (!lines.includes('ready')) await Promise.race([once(child.stdout, 'data'), endedEarly])
+  lines.length = 0
+  return { child, lines, ended }
+}
+
+t.test('two processes that count on the same environment agree', async (t) => {
+  const dir = t.testdir()
+  const children = await Promise.all([
+    startChild(t, dir, 'count', 'key', '500'),
+    startChild(t, dir, 'count', 'key', '500'),
+  ])
+  for (const { child } of children) child.stdin?.write('go')
+  await Promise.all(children.map(({ ended }) => ended))
+  const counts = children.flatMap(({ lines }) => lines.map(Number)).sort((a, b) => a - b)
+  t.same(
+    counts,
+    Array.from({ length: 1000 }, (_, i) => i + 1),
+    'each count was given out once',
+  )
+  const store = openLmdbStore(dir)
+  t.same(await store.findFailures([{ key: 'key' }]), [{ count: 1000, lastAt: 1 }])
+  await store.close()
+})
+
+t.test('a process killed in the middle of its writes loses none that it acknowledged', async (t) => {
+  const dir = t.testdir()
+  for (let round = 1; round <= 3; round++) {
+    const { child, lines, ended } = await startChild(t, dir, 'create')
+    child.stdin?.write('go')
+    while (lines.length < 200 * round) await once(child.stdout as NonNullable<typeof child.stdout>, 'data')
+    child.kill('SIGKILL')
+    await ended
+    t.equal(checkFile(lmdbFile(dir)), 'all', 'killed is not damaged')
+    const store = openLmdbStore(dir)
+    for (const id of lines)
+      if (!(await store.findUserByName(id))) t.fail(`user ${id} was acknowledged and is not there`)
+    t.pass(`${lines.length} acknowledged`)
+    await store.close()
+  }
+})

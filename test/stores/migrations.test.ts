@@ -1,0 +1,193 @@
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import { buildApp, version } from '../../app.ts'
+import { readConfig } from '../../config.ts'
+import { checkStore } from '../../stores/moving/check.ts'
+import { migrations } from '../../stores/postgres/migrations.ts'
+import { statements } from '../../stores/postgres/sql.ts'
+import { openPostgresStore } from '../../stores/postgres/store.ts'
+import type { Client, Finding } from '../../stores/store.ts'
+import {
+  challenges,
+  challengeTo,
+  cheapHashing,
+  isAccepted,
+  json,
+  logIn,
+  password,
+  postForm,
+  refresh,
+  signUp,
+  withToken,
+} from '../support/helper.ts'
+import { startPostgres } from '../support/postgres.ts'
+
+/*
+ * Each release is kept as it was: `fixtures/release-VERSION.sql` is its schema with a little data that it wrote, and
+ * `fixtures/release-VERSION.json` has its statements and the tokens that it gave out. The schema of today has to carry on with
+ * the first, and the second has to run on it, for replicas of both releases are in service while one takes over from the other.
+ *
+ * At each release, after its version is in package.json: `UPDATE=1 npm test -- test/stores/migrations.test.ts`, and commit the two new files.
+ * Those of a release that is out are never written again; when one fails here, it is the new migration that is wrong.
+ */
+
+const postgres = await startPostgres(t, ['-c', 'fsync=off'])
+const dir = join(import.meta.dirname, 'fixtures')
+const fixed = { AUTH_SECRET: 'the secret that the fixtures were made with', AUTH_ISSUER: 'http://localhost:3000' }
+const madeAt = Date.parse('2026-11-01T12:00:00Z')
+
+interface Fixture {
+  tokens: Record<string, string>
+  statements: Record<string, string>
+}
+
+async function serve(t: Test, url: string, now: number) {
+  const config = readConfig({ ...cheapHashing, ...fixed, DATABASE_URL: url })
+  const app = await buildApp(config, { now: () => now, logStream: { write: () => {} } })
+  t.teardown(() => app.close())
+  return app
+}
+
+/** Has this release write something of everything. @returns the tokens that came of it */
+async function live(t: Test, url: string): Promise<Fixture['tokens']> {
+  const app = await serve(t, url, madeAt)
+  for (const name of ['Ada', 'bob', 'cyd', 'dan']) await signUp(app, name)
+  const [ada, bob, cyd, dan] = [
+    await logIn(app, 'ada'),
+    await logIn(app, 'bob'),
+    await logIn(app, 'cyd'),
+    await logIn(app, 'dan'),
+  ]
+  const adaNext = json(await refresh(app, ada.refresh_token))
+  await withToken(app, bob.access_token, { method: 'POST', url: '/logout' })
+  const change = { current_password: password, new_password: `${password} anew` }
+  const cydHere = await logIn(app, 'cyd')
+  await withToken(app, cydHere.access_token, { method: 'POST', url: '/users/me/password', payload: change })
+  await withToken(app, dan.access_token, { method: 'DELETE', url: '/users/me', payload: { password } })
+  await postForm(app, '/token', { grant_type: 'password', username: 'ada', password: 'a wrong password' })
+  const service: Client = {
+    ...{ id: 'a-service', type: 'confidential', grants: ['client_credentials'], scopes: ['files:read', 'a "b"'] },
+    ...{
+      audience: ['https://api.example'],
+      introspect: 'audience',
+      createdAt: madeAt,
+      isDeclared: false,
+      generation: madeAt,
+    },
+    secrets: [{ hash: 'sha256:new', createdAt: madeAt }],
+  }
+  await app.store.createClient(service)
+  const old = { hash: 'sha256:old', createdAt: madeAt - 1000, expiresAt: madeAt + 86_400_000 }
+  await app.store.replaceClient({ ...service, secrets: [...service.secrets, old], generation: madeAt + 1 })
+  for (const id of ['a-public-one', 'a-deleted-one']) {
+    await app.store.createClient({
+      ...service,
+      id,
+      type: 'public',
+      introspect: 'none',
+      secrets: [],
+      disabledAt: madeAt,
+    })
+  }
+  await app.store.deleteClient('a-deleted-one', { now: madeAt, expiresAt: madeAt + 600_000 })
+  await app.close()
+  return {
+    good: adaNext.access_token,
+    goodRefresh: adaNext.refresh_token,
+    spentRefresh: ada.refresh_token,
+    keptRefresh: cydHere.refresh_token,
+    loggedOut: bob.access_token,
+    changedElsewhere: cyd.access_token,
+    deleted: dan.access_token,
+  }
+}
+
+/** The schema as the migrations make it, and the rows. */
+async function dump(url: string): Promise<string> {
+  const lines = ['CREATE TABLE latchkey_schema (version bigint PRIMARY KEY, applied_at timestamptz NOT NULL);']
+  for (const { statements } of migrations) lines.push(...statements.map((text) => `${text};`))
+  const names = "SELECT table_name FROM information_schema.tables WHERE table_name LIKE 'latchkey%' ORDER BY 1"
+  for (const { table_name: table } of (await postgres.execute(names, url)) as { table_name: string }[]) {
+    const listing = `SELECT column_name FROM information_schema.columns WHERE table_name = '${table}' ORDER BY ordinal_position`
+    const columns = ((await postgres.execute(listing, url)) as { column_name: string }[]).map(
+      ({ column_name }) => column_name,
+    )
+    const values = columns.map((column) => `quote_nullable(${column}::text) AS ${column}`)
+    const rows = (await postgres.execute(`SELECT ${values} FROM ${table} ORDER BY 1`, url)) as Record<string, string>[]
+    for (const row of rows)
+      lines.push(`INSERT INTO ${table} (${columns.join(', ')}) VALUES (${Object.values(row).join(', ')});`)
+  }
+  return `-- Latchkey ${version}: its schema, and data that it wrote. See test/stores/migrations.test.ts.\n${lines.join('\n')}\n`
+}
+
+if (process.env['UPDATE'] === '1') {
+  await t.test('the fixture of this release is written', async (t) => {
+    const url = await postgres.createDatabase()
+    const tokens = await live(t, url)
+    const texts = Object.fromEntries(Object.entries(statements).map(([name, { text }]) => [name, text]))
+    mkdirSync(dir, { recursive: true })
+    writeFileSync(join(dir, `release-${version}.sql`), await dump(url))
+    writeFileSync(join(dir, `release-${version}.json`), `${JSON.stringify({ tokens, statements: texts }, null, 2)}\n`)
+  })
+}
+
+const releases = readdirSync(dir)
+  .filter((name) => name.endsWith('.sql'))
+  .map((name) => name.replace(/^release-|\.sql$/g, ''))
+
+t.test('every release is kept, this one too', async (t) => {
+  t.ok(releases.includes(version), `there is a fixture of ${version}`)
+})
+
+for (const release of releases) {
+  const sql = readFileSync(join(dir, `release-${release}.sql`), 'utf8')
+  const fixture: Fixture = JSON.parse(readFileSync(join(dir, `release-${release}.json`), 'utf8'))
+  const load = async () => {
+    const url = await postgres.createDatabase()
+    await postgres.execute(sql, url)
+    return url
+  }
+
+  t.test(`this release goes on with the data of ${release}`, async (t) => {
+    const url = await load()
+    const { tokens } = fixture
+    const app = await serve(t, url, madeAt + 60_000)
+
+    t.ok(await isAccepted(app, tokens['good'] ?? ''), 'its access tokens are good: its signing keys open')
+    for (const name of ['loggedOut', 'changedElsewhere', 'deleted']) {
+      t.equal(await challengeTo(app, tokens[name] ?? ''), challenges.revoked, `its revocations are in force: ${name}`)
+    }
+    t.equal((await refresh(app, tokens['goodRefresh'] ?? '')).statusCode, 200, 'its sessions go on')
+    t.equal((await refresh(app, tokens['keptRefresh'] ?? '')).statusCode, 200)
+    t.equal((await refresh(app, tokens['spentRefresh'] ?? '')).statusCode, 400, 'its spent tokens are spent')
+    t.equal((await refresh(app, tokens['goodRefresh'] ?? '')).statusCode, 400, 'and the theft has ended the session')
+
+    await logIn(app, 'ada')
+    await logIn(app, 'cyd', `${password} anew`)
+    t.equal((await signUp(app, 'ADA')).statusCode, 409, 'its names are taken')
+    t.equal((await signUp(app, 'dan')).statusCode, 201, 'but for those that were given up')
+    const bob = await logIn(app, 'bob')
+    t.equal((await withToken(app, bob.access_token, { method: 'POST', url: '/logout' })).statusCode, 204)
+    t.equal(await challengeTo(app, bob.access_token), challenges.revoked)
+    await app.close()
+
+    const store = await openPostgresStore(url)
+    t.teardown(() => store.close())
+    const errors: Finding[] = []
+    for await (const finding of checkStore(store)) if (finding.level === 'error') errors.push(finding)
+    t.same(errors, [])
+  })
+
+  t.test(`${release} goes on beside this one: its statements run on the schema of today`, async (t) => {
+    const url = await load()
+    await (await openPostgresStore(url)).close()
+    for (const [name, text] of Object.entries(fixture.statements)) {
+      const error = await postgres.execute(`PREPARE of_${release.replace(/\W/g, '_')} AS ${text}`, url).then(
+        () => undefined,
+        (error: Error) => error.message,
+      )
+      t.equal(error, undefined, name)
+    }
+  })
+}

@@ -1,0 +1,358 @@
+import { randomUUID } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
+import t, { type Test } from 'tap'
+import { splitHosts } from '../../stores/postgres/hosts.ts'
+import { migrate, migrations } from '../../stores/postgres/migrations.ts'
+import { openPool } from '../../stores/postgres/pool.ts'
+import { statements } from '../../stores/postgres/sql.ts'
+import { openPostgresStore } from '../../stores/postgres/store.ts'
+import { type PresentedRefresh, type Session, type Store, StoreUnavailable, type User } from '../../stores/store.ts'
+import { startPostgres } from '../support/postgres.ts'
+import { storeContract } from './contract.ts'
+
+const postgres = await startPostgres(t)
+
+const now = 1_800_000_000_000
+function makeUser(): User {
+  const id = randomUUID()
+  return { id, username: id, nameKey: id, passwordHash: 'hash', roles: [], createdAt: now, generation: 1 }
+}
+const makeSession = (user: User): Session => ({
+  ...{ id: randomUUID(), userId: user.id, clientId: 'first-party', scope: [], generation: 1, counter: 1 },
+  ...{ createdAt: now, refreshedAt: now, address: '', userAgent: '' },
+})
+const present = (session: Session, counter: number): PresentedRefresh => ({
+  ...{
+    sessionId: session.id,
+    counter,
+    clientId: session.clientId,
+    scope: undefined,
+    now,
+    idleTtlMs: 1000,
+    maxTtlMs: 1000,
+  },
+  ...{ graceMs: 100, revokedUntil: now, address: '', userAgent: '' },
+})
+
+async function openStore(t: Test, url: string): Promise<Store> {
+  const store = await openPostgresStore(url)
+  t.teardown(() => store.close())
+  return store
+}
+
+/** Tries until the store answers. @returns milliseconds that it took */
+async function healed(call: () => Promise<unknown>): Promise<number> {
+  const start = performance.now()
+  for (;;) {
+    try {
+      await call()
+      return performance.now() - start
+    } catch (error) {
+      if (!(error instanceof StoreUnavailable) || performance.now() - start > 20_000) throw error
+      await sleep(20)
+    }
+  }
+}
+
+/** How a call failed, and after how many milliseconds. */
+async function failure(call: () => Promise<unknown>): Promise<{ error: unknown; ms: number }> {
+  const start = performance.now()
+  const error = await call().then(
+    () => undefined,
+    (error: unknown) => error,
+  )
+  return { error, ms: performance.now() - start }
+}
+
+t.test('the contract, at READ COMMITTED', async (t) => {
+  const url = await postgres.createDatabase()
+  await storeContract(t, 'pg', () => openPostgresStore(url))
+})
+
+t.test('the contract, at SERIALIZABLE, where losers of a race are told to try again as on CockroachDB', async (t) => {
+  const url = await postgres.createDatabase()
+  await postgres.execute(
+    `ALTER DATABASE ${new URL(url).pathname.slice(1)} SET default_transaction_isolation = 'serializable'`,
+  )
+  await storeContract(t, 'pg', () => openPostgresStore(url))
+})
+
+t.test('the SQL holds to what CockroachDB, YugabyteDB and Citus run too', async (t) => {
+  const migrated = migrations.flatMap(({ version, statements }) =>
+    statements.map((text, i) => [`step ${version}.${i}`, text] as const),
+  )
+  const all = [...Object.entries(statements).map(([name, { text }]) => [name, text] as const), ...migrated]
+  const forbidden = {
+    'advisory locks': /advisory/i,
+    'triggers and rules': /\b(trigger|rule)\b/i,
+    sequences: /\b((small|big)?serial|identity|sequence|nextval)\b/i,
+    'functions and procedures': /\b(function|procedure|plpgsql|call|do\s+\$)/i,
+    notification: /\b(listen|notify)\b/i,
+    'table locks': /\block\b/i,
+    'locks that only PostgreSQL tells apart': /\bfor\s+(no\s+key|key)\b/i,
+    'types and extensions of our own': /\bcreate\s+(extension|type|domain|schema)\b/i,
+    'what only PostgreSQL stores': /\b(ctid|xmin|xmax|oid|pg_\w+|references)\b/i,
+    'a clock inside the transaction, but to number revocations': /\b(now|current_timestamp|random|gen_random_uuid)\b/i,
+  }
+  for (const [name, text] of all) {
+    for (const [what, pattern] of Object.entries(forbidden)) t.notMatch(text, pattern, `${name}: no ${what}`)
+    const changed = [...text.matchAll(/\b(?:insert\s+into|(?<!do\s)update|delete\s+from)\s+(latchkey_\w+)/gi)].map(
+      ([, table]) => table,
+    )
+    t.equal(new Set(changed).size, changed.length, `${name}: no table is changed twice in one statement`)
+  }
+  for (const [name, text] of migrated) {
+    t.match(
+      text,
+      /^(CREATE (TABLE|(UNIQUE )?INDEX)|ALTER TABLE \w+ ADD COLUMN) IF NOT EXISTS /,
+      `${name}: it adds, and may be run again`,
+    )
+    if (text.startsWith('ALTER'))
+      t.ok(!/NOT NULL/.test(text) || /DEFAULT/.test(text), `${name}: the release before can go on inserting`)
+  }
+})
+
+t.test('many replicas that start at once on an empty database all come up', async (t) => {
+  for (let round = 0; round < 3; round++) {
+    const url = await postgres.createDatabase()
+    const stores = await Promise.all(Array.from({ length: 8 }, () => openStore(t, url)))
+    for (const store of stores) t.equal(await store.createUser(makeUser()), true)
+    t.same(
+      await postgres.execute('SELECT version FROM latchkey_schema', url),
+      migrations.map(({ version }) => ({ version: `${version}` })),
+    )
+  }
+})
+
+t.test('a start that was cut off in the middle of a step is made good by the next one', async (t) => {
+  const url = await postgres.createDatabase()
+  await postgres.execute(migrations[0]?.statements[0] ?? '', url)
+  await (await openStore(t, url)).ping()
+})
+
+t.test('a release goes on working, and starts, on the schema of the next one', async (t) => {
+  const url = await postgres.createDatabase()
+  const store = await openStore(t, url)
+  const next = openPool(url)
+  t.teardown(() => next.close())
+  const step = {
+    version: 1000,
+    statements: ["ALTER TABLE latchkey_users ADD COLUMN IF NOT EXISTS locale text NOT NULL DEFAULT ''"],
+  }
+  await Promise.all([migrate(next, [...migrations, step]), migrate(next, [...migrations, step])])
+  t.equal(await store.createUser(makeUser()), true)
+  t.equal(await (await openStore(t, url)).createUser(makeUser()), true)
+})
+
+t.test('a start needs no more than the right to read and write when the schema is there', async (t) => {
+  const url = await postgres.createDatabase()
+  await openStore(t, url)
+  await postgres.execute("CREATE ROLE reader LOGIN PASSWORD 'reader'")
+  await postgres.execute('GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO reader', url)
+  const store = await openStore(t, url.replace('postgres:test@', 'reader:reader@'))
+  t.equal(await store.createUser(makeUser()), true)
+})
+
+t.test('refreshes that come together share statements, and each is told of its own session', async (t) => {
+  const url = await postgres.createDatabase()
+  const [one, other] = [await openStore(t, url), await openStore(t, url)]
+  const user = makeUser()
+  await one.createUser(user)
+  const sessions = Array.from({ length: 100 }, () => makeSession(user))
+  for (const session of sessions) await one.createSession(session)
+  const of = (session: Session, over: Partial<PresentedRefresh>, store = one) =>
+    store.rotateSession({ ...present(session, 1), ...over })
+
+  const outcomes = await Promise.all(
+    sessions.map(async (session, i) => {
+      if (i % 5 === 0) return (await of(session, { clientId: 'another' })).outcome
+      if (i % 5 === 1) return (await of(session, { scope: ['beyond'] })).outcome
+      if (i % 5 === 2) return (await of(session, { now: now + 1000 })).outcome
+      if (i % 5 === 3) return (await of({ ...session, id: randomUUID() }, {})).outcome
+      const address = `192.0.2.${i}`
+      const result = await of(session, { address, userAgent: `"agent" {${i}}, \\` })
+      const next = await one.findSession(session.id)
+      t.match(result, {
+        session: { id: session.id, counter: 2, address, userAgent: `"agent" {${i}}, \\` },
+        user: { id: user.id },
+      })
+      t.match(next, { counter: 2, address, userAgent: `"agent" {${i}}, \\` })
+      return result.outcome
+    }),
+  )
+  t.same(
+    outcomes,
+    Array.from({ length: 20 }, () => ['wrong_client', 'scope_exceeded', 'expired', 'unknown', 'rotated']).flat(),
+  )
+
+  // The same sessions in opposite orders, from two processes: batches that locked them as they came would wait for each other.
+  const live = sessions.filter((_, i) => i % 5 === 4)
+  for (let counter = 2; counter < 30; counter++) {
+    const forth = live.map((session) => of(session, { counter }, one))
+    const back = live.toReversed().map((session) => of(session, { counter }, other))
+    const results = await Promise.all([...forth, ...back])
+    t.same([...new Set(results.map(({ outcome }) => outcome))].sort(), ['repeated', 'rotated'])
+    t.equal(results.filter(({ outcome }) => outcome === 'rotated').length, live.length, 'each once')
+  }
+})
+
+t.test('a plan that was made while a table had few rows reads no more of it once it has many', async (t) => {
+  const url = await postgres.createDatabase()
+  const store = await openStore(t, url)
+  const user = makeUser()
+  await store.createUser(user)
+  const sessions = Array.from({ length: 16 }, () => makeSession(user))
+  for (const session of sessions) await store.createSession(session)
+  // So small that to read the whole of it would be the cheapest.
+  await postgres.execute('ANALYZE', url)
+  for (let counter = 1; counter <= 20; counter++) {
+    const outcomes = await Promise.all(sessions.map((session) => store.rotateSession(present(session, counter))))
+    t.ok(outcomes.every(({ outcome }) => outcome === 'rotated'))
+  }
+  // What a connection has done is counted when it ends.
+  await store.close()
+  const scans = () =>
+    postgres.execute(
+      "SELECT seq_scan, idx_scan FROM pg_stat_user_tables WHERE relname = 'latchkey_sessions' AND n_tup_upd = 320",
+      url,
+    )
+  let counted = await scans()
+  for (let tries = 0; tries < 200 && counted.length === 0; tries++) {
+    await sleep(50)
+    counted = await scans()
+  }
+  // To read the whole of it is what making its indexes takes.
+  t.match(counted, [{ seq_scan: /^[0-3]$/, idx_scan: /^\d{2,}$/ }])
+})
+
+t.test(
+  'a server that is restarted heals by itself, and no call says more than that the store is unavailable',
+  async (t) => {
+    const store = await openStore(t, await postgres.createDatabase())
+    const user = makeUser()
+    await store.createUser(user)
+    await postgres.stop()
+    for (const call of [() => store.ping(), () => store.createUser(makeUser()), () => store.findUser(user.id)]) {
+      const { error, ms } = await failure(call)
+      t.ok(error instanceof StoreUnavailable && error.message === 'The store is unavailable')
+      t.ok(ms < 5000, `in ${ms.toFixed()} ms`)
+    }
+    await postgres.start()
+    const ms = await healed(() => store.createUser(makeUser()))
+    t.ok(ms < 1000, `healed in ${ms.toFixed()} ms`)
+    t.strictSame(await store.findUser(user.id), user)
+  },
+)
+
+t.test(
+  'a database that is not there, or a wrong password, is StoreUnavailable; a URL that cannot be read is another error',
+  async (t) => {
+    const url = await postgres.createDatabase()
+    for (const wrong of [`${url}x`, url.replace(':test@', ':wrong@'), url.replace(`:${postgres.port}/`, ':1/')]) {
+      t.ok((await failure(() => openPostgresStore(wrong))).error instanceof StoreUnavailable)
+    }
+    const { error } = await failure(() => openPostgresStore('postgres://user:secret@host:not-a-port/db'))
+    t.ok(error instanceof Error && !(error instanceof StoreUnavailable))
+    t.notMatch(`${(error as Error).stack} ${JSON.stringify(error)}`, 'secret')
+  },
+)
+
+t.test('a server that stalls is StoreUnavailable within five seconds, however many ask, and heals', async (t) => {
+  const url = await postgres.createDatabase()
+  const store = await openStore(t, url)
+  const session = makeSession(makeUser())
+  await Promise.all(Array.from({ length: 12 }, () => store.ping()))
+  postgres.stall()
+  const calls = Array.from({ length: 60 }, (_, i) =>
+    failure(() =>
+      i % 3 === 0
+        ? store.ping()
+        : i % 3 === 1
+          ? store.createUser(makeUser())
+          : store.rotateSession(present(session, 1)),
+    ),
+  )
+  const failures = await Promise.all([...calls, failure(() => openPostgresStore(url))])
+  postgres.resume()
+  for (const { error } of failures) t.ok(error instanceof StoreUnavailable)
+  const longest = Math.max(...failures.map(({ ms }) => ms))
+  t.ok(longest < 5000, `in ${longest.toFixed()} ms at most`)
+  t.ok((await healed(() => store.createUser(makeUser()))) < 1000)
+})
+
+t.test('a server that is out of connections is waited for, as others may give theirs back', async (t) => {
+  const url = await postgres.createDatabase()
+  await postgres.execute("CREATE ROLE narrow LOGIN PASSWORD 'narrow' CONNECTION LIMIT 2")
+  await postgres.execute('GRANT ALL ON SCHEMA public TO narrow', url)
+  const store = await openStore(t, url.replace('postgres:test@', 'narrow:narrow@'))
+  const created = await Promise.all(Array.from({ length: 30 }, () => store.createUser(makeUser())))
+  t.ok(created.every(Boolean))
+})
+
+t.test('a connection that the server ends is replaced, idle or in use', async (t) => {
+  const url = await postgres.createDatabase()
+  const store = await openStore(t, url)
+  const name = new URL(url).pathname.slice(1)
+  for (let round = 0; round < 5; round++) {
+    const busy = Promise.all(Array.from({ length: 20 }, () => failure(() => store.createUser(makeUser()))))
+    await postgres.execute(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '${name}'`)
+    for (const { error } of await busy) t.ok(error === undefined || error instanceof StoreUnavailable)
+    await healed(() => store.ping())
+  }
+  t.equal(await store.createUser(makeUser()), true)
+})
+
+t.test('a URL with several hosts is taken apart as libpq does', async (t) => {
+  t.same(splitHosts('postgres://u:p,w@a:1,b,[::1]:3/db?sslmode=require'), [
+    'postgres://u:p,w@a:1/db?sslmode=require',
+    'postgres://u:p,w@b/db?sslmode=require',
+    'postgres://u:p,w@[::1]:3/db?sslmode=require',
+  ])
+  t.same(splitHosts('postgres://localhost/db'), ['postgres://localhost/db'])
+  t.same(splitHosts('postgres:///db?host=/run'), ['postgres:///db?host=/run'])
+})
+
+t.test(
+  'of several hosts the writable one is used, and the standby once it is promoted: no honest client is logged out',
+  async (t) => {
+    const primary = await startPostgres(t)
+    const url = await primary.createDatabase()
+    const standby = await primary.startStandby()
+    const store = await openStore(
+      t,
+      url.replace(`127.0.0.1:${primary.port}`, `127.0.0.1:1,127.0.0.1:${standby.port},127.0.0.1:${primary.port}`),
+    )
+
+    const user = makeUser()
+    t.equal(await store.createUser(user), true)
+    const session = makeSession(user)
+    t.equal(await store.createSession(session), true)
+    const { cursor } = await store.revocationsSince()
+    const caughtUp = `SELECT 1 FROM pg_stat_replication WHERE replay_lsn >= pg_current_wal_lsn()`
+    while ((await primary.execute(caughtUp)).length === 0) await sleep(20)
+
+    // What is written from here on may be lost with the primary: the tail of an asynchronous standby.
+    let counter = 1
+    standby.stall()
+    for (; counter < 20; counter++) t.equal((await store.rotateSession(present(session, counter))).outcome, 'rotated')
+    await store.revoke({ kind: 'jti', id: 'lost', revokedAt: now, expiresAt: now })
+    const { cursor: later } = await store.revocationsSince(cursor)
+    await primary.kill()
+    standby.resume()
+    const { error, ms } = await failure(() => store.rotateSession(present(session, counter)))
+    t.ok(error instanceof StoreUnavailable && ms < 5000, 'no host is writable')
+    await standby.execute('SELECT pg_promote()')
+
+    const healedMs = await healed(async () => {
+      const rotated = await store.rotateSession(present(session, counter))
+      t.match(rotated, { outcome: 'rotated', session: { counter: counter + 1 } })
+    })
+    t.ok(healedMs < 5000, `healed in ${healedMs.toFixed()} ms`)
+    await store.revoke({ kind: 'jti', id: 'after', revokedAt: now, expiresAt: now })
+    t.match(
+      (await store.revocationsSince(later)).revocations,
+      [{ id: 'after' }],
+      "a follower's cursor is good on the new primary",
+    )
+  },
+)

@@ -1,0 +1,297 @@
+import { decodeProtectedHeader } from 'jose'
+import { clockSkewMs } from '../../domain/time.ts'
+import {
+  clientCredentials,
+  failStore,
+  makeClient,
+  tokenOf,
+  until,
+  watchStore,
+  writeClients,
+} from '../support/client-helper.ts'
+import {
+  challenges,
+  challengeTo,
+  claimsOf,
+  isAccepted,
+  json,
+  logIn,
+  onOneStore,
+  overStores,
+  password,
+  postForm,
+  refresh,
+  signUp,
+  type TestApp,
+  withToken,
+} from '../support/helper.ts'
+
+/* Times that lie in the future (a clock that was wrong) count as now: contract, section 2. */
+
+const minute = 60_000
+const hour = 60 * minute
+const day = 24 * hour
+const year = 365 * day
+const kidOf = (token: string) => decodeProtectedHeader(token).kid as string
+const kidsOf = async ({ app }: TestApp): Promise<string[]> =>
+  json(await app.inject({ url: '/.well-known/jwks.json' })).keys.map(({ kid }: { kid: string }) => kid)
+
+overStores('a rotation that lies in the future grants no grace: the spent token ends the session', async (t, build) => {
+  for (const aheadMs of [clockSkewMs + 1000, 2 * day, year]) {
+    const { app, clock } = await build({ AUTH_REFRESH_GRACE: '1s' })
+    await signUp(app)
+    clock.now += aheadMs
+    const login = await logIn(app)
+    const next = json(await refresh(app, login.refresh_token))
+    clock.now -= aheadMs
+    const again = await refresh(app, login.refresh_token)
+    t.same([again.statusCode, json(again).error], [400, 'invalid_grant'], `${aheadMs} ms ahead`)
+    t.equal((await refresh(app, next.refresh_token)).statusCode, 400)
+  }
+})
+
+overStores(
+  'a session that was opened by a clock a year ahead goes on, and lives no longer than from when that was put right',
+  async (t, build) => {
+    const test = await build({ AUTH_REFRESH_IDLE_TTL: '10d', AUTH_REFRESH_MAX_TTL: '12d' })
+    const { app, clock } = test
+    await signUp(app)
+    clock.now += year
+    const [used, unused] = [await logIn(app), await logIn(app)]
+    clock.now -= year
+    const next = json(await refresh(app, used.refresh_token))
+    t.equal(typeof next.refresh_token, 'string', 'a session that is alive can be refreshed')
+    const { app: later } = await test.restart()
+    await later.sweeper.round()
+    const sessions = json(
+      await withToken(later, (await logIn(later)).access_token, { url: '/users/me/sessions' }),
+    ).sessions
+    t.ok(sessions.every(({ created_at }: { created_at: string }) => Date.parse(created_at) <= clock.now))
+    clock.now += 9 * day
+    const last = json(await refresh(later, next.refresh_token)).refresh_token
+    t.equal(typeof last, 'string')
+    clock.now += 3 * day + clockSkewMs
+    t.equal((await refresh(later, last)).statusCode, 400, 'its absolute life is over')
+    t.equal(
+      (await refresh(later, unused.refresh_token)).statusCode,
+      400,
+      'and the idle life of the one that nobody used',
+    )
+  },
+)
+
+overStores(
+  'what was revoked stays so while a clock leaps ahead and back, and over restarts meanwhile',
+  async (t, build) => {
+    const test = await build()
+    const { clock } = test
+    await signUp(test.app)
+    const [revoked, ended] = [await logIn(test.app), await logIn(test.app)]
+    await postForm(test.app, '/revoke', { token: revoked.access_token })
+    await withToken(test.app, ended.access_token, { method: 'POST', url: '/logout' })
+    const live = await logIn(test.app)
+    let now = test
+    for (const leapMs of [12 * minute, day, year]) {
+      clock.now += leapMs
+      await now.app.sweeper.round()
+      now = await now.restart()
+      await now.app.sweeper.round()
+      clock.now -= leapMs
+      for (const { access_token } of [revoked, ended])
+        t.equal(await challengeTo(now.app, access_token), challenges.revoked)
+      now = await now.restart()
+      for (const { access_token } of [revoked, ended])
+        t.equal(await challengeTo(now.app, access_token), challenges.revoked)
+      t.ok(await isAccepted(now.app, live.access_token), 'and what was not is good')
+    }
+  },
+)
+
+overStores('a leap ahead deletes no session while the process goes on', async (t, build) => {
+  const test = await build()
+  const { app, clock } = test
+  await signUp(app)
+  const { refresh_token } = await logIn(app)
+  clock.now += year
+  await app.sweeper.round()
+  clock.now -= year
+  t.equal((await refresh(app, refresh_token)).statusCode, 200)
+})
+
+overStores('what has expired is swept once time has passed, whatever the clock was set to', async (t, build) => {
+  const test = await build()
+  const { app, clock } = test
+  await signUp(app)
+  const { access_token } = await logIn(app)
+  await withToken(app, access_token, { method: 'POST', url: '/logout' })
+  clock.now += hour
+  clock.passedMs = hour
+  await app.sweeper.round()
+  t.same((await app.store.revocationsSince()).revocations, [])
+  await until(() => app.revocations.size === 0)
+  t.notOk(await isAccepted(app, access_token), 'by its age')
+})
+
+overStores(
+  'signing keys: a clock that was a year ahead neither stops their rotation nor has one made at each look',
+  async (t, build) => {
+    const test = await build()
+    const { app, clock } = test
+    const poll = async () => {
+      await app.signingKeys.poll()
+      return kidsOf(test)
+    }
+    await signUp(app)
+    const { access_token } = await logIn(app)
+    const first = kidOf(access_token)
+    clock.now += year
+    t.equal((await poll()).length, 2)
+    clock.now += 30 * day
+    t.ok((await poll()).includes(first), 'that of before is not retired: its tokens live, by the time that has passed')
+    clock.now -= year + 30 * day
+    t.ok(await isAccepted(app, access_token))
+    const kids = await poll()
+    t.equal(kids.length, 3, 'the one of the future does not count: the next is made')
+    t.same(await poll(), kids)
+    clock.now += 11 * minute
+    t.same(await poll(), kids)
+    const next = kidOf((await logIn(app)).access_token)
+    t.ok(kids.includes(next) && next !== first, 'and signs when it has been published for long enough')
+    clock.now += 90 * day
+    t.equal((await poll()).length, 4, 'and is rotated in its turn')
+  },
+)
+
+overStores('signing keys: a first start by a clock that is ahead signs at once and later', async (t, build) => {
+  const test = await build()
+  const { clock } = test
+  clock.now += year
+  await test.restart()
+  clock.now -= year
+  const { app } = await test.restart()
+  await signUp(app)
+  t.ok(await isAccepted(app, (await logIn(app)).access_token))
+})
+
+overStores(
+  'keys are withdrawn in one step: a store that fails leaves nothing half, and asked again it is done',
+  async (t, build) => {
+    const { app, clock } = await build()
+    await signUp(app)
+    await app.signingKeys.rotateNow(app.log, { isLeaked: false })
+    clock.now += 9 * minute
+    const { access_token } = await logIn(app)
+    const first = kidOf(access_token)
+    clock.now += 2 * minute
+    const { revoke, removeSigningKey } = app.store
+    const heal = failStore(app, /^(revoke|removeSigningKey|withdrawSigningKeys)$/)
+    await t.rejects(app.signingKeys.withdraw(app.log, first))
+    t.ok(await isAccepted(app, access_token), 'nothing has happened')
+    heal()
+    // Whatever two writes there were, each of them fails in its turn.
+    for (const second of [{ revoke }, { removeSigningKey }]) {
+      Object.assign(
+        app.store,
+        Object.fromEntries(Object.keys(second).map((name) => [name, () => Promise.reject(new Error('half'))])),
+      )
+      await app.signingKeys.withdraw(app.log, first).catch(() => {})
+      Object.assign(app.store, second)
+    }
+    t.equal(await challengeTo(app, access_token), challenges.invalid)
+    t.match((await app.store.revocationsSince()).revocations, [{ kind: 'key', id: first }])
+  },
+)
+
+overStores(
+  'a client that comes later under the id of one that is gone gets none of its sessions or tokens, by any clock',
+  async (t, build) => {
+    for (const [what, stepMs] of [
+      ['a clock that stands still', 0],
+      ['a clock that is set back', -day],
+      ['a clock that goes on', 1],
+    ] as const) {
+      const { app, clock } = await build()
+      await signUp(app)
+      const grants = ['password', 'refresh_token', 'client_credentials']
+      const logInBy = async (client: { id: string; secret: string }) =>
+        json(
+          await postForm(app, '/token', {
+            username: 'ada',
+            password,
+            client_id: client.id,
+            client_secret: client.secret,
+          }),
+        )
+      const before = await makeClient(app, { id: 'app', grants })
+      const [login, own] = [await logInBy(before), await tokenOf(app, before)]
+      const { sid } = claimsOf(login.access_token)
+      await app.clients.remove(app.log, 'app')
+      clock.now += stepMs
+      const after = await makeClient(app, { id: 'app', grants })
+      const row = await app.store.findSession(String(sid))
+      const writes = watchStore(app, /^(endSession|revoke)$/)
+      const { statusCode, body } = await postForm(app, '/token', {
+        ...{ grant_type: 'refresh_token', refresh_token: login.refresh_token },
+        ...{ client_id: after.id, client_secret: after.secret },
+      })
+      t.same([statusCode, JSON.parse(body).error], [400, 'invalid_grant'], what)
+      t.strictSame(await app.store.findSession(String(sid)), row, 'judged before anything is written')
+      t.same(writes, [])
+      for (const token of [login.access_token, own]) t.not(await challengeTo(app, token), undefined)
+      const [good, another] = [await logInBy(after), await tokenOf(app, after)]
+      t.ok(await isAccepted(app, good.access_token), 'the new one has its own')
+      t.equal((await withToken(app, another, { url: '/verify' })).statusCode, 204)
+      const asks = await makeClient(app, { id: 'asks', introspect: 'all' })
+      for (const [token, active] of [
+        [login.refresh_token, false],
+        [good.refresh_token, true],
+      ] as const) {
+        const answer = await postForm(app, '/introspect', { token, client_id: asks.id, client_secret: asks.secret })
+        t.equal(json(answer).active, active, 'and is told apart when asked about')
+      }
+      const { sessions } = json(await withToken(app, good.access_token, { url: '/users/me/sessions' }))
+      t.same(
+        sessions.map(({ id }: { id: string }) => id),
+        [claimsOf(good.access_token)['sid']],
+        'and in the list',
+      )
+    }
+  },
+)
+
+overStores('a client that is declared anew is another than the one of before', async (t, build) => {
+  const secret = 'x'.repeat(40)
+  const declaration = { client_id: 'app', client_secret: secret, grants: ['password', 'refresh_token'] }
+  const first = await build({ AUTH_CLIENTS_FILE: await writeClients(t, [declaration]) })
+  await signUp(first.app)
+  const client = { client_id: 'app', client_secret: secret }
+  const login = json(await postForm(first.app, '/token', { username: 'ada', password, ...client }))
+  const gone = await first.restart({ AUTH_CLIENTS_FILE: await writeClients(t, []) })
+  const { app } = await gone.restart({ AUTH_CLIENTS_FILE: await writeClients(t, [declaration]) })
+  t.equal(await challengeTo(app, login.access_token), challenges.revoked)
+  const again = await postForm(app, '/token', {
+    grant_type: 'refresh_token',
+    refresh_token: login.refresh_token,
+    ...client,
+  })
+  t.equal(again.statusCode, 400)
+  t.ok(
+    await isAccepted(app, json(await postForm(app, '/token', { username: 'ada', password, ...client })).access_token),
+  )
+})
+
+onOneStore(
+  'the secret before, which a clock a year ahead gave a day more, has a day from when that was put right',
+  async (t, build) => {
+    const { app, clock } = await build()
+    const old = await makeClient(app, { id: 'svc' })
+    clock.now += year
+    const secret = await app.clients.rotateSecret(app.log, 'svc', 86_400)
+    clock.now -= year
+    const status = async (of: string) => (await clientCredentials(app, { id: 'svc', secret: of })).statusCode
+    t.same([await status(old.secret), await status(secret)], [200, 200])
+    clock.now += day
+    clock.passedMs = day
+    t.same([await status(old.secret), await status(secret)], [401, 200])
+  },
+)
