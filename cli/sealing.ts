@@ -1,6 +1,6 @@
+import type { SigningKeyRecord } from '../domain/signing-key.ts'
 import { createSecrets } from '../plugins/keys/secrets.ts'
 import { sealContext } from '../plugins/keys/signing-keys.ts'
-import type { SigningKeyRecord } from '../stores/store.ts'
 
 /** @returns whether a key opens under one of the secrets */
 export function opener(secrets: string[]): (key: SigningKeyRecord) => boolean {

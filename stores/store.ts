@@ -1,4 +1,10 @@
-import { clockSkewMs, elapsedMs, isFuture } from '../domain/time.ts'
+import type { Client } from '../domain/client.ts'
+import type { FailureKey, Failures, Held } from '../domain/failures.ts'
+import type { End } from '../domain/lifetimes.ts'
+import type { Revocation } from '../domain/revocation.ts'
+import type { PresentedRefresh, RotationOutcome, Session, SessionLimits } from '../domain/session.ts'
+import type { SigningKeyRecord } from '../domain/signing-key.ts'
+import type { User } from '../domain/user.ts'
 
 /**
  * What Latchkey asks of a database.
@@ -166,6 +172,7 @@ export interface Tables {
   signingKeys: SigningKeyRecord
   failures: Failures & { key: string }
 }
+
 export type TableName = keyof Tables
 
 /** The key of a row: the `id` of users, clients and sessions, the `kid` of signing keys, the `key` of failures. */
@@ -193,6 +200,7 @@ export interface Finding {
   /** the same words for the same kind of finding */
   what: string
 }
+
 /** Of a row that is not what it was written as: no page with it can be read. */
 export const unreadableRow = 'the row cannot be read'
 
@@ -204,151 +212,6 @@ export class StoreUnavailable extends Error {
   }
 }
 
-export interface User {
-  /** UUID, the `sub` of tokens */
-  id: string
-  /** as typed */
-  username: string
-  /** NFKC and lower case, unique */
-  nameKey: string
-  /** PHC string */
-  passwordHash: string
-  roles: string[]
-  createdAt: number
-  disabledAt?: number
-  /** Rises when all sessions end at once. Sessions and access tokens carry the generation that they were made in. */
-  generation: number
-}
-
-/** Who asks for tokens, RFC 6749 §2. */
-export interface Client {
-  /** the `client_id` */
-  id: string
-  type: 'confidential' | 'public'
-  /** values of `grant_type` */
-  grants: string[]
-  scopes: string[]
-  /** what its tokens are for, their `aud`; empty for that of the settings */
-  audience: string[]
-  /** which tokens it may ask about: none, those for its audience, or all */
-  introspect: 'none' | 'audience' | 'all'
-  /** that are good, the newest first */
-  secrets: ClientSecret[]
-  createdAt: number
-  disabledAt?: number
-  /** by AUTH_CLIENTS_FILE, and gone when that does not name it any more */
-  isDeclared: boolean
-  /** Rises with every change. Access tokens carry the generation that they were made in. Begins at the time of creation, so that one who comes later under the same id is ahead. */
-  generation: number
-}
-
-export interface ClientSecret {
-  hash: string
-  createdAt: number
-  /** after which it is refused, where another has taken its place */
-  expiresAt?: number
-}
-
-export interface Session {
-  /** UUID, the `sid` of tokens */
-  id: string
-  userId: string
-  clientId: string
-  /** `createdAt` of its client: another may come under the same id. Undefined for the built-in one, and before 0.3.0 */
-  clientCreatedAt?: number
-  scope: string[]
-  /** of the user, when the session was opened or last kept */
-  generation: number
-  /** of the refresh token that is good now */
-  counter: number
-  createdAt: number
-  /** of the last rotation; the creation, before the first */
-  refreshedAt: number
-  address: string
-  userAgent: string
-}
-
-/** What decides whether a session is still alive at `now`. */
-export interface SessionLimits {
-  now: number
-  idleTtlMs: number
-  maxTtlMs: number
-}
-
-/** Whether a session has outlived its idle or its absolute life. */
-export function isExpired({ refreshedAt, createdAt }: Session, { now, idleTtlMs, maxTtlMs }: SessionLimits): boolean {
-  return elapsedMs(refreshedAt, now) >= idleTtlMs || elapsedMs(createdAt, now) >= maxTtlMs
-}
-
-/** Whether a session and its user still belong together. */
-export function isCurrent(session: Session, user: User | undefined): user is User {
-  return user !== undefined && user.disabledAt === undefined && user.generation === session.generation
-}
-
-/** A refresh token that this server made, taken apart, and what is known of the request that brought it. */
-export interface PresentedRefresh extends SessionLimits {
-  sessionId: string
-  counter: number
-  clientId: string
-  /** of the client, as in {@link Session}; undefined where there is only one of the id */
-  clientCreatedAt?: number | undefined
-  /** of the new access token; undefined for the scope of the session */
-  scope: string[] | undefined
-  graceMs: number
-  /** when the last access token of the session will have expired, for the revocation in case of theft */
-  revokedUntil: number
-  address: string
-  userAgent: string
-}
-
-export type RotationOutcome =
-  /** `rotated`: the counter advanced. `repeated`: a benign retry, nothing did. In both, `session.counter` is the one to hand out. */
-  | { outcome: 'rotated' | 'repeated'; session: Session; user: User }
-  /** A spent token came back: the session has been ended and its revocation recorded. */
-  | { outcome: 'reused'; session: Session }
-  /** Refused, and nothing was touched. */
-  | { outcome: 'unknown' | 'expired' | 'wrong_client' | 'scope_exceeded' }
-
-/**
- * Whether a session was opened by this client, and not by one of the same id that is gone. Before 0.3.0 sessions do not say, and one
- * that is older than the client was not.
- */
-export function isOfClient(session: Session, clientId: string, clientCreatedAt: number | undefined): boolean {
-  if (session.clientId !== clientId) return false
-  if (clientCreatedAt === undefined) return true
-  return session.clientCreatedAt === undefined
-    ? session.createdAt + clockSkewMs >= clientCreatedAt
-    : session.clientCreatedAt === clientCreatedAt
-}
-
-/** A rotation that lies in the future was long ago, by a clock that was wrong: its grace is over. */
-const isWithinGrace = (rotatedAt: number, { now, graceMs }: PresentedRefresh) =>
-  !isFuture(rotatedAt, now) && elapsedMs(rotatedAt, now) <= graceMs
-
-/**
- * What presenting a counter to a session means, by the table in `docs/architecture.md`. Both stores decide by this, inside their atomic step.
- */
-export function judgeRotation(
-  session: Session | undefined,
-  user: User | undefined,
-  presented: PresentedRefresh,
-): 'unknown' | 'expired' | 'wrong_client' | 'scope_exceeded' | 'rotated' | 'repeated' | 'reused' {
-  if (!session || !isCurrent(session, user)) return 'unknown'
-  if (!isOfClient(session, presented.clientId, presented.clientCreatedAt)) return 'wrong_client'
-  if (isExpired(session, presented)) return 'expired'
-  const inGrace = presented.counter === session.counter - 1 && isWithinGrace(session.refreshedAt, presented)
-  if (presented.counter < session.counter && !inGrace) return 'reused'
-  if (presented.scope?.some((name) => !session.scope.includes(name))) return 'scope_exceeded'
-  // A counter ahead of the store's is the store that lost its tail, after a restore or a failover: go on from the token.
-  return inGrace ? 'repeated' : 'rotated'
-}
-
-/** Access tokens end: when, and when the last of them will have expired. */
-export interface End {
-  now: number
-  expiresAt: number
-}
-
 export interface PasswordChange {
   userId: string
   expectedHash: string
@@ -358,20 +221,6 @@ export interface PasswordChange {
   expiresAt: number
 }
 
-/** Which access tokens are refused from now on. */
-export type Revocation = { revokedAt: number; expiresAt: number } & (
-  | { kind: 'jti' | 'sid'; id: string }
-  /** tokens that were signed with a key that is withdrawn, whatever they say; recorded so that everyone looks at the keys */
-  | { kind: 'key'; id: string }
-  /** tokens of the user from before `generation`, but for those of one session */
-  | { kind: 'user'; id: string; generation: number; exceptSessionId?: string }
-  /** tokens of the client from before its `generation` */
-  | { kind: 'client'; id: string; generation: number }
-)
-
-/** Whether a revocation names one thing that is revoked or not; one of a user or client says up to which generation. */
-export const namesOne = ({ kind }: Revocation): boolean => kind === 'jti' || kind === 'sid' || kind === 'key'
-
 export interface RevocationPage {
   revocations: Revocation[]
   /** where the next page begins */
@@ -379,6 +228,7 @@ export interface RevocationPage {
   /** whether it holds anything already */
   more: boolean
 }
+
 /** Read, serialised and sent in a few milliseconds. */
 export const revocationsPerPage = 2_000
 
@@ -394,46 +244,6 @@ export async function* revocationPages(
     cursor = page.cursor
   } while (page.more)
 }
-
-/** A generation that no token reaches: of a user who is gone. */
-export const everyGeneration = Number.MAX_SAFE_INTEGER
-
-export interface SigningKeyRecord {
-  /** JWK thumbprint, RFC 7638 */
-  kid: string
-  alg: 'ES256' | 'RS256' | 'EdDSA'
-  /** public JWK as JSON */
-  publicJwk: string
-  /** private key (PKCS #8 DER) sealed under AUTH_SECRET; undefined for a key that the operator keeps */
-  sealedPrivateKey?: Uint8Array
-  createdAt: number
-  /** before this it is published and does not sign */
-  signsFrom: number
-}
-
-export interface Failures {
-  count: number
-  lastAt: number
-  /** whose count it is, where many share the row one after the other */
-  tag?: string
-}
-
-/** Where failures are counted. With a `tag`, the key is a slot that others use as well, and a count is that of one tag only. */
-export interface FailureKey {
-  key: string
-  tag?: string
-}
-
-/** Which rows are kept for their tag when another comes: those with at least `count` failures, the last of them from `since` to `until`. */
-export interface Held {
-  count: number
-  since: number
-  until: number
-}
-export const noneHeld: Held = { count: Number.MAX_SAFE_INTEGER, since: 0, until: 0 }
-
-export const isHeld = ({ count, lastAt }: Failures, held: Held): boolean =>
-  count >= held.count && lastAt >= held.since && lastAt <= held.until
 
 /** What is deleted is judged by `now`, which should be no later than time has passed (`createSteadyClock`). */
 export interface SweepStep extends SessionLimits {
@@ -452,5 +262,6 @@ export interface SweepStep extends SessionLimits {
 
 /** What times in the future are set to by a sweep. */
 export const clockOf = ({ now, clockNow = now }: SweepStep): number => clockNow
+
 /** The same for that of a rotation. */
 export const beforeGrace = (step: SweepStep): number => clockOf(step) - (step.graceMs ?? 0) - 1

@@ -2,9 +2,9 @@ import { randomUUID } from 'node:crypto'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { Lru } from 'toad-cache'
+import type { User } from '../../domain/user.ts'
 import { isUsername, mapUsername, usernameRule } from '../../domain/usernames.ts'
 import { Refusal } from '../../errors.ts'
-import type { User } from '../../stores/store.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {

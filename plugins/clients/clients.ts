@@ -2,9 +2,9 @@ import { hash, randomBytes } from 'node:crypto'
 import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { Lru } from 'toad-cache'
+import type { Client, ClientSecret } from '../../domain/client.ts'
 import { isFuture } from '../../domain/time.ts'
 import { Refusal } from '../../errors.ts'
-import type { Client, ClientSecret } from '../../stores/store.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -12,7 +12,7 @@ declare module 'fastify' {
   }
 }
 
-export type { Client } from '../../stores/store.ts'
+export type { Client } from '../../domain/client.ts'
 
 /** What whoever makes a client decides. */
 export type ClientDefinition = Pick<Client, 'id' | 'type' | 'grants' | 'scopes' | 'audience' | 'introspect'>

@@ -4,9 +4,9 @@ import { Value } from '@sinclair/typebox/value'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { ConfigError } from '../../config.ts'
+import type { Client, ClientSecret } from '../../domain/client.ts'
 import { Refusal } from '../../errors.ts'
 import { Audience, GrantTypes, ScopeNames } from '../../schemas/clients.ts'
-import type { Client, ClientSecret } from '../../stores/store.ts'
 import { type ClientDefinition, whatIsWrong } from './clients.ts'
 
 const Secret = Type.String({ minLength: 1, maxLength: 1024 })

@@ -9,7 +9,7 @@ import {
 import { readFileSync } from 'node:fs'
 import { promisify } from 'node:util'
 import { ConfigError } from '../../config.ts'
-import type { SigningKeyRecord } from '../../stores/store.ts'
+import type { SigningKeyRecord } from '../../domain/signing-key.ts'
 
 export type SigningAlg = SigningKeyRecord['alg']
 

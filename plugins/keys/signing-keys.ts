@@ -2,9 +2,9 @@ import { createPrivateKey, createPublicKey, type JsonWebKey, type KeyObject } fr
 import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { ConfigError } from '../../config.ts'
+import type { SigningKeyRecord } from '../../domain/signing-key.ts'
 import { clockSkewMs, createSteadyClock, elapsedMs, isFuture } from '../../domain/time.ts'
 import { Refusal } from '../../errors.ts'
-import type { SigningKeyRecord } from '../../stores/store.ts'
 import { generatePair, publicJwkOf, readKeyFile, type SigningAlg } from './key-material.ts'
 
 export type { SigningAlg } from './key-material.ts'

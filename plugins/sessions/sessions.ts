@@ -1,8 +1,9 @@
 import { randomUUID } from 'node:crypto'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
+import { isCurrent, isExpired, isOfClient, type Session, type SessionLimits } from '../../domain/session.ts'
+import type { User } from '../../domain/user.ts'
 import { Refusal } from '../../errors.ts'
-import { isCurrent, isExpired, isOfClient, type Session, type SessionLimits, type User } from '../../stores/store.ts'
 import { adminScope, type Client, firstPartyId } from '../clients/clients.ts'
 import type { AccessTokenClaims } from '../tokens/access-tokens.ts'
 

@@ -1,8 +1,9 @@
 import { setImmediate } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
+import type { Revocation } from '../../domain/revocation.ts'
 import { Refusal } from '../../errors.ts'
-import { type Revocation, type RevocationPage, StoreUnavailable } from '../../stores/store.ts'
+import { type RevocationPage, StoreUnavailable } from '../../stores/store.ts'
 import { type AccessTokenClaims, generationsOf } from './access-tokens.ts'
 
 declare module 'fastify' {

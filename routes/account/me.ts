@@ -1,11 +1,11 @@
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
+import type { User } from '../../domain/user.ts'
 import { tokenRefused } from '../../errors.ts'
 import { acceptJson } from '../../plugins/http/body-parsers.ts'
 import { withToken } from '../../plugins/http/openapi.ts'
 import { problemAnswers } from '../../schemas/errors.ts'
 import { Id, Password, PresentedPassword, Roles, Timestamp, toTimestamp, Username } from '../../schemas/parts.ts'
-import type { User } from '../../stores/store.ts'
 
 const userGone = () => tokenRefused('invalid', 'the user of the token is gone')
 

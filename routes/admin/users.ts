@@ -1,12 +1,12 @@
 import { type FastifyPluginAsyncTypebox, type Static, Type } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
+import type { User } from '../../domain/user.ts'
 import { Refusal } from '../../errors.ts'
 import { adminScope } from '../../plugins/clients/clients.ts'
 import { acceptJson, ignoreBodies } from '../../plugins/http/body-parsers.ts'
 import { AdminUser, NextCursor, PageQuery } from '../../schemas/admin.ts'
 import { problemAnswers } from '../../schemas/errors.ts'
 import { Id, Password, RoleNames, toTimestamp, Username } from '../../schemas/parts.ts'
-import type { User } from '../../stores/store.ts'
 import { anyText, common, idFrom, nextCursor, readPage } from './shared.ts'
 
 const params = Type.Object({ id: Id })

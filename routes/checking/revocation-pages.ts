@@ -1,8 +1,9 @@
 import { setImmediate } from 'node:timers/promises'
 import { type Static, Type } from '@fastify/type-provider-typebox'
 import type { FastifyInstance } from 'fastify'
+import type { Revocation } from '../../domain/revocation.ts'
 import { Timestamp, toTimestamp } from '../../schemas/parts.ts'
-import type { Revocation, RevocationPage } from '../../stores/store.ts'
+import type { RevocationPage } from '../../stores/store.ts'
 
 export const RevocationEntry = Type.Object(
   {

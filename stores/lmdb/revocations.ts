@@ -1,5 +1,6 @@
 import type { Database } from 'lmdb'
-import { namesOne, type Revocation, type RevocationPage } from '../store.ts'
+import { namesOne, type Revocation } from '../../domain/revocation.ts'
+import type { RevocationPage } from '../store.ts'
 
 interface Databases {
   revocations: Database<Revocation, number>

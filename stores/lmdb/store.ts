@@ -1,30 +1,21 @@
 import { isDeepStrictEqual } from 'node:util'
 import type { Database, RootDatabase } from 'lmdb'
-import { isFuture } from '../../domain/time.ts'
+import type { Client } from '../../domain/client.ts'
+import { type FailureKey, type Failures, isHeld, noneHeld } from '../../domain/failures.ts'
+import type { End } from '../../domain/lifetimes.ts'
+import { everyGeneration, type Revocation } from '../../domain/revocation.ts'
 import {
-  beforeGrace,
-  type Client,
-  clockOf,
-  type End,
-  everyGeneration,
-  type FailureKey,
-  type Failures,
   isCurrent,
   isExpired,
-  isHeld,
   judgeRotation,
-  noneHeld,
   type PresentedRefresh,
-  type Revocation,
   type RotationOutcome,
-  revocationsPerPage,
   type Session,
-  type SigningKeyRecord,
-  type Store,
-  StoreUnavailable,
-  type SweepStep,
-  type User,
-} from '../store.ts'
+} from '../../domain/session.ts'
+import type { SigningKeyRecord } from '../../domain/signing-key.ts'
+import { isFuture } from '../../domain/time.ts'
+import type { User } from '../../domain/user.ts'
+import { beforeGrace, clockOf, revocationsPerPage, type Store, StoreUnavailable, type SweepStep } from '../store.ts'
 import { openEnvironment } from './open.ts'
 import { createLmdbRevocations } from './revocations.ts'
 import { byUserKey, createLmdbTransfer, uuidLength } from './transfer.ts'

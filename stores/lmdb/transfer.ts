@@ -1,19 +1,11 @@
 import type { Database } from 'lmdb'
-import {
-  type Client,
-  type Failures,
-  type Finding,
-  isAhead,
-  keyOf,
-  type Revocation,
-  type Session,
-  type SigningKeyRecord,
-  type Store,
-  type TableName,
-  type Tables,
-  type User,
-  unreadableRow,
-} from '../store.ts'
+import type { Client } from '../../domain/client.ts'
+import type { Failures } from '../../domain/failures.ts'
+import type { Revocation } from '../../domain/revocation.ts'
+import type { Session } from '../../domain/session.ts'
+import type { SigningKeyRecord } from '../../domain/signing-key.ts'
+import type { User } from '../../domain/user.ts'
+import { type Finding, isAhead, keyOf, type Store, type TableName, type Tables, unreadableRow } from '../store.ts'
 import { byIdKey } from './revocations.ts'
 
 /** The databases of one LMDB environment. */

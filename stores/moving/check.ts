@@ -1,15 +1,8 @@
 import { type TSchema, Type } from '@sinclair/typebox'
 import { TypeCompiler } from '@sinclair/typebox/compiler'
-import {
-  type Finding,
-  keyOf,
-  revocationPages,
-  type Session,
-  type SigningKeyRecord,
-  type Store,
-  type TableName,
-  unreadableRow,
-} from '../store.ts'
+import type { Session } from '../../domain/session.ts'
+import type { SigningKeyRecord } from '../../domain/signing-key.ts'
+import { type Finding, keyOf, revocationPages, type Store, type TableName, unreadableRow } from '../store.ts'
 import { pagesOf, tableNames } from './copy.ts'
 
 const Uuid = Type.RegExp(/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/)

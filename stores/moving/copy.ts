@@ -1,16 +1,7 @@
 import { createHash } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
-import {
-  isAhead,
-  keyOf,
-  namesOne,
-  type Revocation,
-  revocationPages,
-  type Store,
-  StoreUnavailable,
-  type TableName,
-  type Tables,
-} from '../store.ts'
+import { namesOne, type Revocation } from '../../domain/revocation.ts'
+import { isAhead, keyOf, revocationPages, type Store, StoreUnavailable, type TableName, type Tables } from '../store.ts'
 
 /** In the order that they are moved: nothing is in the target before what it needs. Revocations come last. */
 export const tableNames = ['signingKeys', 'clients', 'users', 'sessions', 'failures'] as const satisfies TableName[]

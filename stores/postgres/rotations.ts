@@ -1,5 +1,5 @@
+import type { PresentedRefresh } from '../../domain/session.ts'
 import { futureFrom } from '../../domain/time.ts'
-import type { PresentedRefresh } from '../store.ts'
 import type { SessionRow, UserRow } from './rows.ts'
 import { type Statement, statements } from './sql.ts'
 import { arrayLiteral } from './transfer.ts'

@@ -1,4 +1,9 @@
-import type { Client, Failures, Revocation, Session, SigningKeyRecord, User } from '../store.ts'
+import type { Client } from '../../domain/client.ts'
+import type { Failures } from '../../domain/failures.ts'
+import type { Revocation } from '../../domain/revocation.ts'
+import type { Session } from '../../domain/session.ts'
+import type { SigningKeyRecord } from '../../domain/signing-key.ts'
+import type { User } from '../../domain/user.ts'
 
 /*
  * The rows of the PostgreSQL store as its statements return them, and as the service knows them.

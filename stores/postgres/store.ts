@@ -1,21 +1,9 @@
 import { Lru } from 'toad-cache'
+import { type FailureKey, type Failures, noneHeld } from '../../domain/failures.ts'
+import { everyGeneration, namesOne } from '../../domain/revocation.ts'
+import { judgeRotation, type PresentedRefresh, type RotationOutcome } from '../../domain/session.ts'
 import { elapsedMs, futureFrom } from '../../domain/time.ts'
-import {
-  beforeGrace,
-  clockOf,
-  everyGeneration,
-  type FailureKey,
-  type Failures,
-  judgeRotation,
-  namesOne,
-  noneHeld,
-  type PresentedRefresh,
-  type RotationOutcome,
-  revocationsPerPage,
-  type Store,
-  StoreUnavailable,
-  type SweepStep,
-} from '../store.ts'
+import { beforeGrace, clockOf, revocationsPerPage, type Store, StoreUnavailable, type SweepStep } from '../store.ts'
 import { migrate } from './migrations.ts'
 import { openPool, type PoolOptions } from './pool.ts'
 import { createRotations, type RotatedRow } from './rotations.ts'

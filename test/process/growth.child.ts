@@ -6,8 +6,9 @@
 import { randomUUID } from 'node:crypto'
 import { readFileSync, statSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
+import type { Session } from '../../domain/session.ts'
+import type { User } from '../../domain/user.ts'
 import { openLmdbStore } from '../../stores/lmdb/store.ts'
-import type { Session, User } from '../../stores/store.ts'
 
 /** What the process says of itself. */
 export interface Sample {

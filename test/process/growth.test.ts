@@ -5,8 +5,9 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import pg from 'pg'
 import t, { type Test } from 'tap'
+import type { Session } from '../../domain/session.ts'
 import { failuresLastMs } from '../../plugins/login/throttle.ts'
-import type { Session, Store } from '../../stores/store.ts'
+import type { Store } from '../../stores/store.ts'
 import {
   cheapHashing,
   claimsOf,

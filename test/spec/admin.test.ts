@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyInstance, InjectOptions, LightMyRequestResponse } from 'fastify'
 import { exportPKCS8, generateKeyPair } from 'jose'
 import type { Test } from 'tap'
-import type { User } from '../../stores/store.ts'
+import type { User } from '../../domain/user.ts'
 import {
   type Build,
   challenges,

@@ -1,24 +1,21 @@
 import { randomUUID } from 'node:crypto'
 import { setImmediate } from 'node:timers/promises'
 import type { Test } from 'tap'
+import type { Client } from '../../domain/client.ts'
+import { everyGeneration, type Revocation } from '../../domain/revocation.ts'
+import type { PresentedRefresh, RotationOutcome, Session } from '../../domain/session.ts'
+import type { SigningKeyRecord } from '../../domain/signing-key.ts'
 import { clockSkewMs } from '../../domain/time.ts'
+import type { User } from '../../domain/user.ts'
 import {
-  type Client,
-  everyGeneration,
   type Finding,
   keyOf,
-  type PresentedRefresh,
-  type Revocation,
-  type RotationOutcome,
   revocationPages,
-  type Session,
-  type SigningKeyRecord,
   type Store,
   StoreUnavailable,
   type SweepStep,
   type TableName,
   type Tables,
-  type User,
 } from '../../stores/store.ts'
 
 const day = 86_400_000

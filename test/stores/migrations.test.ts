@@ -3,11 +3,12 @@ import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { buildApp, version } from '../../app.ts'
 import { readConfig } from '../../config.ts'
+import type { Client } from '../../domain/client.ts'
 import { checkStore } from '../../stores/moving/check.ts'
 import { migrations } from '../../stores/postgres/migrations.ts'
 import { statements } from '../../stores/postgres/sql.ts'
 import { openPostgresStore } from '../../stores/postgres/store.ts'
-import type { Client, Finding } from '../../stores/store.ts'
+import type { Finding } from '../../stores/store.ts'
 import {
   challenges,
   challengeTo,

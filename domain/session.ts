@@ -1,0 +1,96 @@
+import { clockSkewMs, elapsedMs, isFuture } from './time.ts'
+import type { User } from './user.ts'
+
+export interface Session {
+  /** UUID, the `sid` of tokens */
+  id: string
+  userId: string
+  clientId: string
+  /** `createdAt` of its client: another may come under the same id. Undefined for the built-in one, and before 0.3.0 */
+  clientCreatedAt?: number
+  scope: string[]
+  /** of the user, when the session was opened or last kept */
+  generation: number
+  /** of the refresh token that is good now */
+  counter: number
+  createdAt: number
+  /** of the last rotation; the creation, before the first */
+  refreshedAt: number
+  address: string
+  userAgent: string
+}
+
+/** What decides whether a session is still alive at `now`. */
+export interface SessionLimits {
+  now: number
+  idleTtlMs: number
+  maxTtlMs: number
+}
+
+/** Whether a session has outlived its idle or its absolute life. */
+export function isExpired({ refreshedAt, createdAt }: Session, { now, idleTtlMs, maxTtlMs }: SessionLimits): boolean {
+  return elapsedMs(refreshedAt, now) >= idleTtlMs || elapsedMs(createdAt, now) >= maxTtlMs
+}
+
+/** Whether a session and its user still belong together. */
+export function isCurrent(session: Session, user: User | undefined): user is User {
+  return user !== undefined && user.disabledAt === undefined && user.generation === session.generation
+}
+
+/** A refresh token that this server made, taken apart, and what is known of the request that brought it. */
+export interface PresentedRefresh extends SessionLimits {
+  sessionId: string
+  counter: number
+  clientId: string
+  /** of the client, as in {@link Session}; undefined where there is only one of the id */
+  clientCreatedAt?: number | undefined
+  /** of the new access token; undefined for the scope of the session */
+  scope: string[] | undefined
+  graceMs: number
+  /** when the last access token of the session will have expired, for the revocation in case of theft */
+  revokedUntil: number
+  address: string
+  userAgent: string
+}
+
+export type RotationOutcome =
+  /** `rotated`: the counter advanced. `repeated`: a benign retry, nothing did. In both, `session.counter` is the one to hand out. */
+  | { outcome: 'rotated' | 'repeated'; session: Session; user: User }
+  /** A spent token came back: the session has been ended and its revocation recorded. */
+  | { outcome: 'reused'; session: Session }
+  /** Refused, and nothing was touched. */
+  | { outcome: 'unknown' | 'expired' | 'wrong_client' | 'scope_exceeded' }
+
+/**
+ * Whether a session was opened by this client, and not by one of the same id that is gone. Before 0.3.0 sessions do not say, and one
+ * that is older than the client was not.
+ */
+export function isOfClient(session: Session, clientId: string, clientCreatedAt: number | undefined): boolean {
+  if (session.clientId !== clientId) return false
+  if (clientCreatedAt === undefined) return true
+  return session.clientCreatedAt === undefined
+    ? session.createdAt + clockSkewMs >= clientCreatedAt
+    : session.clientCreatedAt === clientCreatedAt
+}
+
+/** A rotation that lies in the future was long ago, by a clock that was wrong: its grace is over. */
+const isWithinGrace = (rotatedAt: number, { now, graceMs }: PresentedRefresh) =>
+  !isFuture(rotatedAt, now) && elapsedMs(rotatedAt, now) <= graceMs
+
+/**
+ * What presenting a counter to a session means, by the table in `docs/architecture.md`. Both stores decide by this, inside their atomic step.
+ */
+export function judgeRotation(
+  session: Session | undefined,
+  user: User | undefined,
+  presented: PresentedRefresh,
+): 'unknown' | 'expired' | 'wrong_client' | 'scope_exceeded' | 'rotated' | 'repeated' | 'reused' {
+  if (!session || !isCurrent(session, user)) return 'unknown'
+  if (!isOfClient(session, presented.clientId, presented.clientCreatedAt)) return 'wrong_client'
+  if (isExpired(session, presented)) return 'expired'
+  const inGrace = presented.counter === session.counter - 1 && isWithinGrace(session.refreshedAt, presented)
+  if (presented.counter < session.counter && !inGrace) return 'reused'
+  if (presented.scope?.some((name) => !session.scope.includes(name))) return 'scope_exceeded'
+  // A counter ahead of the store's is the store that lost its tail, after a restore or a failover: go on from the token.
+  return inGrace ? 'repeated' : 'rotated'
+}
