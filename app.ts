@@ -128,7 +128,7 @@ export async function buildApp(
       headersTimeout: requestTimeoutMs,
       connectionsCheckingInterval: requestTimeoutMs / arrivalChecks,
     },
-    keepAliveTimeout: config.AUTH_KEEP_ALIVE * 1000,
+    keepAliveTimeout: config.AUTH_KEEP_ALIVE.ms,
     return503OnClosing: false,
     forceCloseConnections: 'idle',
     // A number stays a number and what is unknown is refused: nothing is guessed.

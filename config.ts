@@ -9,39 +9,35 @@ import {
   whatIsWrongWithIssuer,
   whatIsWrongWithProxy,
 } from './config/checks.ts'
+import { type Duration, durationPattern, parseDuration } from './config/durations.ts'
 import { whatIsWrongWithOrigin } from './config/origins.ts'
 
 /** A setting that is wrong or unsafe; the process ends with exit code 78 (EX_CONFIG of sysexits.h). */
 export class ConfigError extends Error {}
 
-const secondsPerUnit: Record<string, number> = { s: 1, m: 60, h: 3600, d: 86_400 }
+/** Of a text that the pattern of the schema has let through. */
+const durationOf = (text: string) => parseDuration(text) as Duration
 
-const secondsOf = (text: string) => Number.parseInt(text, 10) * (secondsPerUnit[text.at(-1) as string] ?? 1)
-
-/** Seconds, written `90`, `90s`, `10m`, `12h` or `30d`. @param most what a timer of Node (24 days) or the calendar can hold, and makes sense */
-const DurationSeconds = (
-  most: string,
-  { least = '1s', ...options }: { least?: string; default: string; description: string },
-) =>
+/** @param most what fits into a timer of Node (24 days) or the calendar, and makes sense */
+const DurationFrom = (least: string, most: string, options: { default: string; description: string }) =>
   Type.Transform(
     Type.String({
-      pattern: '^[1-9][0-9]{0,8}[smhd]?$',
+      pattern: durationPattern,
       expected: `a duration such as 90, 90s, 10m, 12h or 30d, from ${least} to ${most}`,
-      least: secondsOf(least),
-      most: secondsOf(most),
+      isInRange: (text: string) =>
+        durationOf(text).ms >= durationOf(least).ms && durationOf(text).ms <= durationOf(most).ms,
       ...options,
     }),
   )
-    .Decode(secondsOf)
-    .Encode(String)
+    .Decode(durationOf)
+    .Encode(({ seconds }) => `${seconds}s`)
 
 const WholeNumber = (least: number, most: number, options: { default?: string; description: string }) =>
   Type.Transform(
     Type.String({
       pattern: '^[0-9]{1,9}$',
       expected: `a whole number from ${least} to ${most}`,
-      least,
-      most,
+      isInRange: (text: string) => Number(text) >= least && Number(text) <= most,
       ...options,
     }),
   )
@@ -54,8 +50,7 @@ const Workers = (most: number, options: { default: string; description: string }
     Type.String({
       pattern: '^(auto|[0-9]{1,9})$',
       expected: `a whole number from 1 to ${most}, or auto`,
-      least: 1,
-      most,
+      isInRange: (text: string) => text === 'auto' || (Number(text) >= 1 && Number(text) <= most),
       ...options,
     }),
   )
@@ -153,21 +148,20 @@ export const Settings = Type.Object({
       description: 'A private key (PEM or JWK) of your own; generated and kept sealed in the store when not set',
     }),
   ),
-  AUTH_KEY_ROTATION: DurationSeconds('3650d', {
+  AUTH_KEY_ROTATION: DurationFrom('1h', '3650d', {
     default: '90d',
-    least: '1h',
     description: 'Age at which a generated signing key is replaced',
   }),
-  AUTH_ACCESS_TTL: DurationSeconds('3650d', { default: '10m', description: 'Life of an access token' }),
-  AUTH_REFRESH_IDLE_TTL: DurationSeconds('36500d', {
+  AUTH_ACCESS_TTL: DurationFrom('1s', '3650d', { default: '10m', description: 'Life of an access token' }),
+  AUTH_REFRESH_IDLE_TTL: DurationFrom('1s', '36500d', {
     default: '30d',
     description: 'A session not refreshed for so long ends',
   }),
-  AUTH_REFRESH_MAX_TTL: DurationSeconds('36500d', {
+  AUTH_REFRESH_MAX_TTL: DurationFrom('1s', '36500d', {
     default: '90d',
     description: 'A session ends at this age, however much it is used',
   }),
-  AUTH_REFRESH_GRACE: DurationSeconds('7d', {
+  AUTH_REFRESH_GRACE: DurationFrom('1s', '7d', {
     default: '30s',
     description: 'For so long the token before the last may be presented again',
   }),
@@ -187,7 +181,7 @@ export const Settings = Type.Object({
     default: String(availableParallelism()),
     description: 'Password hashes computed at once, by all workers together; the number of cores when not set',
   }),
-  AUTH_HASH_MAX_WAIT: DurationSeconds('1h', {
+  AUTH_HASH_MAX_WAIT: DurationFrom('1s', '1h', {
     default: '2s',
     description: 'Longest wait for a hash before the answer is 503',
   }),
@@ -212,11 +206,11 @@ export const Settings = Type.Object({
   AUTH_METRICS_PORT: Type.Optional(
     WholeNumber(0, 65_535, { description: 'Port of GET /metrics for Prometheus; off when not set' }),
   ),
-  AUTH_SHUTDOWN_GRACE: DurationSeconds('1d', {
+  AUTH_SHUTDOWN_GRACE: DurationFrom('1s', '1d', {
     default: '10s',
     description: 'Longest time that requests in flight may take after SIGTERM',
   }),
-  AUTH_KEEP_ALIVE: DurationSeconds('1d', {
+  AUTH_KEEP_ALIVE: DurationFrom('1s', '1d', {
     default: '130s',
     description:
       'For so long an idle connection is kept; longer than the proxy in front keeps it, which must be the first to close',
@@ -224,7 +218,7 @@ export const Settings = Type.Object({
   AUTH_INSECURE: Type.Optional(OneOf(['1'], { description: 'Allows argon2 below the OWASP minimum; for tests' })),
 })
 
-/** The settings after their check: durations in seconds, numbers as numbers. */
+/** The settings after their check: durations with their units, numbers as numbers. */
 export type Settings = StaticDecode<typeof Settings>
 
 /** What the service is built from. The secret comes separately, because it may have to be made. */
@@ -271,7 +265,8 @@ export function problemWith(name: keyof Settings, text: string): string | undefi
   const schema: TSchema = Settings.properties[name]
   const say = (got: string) =>
     `expected ${schema['expected'] ?? 'a text'}${schema['secret'] ? '' : `, got ${JSON.stringify(got)}`}`
-  if (!isAcceptable(schema, text)) return say(text)
+  const isInRange = schema['isInRange'] as ((text: string) => boolean) | undefined
+  if (!Value.Check(schema, text) || isInRange?.(text) === false) return say(text)
   for (const part of schema['isList'] ? membersOf(text) : [text]) {
     const reason = (schema['check'] as Check | undefined)?.(part)
     if (reason) return `${say(part)}: ${reason}`
@@ -330,13 +325,6 @@ function trimSecrets(given: Record<string, string>): string[] {
   return ['AUTH_SECRET begins or ends with a blank or a line break, which is left out']
 }
 
-function isAcceptable(schema: TSchema, text: string): boolean {
-  if (!Value.Check(schema, text)) return false
-  if (schema['least'] === undefined && schema['most'] === undefined) return true
-  const number = Value.Decode(schema, text) as number
-  return number >= (schema['least'] ?? 0) && number <= (schema['most'] ?? Number.POSITIVE_INFINITY)
-}
-
 /** Memory (KiB) and passes that OWASP's password storage cheat sheet gives as the least for argon2id, any one of them. */
 const owaspArgon2: [memoryKiB: number, passes: number][] = [
   [47_104, 1],
@@ -358,7 +346,7 @@ function refuseUnsafe(settings: Settings): void {
       `AUTH_ARGON2_MEMORY: expected at least 8 KiB for each of ${settings.AUTH_ARGON2_PARALLELISM} lanes, got ${memory}`,
     )
   }
-  if (settings.AUTH_REFRESH_GRACE >= settings.AUTH_REFRESH_IDLE_TTL) {
+  if (settings.AUTH_REFRESH_GRACE.ms >= settings.AUTH_REFRESH_IDLE_TTL.ms) {
     throw new ConfigError('AUTH_REFRESH_GRACE: expected less than AUTH_REFRESH_IDLE_TTL')
   }
   if (settings.PORT !== 0 && settings.PORT === settings.AUTH_METRICS_PORT) {

@@ -67,7 +67,7 @@ async function serve(config: Config, vouching?: Vouching): Promise<void> {
   onSignals((signal) => {
     if (!primary) app.log.info({ signal }, shuttingDown)
     const stopAccepting = async () => (primary ? primary.drained(app.server) : closePort(app.server))
-    drainAndClose(app, sockets, config.AUTH_SHUTDOWN_GRACE * 1000, stopAccepting).then(() => process.exit(0))
+    drainAndClose(app, sockets, config.AUTH_SHUTDOWN_GRACE.ms, stopAccepting).then(() => process.exit(0))
   }, primary !== undefined)
 
   vouching?.later.then(async (line) => {

@@ -1,4 +1,5 @@
 import { type Command, Option } from 'commander'
+import { parseDuration } from '../config/durations.ts'
 import { administering, type Json, printList } from './administration.ts'
 import { confirm } from './ask.ts'
 import { CommandError, exitCodes } from './exit.ts'
@@ -7,12 +8,11 @@ import { fields, printable, when } from './output.ts'
 const collect = (value: string, before: string[] = []) => [...before, value]
 const pathOf = (id: string) => `/admin/clients/${encodeURIComponent(id)}`
 const list = (names: string[]) => (names.length > 0 ? names.join(' ') : 'none')
-const secondsPerUnit: Record<string, number> = { s: 1, m: 60, h: 3600, d: 86_400 }
 
 /** A duration as in the settings. @throws {CommandError} usage */
 function readOverlap(text: string): number {
-  const [, number, unit = 's'] = /^([1-9][0-9]{0,8})([smhd]?)$/.exec(text) ?? []
-  if (number !== undefined) return Number(number) * (secondsPerUnit[unit || 's'] ?? 1)
+  const overlap = parseDuration(text)
+  if (overlap) return overlap.seconds
   throw new CommandError(
     '--overlap: expected a duration such as 90s, 10m, 24h or 7d; --leaked for none',
     exitCodes.usage,

@@ -53,7 +53,7 @@ export async function runWorkers(
   config: Config,
   damage?: Promise<string | undefined>,
 ): Promise<{ exitCode: number; line?: string }> {
-  const { AUTH_WORKERS: count, AUTH_SHUTDOWN_GRACE: graceSeconds } = config
+  const { AUTH_WORKERS: count, AUTH_SHUTDOWN_GRACE: grace } = config
   const { log } = Fastify({ logger: loggerOptions(config.LOG_LEVEL, await stdoutInBlocks()) })
   for (const warning of config.warnings) log.warn(warning)
 
@@ -207,7 +207,7 @@ export async function runWorkers(
       for (const { worker } of members.values()) worker.process.kill(signal)
     }
     tellAll(signal)
-    setTimeout(() => tellAll('SIGKILL'), graceSeconds * 1000 - killReserveMs).unref()
+    setTimeout(() => tellAll('SIGKILL'), grace.ms - killReserveMs).unref()
     if (members.size === 0) allEnded()
   }
 

@@ -118,7 +118,7 @@ async function createSigningKeys(app: FastifyInstance) {
     const ageMs = newest ? elapsedMs(newest.signsFrom, now()) : 0
     const isDue =
       !newest?.privateKey ||
-      ageMs >= config.AUTH_KEY_ROTATION * 1000 ||
+      ageMs >= config.AUTH_KEY_ROTATION.ms ||
       (newest.sealedBy === 'previous' && ageMs > publishLeadMs) ||
       // Made by a clock that was ahead: it would sign when this one is there, and no other would be made until then.
       isFuture(newest.signsFrom - publishLeadMs, now())
@@ -165,7 +165,7 @@ async function createSigningKeys(app: FastifyInstance) {
    */
   async function retire(): Promise<void> {
     const steady = steadyNow()
-    if (uptimeMs() - startedMs <= config.AUTH_ACCESS_TTL * 1000 + clockSkewMs) return
+    if (uptimeMs() - startedMs <= config.AUTH_ACCESS_TTL.ms + clockSkewMs) return
     for (const key of keys.values()) {
       const retiresAt = retirementOf(key)
       if (retiresAt !== undefined && retiresAt < steady) {
@@ -179,7 +179,7 @@ async function createSigningKeys(app: FastifyInstance) {
   function retirementOf({ createdAt }: SigningKey): number | undefined {
     const signing = signsNow()
     return signing && createdAt < signing.createdAt
-      ? signing.signsFrom + config.AUTH_ACCESS_TTL * 1000 + retirementMarginMs
+      ? signing.signsFrom + config.AUTH_ACCESS_TTL.ms + retirementMarginMs
       : undefined
   }
 

@@ -31,14 +31,14 @@ const patienceMs = 25
  * A hash costs a core for tens of milliseconds by design. Whoever could queue them without bound could stop the service.
  */
 function createHashing({ config, uptimeMs }: FastifyInstance) {
-  const { AUTH_HASH_CONCURRENCY: concurrency, AUTH_HASH_MAX_WAIT: maxWaitSeconds } = config
+  const { AUTH_HASH_CONCURRENCY: concurrency, AUTH_HASH_MAX_WAIT: maxWait } = config
   const hashes = createStoredHashes({
     memoryCost: config.AUTH_ARGON2_MEMORY,
     timeCost: config.AUTH_ARGON2_TIME,
     parallelism: config.AUTH_ARGON2_PARALLELISM,
   })
 
-  const maxWaitMs = maxWaitSeconds * 1000
+  const maxWaitMs = maxWait.ms
   let running = 0
   /** a moving average; 0 before the first */
   let hashMs = 0
@@ -84,7 +84,7 @@ function createHashing({ config, uptimeMs }: FastifyInstance) {
   }
 
   function overloaded(reason: string): Refusal {
-    return new Refusal('overloaded', { reason, headers: { 'retry-after': String(Math.ceil(maxWaitSeconds)) } })
+    return new Refusal('overloaded', { reason, headers: { 'retry-after': String(maxWait.seconds) } })
   }
 
   /** Refuses whoever would have to be refused later, before anything is read for it. */

@@ -46,7 +46,7 @@ export default fp(
         ...sessions.limits(),
         now: steady,
         clockNow: now(),
-        graceMs: config.AUTH_REFRESH_GRACE * 1000,
+        graceMs: config.AUTH_REFRESH_GRACE.ms,
         failuresBefore: steady - failuresLastMs,
         // What was there at the start stays for as long as one lasts: the clock may have been wrong already.
         revocationsBefore: uptimeMs() - startedMs > revocationMs ? steady : 0,

@@ -36,9 +36,9 @@ const longestUserAgent = 256
  */
 function createSessions(app: FastifyInstance) {
   const { config, store, clients, refreshTokens, accessTokens, revocations, now } = app
-  const graceMs = config.AUTH_REFRESH_GRACE * 1000
-  const idleTtlMs = config.AUTH_REFRESH_IDLE_TTL * 1000
-  const maxTtlMs = config.AUTH_REFRESH_MAX_TTL * 1000
+  const graceMs = config.AUTH_REFRESH_GRACE.ms
+  const idleTtlMs = config.AUTH_REFRESH_IDLE_TTL.ms
+  const maxTtlMs = config.AUTH_REFRESH_MAX_TTL.ms
 
   const limits = (): SessionLimits => ({ now: now(), idleTtlMs, maxTtlMs })
   const userAgentOf = ({ headers }: FastifyRequest) => (headers['user-agent'] ?? '').slice(0, longestUserAgent)

@@ -68,7 +68,8 @@ export function generationsOf(jti: string): Generations {
  * new key needs no restart.
  */
 function createAccessTokens({ config, signingKeys, now }: FastifyInstance) {
-  const { AUTH_ISSUER: iss, AUTH_ACCESS_TTL: ttlSeconds } = config
+  const { AUTH_ISSUER: iss } = config
+  const ttlSeconds = config.AUTH_ACCESS_TTL.seconds
   const signers = new WeakMap<SigningKey, ReturnType<typeof createSigner>>()
   const jwtByKey = new WeakMap<SigningKey, JWT>()
   /** Only tokens that passed every check that does not change with time. The key is the whole text, so nothing can be confused. */

@@ -142,8 +142,8 @@ t.test('the header of a request, and all of it, have to arrive in the same time,
 
 t.test('AUTH_KEEP_ALIVE is for how long an idle connection is kept', async (t) => {
   const config = readConfig({ ...cheapHashing, AUTH_DATA_DIR: await newDir(t) })
-  t.equal(config.AUTH_KEEP_ALIVE, 130)
-  const app = await buildApp({ ...config, AUTH_KEEP_ALIVE: 7 }, { logStream: { write() {} } })
+  t.equal(config.AUTH_KEEP_ALIVE.seconds, 130)
+  const app = await buildApp({ ...config, AUTH_KEEP_ALIVE: { seconds: 7, ms: 7000 } }, { logStream: { write() {} } })
   t.teardown(() => app.close())
   const response = await fetch(`${await listen(app)}/livez`)
   t.equal(response.headers.get('keep-alive'), 'timeout=7')

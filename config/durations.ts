@@ -1,0 +1,23 @@
+const secondsPerUnit: Record<string, number> = { s: 1, m: 60, h: 3600, d: 86_400 }
+
+/** A length of time as settings and commands write it: `90`, `90s`, `10m`, `12h` or `30d`. */
+export const durationPattern = '^[1-9][0-9]{0,8}[smhd]?$'
+const duration = new RegExp(durationPattern)
+
+/** A length of time that names its unit wherever it is used. */
+export interface Duration {
+  readonly seconds: number
+  readonly ms: number
+}
+
+/**
+ * Reads a length of time.
+ *
+ * @param text as `durationPattern` has it; a number alone is seconds
+ * @returns undefined for any other text
+ */
+export function parseDuration(text: string): Duration | undefined {
+  if (!duration.test(text)) return undefined
+  const seconds = Number.parseInt(text, 10) * (secondsPerUnit[text.at(-1) as string] ?? 1)
+  return { seconds, ms: seconds * 1000 }
+}
