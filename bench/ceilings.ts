@@ -2,16 +2,15 @@
  * What the parts can do by themselves, in a process of its own: a Fastify that does nothing, a hash, a durable write, a signature.
  * The service cannot be faster than any part it needs. Beside them runs what is a function call and no service: `latchkey/verify`.
  */
-import '../plugins/login/argon2-build.ts'
 import { generateKeyPairSync, randomUUID } from 'node:crypto'
 import formbody from '@fastify/formbody'
 import jwt from '@fastify/jwt'
-import argon2 from 'argon2'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { createRemoteJWKSet, jwtVerify } from 'jose'
 import { open } from 'lmdb'
 import pg from 'pg'
 import type { SigningAlg } from '../plugins/keys/signing-keys.ts'
+import { argon2 } from '../plugins/login/argon2.ts'
 import { splitHosts } from '../stores/postgres/hosts.ts'
 import { createVerifier, type Verifier } from '../verify/index.ts'
 import { password } from './client.ts'

@@ -12,9 +12,9 @@ import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
-import argon2 from 'argon2'
 import type autocannon from 'autocannon'
 import type pg from 'pg'
+import { argon2 } from '../plugins/login/argon2.ts'
 import {
   asForm,
   bearer,

@@ -4,7 +4,7 @@
  */
 import { availableParallelism, cpus, loadavg, totalmem } from 'node:os'
 import type { SigningAlg } from '../plugins/keys/signing-keys.ts'
-import { argon2Build } from '../plugins/login/argon2-build.ts'
+import { argon2Build } from '../plugins/login/argon2.ts'
 import type { BareRoute, HashSpan, StoreSpan, VerifySpan } from './ceilings.ts'
 import { asForm, bearer, form } from './client.ts'
 import type { Load, LoadResult } from './generator.ts'

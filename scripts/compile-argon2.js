@@ -6,7 +6,7 @@
  * - where the processor has no AVX2, or what was compiled does not verify a hash that is known.
  *
  * LATCHKEY_ARGON2=prebuilt leaves it out; LATCHKEY_ARGON2=avx2 compiles without looking at this processor, for an image that is
- * built on another one. At run time a processor without AVX2 gets the build of the package: see plugins/login/argon2-build.ts.
+ * built on another one. At run time a processor without AVX2 gets the build of the package: see plugins/login/argon2.ts.
  */
 import { spawnSync } from 'node:child_process'
 import { cpSync, existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs'

@@ -3,7 +3,7 @@ import fp from 'fastify-plugin'
 import { Refusal } from '../../errors.ts'
 import { networkOf } from '../http/client-address.ts'
 import { createTurns, type Waiter } from './admission-queue.ts'
-import { argon2Build } from './argon2-build.ts'
+import { argon2Build } from './argon2.ts'
 import { createStoredHashes } from './stored-hashes.ts'
 
 /** Decides whether to compare, and what comes of it: see `throttle`. */

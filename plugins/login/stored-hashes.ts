@@ -1,7 +1,6 @@
-import './argon2-build.ts'
 import { randomBytes } from 'node:crypto'
-import argon2 from 'argon2'
 import { Lru } from 'toad-cache'
+import { argon2 } from './argon2.ts'
 
 /** The cost of hashing: memory in KiB. */
 export interface Argon2Cost {

@@ -1,6 +1,6 @@
-import argon2 from 'argon2'
 import type { FastifyInstance } from 'fastify'
 import t from 'tap'
+import { argon2 } from '../../plugins/login/argon2.ts'
 import { createStoredHashes } from '../../plugins/login/stored-hashes.ts'
 import { from, until } from '../support/client-helper.ts'
 import { json, onOneStore, overStores, password, postForm, signUp } from '../support/helper.ts'
