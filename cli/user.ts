@@ -1,10 +1,10 @@
 import type { Command } from 'commander'
+import { isUuid } from '../domain/ids.ts'
 import { type Administration, administering, type Json, printList } from './administration.ts'
 import { confirm, type PasswordOptions, passwordHelp, readNewPassword } from './ask.ts'
 import { CommandError, exitCodes } from './exit.ts'
 import { fields, type Output, printable, when } from './output.ts'
 
-const likeId = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
 const collect = (value: string, before: string[] = []) => [...before, value]
 
 /**
@@ -15,9 +15,7 @@ const collect = (value: string, before: string[] = []) => [...before, value]
 async function find({ call }: Administration, nameOrId: string): Promise<Json> {
   const { users } = await call('GET', `/admin/users?username=${encodeURIComponent(nameOrId)}`)
   const [named] = users
-  const identified = likeId.test(nameOrId)
-    ? await call('GET', `/admin/users/${nameOrId}`).catch(ignoreRefusal)
-    : undefined
+  const identified = isUuid(nameOrId) ? await call('GET', `/admin/users/${nameOrId}`).catch(ignoreRefusal) : undefined
   if (named && identified) {
     const others = `that of ${identified.username}, and the name of ${named.id}`
     throw new CommandError(`This is an id, ${others}: write ${identified.username} or ${named.id}`, exitCodes.problems)

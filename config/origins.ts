@@ -1,6 +1,7 @@
 import { createRequire } from 'node:module'
 import { isIP } from 'node:net'
 import { distance } from 'fastest-levenshtein'
+import { uuid } from '../domain/ids.ts'
 
 /*
  * The members of AUTH_CORS_ORIGINS. Browsers send an origin in one form only (RFC 6454 §6.2, WHATWG URL), and it is compared as
@@ -14,7 +15,7 @@ const neverSent = new Set(['about:', 'blob:', 'data:', 'file:', 'ftp:', 'javascr
 /** What browsers make of the id of an extension. */
 const extensionHosts: Record<string, [form: RegExp, description: string]> = {
   'chrome-extension:': [/^[a-p]{32}$/, 'the 32 letters a to p of an extension id'],
-  'moz-extension:': [/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/, 'a UUID in lower case'],
+  'moz-extension:': [uuid, 'a UUID in lower case'],
 }
 
 /**

@@ -1,4 +1,5 @@
 import { Type } from '@sinclair/typebox'
+import { scopeCharacter } from '../domain/scope.ts'
 
 /** What a client is made of, in the settings file, at `/admin/clients` and in the store. */
 
@@ -15,7 +16,7 @@ export const GrantTypes = Type.Array(Type.Union(grantTypes.map((grant) => Type.L
   description: 'Which grants it may use at `POST /token`',
 })
 
-export const ScopeNames = Type.Array(Type.String({ pattern: '^[\\x21\\x23-\\x5b\\x5d-\\x7e]{1,128}$' }), {
+export const ScopeNames = Type.Array(Type.String({ pattern: `^${scopeCharacter}{1,128}$` }), {
   uniqueItems: true,
   maxItems: 100,
   description: 'Scope names that it may ask for',

@@ -1,4 +1,5 @@
 import { Type } from '@sinclair/typebox'
+import { roleCharacter } from '../domain/scope.ts'
 
 /** Small named parts that the bodies and answers of `schemas/` are made of. */
 
@@ -33,7 +34,7 @@ export const Scope = Type.String({ description: 'Scope names with a space betwee
 export const Roles = Type.Array(Type.String())
 
 /** Roles that somebody sets: `GET /verify` hands them on in one header field with a comma between them, and a proxy may quote that. */
-export const RoleNames = Type.Array(Type.String({ pattern: '^[\\x21\\x23-\\x2b\\x2d-\\x5b\\x5d-\\x7e]{1,64}$' }), {
+export const RoleNames = Type.Array(Type.String({ pattern: `^${roleCharacter}{1,64}$` }), {
   uniqueItems: true,
   maxItems: 32,
   description: 'Names of 1 to 64 visible ASCII characters without comma, quote and backslash; `admin` opens `/admin/`',

@@ -1,3 +1,5 @@
+import { isScope } from '../domain/scope.ts'
+
 /** The problem types of the refusals, as the server names them; `verifier_unavailable` is the verifier's own. */
 const problems = {
   missing_token: [401, 'An access token is required'],
@@ -29,15 +31,12 @@ export interface Problem {
 
 const realm = 'Bearer realm="latchkey"'
 const retryAfterSeconds = 5
-/** RFC 6750 §3: only these characters can stand in the attribute; scope names of Latchkey's have no others. */
-const scopeAttribute = /^[\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*$/
-
 function challengeOf(failure: Failure, scope: string): string | undefined {
   if (failure === 'unavailable') return undefined
   if (failure === 'missing') return realm
   if (failure === 'role') return `${realm}, error="insufficient_scope"`
-  if (failure === 'scope')
-    return `${realm}, error="insufficient_scope"${scopeAttribute.test(scope) ? `, scope="${scope}"` : ''}`
+  // RFC 6750 §3: the attribute holds no other characters; scope names of Latchkey have none.
+  if (failure === 'scope') return `${realm}, error="insufficient_scope"${isScope(scope) ? `, scope="${scope}"` : ''}`
   return `${realm}, error="invalid_token", error_description="${failures[failure][1]}"`
 }
 

@@ -3,6 +3,8 @@ import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { Lru } from 'toad-cache'
 import type { Client, ClientSecret } from '../../domain/client.ts'
+import { isUuid } from '../../domain/ids.ts'
+import { isScopeName } from '../../domain/scope.ts'
 import { isFuture } from '../../domain/time.ts'
 import { Refusal } from '../../errors.ts'
 
@@ -40,8 +42,6 @@ const secretPrefix = 'lks_'
 const secretBytes = 32
 /** RFC 6749 appendix A.1 without the space; it goes into header fields and keys of the store. */
 const wellFormedId = /^[\x21-\x7e]{1,128}$/
-/** As the ids of users look: the `sub` of a token must not be taken for the other kind. */
-const likeUserId = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i
 /** For so long a client is known without a look into the store. A change made here shows at once, one made elsewhere after this. */
 const freshMs = 1_000
 const triesAtMost = 10
@@ -261,7 +261,8 @@ export function whatIsWrong({
 }: ClientDefinition): { pointer: string; detail: string } | undefined {
   if (!wellFormedId.test(id)) return { pointer: '/client_id', detail: 'must be 1 to 128 visible ASCII characters' }
   if (id === '.' || id === '..') return { pointer: '/client_id', detail: 'must not be . or .., which no URL can name' }
-  if (likeUserId.test(id)) return { pointer: '/client_id', detail: 'must not look like the id of a user' }
+  // The `sub` of a token must not be taken for the other kind.
+  if (isUuid(id.toLowerCase())) return { pointer: '/client_id', detail: 'must not look like the id of a user' }
   if (id === firstPartyId && type !== 'public') return { pointer: '/type', detail: 'must be public for first-party' }
   if (type === 'public' && grants.includes('client_credentials')) {
     return { pointer: '/grants', detail: 'must not have client_credentials for a public client, which has no secret' }
@@ -274,11 +275,9 @@ export function whatIsWrong({
 /** Scope names, RFC 6749 §3.3. @throws {Refusal} 400 `invalid_scope` */
 export function parseScope(scope: string): string[] {
   const names = scope.split(' ')
-  if (names.every((name) => scopeName.test(name))) return [...new Set(names)]
+  if (names.every(isScopeName)) return [...new Set(names)]
   throw new Refusal('invalid_scope', { detail: 'The scope is malformed' })
 }
-
-const scopeName = /^[\x21\x23-\x5b\x5d-\x7e]+$/
 
 const newSecret = () => secretPrefix + randomBytes(secretBytes).toString('base64url')
 const unknownClient = (id: string) => {

@@ -1,7 +1,6 @@
 import { BlockList, isIP, SocketAddress } from 'node:net'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
-import ipaddr from 'ipaddr.js'
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -81,18 +80,6 @@ function addRange(proxies: BlockList, range: string): void {
   if (isIPv4) proxies.addSubnet(text, prefix, 'ipv4')
   else if (!address.includes(':') && prefix >= 96) proxies.addSubnet(address, prefix - 96, 'ipv4')
   else proxies.addSubnet(text, prefix, 'ipv6')
-}
-
-/**
- * The network that an address is in.
- *
- * @param address in canonical form
- * @param bits how much of an IPv4 address; of IPv6 it is always the /64, which any one host may have to itself
- */
-export function networkOf(address: string, bits: 24 | 32): string {
-  if (!isIP(address) || (bits === 32 && !address.includes(':'))) return address
-  const bytes = ipaddr.parse(address).toByteArray()
-  return bytes.slice(0, bytes.length === 4 ? bits / 8 : 8).join('.')
 }
 
 const known = Symbol('address')

@@ -1,7 +1,7 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
+import { networkOf } from '../../domain/network.ts'
 import { Refusal } from '../../errors.ts'
-import { networkOf } from '../http/client-address.ts'
 import { createTurns, type Waiter } from './admission-queue.ts'
 import { argon2Build } from './argon2.ts'
 import { createStoredHashes } from './stored-hashes.ts'

@@ -2,9 +2,9 @@ import type { FastifyInstance, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { Lru } from 'toad-cache'
 import type { FailureKey, Failures } from '../../domain/failures.ts'
+import { networkOf } from '../../domain/network.ts'
 import { clockSkewMs, elapsedMs } from '../../domain/time.ts'
 import { Refusal } from '../../errors.ts'
-import { networkOf } from '../http/client-address.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {

@@ -1,4 +1,5 @@
 import type { FastifyRequest } from 'fastify'
+import { isUuid } from '../../domain/ids.ts'
 import { Refusal } from '../../errors.ts'
 import { withAdminToken } from '../../plugins/http/openapi.ts'
 
@@ -53,10 +54,8 @@ function decode(cursor: string): string | undefined {
   }
 }
 
-const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
-
 /** Users and sessions have UUIDs for ids. No other text is worth a look into the store, and some of it no store can look for. */
 export function idFrom({ id }: { id: string }, what: 'user' | 'session'): string {
-  if (uuid.test(id)) return id
+  if (isUuid(id)) return id
   throw new Refusal('not_found', { detail: `There is no such ${what}` })
 }

@@ -1,4 +1,5 @@
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
+import { roleCharacter, scopePattern } from '../../domain/scope.ts'
 import { Refusal, tokenRefused } from '../../errors.ts'
 import { ignoreBodies } from '../../plugins/http/body-parsers.ts'
 import { withToken } from '../../plugins/http/openapi.ts'
@@ -10,7 +11,7 @@ const Demands = Type.Object(
   {
     scope: Type.Optional(
       Type.String({
-        pattern: '^[\\x21\\x23-\\x5b\\x5d-\\x7e]+( [\\x21\\x23-\\x5b\\x5d-\\x7e]+)*$',
+        pattern: scopePattern,
         description: 'scope names that the token must carry, with a space between them',
       }),
     ),
@@ -19,7 +20,7 @@ const Demands = Type.Object(
     ),
     role: Type.Optional(
       Type.String({
-        pattern: '^[\\x21\\x23-\\x2b\\x2d-\\x5b\\x5d-\\x7e]+$',
+        pattern: `^${roleCharacter}+$`,
         description: 'a role that the user must have',
       }),
     ),

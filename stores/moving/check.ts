@@ -1,11 +1,12 @@
 import { type TSchema, Type } from '@sinclair/typebox'
 import { TypeCompiler } from '@sinclair/typebox/compiler'
+import { uuid } from '../../domain/ids.ts'
 import type { Session } from '../../domain/session.ts'
 import type { SigningKeyRecord } from '../../domain/signing-key.ts'
 import { type Finding, keyOf, revocationPages, type Store, type TableName, unreadableRow } from '../store.ts'
 import { pagesOf, tableNames } from './copy.ts'
 
-const Uuid = Type.RegExp(/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/)
+const Uuid = Type.RegExp(uuid)
 /** Milliseconds, counters and generations. */
 const Count = (least = 0) => Type.Integer({ minimum: least, maximum: Number.MAX_SAFE_INTEGER })
 

@@ -1,5 +1,6 @@
 import type { Client } from '../../domain/client.ts'
 import type { Failures } from '../../domain/failures.ts'
+import { isUuid } from '../../domain/ids.ts'
 import type { Revocation } from '../../domain/revocation.ts'
 import type { Session } from '../../domain/session.ts'
 import type { SigningKeyRecord } from '../../domain/signing-key.ts'
@@ -146,6 +147,5 @@ export const toFailures = ({ count, last_at, tag }: FailuresRow): Failures => ({
 })
 
 /** What is no UUID is the id of nothing; the database would not compare it but fail. */
-export const isUuid = (text: string) => /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(text)
 export const uuidOrNull = (text: string | undefined) => (text !== undefined && isUuid(text) ? text : null)
 export const firstUuid = '00000000-0000-0000-0000-000000000000'

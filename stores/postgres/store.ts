@@ -1,5 +1,6 @@
 import { Lru } from 'toad-cache'
 import { type FailureKey, type Failures, noneHeld } from '../../domain/failures.ts'
+import { isUuid } from '../../domain/ids.ts'
 import { everyGeneration, namesOne } from '../../domain/revocation.ts'
 import { judgeRotation, type PresentedRefresh, type RotationOutcome } from '../../domain/session.ts'
 import { elapsedMs, futureFrom } from '../../domain/time.ts'
@@ -12,7 +13,6 @@ import {
   clientValues,
   type FailuresRow,
   firstUuid,
-  isUuid,
   type RevocationRow,
   type SessionRow,
   type SigningKeyRow,

@@ -1,10 +1,10 @@
+import { isUuid } from '../../domain/ids.ts'
 import { keyOf, type Store, type TableName, type Tables, unreadableRow } from '../store.ts'
 import { migrations } from './migrations.ts'
 import {
   type ClientRow,
   type FailuresRow,
   firstUuid,
-  isUuid,
   type SessionRow,
   type SigningKeyRow,
   toClient,

@@ -1,0 +1,14 @@
+import { isIP } from 'node:net'
+import ipaddr from 'ipaddr.js'
+
+/**
+ * The network that an address is in.
+ *
+ * @param address in canonical form
+ * @param bits how much of an IPv4 address; of IPv6 it is always the /64, which any one host may have to itself
+ */
+export function networkOf(address: string, bits: 24 | 32): string {
+  if (!isIP(address) || (bits === 32 && !address.includes(':'))) return address
+  const bytes = ipaddr.parse(address).toByteArray()
+  return bytes.slice(0, bytes.length === 4 ? bits / 8 : 8).join('.')
+}
