@@ -2,7 +2,7 @@ import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typ
 import type { FastifyRequest } from 'fastify'
 import type { User } from '../../domain/user.ts'
 import { tokenRefused } from '../../errors.ts'
-import { acceptJson } from '../../plugins/http/body-parsers.ts'
+import { acceptJson } from '../../plugins/http/json.ts'
 import { withToken } from '../../plugins/http/openapi.ts'
 import { problemAnswers } from '../../schemas/errors.ts'
 import { Id, Password, PresentedPassword, Roles, Timestamp, toTimestamp, Username } from '../../schemas/parts.ts'

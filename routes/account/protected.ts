@@ -1,6 +1,6 @@
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
 import { tokenRefused } from '../../errors.ts'
-import { ignoreBodies } from '../../plugins/http/body-parsers.ts'
+import { ignoreBodies } from '../../plugins/http/bodies.ts'
 import { withToken } from '../../plugins/http/openapi.ts'
 import { problemAnswers } from '../../schemas/errors.ts'
 

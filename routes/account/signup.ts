@@ -1,6 +1,6 @@
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
 import { Refusal } from '../../errors.ts'
-import { acceptJson } from '../../plugins/http/body-parsers.ts'
+import { acceptJson } from '../../plugins/http/json.ts'
 import { problemAnswers } from '../../schemas/errors.ts'
 import { Id, Password, Timestamp, toTimestamp, Username } from '../../schemas/parts.ts'
 

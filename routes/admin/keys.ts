@@ -1,5 +1,6 @@
 import { type FastifyPluginAsyncTypebox, type Static, Type } from '@fastify/type-provider-typebox'
-import { acceptJson, ignoreBodies } from '../../plugins/http/body-parsers.ts'
+import { ignoreBodies } from '../../plugins/http/bodies.ts'
+import { acceptJson } from '../../plugins/http/json.ts'
 import type { SigningKeyStatus } from '../../plugins/keys/signing-keys.ts'
 import { AdminKey } from '../../schemas/admin.ts'
 import { problemAnswers } from '../../schemas/errors.ts'

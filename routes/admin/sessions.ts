@@ -1,6 +1,6 @@
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
 import { Refusal } from '../../errors.ts'
-import { ignoreBodies } from '../../plugins/http/body-parsers.ts'
+import { ignoreBodies } from '../../plugins/http/bodies.ts'
 import { AdminSession, NextCursor, PageQuery } from '../../schemas/admin.ts'
 import { problemAnswers } from '../../schemas/errors.ts'
 import { Id, toTimestamp } from '../../schemas/parts.ts'

@@ -1,7 +1,7 @@
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
 import type { Client } from '../../plugins/clients/clients.ts'
-import { ignoreBodies } from '../../plugins/http/body-parsers.ts'
+import { ignoreBodies } from '../../plugins/http/bodies.ts'
 import { withClient } from '../../plugins/http/openapi.ts'
 import { problemAnswers } from '../../schemas/errors.ts'
 import { createPages, RevocationEntry, textOf } from './revocation-pages.ts'

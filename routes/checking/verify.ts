@@ -1,7 +1,7 @@
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
 import { roleCharacter, scopePattern } from '../../domain/scope.ts'
 import { Refusal, tokenRefused } from '../../errors.ts'
-import { ignoreBodies } from '../../plugins/http/body-parsers.ts'
+import { ignoreBodies } from '../../plugins/http/bodies.ts'
 import { withToken } from '../../plugins/http/openapi.ts'
 import { isFor } from '../../plugins/tokens/bearer.ts'
 import { problemAnswers } from '../../schemas/errors.ts'

@@ -2,7 +2,7 @@ import { type FastifyPluginAsyncTypebox, type Static, Type } from '@fastify/type
 import type { FastifyRequest } from 'fastify'
 import { Refusal } from '../../errors.ts'
 import type { Client } from '../../plugins/clients/clients.ts'
-import { acceptForms } from '../../plugins/http/body-parsers.ts'
+import { acceptForms } from '../../plugins/http/form.ts'
 import { withClient } from '../../plugins/http/openapi.ts'
 import { isFor } from '../../plugins/tokens/bearer.ts'
 import { oauthAnswers } from '../../schemas/errors.ts'

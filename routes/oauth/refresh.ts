@@ -1,6 +1,7 @@
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
 import { Refusal } from '../../errors.ts'
-import { acceptForms, acceptJson } from '../../plugins/http/body-parsers.ts'
+import { acceptForms } from '../../plugins/http/form.ts'
+import { acceptJson } from '../../plugins/http/json.ts'
 import { oauthAnswers } from '../../schemas/errors.ts'
 import { RefreshToken, TokenAnswer } from '../../schemas/token.ts'
 

@@ -1,6 +1,6 @@
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
 import { Refusal } from '../../errors.ts'
-import { acceptForms } from '../../plugins/http/body-parsers.ts'
+import { acceptForms } from '../../plugins/http/form.ts'
 import { maybeWithClient } from '../../plugins/http/openapi.ts'
 import { oauthAnswers } from '../../schemas/errors.ts'
 
