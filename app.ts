@@ -11,6 +11,7 @@ import users from './plugins/accounts/users.ts'
 import clientAuthentication from './plugins/clients/client-authentication.ts'
 import clients from './plugins/clients/clients.ts'
 import declaredClients from './plugins/clients/declared-clients.ts'
+import caller from './plugins/http/caller.ts'
 import clientAddress from './plugins/http/client-address.ts'
 import cors from './plugins/http/cors.ts'
 import errors, { commonHeaders, rawRefusal, sendRefusal, toRefusal } from './plugins/http/errors.ts'
@@ -20,6 +21,9 @@ import secrets from './plugins/keys/secrets.ts'
 import signingKeys from './plugins/keys/signing-keys.ts'
 import hashing from './plugins/login/hashing.ts'
 import throttle from './plugins/login/throttle.ts'
+import changes from './plugins/run/changes.ts'
+import events from './plugins/run/events.ts'
+import jobs from './plugins/run/jobs.ts'
 import metrics from './plugins/run/metrics.ts'
 import store from './plugins/run/store.ts'
 import sweeper from './plugins/run/sweeper.ts'
@@ -159,17 +163,21 @@ export async function buildApp(
 
   try {
     await app.register(clientAddress)
+    await app.register(caller)
     await app.register(errors)
     await app.register(cors)
     await app.register(knownPaths, { maxParamLength })
     await app.register(openapi, { version })
 
+    await app.register(events)
     await app.register(store)
+    await app.register(jobs)
     await app.register(secrets)
     await app.register(signingKeys)
     await app.register(accessTokens)
     await app.register(refreshTokens)
     await app.register(revocations)
+    await app.register(changes)
     await app.register(bearer)
     await app.register(hashing)
     await app.register(passwordPolicy)

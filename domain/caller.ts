@@ -1,0 +1,18 @@
+/** The part of a logger that the domain writes to; a pino logger is one. */
+export interface Log {
+  debug(details: object, message?: string): void
+  info(details: object, message?: string): void
+  warn(details: object, message?: string): void
+  error(details: object, message?: string): void
+}
+
+/** Whom a domain method works for: a request (`request.caller`), or a test that makes its own. */
+export interface Caller {
+  /** its lines carry the id of the request, and who acts where that is an administrator */
+  log: Log
+  /** in canonical form, see `plugins/http/client-address.ts` */
+  address: string
+  userAgent: string
+  /** aborted when the connection closes: the answer would reach nobody */
+  gone: AbortSignal
+}

@@ -1,0 +1,95 @@
+import type { Log } from './domain/caller.ts'
+
+/** What an event is logged as; `Members` is what its line has besides. */
+interface EventType<Members extends object> {
+  level: 'info' | 'warn' | 'error'
+  words: string
+  /** for the compiler only */
+  members?: Members
+}
+
+const info = <Members extends object>(words: string): EventType<Members> => ({ level: 'info', words })
+const warn = <Members extends object>(words: string): EventType<Members> => ({ level: 'warn', words })
+const error = <Members extends object>(words: string): EventType<Members> => ({ level: 'error', words })
+
+interface OfUser {
+  sub: string
+}
+interface OfClient {
+  client_id: string
+}
+interface OfKey {
+  kid: string
+  alg: string
+}
+
+/**
+ * Events that tell of a change in the store. They go with the write, through `plugins/run/changes.ts`; the part before the dot says
+ * what was changed, for caches.
+ */
+const changes = {
+  'user.created': info<OfUser>('an account was made'),
+  'user.deleted': info<OfUser>('an account was deleted'),
+  'user.disabled': info<OfUser>('an account was disabled'),
+  'user.enabled': info<OfUser>('an account was enabled'),
+  'user.roles_set': info<OfUser & { roles: string[] }>('the roles of a user were set'),
+  'password.changed': info<OfUser>('a password was changed'),
+  'password.set': info<OfUser>('a password was set by an administrator'),
+  'login.succeeded': info<OfUser & OfClient & { sid: string; address: string }>('a login'),
+  'session.ended': info<OfUser & { sid: string }>('a session was ended'),
+  'sessions.ended': info<OfUser>('all sessions of a user were ended'),
+  'refresh.reused': warn<OfUser & OfClient & { sid: string; address: string }>('a spent refresh token came back'),
+  'token.revoked': info<OfUser & OfClient & { jti: string }>('an access token was revoked'),
+  'client.created': info<OfClient>('a client was made'),
+  'client.changed': info<OfClient>('a client was declared'),
+  'client.secret_rotated': info<OfClient & { overlap_seconds: number }>('a client got a new secret'),
+  'client.disabled': info<OfClient>('a client was disabled'),
+  'client.enabled': info<OfClient>('a client was enabled'),
+  'client.deleted': info<OfClient>('a client was deleted'),
+  'key.added': info<OfKey>("the operator's signing key was added"),
+  'key.rotated': info<OfKey & { signs_from: string }>('a signing key was made'),
+  'key.retired': info<OfKey>('a signing key was retired'),
+  'key.withdrawn': info<{ kid: string }>('a signing key was withdrawn: what it signed is refused'),
+}
+
+/** Events of which the store knows nothing. */
+const notes = {
+  'login.failed': warn<{ reason: string; sub?: string; address: string }>('a login failed'),
+  'login.throttled': warn<{
+    wait_seconds: number
+    account: string | undefined
+    address: string
+    sub?: string
+    client_id?: string
+  }>('an account waits after failed logins'),
+  'client.refused': warn<{ reason: string; client_id?: string; address: string }>('a client could not authenticate'),
+  'worker.started': info<{ worker: number | undefined }>('a worker was started in the place of another'),
+  'worker.ended': error<{ worker: number | undefined; how: number | string; next_in_ms: number }>(
+    'a worker ended; another is started in its place',
+  ),
+  'log.dropped': warn<{ lines: number }>('lines were dropped here, because nobody read the log or the disk was full'),
+  'store.damaged': error<object>('the store is damaged'),
+}
+
+/** Every event that Latchkey logs. `docs/operations.md` lists them, and a test holds it to this table. */
+export const events = { ...changes, ...notes }
+
+export type EventName = keyof typeof events
+/** An event of a change; see `plugins/run/changes.ts`. */
+export type ChangeName = keyof typeof changes
+export type NoteName = keyof typeof notes
+export type MembersOf<Name extends EventName> = NonNullable<(typeof events)[Name]['members']>
+
+/**
+ * Writes the line of an event.
+ *
+ * @param words in the place of those of the table, where they say more
+ */
+export function logEvent<Name extends EventName>(
+  log: Pick<Log, 'info' | 'warn' | 'error'>,
+  event: Name,
+  members: MembersOf<Name>,
+  words: string = events[event].words,
+): void {
+  log[events[event].level]({ event, ...members }, words)
+}
