@@ -1,5 +1,5 @@
+import { parseStrictJson } from '../domain/strict-json.ts'
 import { TokenRefused } from './errors.ts'
-import { parseStrictJson } from './strict-json.ts'
 
 /** The claims of an access token, RFC 9068 §2.2, and those of a session. They are frozen: every request with the token gets the same object. */
 export interface Claims {

@@ -1,5 +1,5 @@
 import type { FastifyInstance } from 'fastify'
-import { hasRepeatedMember } from '../../verify/strict-json.ts'
+import { hasRepeatedMember } from '../../domain/strict-json.ts'
 import { isClean, malformedBody, requireUtf8 } from './bodies.ts'
 
 /** More than any body of this service needs. Each value costs time to check. */

@@ -6,9 +6,9 @@ import { TypeCompiler } from '@sinclair/typebox/compiler'
 import Fastify, { type FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { Lru } from 'toad-cache'
+import { parseStrictJson } from '../../domain/strict-json.ts'
 import { clockSkewSeconds } from '../../domain/time.ts'
 import { tokenRefused } from '../../errors.ts'
-import { parseStrictJson } from '../../verify/strict-json.ts'
 import type { SigningKey } from '../keys/signing-keys.ts'
 
 declare module 'fastify' {
