@@ -1,7 +1,11 @@
+/** Signature algorithms of access tokens, each with a kind of key that is for it and no other (RFC 8725 §3.1). */
+export const signingAlgs = ['ES256', 'RS256', 'EdDSA'] as const
+export type SigningAlg = (typeof signingAlgs)[number]
+
 export interface SigningKeyRecord {
   /** JWK thumbprint, RFC 7638 */
   kid: string
-  alg: 'ES256' | 'RS256' | 'EdDSA'
+  alg: SigningAlg
   /** public JWK as JSON */
   publicJwk: string
   /** private key (PKCS #8 DER) sealed under AUTH_SECRET; undefined for a key that the operator keeps */

@@ -1,4 +1,4 @@
-import { isScope } from '../domain/scope.ts'
+import { bearerChallenge, tokenFailures } from '../domain/bearer.ts'
 
 /** The problem types of the refusals, as the server names them; `verifier_unavailable` is the verifier's own. */
 const problems = {
@@ -11,9 +11,9 @@ const problems = {
 /** Every way in which a token is not accepted: type of the problem, and the words for the client. */
 const failures = {
   missing: ['missing_token', problems.missing_token[1]],
-  expired: ['invalid_token', 'The access token expired'],
-  revoked: ['invalid_token', 'The access token was revoked'],
-  invalid: ['invalid_token', 'The access token is invalid'],
+  expired: ['invalid_token', tokenFailures.expired],
+  revoked: ['invalid_token', tokenFailures.revoked],
+  invalid: ['invalid_token', tokenFailures.invalid],
   scope: ['insufficient_scope', 'The access token lacks the scope that is needed'],
   role: ['insufficient_scope', 'The access token lacks the role that is needed'],
   unavailable: ['verifier_unavailable', problems.verifier_unavailable[1]],
@@ -29,15 +29,13 @@ export interface Problem {
   detail: string
 }
 
-const realm = 'Bearer realm="latchkey"'
 const retryAfterSeconds = 5
-function challengeOf(failure: Failure, scope: string): string | undefined {
+
+function challengeOf(failure: Failure, scope: string | undefined): string | undefined {
   if (failure === 'unavailable') return undefined
-  if (failure === 'missing') return realm
-  if (failure === 'role') return `${realm}, error="insufficient_scope"`
-  // RFC 6750 §3: the attribute holds no other characters; scope names of Latchkey have none.
-  if (failure === 'scope') return `${realm}, error="insufficient_scope"${isScope(scope) ? `, scope="${scope}"` : ''}`
-  return `${realm}, error="invalid_token", error_description="${failures[failure][1]}"`
+  if (failure === 'missing') return bearerChallenge()
+  if (failure === 'role' || failure === 'scope') return bearerChallenge('insufficient_scope', { scope })
+  return bearerChallenge('invalid_token', { description: tokenFailures[failure] })
 }
 
 /**
@@ -69,7 +67,7 @@ export class VerifierError extends Error {
     reason: string,
     about: { scope?: string; detail?: string | undefined; cause?: unknown } = {},
   ) {
-    const { scope = '', cause } = about
+    const { scope, cause } = about
     super(reason, { cause })
     const [problem, usual] = failures[failure]
     const { detail = usual } = about

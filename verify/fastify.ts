@@ -1,8 +1,10 @@
 import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
+import type { AccessTokenClaims } from '../domain/access-token.ts'
+import { isBearer } from '../domain/bearer.ts'
 import { VerifierError } from './errors.ts'
 import type { VerifierOptions } from './options.ts'
-import { type Claims, scheme, tokenOfHeader } from './token.ts'
+import { tokenOfHeader } from './token.ts'
 import { createVerifier, type Requirements, readRequirements, type Verifier } from './verifier.ts'
 
 /** An onRequest hook. */
@@ -21,7 +23,7 @@ declare module 'fastify' {
   interface FastifyRequest {
     /** the claims, on a route with `requireToken` */
     // @ts-expect-error Likewise.
-    token: Claims
+    token: AccessTokenClaims
   }
 }
 
@@ -49,7 +51,7 @@ const plugin: FastifyPluginAsync<LatchkeyVerifyOptions> = async (app, { refuse =
       try {
         const { authorization } = request.headers
         // A token without its scheme is none here; this says so.
-        if (!scheme.test(authorization ?? '')) tokenOfHeader(authorization)
+        if (!isBearer(authorization)) tokenOfHeader(authorization)
         const token = await verifier.verify(authorization, needed)
         request.token = token as FastifyRequest['token']
       } catch (error) {

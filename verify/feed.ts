@@ -1,6 +1,7 @@
+import type { RevocationSet } from '../domain/revocation.ts'
 import { backOffMs, deferred, type Http, retryAfterMs, Timeout, UnwantedStatus, waitFor, wordsOf } from './http.ts'
+import { readNews } from './news.ts'
 import { lostMs, type Settings } from './options.ts'
-import { type Revocations, readNews } from './revocations.ts'
 import { NoStream, Refused, readStream, unwanted } from './stream.ts'
 
 /** `connecting` until the first good answer, `lost` after 15 s without one. */
@@ -31,8 +32,15 @@ const longestRetryMs = 60_000
 /**
  * Follows what the server revokes: by its stream, and as long as none is to be had by asking each second. Nothing is missed, for
  * both start at the cursor that came with what was heard last.
+ *
+ * @param onKeyWithdrawn is told at once which key verifies nothing any more
  */
-export function createFeed(settings: Settings, http: Http, revocations: Revocations, limits = feedLimits) {
+export function createFeed(
+  settings: Settings,
+  http: Http,
+  { revocations, onKeyWithdrawn }: { revocations: RevocationSet; onKeyWithdrawn: (kid: string) => void },
+  limits = feedLimits,
+) {
   const { revocationsUrl, authorization = '', now, tell } = settings
   const startedMs = performance.now()
   let isClosed = false
@@ -129,7 +137,10 @@ export function createFeed(settings: Settings, http: Http, revocations: Revocati
       throw new Error('the feed sent something that is no JSON')
     }
     const { entries, unknownKinds, more } = readNews(message, now())
-    for (const entry of entries) revocations.add(entry)
+    for (const entry of entries) {
+      revocations.add(entry, performance.now() + entry.lifeMs)
+      if (entry.kind === 'key') onKeyWithdrawn(entry.id)
+    }
     for (const kind of unknownKinds) {
       if (toldKinds.has(kind) || toldKinds.size > 10) continue
       toldKinds.add(kind)
@@ -224,7 +235,7 @@ export function createFeed(settings: Settings, http: Http, revocations: Revocati
     if (isPolling && uptimeMs >= pollAtMs) void poll()
     if (uptimeMs - forgottenMs >= forgetEveryMs) {
       forgottenMs = uptimeMs
-      revocations.forgetExpired()
+      revocations.forgetExpired(uptimeMs, Number.POSITIVE_INFINITY)
     }
     tellState()
   }, limits.tickMs).unref()

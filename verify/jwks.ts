@@ -1,13 +1,13 @@
 import { type CryptoKey, importJWK, type JWK } from 'jose'
+import { type SigningAlg, signingAlgs } from '../domain/signing-key.ts'
 import { VerifierUnavailable } from './errors.ts'
 import { backOffMs, type Http, retryAfterMs, UnwantedStatus, waitFor, wordsOf } from './http.ts'
 import type { Settings } from './options.ts'
-import { type Alg, algorithms } from './token.ts'
 
 /** A public key of the server's. */
 export interface Key {
   kid: string
-  alg: Alg
+  alg: SigningAlg
   cryptoKey: CryptoKey
   /** the members that make it what it is, as text */
   material: string
@@ -181,7 +181,7 @@ export function createKeys({ jwksUrl, tell }: Settings, http: Http, limits = key
 /** @returns undefined for a key that is of no use here: of another kind, not for signatures, without a kid, or private */
 async function toKey(jwk: unknown): Promise<Key | undefined> {
   const { kid, kty, crv, x, y, n, e, alg = usualAlg(jwk as JWK), use, key_ops: operations, d } = jwk as JWK
-  if (typeof kid !== 'string' || d !== undefined || !algorithms.includes(alg as Alg)) return undefined
+  if (typeof kid !== 'string' || d !== undefined || !signingAlgs.includes(alg as SigningAlg)) return undefined
   if (alg !== usualAlg({ kty, crv } as JWK)) return undefined
   if ((use !== undefined && use !== 'sig') || (operations !== undefined && !operations.includes('verify')))
     return undefined
@@ -189,10 +189,10 @@ async function toKey(jwk: unknown): Promise<Key | undefined> {
   if (n !== undefined && n.length > 1_366) return undefined
   const members = kty === 'RSA' ? { kty, n, e } : kty === 'EC' ? { kty, crv, x, y } : { kty, crv, x }
   const cryptoKey = (await importJWK(members as JWK, alg)) as CryptoKey
-  return { kid, alg: alg as Alg, cryptoKey, material: JSON.stringify({ alg, ...members }), isPublished: true }
+  return { kid, alg: alg as SigningAlg, cryptoKey, material: JSON.stringify({ alg, ...members }), isPublished: true }
 }
 
-function usualAlg({ kty, crv }: JWK): Alg | undefined {
+function usualAlg({ kty, crv }: JWK): SigningAlg | undefined {
   if (kty === 'EC' && crv === 'P-256') return 'ES256'
   if (kty === 'OKP' && crv === 'Ed25519') return 'EdDSA'
   return kty === 'RSA' ? 'RS256' : undefined

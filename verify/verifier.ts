@@ -1,12 +1,13 @@
 import { compactVerify } from 'jose'
 import { LruMap } from 'toad-cache'
+import { type AccessTokenClaims, wrongTime } from '../domain/access-token.ts'
+import { createRevocationSet } from '../domain/revocation.ts'
 import { TokenRefused, VerifierUnavailable } from './errors.ts'
 import { createFeed, type FeedState, type feedLimits } from './feed.ts'
 import { createHttp } from './http.ts'
 import { createKeys, type Key, type keyLimits } from './jwks.ts'
 import { readOptions, type VerifierOptions } from './options.ts'
-import { createRevocations, type Generations, generationsOf } from './revocations.ts'
-import { type Claims, likelyTokenOf, readClaims, readHeader, tokenOf } from './token.ts'
+import { likelyTokenOf, readUnverified, readVerified, tokenOf } from './token.ts'
 
 /** What a token needs beyond being good. */
 export interface Requirements {
@@ -43,7 +44,7 @@ export interface Verifier {
    * @throws {VerifierUnavailable} 503, when keys or revocations cannot be had
    * @throws {TypeError} for requirements that are not what they should be
    */
-  verify(presented: string | undefined, requirements?: Requirements): Promise<Claims>
+  verify(presented: string | undefined, requirements?: Requirements): Promise<AccessTokenClaims>
   /**
    * Waits until keys and revocations are there. Need not be called: the first `verify` waits as well.
    *
@@ -57,9 +58,8 @@ export interface Verifier {
 
 /** A token that passed every check that does not change with time. */
 interface Good {
-  claims: Claims
+  claims: AccessTokenClaims
   scope: readonly string[]
-  generations: Generations
   key: Key
 }
 
@@ -88,8 +88,11 @@ export function createVerifier(
   } = settings
   const http = createHttp(settings.agent)
   const keys = createKeys(settings, http, limits.keys)
-  const revocations = createRevocations((kid) => keys.drop(kid))
-  const feed = authorization === undefined ? undefined : createFeed(settings, http, revocations, limits.feed)
+  const revocations = createRevocationSet()
+  const feed =
+    authorization === undefined
+      ? undefined
+      : createFeed(settings, http, { revocations, onKeyWithdrawn: keys.drop }, limits.feed)
   /** by the whole text, so that nothing can be confused */
   const known = new LruMap<Good>(cacheSize)
   let isClosed = false
@@ -100,19 +103,18 @@ export function createVerifier(
 
   /** What does not change with time: done once for a token. */
   async function verifyOnce(token: string): Promise<Good> {
-    const { kid, alg } = readHeader(token)
-    if (revocations.isKeyWithdrawn(kid)) throw new TokenRefused('invalid', 'its key was withdrawn')
+    const { kid, alg, payload } = readUnverified(token)
+    if (revocations.has('key', kid)) throw new TokenRefused('invalid', 'its key was withdrawn')
     const key = await keys.find(kid)
     if (!key || key.alg !== alg) throw new TokenRefused('invalid', 'no key of the issuer has its kid and alg')
-    let payload: Uint8Array
     try {
-      payload = (await compactVerify(token, key.cryptoKey, { algorithms: [key.alg] })).payload
+      await compactVerify(token, key.cryptoKey, { algorithms: [key.alg] })
     } catch {
       // Without the error of the library, which may hold what the token says.
       throw new TokenRefused('invalid', 'the signature is not by the key')
     }
-    const claims = readClaims(payload, issuer, audience)
-    return { claims, scope: claims.scope?.split(' ') ?? [], generations: generationsOf(claims.jti), key }
+    const claims = readVerified(payload, issuer, audience)
+    return { claims, scope: claims.scope?.split(' ') ?? [], key }
   }
 
   async function recognise(token: string): Promise<Good> {
@@ -126,11 +128,9 @@ export function createVerifier(
   }
 
   /** @throws {TokenRefused} when it is not its time */
-  function checkTime({ exp, iat, nbf = 0 }: Claims): void {
-    const nowSeconds = now() / 1000
-    if (nowSeconds >= Math.min(exp, iat + maxTokenAgeSeconds)) throw new TokenRefused('expired', 'the token expired')
-    if (Math.max(iat, nbf) > nowSeconds + clockSkewSeconds)
-      throw new TokenRefused('invalid', 'iat or nbf is in the future')
+  function checkTime(claims: AccessTokenClaims): void {
+    const wrong = wrongTime(claims, now() / 1000, { maxAgeSeconds: maxTokenAgeSeconds, clockSkewSeconds })
+    if (wrong) throw new TokenRefused(wrong.failure, wrong.reason)
   }
 
   /** @throws {VerifierUnavailable} when nobody knows whether something was revoked, and `feedLost` says to refuse then */
@@ -153,8 +153,7 @@ export function createVerifier(
       if (!good.key.isPublished) throw new TokenRefused('invalid', 'its key was withdrawn')
       checkTime(good.claims)
       if (feed) {
-        if (revocations.isRevoked(good.claims, good.generations))
-          throw new TokenRefused('revoked', 'the token was revoked')
+        if (revocations.isRevoked(good.claims)) throw new TokenRefused('revoked', 'the token was revoked')
         checkFeed(feed)
       }
       for (const name of needed.scope) {

@@ -1,7 +1,7 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
+import { whatIsMissing } from '../../domain/bearer.ts'
 import { Refusal, tokenRefused } from '../../errors.ts'
-import { whatIsMissing } from '../../verify/token.ts'
 import type { AccessTokenClaims } from './access-tokens.ts'
 
 declare module 'fastify' {
