@@ -20,6 +20,7 @@ import openapi from './plugins/http/openapi.ts'
 import secrets from './plugins/keys/secrets.ts'
 import signingKeys from './plugins/keys/signing-keys.ts'
 import hashing from './plugins/login/hashing.ts'
+import signIn from './plugins/login/sign-in.ts'
 import throttle from './plugins/login/throttle.ts'
 import changes from './plugins/run/changes.ts'
 import events from './plugins/run/events.ts'
@@ -182,6 +183,7 @@ export async function buildApp(
     await app.register(hashing)
     await app.register(passwordPolicy)
     await app.register(throttle)
+    await app.register(signIn)
     await app.register(users)
     await app.register(clients)
     await app.register(clientAuthentication)

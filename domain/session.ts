@@ -1,5 +1,5 @@
 import { clockSkewMs, elapsedMs, isFuture } from './time.ts'
-import type { User } from './user.ts'
+import { mayHaveTokens, type User } from './user.ts'
 
 export interface Session {
   /** UUID, the `sid` of tokens */
@@ -34,7 +34,7 @@ export function isExpired({ refreshedAt, createdAt }: Session, { now, idleTtlMs,
 
 /** Whether a session and its user still belong together. */
 export function isCurrent(session: Session, user: User | undefined): user is User {
-  return user !== undefined && user.disabledAt === undefined && user.generation === session.generation
+  return mayHaveTokens(user, session.generation)
 }
 
 /** A refresh token that this server made, taken apart, and what is known of the request that brought it. */

@@ -13,3 +13,12 @@ export interface User {
   /** Rises when all sessions end at once. Sessions and access tokens carry the generation that they were made in. */
   generation: number
 }
+
+/**
+ * Whether a user may have tokens now. The one rule for every way to get them: signing in, refreshing, and what comes later.
+ *
+ * @param generation in which a session, or whatever stands for the user, was made; without one, the user's own
+ */
+export function mayHaveTokens(user: User | undefined, generation = user?.generation): user is User {
+  return user !== undefined && user.disabledAt === undefined && user.generation === generation
+}

@@ -22,13 +22,13 @@ const profileStaleMs = 60_000
 const triesAtMost = 10
 
 /**
- * Accounts: made, found by name and password, changed, removed.
+ * Accounts: made, changed, removed.
  */
 function createUsers({
   store,
   hashing,
   passwordPolicy,
-  throttle,
+  signIn,
   accessTokens,
   revocations,
   now,
@@ -48,22 +48,6 @@ function createUsers({
     profiles.set(id, profile)
     return profile
   }
-
-  /** Finds out whether a password is right, at the same cost whether the user exists or not. A disabled user has none that is. */
-  const guardPassword = (
-    request: FastifyRequest,
-    nameKey: string,
-    find: () => Promise<User | undefined> | User | undefined,
-    password: string,
-  ) =>
-    throttle.guard(request, 'user', nameKey, find, (user, judge) =>
-      hashing.verify(request, user?.passwordHash, password.normalize('NFC'), (compare) =>
-        judge(async () => (await compare()) && user?.disabledAt === undefined),
-      ),
-    )
-
-  const isOwnPassword = async (request: FastifyRequest, user: User, password: string) =>
-    (await guardPassword(request, user.nameKey, () => user, password)).isRight
 
   return {
     /**
@@ -93,32 +77,6 @@ function createUsers({
       }
       if (!(await store.createUser(user))) throw new Refusal('username_taken')
       request.log.info({ event: 'user.created', sub: user.id }, 'an account was made')
-      return user
-    },
-
-    /**
-     * The user of a name and password.
-     *
-     * @throws {Refusal} 400 `invalid_grant`, the same for a wrong password and for a user who is unknown, disabled or gone;
-     * 429 while a wait is on; 503 when hashing is overloaded
-     */
-    async logIn(request: FastifyRequest, username: string, password: string): Promise<User> {
-      hashing.refuseWithoutPlace(request)
-      const nameKey = mapUsername(username)
-      const find = () => (isUsername(username) ? store.findUserByName(nameKey) : undefined)
-      const { found: user, isRight } = await guardPassword(request, nameKey, find, password)
-      if (!user || !isRight) {
-        const reason = !user ? 'unknown user' : user.disabledAt !== undefined ? 'disabled user' : 'wrong password'
-        request.log.warn(
-          { event: 'login.failed', reason, ...(user && { sub: user.id }), address: request.address },
-          'a login failed',
-        )
-        throw new Refusal('invalid_grant', { detail: 'The username or password is wrong', reason })
-      }
-      if (hashing.isOutdated(user.passwordHash)) {
-        const passwordHash = await hashing.hash(request, password.normalize('NFC'))
-        await store.replacePasswordHash(user.id, user.passwordHash, passwordHash)
-      }
       return user
     },
 
@@ -159,7 +117,7 @@ function createUsers({
     ): Promise<void> {
       const next = change.next.normalize('NFC')
       await passwordPolicy.check(next, user.nameKey, '/new_password')
-      if (!(await isOwnPassword(request, user, change.current))) throw wrongPassword('/current_password')
+      if (!(await signIn.confirmPassword(request, user, change.current))) throw wrongPassword('/current_password')
       const isChanged = await store.changePassword({
         userId: user.id,
         expectedHash: user.passwordHash,
@@ -175,7 +133,7 @@ function createUsers({
 
     /** Removes the account, its sessions and its access tokens. @throws {Refusal} 403 when the password is wrong */
     async remove(request: FastifyRequest, user: User, password: string): Promise<void> {
-      if (!(await isOwnPassword(request, user, password))) throw wrongPassword('/password')
+      if (!(await signIn.confirmPassword(request, user, password))) throw wrongPassword('/password')
       await this.delete(request, user.id)
     },
 
@@ -268,5 +226,5 @@ export default fp(
   async (app: FastifyInstance) => {
     app.decorate('users', createUsers(app))
   },
-  { name: 'users', dependencies: ['store', 'hashing', 'password-policy', 'throttle', 'access-tokens', 'revocations'] },
+  { name: 'users', dependencies: ['store', 'hashing', 'password-policy', 'sign-in', 'access-tokens', 'revocations'] },
 )

@@ -5,6 +5,7 @@ import { isCurrent, isExpired, isOfClient, type Session, type SessionLimits } fr
 import type { User } from '../../domain/user.ts'
 import { Refusal } from '../../errors.ts'
 import { adminScope, type Client, firstPartyId } from '../clients/clients.ts'
+import type { SignedIn } from '../login/sign-in.ts'
 import type { AccessTokenClaims } from '../tokens/access-tokens.ts'
 
 declare module 'fastify' {
@@ -87,7 +88,7 @@ function createSessions(app: FastifyInstance) {
      */
     async open(
       request: FastifyRequest,
-      user: User,
+      { user }: SignedIn,
       client: Client,
       { scope, aud }: { scope: string[]; aud: Audience },
     ): Promise<TokenAnswer> {

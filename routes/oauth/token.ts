@@ -31,7 +31,7 @@ type TokenForm = Static<typeof TokenForm>
 type Grant = (request: FastifyRequest, client: Client, form: TokenForm) => Promise<Tokens>
 
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
-  const { config, users, clients, clientAuthentication, accessTokens, sessions } = app
+  const { config, signIn, clients, clientAuthentication, accessTokens, sessions } = app
   await acceptForms(app)
   acceptMultipart(app)
 
@@ -44,8 +44,9 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
           scope: clients.grantScope(client, form.scope, 'password'),
           aud: clients.grantAudience(client, form.resource),
         }
-        const user = await users.logIn(request, username, password)
-        return sessions.open(request, user, client, asked)
+        const step = await signIn.withPassword(request, username, password)
+        if ('done' in step) return sessions.open(request, step.done, client, asked)
+        return step satisfies never
       },
     ],
     [

@@ -1,0 +1,86 @@
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import fp from 'fastify-plugin'
+import { mayHaveTokens, type User } from '../../domain/user.ts'
+import { isUsername, mapUsername } from '../../domain/usernames.ts'
+import { Refusal } from '../../errors.ts'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    signIn: ReturnType<typeof createSignIn>
+  }
+}
+
+/** Authentication Method References, RFC 8176 §2. */
+export type Amr = 'pwd'
+
+/** A user who has proved who they are, and by what. */
+export interface SignedIn {
+  user: User
+  amr: Amr[]
+}
+
+/**
+ * What a sign-in has come to. Whoever takes a step handles each member, with `step satisfies never` behind the last one: another
+ * member, such as a factor that is still needed, does not compile until every way in handles it.
+ */
+export type SignInStep = { done: SignedIn }
+
+/** Where a person proves who they are, whatever by. What it ends in is for the grants. */
+function createSignIn({ store, hashing, throttle }: Pick<FastifyInstance, 'store' | 'hashing' | 'throttle'>) {
+  /** Costs the same whether the user exists or not. For a user who may not have tokens no password is right. */
+  const guessPassword = (
+    request: FastifyRequest,
+    nameKey: string,
+    find: () => Promise<User | undefined> | User | undefined,
+    password: string,
+  ) =>
+    throttle.guard(request, 'user', nameKey, find, (user, judge) =>
+      hashing.verify(request, user?.passwordHash, password.normalize('NFC'), (compare) =>
+        judge(async () => (await compare()) && mayHaveTokens(user)),
+      ),
+    )
+
+  return {
+    /**
+     * Signs in by username and password. A hash below today's settings is replaced.
+     *
+     * @throws {Refusal} 400 `invalid_grant`, the same for a wrong password and for a user who is unknown, disabled or gone;
+     * 429 while a wait is on; 503 when hashing is overloaded
+     */
+    async withPassword(request: FastifyRequest, username: string, password: string): Promise<SignInStep> {
+      // Before the store is asked, so that what is refused for want of a place costs no look-up.
+      hashing.refuseWithoutPlace(request)
+      const nameKey = mapUsername(username)
+      const find = () => (isUsername(username) ? store.findUserByName(nameKey) : undefined)
+      const { found: user, isRight } = await guessPassword(request, nameKey, find, password)
+      if (!user || !isRight) {
+        const reason = !user ? 'unknown user' : user.disabledAt !== undefined ? 'disabled user' : 'wrong password'
+        request.log.warn(
+          { event: 'login.failed', reason, ...(user && { sub: user.id }), address: request.address },
+          'a login failed',
+        )
+        throw new Refusal('invalid_grant', { detail: 'The username or password is wrong', reason })
+      }
+      if (hashing.isOutdated(user.passwordHash)) {
+        const passwordHash = await hashing.hash(request, password.normalize('NFC'))
+        await store.replacePasswordHash(user.id, user.passwordHash, passwordHash)
+      }
+      return { done: { user, amr: ['pwd'] } }
+    },
+
+    /**
+     * Whether a password is that of a user who is signed in already, asked for before a change. Wrong ones count as failed logins.
+     *
+     * @throws {Refusal} 429 while a wait is on; 503 when hashing is overloaded
+     */
+    confirmPassword: async (request: FastifyRequest, user: User, password: string): Promise<boolean> =>
+      (await guessPassword(request, user.nameKey, () => user, password)).isRight,
+  }
+}
+
+export default fp(
+  async (app: FastifyInstance) => {
+    app.decorate('signIn', createSignIn(app))
+  },
+  { name: 'sign-in', dependencies: ['store', 'hashing', 'throttle'] },
+)
