@@ -2,6 +2,7 @@ import { randomInt } from 'node:crypto'
 import { createInterface } from 'node:readline'
 import { Writable } from 'node:stream'
 import { buffer } from 'node:stream/consumers'
+import type { Io } from './command.ts'
 import { CommandError, exitCodes } from './exit.ts'
 
 /** 128 + SIGINT */
@@ -11,7 +12,7 @@ const letters = 'abcdefghijkmnpqrstuvwxyz23456789'
 const groupLength = 5
 const leastGroups = 5
 
-const isTerminal = () => process.stdin.isTTY === true && process.stderr.isTTY === true
+const isTerminal = ({ stdin, stderr }: Io) => stdin.isTTY === true && stderr.isTTY === true
 
 /**
  * Asks on the terminal, on stderr, for stdout is for results.
@@ -19,11 +20,11 @@ const isTerminal = () => process.stdin.isTTY === true && process.stderr.isTTY ==
  * @param isSecret what is typed is not shown
  * @throws {CommandError} when whoever is asked leaves
  */
-async function ask(questions: string[], { isSecret }: { isSecret: boolean }): Promise<string[]> {
+async function ask({ stdin, stderr }: Io, questions: string[], { isSecret }: { isSecret: boolean }): Promise<string[]> {
   const nowhere = new Writable({ write: (_chunk, _encoding, done) => done() })
   const terminal = createInterface({
-    input: process.stdin,
-    output: isSecret ? nowhere : process.stderr,
+    input: stdin,
+    output: isSecret ? nowhere : stderr,
     terminal: true,
   })
   terminal.on('SIGINT', () => terminal.close())
@@ -31,9 +32,9 @@ async function ask(questions: string[], { isSecret }: { isSecret: boolean }): Pr
   const answers: string[] = []
   try {
     for (const question of questions) {
-      process.stderr.write(question)
+      stderr.write(question)
       const { value, done } = await lines.next()
-      if (isSecret || done) process.stderr.write('\n')
+      if (isSecret || done) stderr.write('\n')
       if (done) throw new CommandError('Nothing was changed.', interruptedExitCode)
       answers.push(value)
     }
@@ -48,29 +49,29 @@ export interface PasswordOptions {
   generate?: true
 }
 
-/** What every command says that takes a password. */
-export const passwordHelp = `The password is asked for on a terminal, read from stdin with --password-stdin (one line end after it is not
-part of it), or made with --generate. It is never an argument: those are shown to everyone on the machine.`
-
 /**
  * A new password, from wherever the options say.
  *
  * @param least characters, for one that is made
  * @throws {CommandError} usage, where there is nobody to ask
  */
-export async function readNewPassword({ passwordStdin, generate }: PasswordOptions, least: number): Promise<string> {
+export async function readNewPassword(
+  io: Io,
+  { passwordStdin, generate }: PasswordOptions,
+  least: number,
+): Promise<string> {
   if (generate && passwordStdin)
     throw new CommandError('--generate and --password-stdin: expected only one of them', exitCodes.usage)
   if (generate) return generatePassword(least)
-  if (isTerminal()) {
-    const [first, second] = await ask(['Password: ', 'Again: '], { isSecret: true })
+  if (isTerminal(io)) {
+    const [first, second] = await ask(io, ['Password: ', 'Again: '], { isSecret: true })
     if (first !== second) throw new CommandError('The two are not the same. Nothing was changed.', exitCodes.problems)
     return first as string
   }
   if (!passwordStdin)
     throw new CommandError('A password is needed: pass --password-stdin or --generate', exitCodes.usage)
   try {
-    const text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(await buffer(process.stdin))
+    const text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(await buffer(io.stdin))
     return text.replace(/\r?\n$/, '')
   } catch {
     throw new CommandError('The password on stdin is not valid UTF-8', exitCodes.problems)
@@ -85,9 +86,9 @@ function generatePassword(least: number): string {
 }
 
 /** Goes on only if it is really meant. @throws {CommandError} when it is not, or there is nobody to ask and no --yes */
-export async function confirm(question: string, { yes }: { yes?: true }): Promise<void> {
+export async function confirm(io: Io, question: string, { yes }: { yes?: true }): Promise<void> {
   if (yes) return
-  if (!isTerminal()) throw new CommandError('Not on a terminal: pass --yes if it is really meant', exitCodes.usage)
-  const [answer] = await ask([`${question} [y/N] `], { isSecret: false })
+  if (!isTerminal(io)) throw new CommandError('Not on a terminal: pass --yes if it is really meant', exitCodes.usage)
+  const [answer] = await ask(io, [`${question} [y/N] `], { isSecret: false })
   if (!/^y(es)?$/i.test(answer?.trim() ?? '')) throw new CommandError('Nothing was changed.', exitCodes.problems)
 }

@@ -1,6 +1,8 @@
 import { resolve } from 'node:path'
 import { type Config, ConfigError, readConfig } from '../config.ts'
-import { readMadeSecret, secretPath } from '../plugins/keys/secrets.ts'
+import type { SigningKeyRecord } from '../domain/signing-key.ts'
+import { createSecrets, readMadeSecret, secretPath } from '../plugins/keys/secrets.ts'
+import { sealContext } from '../plugins/keys/signing-keys.ts'
 import { checkFile, damageLine, hasLmdbStore, lmdbFile, StoreDamaged } from '../stores/lmdb/file.ts'
 import { openLmdbStore } from '../stores/lmdb/store.ts'
 import { openPostgresStore } from '../stores/postgres/store.ts'
@@ -9,13 +11,6 @@ import { CommandError, exitCodes } from './exit.ts'
 
 /** Where a store is. */
 export type Place = { kind: 'lmdb'; dir: string; label: string } | { kind: 'pg'; url: string; label: string }
-
-export const placeHelp = `A store is one of
-  lmdb                  the embedded store in AUTH_DATA_DIR
-  lmdb:DIR, ./DIR       the embedded store in a directory
-  pg                    PostgreSQL at DATABASE_URL, or DATABASE_URL_FILE
-  pg:NAME               PostgreSQL at the URL in the environment variable NAME
-  postgres://…          a URL without a password (it may be in PGPASSWORD)`
 
 type Env = Record<string, string | undefined>
 
@@ -114,6 +109,13 @@ export function refuseDamaged(dataDir: string): void {
 export function secretsFor(place: Place, { AUTH_SECRET, AUTH_SECRET_PREVIOUS }: Config): string[] {
   const made = place.kind === 'lmdb' ? readMadeSecret(place.dir) : undefined
   return [AUTH_SECRET ?? made, AUTH_SECRET_PREVIOUS].filter((secret) => secret !== undefined)
+}
+
+/** @returns whether a signing key opens under one of the secrets */
+export function opener(secrets: string[]): (key: SigningKeyRecord) => boolean {
+  const { open } = createSecrets(secrets)
+  return ({ kid, sealedPrivateKey }) =>
+    sealedPrivateKey !== undefined && open(sealedPrivateKey, sealContext(kid)) !== undefined
 }
 
 /**

@@ -1,4 +1,4 @@
-import { explain } from './exit.ts'
+import { explain } from './explain.ts'
 import { openPlace, type Place } from './places.ts'
 import { examine, type Said } from './store-check.ts'
 

@@ -3,10 +3,11 @@ import { join } from 'node:path'
 import { checkFile, hasLmdbStore, lmdbFile, StoreDamaged } from '../stores/lmdb/file.ts'
 import { checkStore } from '../stores/moving/check.ts'
 import type { Finding, Store } from '../stores/store.ts'
+import type { Io, Options } from './command.ts'
 import { CommandError, exitCodes } from './exit.ts'
-import { type Output, printable, table } from './output.ts'
-import { openPlace, type Place, readPlace, readSettings, secretsFor } from './places.ts'
-import { opener } from './sealing.ts'
+import { type Output, printable } from './output.ts'
+import { opener, openPlace, type Place, readPlace, readSettings, secretsFor } from './places.ts'
+import { table } from './table.ts'
 
 /** Findings of one kind, counted; of many the first few are named. */
 interface Kind extends Omit<Finding, 'key'> {
@@ -32,9 +33,9 @@ export type Said =
  *
  * @returns the exit code: 0 when there is no error, 1 when there is
  */
-export async function storeCheck(options: { store?: string }, output: Output): Promise<number> {
-  const config = readSettings(process.env)
-  const place = readPlace(options.store, config, process.env)
+export async function storeCheck({ env }: Io, { store }: Options, output: Output): Promise<number> {
+  const config = readSettings(env)
+  const place = readPlace(store, config, env)
   const secrets = secretsFor(place, config)
   const onProgress = (table: string, read: number) =>
     output.progress(`reading ${table}: ${read.toLocaleString('en-US')}`)
@@ -145,7 +146,7 @@ function report(
       ...[level === 'error' ? 'ERROR' : 'note', table, count, what],
       keys.map(printable).join(' ') + (count > keys.length && keys.length > 0 ? ' …' : ''),
     ])
-    output.print(`\n${table(['', 'table', 'rows', 'what', 'keys'], cells)}\n`)
+    output.print(`\n${table(['', 'table', 'rows', 'what', 'keys'], cells, output.columns)}\n`)
   }
   const total = errors.reduce((sum, { count }) => sum + count, 0)
   output.print(total === 0 ? 'No errors.' : `${total.toLocaleString('en-US')} error${total === 1 ? '' : 's'}.`)

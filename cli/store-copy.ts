@@ -3,20 +3,20 @@ import { join } from 'node:path'
 import type { Config } from '../config.ts'
 import { CopyRefused, copyStore, type TableReport } from '../stores/moving/copy.ts'
 import type { Store } from '../stores/store.ts'
+import type { Io, Options } from './command.ts'
 import { CommandError, exitCodes } from './exit.ts'
-import { type Output, table } from './output.ts'
-import { isSamePlace, openPlace, type Place, readPlace, readSettings, secretsFor } from './places.ts'
-import { opener } from './sealing.ts'
+import type { Output } from './output.ts'
+import { isSamePlace, opener, openPlace, type Place, readPlace, readSettings, secretsFor } from './places.ts'
+import { table } from './table.ts'
 
 /**
  * `latchkey store copy`: brings one store up to date with another, and says whether they are the same now.
  *
  * @returns the exit code: 0 when the two hold the same, 1 when they do not
  */
-export async function storeCopy(options: { from: string; to: string; delete?: true }, output: Output): Promise<number> {
-  const { env } = process
+export async function storeCopy({ env }: Io, options: Options, output: Output): Promise<number> {
   const config = readSettings(env)
-  const [from, to] = [readPlace(options.from, config, env), readPlace(options.to, config, env)]
+  const [from, to] = [readPlace(options['from'], config, env), readPlace(options['to'], config, env)]
   if (isSamePlace(from, to))
     throw new CommandError(`--from and --to are the same store, ${from.label}`, exitCodes.usage)
 
@@ -26,7 +26,7 @@ export async function storeCopy(options: { from: string; to: string; delete?: tr
     await requireSecret(source, from, config)
     const target = await openPlace(to, { mustExist: false })
     try {
-      const tables = await copy(source, target, options.delete === true, output)
+      const tables = await copy(source, target, options['delete'] === true, output)
       return report(
         { from, to, tables, note: secretNote(from, to, config, env), seconds: (performance.now() - startedAt) / 1000 },
         output,
@@ -110,7 +110,7 @@ function report({ from, to, tables, note, seconds }: Report, output: Output): nu
     ...[labelOf(table), source.rows, target.rows, written, removed],
     ...[source.checksum.slice(0, 12), target.checksum.slice(0, 12), isSame ? 'same' : 'DIFFERENT'],
   ])
-  output.print(table(head, rows))
+  output.print(table(head, rows, output.columns))
   output.print('')
   if (isSame) output.print('The two stores hold the same.')
   if (extra > 0) {

@@ -1,6 +1,6 @@
 import stringWidth from 'string-width'
 import t from 'tap'
-import { table } from '../../cli/output.ts'
+import { table } from '../../cli/table.ts'
 
 const id = '0198f3ce-4b7e-4f3a-9d1c-6a1f2e3d4c5b'
 /** What is no terminal has no columns. */

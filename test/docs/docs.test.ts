@@ -1,13 +1,9 @@
 import { existsSync } from 'node:fs'
 import { readdir, readFile } from 'node:fs/promises'
 import { basename, dirname, join, relative } from 'node:path'
-import { Command } from 'commander'
+import type { Command } from 'commander'
 import t from 'tap'
-import { addBenchCommand } from '../../cli/bench.ts'
-import { addClientCommands } from '../../cli/client.ts'
-import { addKeysCommands } from '../../cli/keys.ts'
-import { addSessionCommands } from '../../cli/session.ts'
-import { addUserCommands } from '../../cli/user.ts'
+import { createProgram } from '../../cli/main.ts'
 import { Settings } from '../../config.ts'
 
 /* The documentation says what the code does: names that are in one are in the other. */
@@ -145,9 +141,6 @@ t.test('every setting is in docs/settings.md with its default, and no page names
 })
 
 t.test('every command of latchkey is in docs/cli.md with its options, and no other', async (t) => {
-  const program = new Command()
-  for (const add of [addUserCommands, addSessionCommands, addClientCommands, addKeysCommands, addBenchCommand])
-    add(program)
   const inCode: string[] = []
   const walk = (command: Command, path: string[]): void => {
     if (command.commands.length > 0) for (const one of command.commands) walk(one, [...path, one.name()])
@@ -162,16 +155,10 @@ t.test('every command of latchkey is in docs/cli.md with its options, and no oth
         ].join(' '),
       )
   }
-  walk(program, [])
-  // Those that are made where the program starts.
-  const main = await read('cli/latchkey.ts')
-  for (const [, of, name, rest = ''] of main.matchAll(
-    /(\w+)\s*\.command\('([\w-]+)'\)(.*?)(?=\w+\s*\.command\(|$)/gs,
-  )) {
-    if (of === 'program' && name === 'store') continue
-    const options = matches(rest, /(?:ption)\('(--[\w-]+)/g).filter((flag) => flag !== '--json')
-    inCode.push([...(of === 'program' ? [] : [of]), name, ...options.sort()].join(' '))
-  }
+  walk(
+    createProgram(process, async () => {}),
+    [],
+  )
   const inDocs = rowsOf('docs/cli.md', 'command').map(([command, options]) => {
     const words = (quoted(command)[0] ?? '').split(' ').filter((word) => /^[a-z-]+$/.test(word))
     return [...words, ...quoted(options).sort()].join(' ')

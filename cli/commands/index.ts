@@ -1,0 +1,16 @@
+import type { FreeCommand, Group } from '../command.ts'
+import { bench } from './bench.ts'
+import { clients } from './clients.ts'
+import { keys } from './keys.ts'
+import { stores } from './stores.ts'
+import { sessions, users } from './users.ts'
+
+const serve: FreeCommand = {
+  usage: 'serve',
+  about: 'start the service, as npm start does',
+  hasNoJson: true,
+  run: async () => (await import('../serve.ts')).serve(),
+}
+
+/** Every command of `latchkey`, in the order of its help. */
+export const commands: (Group | FreeCommand)[] = [serve, users, sessions, clients, keys, stores, bench]

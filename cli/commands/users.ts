@@ -1,0 +1,183 @@
+import { isUuid } from '../../domain/ids.ts'
+import type { Admin, Json } from '../admin.ts'
+import type { AdminCommand, Given, Group } from '../command.ts'
+import { CommandError, exitCodes } from '../exit.ts'
+import { fields, printable, timeOf, when } from '../output.ts'
+
+/**
+ * The user of a name or an id. Anybody may choose somebody's id as a name: where an argument is both, it is refused.
+ *
+ * @throws {CommandError} when there is none, or there are two
+ */
+async function findUser({ call }: Admin, nameOrId: string): Promise<Json> {
+  const { users } = await call('GET', `/admin/users?username=${encodeURIComponent(nameOrId)}`)
+  const [named] = users
+  const identified = isUuid(nameOrId) ? await call('GET', `/admin/users/${nameOrId}`).catch(ignoreRefusal) : undefined
+  if (named && identified) {
+    const others = `that of ${identified.username}, and the name of ${named.id}`
+    throw new CommandError(`This is an id, ${others}: write ${identified.username} or ${named.id}`, exitCodes.problems)
+  }
+  if (named || identified) return named ?? identified
+  throw new CommandError(`There is no user ${printable(nameOrId)}`, exitCodes.problems)
+}
+
+function ignoreRefusal(error: unknown): undefined {
+  if (!(error instanceof CommandError && error.exitCode === exitCodes.problems)) throw error
+}
+
+const pathOf = ({ found }: Given) => `/admin/users/${found.id}`
+/** For `--json`: the user as it is after a change. */
+const asItIsNow: AdminCommand['json'] = (_answer, given, { call }) => call('GET', pathOf(given))
+const rolesOf = ({ roles }: Json): string => roles.join(', ') || 'none'
+/** A password that nobody has seen yet. */
+const generated = ({ options, password }: Given) => (options['generate'] ? { password } : {})
+
+const add: AdminCommand = {
+  usage: 'add <name>',
+  about: 'make a user; also the first administrator, before the service was ever started',
+  options: {
+    '--role <role>': {
+      about: 'a role that it gets, admin to administer Latchkey; can be repeated',
+      isRepeatable: true,
+    },
+  },
+  help: `
+Examples
+  latchkey user add ada --role admin
+  latchkey user add ada --password-stdin < password.txt
+  latchkey user add ada --generate --json`,
+  mayMakeStore: true,
+  takesPassword: true,
+  act: ({ call }, { args: [username], options, password }) =>
+    call('POST', '/admin/users', { username, password, roles: options['role'] ?? [] }),
+  json: (made, given) => ({ ...made, ...generated(given) }),
+  text: (made, given) =>
+    `${made.username} is made.\n${fields({ id: made.id, roles: rolesOf(made), ...generated(given) })}`,
+}
+
+const show: AdminCommand = {
+  usage: 'show <name or id>',
+  about: 'one user, and how many sessions there are',
+  find: findUser,
+  async act({ pages }, given) {
+    let sessions = 0
+    for await (const page of pages(`${pathOf(given)}/sessions`, 'sessions')) sessions += page.length
+    return { ...given.found, sessions }
+  },
+  text: (user) =>
+    fields({
+      name: user.username,
+      id: user.id,
+      roles: rolesOf(user),
+      created: when(user.created_at),
+      disabled: user.disabled_at === undefined ? 'no' : `since ${when(user.disabled_at)}`,
+      sessions: user.sessions,
+    }),
+}
+
+export const users: Group = {
+  name: 'user',
+  about: 'make, look at and change users',
+  commands: [
+    add,
+    {
+      usage: 'list',
+      about: 'all users, by name',
+      list: () => ({
+        path: '/admin/users',
+        member: 'users',
+        columns: {
+          name: 'username',
+          id: 'id',
+          roles: ({ roles }) => roles.join(', '),
+          created: timeOf('created_at'),
+          disabled: timeOf('disabled_at'),
+        },
+      }),
+    },
+    show,
+    {
+      usage: 'disable <name or id>',
+      about: 'end the sessions of a user, who cannot log in any more',
+      find: findUser,
+      act: ({ call }, given) => call('POST', `${pathOf(given)}/disable`),
+      json: asItIsNow,
+      text: (_answer, { found }) => `${found.username} is disabled, and logged out everywhere.`,
+    },
+    {
+      usage: 'enable <name or id>',
+      about: 'let a disabled user log in again',
+      find: findUser,
+      act: ({ call }, given) => call('POST', `${pathOf(given)}/enable`),
+      json: asItIsNow,
+      text: (_answer, { found }) => `${found.username} can log in again.`,
+    },
+    {
+      usage: 'delete <name or id>',
+      about: 'delete a user, with all sessions',
+      find: findUser,
+      confirm: ({ found }) => `Delete ${found.username} (${found.id}) for good?`,
+      act: ({ call }, given) => call('DELETE', pathOf(given)),
+      json: (_answer, { found: { id, username } }) => ({ id, username, deleted: true }),
+      text: (_answer, { found }) => `${found.username} is gone.`,
+    },
+    {
+      usage: 'set-password <name or id>',
+      about: 'set a password; all sessions end',
+      find: findUser,
+      takesPassword: true,
+      act: ({ call }, given) => call('PUT', `${pathOf(given)}/password`, { password: given.password }),
+      json: (_answer, given) => ({ id: given.found.id, username: given.found.username, ...generated(given) }),
+      text: (_answer, given) =>
+        `${given.found.username} has a new password, and is logged out everywhere.\n${fields(generated(given))}`.trimEnd(),
+    },
+    {
+      usage: 'set-roles <name or id> [roles...]',
+      about: 'set the roles, none to take all away; when one is taken away, all sessions end',
+      help: '\nExamples\n  latchkey user set-roles ada admin editor\n  latchkey user set-roles ada',
+      find: findUser,
+      act: ({ call }, given) => call('PUT', `${pathOf(given)}/roles`, { roles: given.args.slice(1) }),
+      json: asItIsNow,
+      text: (_answer, { found, args: [, ...roles] }) => `The roles of ${found.username}: ${rolesOf({ roles })}.`,
+    },
+    {
+      usage: 'sessions <name or id>',
+      about: 'the live sessions of a user, newest first',
+      find: findUser,
+      list: (given) => ({
+        path: `${pathOf(given)}/sessions`,
+        member: 'sessions',
+        columns: {
+          id: 'id',
+          client: 'client_id',
+          created: timeOf('created_at'),
+          'last used': timeOf('last_used_at'),
+          address: 'address',
+          'user agent': 'user_agent',
+        },
+      }),
+    },
+    {
+      usage: 'end-sessions <name or id>',
+      about: 'log a user out everywhere',
+      find: findUser,
+      act: ({ call }, given) => call('DELETE', `${pathOf(given)}/sessions`),
+      json: asItIsNow,
+      text: (_answer, { found }) => `${found.username} is logged out everywhere.`,
+    },
+  ],
+}
+
+export const sessions: Group = {
+  name: 'session',
+  about: 'end single sessions; "user sessions" lists them',
+  commands: [
+    {
+      usage: 'end <id>',
+      about: 'end one session',
+      act: ({ call }, { args: [id = ''] }) => call('DELETE', `/admin/sessions/${encodeURIComponent(id)}`),
+      json: (_answer, { args: [id] }) => ({ id, ended: true }),
+      text: () => 'The session has ended.',
+    },
+  ],
+}

@@ -1,0 +1,18 @@
+import { ConfigError } from '../config.ts'
+import { StoreUnavailable } from '../stores/store.ts'
+import { CommandError, exitCodes } from './exit.ts'
+
+/** @returns the line that says what went wrong, and the exit code */
+export function explain(error: unknown): { line: string; exitCode: number } {
+  if (error instanceof CommandError) return { line: error.message, exitCode: error.exitCode }
+  if (error instanceof ConfigError) return { line: error.message, exitCode: exitCodes.setting }
+  if (error instanceof StoreUnavailable) {
+    return {
+      line: `The store is unavailable: ${oneLine((error.cause as Error)?.message)}`,
+      exitCode: exitCodes.unavailable,
+    }
+  }
+  return { line: `latchkey: ${oneLine((error as Error)?.message ?? String(error))}`, exitCode: exitCodes.problems }
+}
+
+const oneLine = (text = 'no reason was given') => text.replace(/\s+/g, ' ').trim()

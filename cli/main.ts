@@ -1,0 +1,116 @@
+import { readFileSync } from 'node:fs'
+import { Command, CommanderError, Option } from 'commander'
+import type { AdminCommand, FreeCommand, Io } from './command.ts'
+import { commands } from './commands/index.ts'
+import { exitCodes } from './exit.ts'
+import { createOutput } from './output.ts'
+
+const help = `
+First steps
+  latchkey serve                            start the service
+  latchkey user add ada --role admin        the first administrator, who can then use /admin/ as well
+  latchkey client add reports --introspect  a service that asks about tokens
+
+Exit codes
+  0 fine   1 refused, not found, or problems were found   64 wrong usage   69 the store is unavailable   78 a setting is wrong
+
+Settings come from the environment and from .env here, as for the service; every command works beside a running one.
+Each takes --help, with examples, and --json for scripts. docs/cli.md has them in one table.`
+
+const passwordHelp = `
+The password is asked for on a terminal, read from stdin with --password-stdin (one line end after it is not
+part of it), or made with --generate. It is never an argument: those are shown to everyone on the machine.`
+
+/**
+ * Runs `latchkey`.
+ *
+ * @param argv what is behind the name of the program
+ * @param io as `process` has it
+ * @returns the exit code
+ */
+export async function main(argv: string[], io: Io): Promise<number> {
+  let exitCode: number = exitCodes.fine
+  const program = createProgram(io, async (command, args, options) => {
+    const output = createOutput(options['json'] === true, io)
+    if ('run' in command) exitCode = await command.run(io, options, output)
+    else await (await import('./admin.ts')).administer(command, { io, args, options, output })
+  })
+  try {
+    await program.parseAsync(argv, { from: 'user' })
+    return exitCode
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.fine : exitCodes.usage
+    const { line, exitCode } = (await import('./explain.ts')).explain(error)
+    io.stderr.write(`${line}\n`)
+    return exitCode
+  }
+}
+
+type Action = (command: AdminCommand | FreeCommand, args: string[], options: Record<string, unknown>) => Promise<void>
+
+/** All commands of the table, as commander has them. */
+export function createProgram({ stdout, stderr }: Pick<Io, 'stdout' | 'stderr'>, action: Action): Command {
+  const widthOf = (stream: Io['stdout']) => (stream.isTTY ? stream.columns : undefined) as number
+  const program = new Command('latchkey')
+    .description('Runs and looks after Latchkey, a small auth service.')
+    .version(version())
+    .addHelpText('after', help)
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => stdout.write(text),
+      writeErr: (text) => stderr.write(text),
+      getOutHelpWidth: () => widthOf(stdout),
+      getErrHelpWidth: () => widthOf(stderr),
+      outputError: (text, write) => write(`${text.trim().replaceAll('\n', ' ')}\n`),
+    })
+  for (const entry of commands) {
+    if ('usage' in entry) addCommand(program, entry, action)
+    else {
+      const group = program.command(entry.name).description(entry.about)
+      for (const command of entry.commands) addCommand(group, command, action)
+    }
+  }
+  return program
+}
+
+function addCommand(parent: Command, entry: AdminCommand | FreeCommand, action: Action): void {
+  const [verb = '', usage = ''] = entry.usage.split(/ (.*)/)
+  const command = parent.command(verb).description(entry.about)
+  for (const argument of usage.match(/<.*?>|\[.*?\]/g) ?? []) command.argument(argument)
+  const takesPassword = 'takesPassword' in entry
+  const options: FreeCommand['options'] = {
+    ...entry.options,
+    ...(takesPassword && {
+      '--password-stdin': 'read the password from stdin',
+      '--generate': 'make a strong password and print it',
+    }),
+    ...('confirm' in entry && { '--yes': 'do not ask' }),
+    ...(!entry.hasNoJson && { '--json': 'one JSON document' }),
+  }
+  for (const [flags, details] of Object.entries(options)) {
+    const { about, isRequired, isRepeatable, conflicts, value, parse } =
+      typeof details === 'string' ? { about: details } : details
+    const option = new Option(flags, about).makeOptionMandatory(isRequired === true)
+    if (conflicts !== undefined) option.conflicts(conflicts)
+    if (value !== undefined) option.default(value)
+    if (parse) option.argParser(parse)
+    if (isRepeatable) option.argParser((text: string, before: string[] = []) => [...before, text])
+    command.addOption(option)
+  }
+  if (takesPassword) command.addHelpText('after', passwordHelp)
+  if (entry.help !== undefined) command.addHelpText('after', entry.help)
+  // Behind the arguments, commander passes the options and the command itself.
+  command.action((...given) => action(entry, given.slice(0, -2).flat(), given.at(-2)))
+}
+
+/** The package is above `cli/`, and above `dist/cli/` where it was built to. */
+function version(): string {
+  for (const path of ['../package.json', '../../package.json']) {
+    try {
+      return JSON.parse(readFileSync(new URL(path, import.meta.url), 'utf8')).version
+    } catch {
+      // In the other.
+    }
+  }
+  return 'unknown'
+}
