@@ -1,8 +1,8 @@
 import { randomInt } from 'node:crypto'
 import { dictionary } from '@zxcvbn-ts/language-common'
-import { type Config, readConfig } from '../config.ts'
-import { periodOf } from '../plugins/accounts/password-guesses.ts'
-import { createPasswordPolicy } from '../plugins/accounts/password-policy.ts'
+import { type Config, readConfig } from '../../config.ts'
+import { periodOf } from '../../plugins/accounts/password-guesses.ts'
+import { createPasswordPolicy } from '../../plugins/accounts/password-policy.ts'
 
 /*
  * What a guesser gets past the list of passwords that are refused: `npm run bench:passwords [guesses]`.

@@ -4,8 +4,8 @@ import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import pg from 'pg'
-import { statements } from '../stores/postgres/sql.ts'
-import { onEnd } from './processes.ts'
+import { statements } from '../../stores/postgres/sql.ts'
+import { onEnd } from '../processes.ts'
 
 export interface BenchServer {
   version: string

@@ -14,10 +14,10 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { createLocalJWKSet, type JSONWebKeySet, jwtVerify } from 'jose'
-import { createVerifier, type Verifier, VerifierError } from '../verify/index.ts'
-import { bearer, form, logIn, signUp } from './load.ts'
+import { createVerifier, type Verifier, VerifierError } from '../../verify/index.ts'
+import { bearer, form, logIn, signUp } from '../load.ts'
+import { inFlight, median, onEnd, progress, quantile, round, runToEnd, start, type Target } from '../processes.ts'
 import { openServer } from './postgres.ts'
-import { inFlight, median, onEnd, progress, quantile, round, runToEnd, start, type Target } from './processes.ts'
 
 const { values: flags } = parseArgs({
   options: {

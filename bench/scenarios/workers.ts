@@ -10,8 +10,8 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type autocannon from 'autocannon'
-import { bearer, form, logIn, measure, password, refreshing, signUp, type Tokens } from './load.ts'
-import { median, onEnd, progress, round, runToEnd, start } from './processes.ts'
+import { bearer, form, logIn, measure, password, refreshing, signUp, type Tokens } from '../load.ts'
+import { median, onEnd, progress, round, runToEnd, start } from '../processes.ts'
 
 const [duration = 4, rounds = 5, ...numbers] = process.argv.slice(2).map(Number)
 const workerNumbers = numbers.length > 0 ? numbers : [1, 2]

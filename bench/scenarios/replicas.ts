@@ -14,7 +14,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import type autocannon from 'autocannon'
 import type pg from 'pg'
-import { argon2 } from '../plugins/login/argon2.ts'
+import { argon2 } from '../../plugins/login/argon2.ts'
 import {
   asForm,
   bearer,
@@ -27,9 +27,9 @@ import {
   refreshing,
   signUp,
   type Tokens,
-} from './load.ts'
+} from '../load.ts'
+import { inFlight, median, onEnd, progress, quantile, round, runToEnd, start, type Target } from '../processes.ts'
 import { costsBetween, type Ledger, openServer, readLedger } from './postgres.ts'
-import { inFlight, median, onEnd, progress, quantile, round, runToEnd, start, type Target } from './processes.ts'
 
 const { values: flags, positionals } = parseArgs({
   allowPositionals: true,
