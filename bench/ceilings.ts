@@ -1,6 +1,6 @@
 /*
  * What the parts can do by themselves, in a process of its own: a Fastify that does nothing, a hash, a durable write, a signature.
- * The service cannot be faster than any part it needs. Beside them runs what is a function call and no service: `latchkey/verify`.
+ * The service cannot be faster than any part it needs. `latchkey/verify` runs here too: it is a function call, and no service.
  */
 import { generateKeyPairSync, randomUUID } from 'node:crypto'
 import formbody from '@fastify/formbody'
@@ -13,21 +13,20 @@ import type { SigningAlg } from '../plugins/keys/signing-keys.ts'
 import { argon2 } from '../plugins/login/argon2.ts'
 import { splitHosts } from '../stores/postgres/hosts.ts'
 import { createVerifier, type Verifier } from '../verify/index.ts'
-import { password } from './client.ts'
+import { password } from './load.ts'
 import { type Measured, meter } from './meter.ts'
-import { serveCalls } from './remote.ts'
+import { serveCalls } from './processes.ts'
 
 export interface BareRoute {
   method: 'GET' | 'POST'
   path: string
-  /** of the answer, as large as that of the service; 0 for one without a body */
+  /** body of the answer, as large as that of the service; 0 for none */
   bytes: number
 }
 
 interface Span {
   seconds: number
-  /** calls under way at once */
-  atOnce: number
+  concurrency: number
 }
 
 export interface HashSpan extends Span {
@@ -45,9 +44,9 @@ export interface VerifySpan extends Span {
   tokens: string[]
   issuer: string
   audience: string
-  /** where the keys are */
+  /** has the keys */
   origin: string
-  /** of a client that may follow revocations */
+  /** may follow revocations */
   clientId?: string
   clientSecret?: string
 }
@@ -64,24 +63,31 @@ async function listen(routes: BareRoute[]): Promise<string> {
   return app.listen({ host: '127.0.0.1', port: 0 })
 }
 
-async function verifyHash({ seconds, atOnce, ...options }: HashSpan): Promise<Measured> {
-  const hash = await argon2.hash(password, { type: argon2.argon2id, ...options })
-  return meter(seconds, atOnce, () => argon2.verify(hash, password))
+const makeHash = ({ seconds, concurrency, ...options }: HashSpan): Promise<Measured> =>
+  meter({ seconds }, concurrency, () => argon2.hash(password, options))
+
+async function verifyHash({ seconds, concurrency, ...options }: HashSpan): Promise<Measured> {
+  const hash = await argon2.hash(password, options)
+  return meter({ seconds }, concurrency, () => argon2.verify(hash, password))
 }
 
-function makeHash({ seconds, atOnce, ...options }: HashSpan): Promise<Measured> {
-  return meter(seconds, atOnce, () => argon2.hash(password, { type: argon2.argon2id, ...options }))
-}
-
-/** As large as a session is. */
-const row = () => ({
-  ...{ id: randomUUID(), userId: randomUUID(), clientId: 'first-party', scope: [], generation: 0, counter: 0 },
-  ...{ createdAt: Date.now(), refreshedAt: Date.now(), address: '127.0.0.1', userAgent: 'latchkey-bench' },
+/** As large as a session. */
+const makeRow = () => ({
+  id: randomUUID(),
+  userId: randomUUID(),
+  clientId: 'first-party',
+  scope: [],
+  generation: 0,
+  counter: 0,
+  createdAt: Date.now(),
+  refreshedAt: Date.now(),
+  address: '127.0.0.1',
+  userAgent: 'latchkey-bench',
 })
 
 let lmdb: { put: (key: string, value: object) => Promise<boolean> } | undefined
-/** A row rewritten in LMDB, synced before the next one on it; those that come together share a commit. */
-async function putLmdb({ seconds, atOnce, dir }: StoreSpan): Promise<Measured> {
+/** A row rewritten in LMDB, synced before its next write; concurrent writes share a commit. */
+async function putLmdb({ seconds, concurrency, dir }: StoreSpan): Promise<Measured> {
   lmdb ??= open({
     path: dir as string,
     overlappingSync: false,
@@ -89,12 +95,11 @@ async function putLmdb({ seconds, atOnce, dir }: StoreSpan): Promise<Measured> {
     encoder: { useRecords: false, mapsAsObjects: true },
   })
   const table = lmdb
-  const rows = Array.from({ length: atOnce }, row)
-  let next = 0
-  return meter(seconds, atOnce, () => {
-    const session = rows[next++ % atOnce] as ReturnType<typeof row>
-    session.counter += 1
-    return table.put(session.id, session)
+  const rows = Array.from({ length: concurrency }, makeRow)
+  return meter({ seconds }, concurrency, (index) => {
+    const row = rows[index % concurrency] as ReturnType<typeof makeRow>
+    row.counter += 1
+    return table.put(row.id, row)
   })
 }
 
@@ -102,7 +107,7 @@ async function putLmdb({ seconds, atOnce, dir }: StoreSpan): Promise<Measured> {
 const poolSize = 12
 let pool: pg.Pool | undefined
 /** A row updated in PostgreSQL, by a prepared statement over as many connections as the service has, each a commit. */
-async function updatePostgres({ seconds, atOnce, databaseUrl }: StoreSpan): Promise<Measured> {
+async function updatePostgres({ seconds, concurrency, databaseUrl }: StoreSpan): Promise<Measured> {
   if (!pool) {
     pool = new pg.Pool({ connectionString: splitHosts(databaseUrl as string)[0] as string, max: poolSize })
     pool.on('error', () => {})
@@ -111,15 +116,11 @@ async function updatePostgres({ seconds, atOnce, databaseUrl }: StoreSpan): Prom
     )
   }
   const connections = pool
-  const ids = Array.from({ length: atOnce }, () => randomUUID())
-  await connections.query('INSERT INTO bare SELECT unnest($1::uuid[]), 0, $2', [ids, JSON.stringify(row())])
-  let next = 0
-  return meter(seconds, atOnce, () =>
-    connections.query({
-      name: 'bare',
-      text: 'UPDATE bare SET counter = counter + 1 WHERE id = $1',
-      values: [ids[next++ % atOnce]],
-    }),
+  const ids = Array.from({ length: concurrency }, () => randomUUID())
+  await connections.query('INSERT INTO bare SELECT unnest($1::uuid[]), 0, $2', [ids, JSON.stringify(makeRow())])
+  const text = 'UPDATE bare SET counter = counter + 1 WHERE id = $1'
+  return meter({ seconds }, concurrency, (index) =>
+    connections.query({ name: 'bare', text, values: [ids[index % concurrency]] }),
   )
 }
 
@@ -146,48 +147,34 @@ async function sign({ seconds, alg }: Span & { alg: SigningAlg }): Promise<Measu
   signers.set(alg, signer)
   const app = await signer
   const iat = Math.floor(Date.now() / 1000)
-  const [sub, sid] = [randomUUID(), randomUUID()]
-  const issuer = 'http://localhost:3000'
   const claims = {
-    iss: issuer,
-    aud: issuer,
-    sub,
+    iss: 'http://localhost:3000',
+    aud: 'http://localhost:3000',
+    sub: randomUUID(),
     client_id: 'first-party',
-    sid,
+    sid: randomUUID(),
     iat,
     exp: iat + 600,
     jti: `0.0.${randomUUID()}`,
   }
-  return meter(seconds, 1, () => app.jwt.sign(claims))
-}
-
-/** Each token in its turn. */
-function inTurn(tokens: string[]): () => string {
-  let next = 0
-  return () => tokens[next++ % tokens.length] as string
+  return meter({ seconds }, 1, () => app.jwt.sign(claims))
 }
 
 let keySet: ReturnType<typeof createRemoteJWKSet> | undefined
-async function verifyJose({ seconds, atOnce, tokens, issuer, audience, origin }: VerifySpan): Promise<Measured> {
+function verifyJose({ seconds, concurrency, tokens, issuer, audience, origin }: VerifySpan): Promise<Measured> {
   keySet ??= createRemoteJWKSet(new URL(`${origin}/.well-known/jwks.json`))
-  const [keys, token] = [keySet, inTurn(tokens)]
-  return meter(seconds, atOnce, () => jwtVerify(token(), keys, { issuer, audience, typ: 'at+jwt' }))
+  const keys = keySet
+  const expected = { issuer, audience, typ: 'at+jwt' }
+  return meter({ seconds }, concurrency, (index) => jwtVerify(tokens[index % tokens.length] as string, keys, expected))
 }
 
 const verifiers = new Map<number, Verifier>()
-async function verifyLatchkey({
-  seconds,
-  atOnce,
-  tokens,
-  origin,
-  remembers,
-  ...options
-}: VerifySpan & { remembers: number }): Promise<Measured> {
-  const verifier = verifiers.get(remembers) ?? createVerifier({ ...options, url: origin, cacheSize: remembers })
-  verifiers.set(remembers, verifier)
+async function verifyLatchkey(span: VerifySpan & { cacheSize: number }): Promise<Measured> {
+  const { seconds, concurrency, tokens, origin, ...options } = span
+  const verifier = verifiers.get(span.cacheSize) ?? createVerifier({ ...options, url: origin })
+  verifiers.set(span.cacheSize, verifier)
   await verifier.ready()
-  const token = inTurn(tokens)
-  return meter(seconds, atOnce, () => verifier.verify(token()))
+  return meter({ seconds }, concurrency, (index) => verifier.verify(tokens[index % tokens.length] as string))
 }
 
 serveCalls({ listen, verifyHash, makeHash, putLmdb, updatePostgres, sign, verifyJose, verifyLatchkey })

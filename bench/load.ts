@@ -1,49 +1,137 @@
-/* Load over HTTP, as clients of the service make it. */
-import { setTimeout as sleep } from 'node:timers/promises'
-import autocannon from 'autocannon'
-import { asForm, form, type Tokens } from './client.ts'
+/* What is sent to the service: single calls, and loads of them for the generator. */
+import type { LoadResult } from './generator.ts'
+import { cpuSeconds, type Measured } from './meter.ts'
+import { type Remote, startRemote } from './processes.ts'
 
-export * from './client.ts'
+export const password = 'correct horse battery staple'
+const form = { 'content-type': 'application/x-www-form-urlencoded' }
+const json = { 'content-type': 'application/json' }
 
-const settleMs = 500
-
-export interface Measured {
-  perSecond: number
-  p50Ms: number
-  p99Ms: number
-  errors: number
+export interface Tokens {
+  access_token: string
+  refresh_token: string
 }
 
-export async function measure(options: autocannon.Options): Promise<Measured> {
-  const result = await autocannon(options)
-  // What was under way when the time was up still reaches the store. It must not come after the session's next refreshes,
-  // which the next load sends: the store would take it for a stolen token.
-  await sleep(settleMs)
-  return {
-    perSecond: Math.round(result.requests.average),
-    p50Ms: result.latency.p50,
-    p99Ms: result.latency.p99,
-    errors: result.errors + result.non2xx,
+export const bearer = (tokens: Tokens) => ({ authorization: `Bearer ${tokens.access_token}` })
+export const refreshBody = (refreshToken: string) => `grant_type=refresh_token&refresh_token=${refreshToken}`
+
+/** Sends one request. @throws when the status is another than expected */
+export async function call(url: string, expected: number, init: RequestInit = {}): Promise<string> {
+  const response = await fetch(url, init)
+  const text = await response.text()
+  if (response.status !== expected) throw new Error(`${new URL(url).pathname}: ${response.status} ${text}`)
+  return text
+}
+
+export async function signUp(origin: string, username: string): Promise<void> {
+  const body = JSON.stringify({ username, password })
+  await call(`${origin}/signup`, 201, { method: 'POST', headers: json, body })
+}
+
+export async function logIn(origin: string, username: string, ownPassword = password): Promise<Tokens> {
+  const body = new URLSearchParams({ username, password: ownPassword })
+  return JSON.parse(await call(`${origin}/token`, 200, { method: 'POST', body }))
+}
+
+/** Replaces the tokens by the new ones. */
+export async function refresh(origin: string, tokens: Tokens): Promise<void> {
+  const init = { method: 'POST', headers: form, body: refreshBody(tokens.refresh_token) }
+  Object.assign(tokens, JSON.parse(await call(`${origin}/token`, 200, init)))
+}
+
+export const logOut = (origin: string, tokens: Tokens): Promise<string> =>
+  call(`${origin}/logout`, 204, { method: 'POST', headers: bearer(tokens) })
+
+/** The body that follows an answer; the same again where there is none. */
+export const nextBodies = {
+  refresh: (answer: string) => {
+    const token = /"refresh_token":"([^"]+)"/.exec(answer)?.[1]
+    return token && refreshBody(token)
+  },
+  signup: () => {
+    signups += 1
+    return JSON.stringify({ username: `new-${process.pid}-${signups}`, password })
+  },
+} satisfies Record<string, (answer: string) => string | undefined>
+let signups = 0
+
+export interface Load {
+  method: 'GET' | 'POST'
+  path: string
+  /** one for each connection */
+  requests: { headers: Record<string, string>; body?: string }[]
+  /** the right status */
+  expected: number
+  next?: keyof typeof nextBodies
+}
+
+export const formLoad = (path: string, bodies: string[], headers: Record<string, string> = {}): Load => ({
+  method: 'POST',
+  path,
+  requests: bodies.map((body) => ({ headers: { ...form, ...headers }, body })),
+  expected: 200,
+})
+
+export const loginLoad = (users: string[], ownPassword = password): Load =>
+  formLoad(
+    '/token',
+    users.map((username) => `${new URLSearchParams({ grant_type: 'password', username, password: ownPassword })}`),
+  )
+
+/** Each connection refreshes a session of its own, always with the token of the answer before. */
+export const refreshLoad = (sessions: Tokens[]): Load => ({
+  ...formLoad(
+    '/token',
+    sessions.map(({ refresh_token }) => refreshBody(refresh_token)),
+  ),
+  next: 'refresh',
+})
+
+export const signupLoad = (connections: number): Load => ({
+  method: 'POST',
+  path: '/signup',
+  requests: Array.from({ length: connections }, () => ({ headers: json })),
+  expected: 201,
+  next: 'signup',
+})
+
+/** Each connection sends the access token of its own session. */
+export const bearerLoad = (path: string, sessions: Tokens[], expected = 200): Load => ({
+  method: 'GET',
+  path,
+  requests: sessions.map((tokens) => ({ headers: bearer(tokens) })),
+  expected,
+})
+
+export interface LoadMeasured extends Measured {
+  /** body of the last answer */
+  answerBytes: number
+}
+
+/** Share of one core; above it the generator is what was measured. */
+const generatorLimit = 0.95
+
+/**
+ * @param onNote takes what the reader of the figures should know
+ * @returns a function that puts a load on a service, and writes into the load the bodies that its next run goes on with
+ */
+export function createLoader(onNote: (text: string) => void) {
+  const generator: Remote = startRemote('./generator.js')
+  return async function generate(
+    title: string,
+    { origin, pid }: { origin: string; pid: number | undefined },
+    load: Load,
+    seconds: number,
+  ): Promise<LoadMeasured> {
+    const cpuBefore = cpuSeconds(pid)
+    const { bodies, ...result } = await generator.call<LoadResult>('generate', { ...load, origin, seconds })
+    const cpuAfter = cpuSeconds(pid)
+    for (const [index, body] of bodies.entries()) Object.assign(load.requests[index] as object, { body })
+    if (result.wrong !== undefined) onNote(`${title}: the first answer that was wrong: ${result.wrong}`)
+    if (result.generatorBusy > generatorLimit)
+      onNote(`The load generator was busy all the time with "${title}": what it called could have answered more.`)
+    if (cpuBefore === undefined || cpuAfter === undefined) return result
+    return { ...result, cpuUs: ((cpuAfter - cpuBefore) * 1e6) / Math.max(1, result.answers) }
   }
 }
-
-/** Each connection refreshes a session of its own, always with the token of the answer before, which is kept in `sessions`. */
-export function refreshing(url: string, sessions: Tokens[]): autocannon.Options {
-  let next = 0
-  return {
-    url: `${url}/token`,
-    method: 'POST',
-    headers: form,
-    connections: sessions.length,
-    setupClient(client) {
-      const tokens = sessions[next++ % sessions.length] as Tokens
-      client.setBody(asForm(tokens.refresh_token))
-      client.on('body', (body: Buffer) => {
-        const token = /"refresh_token":"([^"]+)"/.exec(body.toString())?.[1]
-        if (!token) return
-        tokens.refresh_token = token
-        client.setBody(asForm(token))
-      })
-    },
-  }
-}
+export type Loader = ReturnType<typeof createLoader>

@@ -1,47 +1,19 @@
-/* What the benchmarks share: processes that they start and surely end, and figures of what they measured. */
-import { type ChildProcess, spawn } from 'node:child_process'
+/* Processes and directories of a benchmark, which end with it however it ends. */
+import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
-import { createInterface } from 'node:readline'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-
-export interface Target {
-  url: string
-  process: ChildProcess
-}
-
-/** Starts a program of the build that logs one JSON line with its `address`. */
-export function start(file: string, env: Record<string, string> = {}): Promise<Target> {
-  const child = spawn(process.execPath, ['--max-semi-space-size=4', fileURLToPath(new URL(file, import.meta.url))], {
-    env: { ...process.env, PORT: '0', ...env },
-    stdio: ['ignore', 'pipe', 'inherit'],
-  })
-  onEnd(() => stop(child))
-  return new Promise((resolve, reject) => {
-    child.once('exit', (code) => reject(new Error(`${file} ended with ${code}`)))
-    createInterface(child.stdout).on('line', (line) => {
-      const { address } = JSON.parse(line) as { address?: string }
-      if (address) resolve({ url: address, process: child })
-    })
-  })
-}
-
-export async function stop(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return
-  const exited = once(child, 'exit')
-  child.kill()
-  const killer = setTimeout(() => child.kill('SIGKILL'), 5_000)
-  await exited
-  clearTimeout(killer)
-}
 
 const endings: (() => unknown)[] = []
 
-/** Has something undone when the benchmark ends, in the opposite order of the calls. */
+/** Registers what undoes a step; at the end of the benchmark all run, the last one first. */
 export function onEnd(undo: () => unknown): void {
   endings.push(undo)
 }
 
-/** Runs some work, and then, however it ended, everything that `onEnd` was given; also when it is interrupted. */
+/** Runs `work`, and then, also after an error, SIGINT or SIGTERM, everything that `onEnd` was given. */
 export async function endingAll<T>(work: () => Promise<T>): Promise<T> {
   const end = async () => {
     for (let undo = endings.pop(); undo; undo = endings.pop()) {
@@ -62,41 +34,75 @@ export async function endingAll<T>(work: () => Promise<T>): Promise<T> {
   }
 }
 
-/** Runs a benchmark that is the whole program. */
-export async function runToEnd(benchmark: () => Promise<void>): Promise<void> {
-  try {
-    await endingAll(benchmark)
-  } catch (error) {
-    console.error(error)
-    process.exitCode = 1
+export async function stop(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return
+  const exited = once(child, 'exit')
+  child.kill()
+  const killer = setTimeout(() => child.kill('SIGKILL'), 5_000)
+  await exited
+  clearTimeout(killer)
+}
+
+/** Makes a temporary directory, removed at the end. */
+export function makeDir(): string {
+  const dir = mkdtempSync(join(tmpdir(), 'latchkey-bench-'))
+  onEnd(() => rmSync(dir, { recursive: true, force: true }))
+  return dir
+}
+
+/** A program that is called by messages. */
+export interface Remote {
+  pid: number
+  /** @throws an error with the message of the one that was thrown there */
+  call<Result>(name: string, argument: unknown): Promise<Result>
+}
+
+interface Call {
+  id: number
+  name: string
+  argument: unknown
+}
+type Answer = { id: number } & ({ result: unknown } | { error: string })
+
+/** Starts a program of this directory that calls `serveCalls`; it ends with the benchmark, or when that is gone. */
+export function startRemote(file: string, env: Record<string, string> = {}, execArgv: string[] = []): Remote {
+  const child = fork(fileURLToPath(new URL(file, import.meta.url)), { env: { ...process.env, ...env }, execArgv })
+  onEnd(() => stop(child))
+  const pending = new Map<number, { resolve: (result: never) => void; reject: (error: Error) => void }>()
+  let lastId = 0
+  child.on('message', (answer: Answer) => {
+    const caller = pending.get(answer.id)
+    pending.delete(answer.id)
+    if ('error' in answer) caller?.reject(new Error(answer.error))
+    else caller?.resolve(answer.result as never)
+  })
+  child.on('exit', (code, signal) => {
+    for (const { reject } of pending.values()) reject(new Error(`${file} ended with ${signal ?? code}`))
+    pending.clear()
+  })
+  return {
+    pid: child.pid as number,
+    call: (name, argument) =>
+      new Promise((resolve, reject) => {
+        lastId += 1
+        pending.set(lastId, { resolve, reject })
+        child.send({ id: lastId, name, argument } satisfies Call)
+      }),
   }
-  process.exit()
 }
 
-/** @param share 0.5 for the median, 1 for the largest */
-export function quantile(values: readonly number[], share: number): number {
-  const sorted = [...values].sort((a, b) => a - b)
-  return sorted[Math.max(0, Math.ceil(sorted.length * share) - 1)] ?? Number.NaN
+/** Answers the calls of `startRemote`. */
+export function serveCalls(calls: Record<string, (argument: never) => unknown>): void {
+  process.on('message', async ({ id, name, argument }: Call) => {
+    let answer: Answer
+    try {
+      answer = { id, result: await calls[name]?.(argument as never) }
+    } catch (error) {
+      answer = { id, error: (error as Error).message }
+    }
+    process.send?.(answer)
+  })
+  process.once('disconnect', () => process.exit())
+  // Ctrl-C reaches every process of the terminal; the benchmark ends this one when its work is undone.
+  process.on('SIGINT', () => {})
 }
-
-export const median = (values: readonly number[]): number => quantile(values, 0.5)
-
-/** Rounds to so many digits that mean something: 1234.5 to 1230, 0.01234 to 0.0123. */
-export const round = (value: number, digits = 3): number => Number(value.toPrecision(digits))
-
-/** Runs `work` for every number below `count`, so many at once. */
-export async function inFlight(
-  count: number,
-  concurrency: number,
-  work: (index: number) => Promise<unknown>,
-): Promise<void> {
-  let next = 0
-  await Promise.all(
-    Array.from({ length: concurrency }, async () => {
-      while (next < count) await work(next++)
-    }),
-  )
-}
-
-/** What is being done, for the one who waits; on stderr, so that stdout is the result. */
-export const progress = (text: string): void => void process.stderr.write(`${text}\n`)

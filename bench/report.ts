@@ -1,10 +1,11 @@
-/* What a run says: a table, the floors, a sizing, and a chart. */
-import type { BenchResult, FigureLine, FigureName, Line } from './run.ts'
+/* The report of a run: a table, the floors, and a sizing. */
+import type { FigureName } from './options.ts'
+import type { BenchResult, Line } from './run.ts'
 
-const number = (value: number) => value.toLocaleString('en-US', { maximumFractionDigits: 0 })
+export const number = (value: number) => value.toLocaleString('en-US', { maximumFractionDigits: 0 })
 const ms = (value: number) => value.toLocaleString('en-US', { minimumFractionDigits: 2, maximumFractionDigits: 2 })
-/** Digits that mean something, of 0.0123, of 4.19 and of 112. */
-const ratioText = (value: number) =>
+/** 0.0123, 4.19, 112 */
+export const ratioText = (value: number) =>
   value < 0.095 ? value.toFixed(3) : value < 9.995 ? value.toFixed(2) : number(value)
 const digits = (value: number) => (value < 10 ? value.toFixed(1) : number(value))
 
@@ -48,48 +49,52 @@ export interface Floor {
   holds: boolean
 }
 
-/** Memory that the contract allows: of the service, and beside the hashes that run. */
+/** What the contract asks for at least, of the first ceiling; on LMDB for refreshes. */
+export const leastRatios = { logins: 0.9, refreshes: 0.25, protected: 0.5 } as const
+/** Memory that the contract allows: idle, and under load beside the hashes that run. */
 const idleMB = 110
 const underLoadMB = 150
 const startMs = 1_000
 
-/** Which of the promised numbers the run can judge, and how they came out. */
+/** The promised numbers that this run can judge. */
 export function floorsOf({ figures, service, settings }: BenchResult): Floor[] {
   const figure = (name: FigureName) => figures.find((one) => one.name === name)
   const reached = (name: FigureName, title: RegExp) =>
     figure(name)?.ceilings.find((ceiling) => title.test(ceiling.title))?.ratio
-  const floor = (
-    what: string,
-    kind: Floor['kind'],
-    is: number | undefined,
-    bound: number | undefined,
-    unit: Floor['unit'] = '',
-  ): Floor[] =>
-    is === undefined || bound === undefined
-      ? []
-      : [{ what, is, bound, kind, unit, holds: kind === 'at least' ? is >= bound : is <= bound }]
   const isOne = settings.workers === '1'
   const isEmbedded = settings.store === 'LMDB'
   const [granted, refreshes] = [figure('client-credentials'), figure('refreshes')]
-  const hashingMB = settings.argon2 && (settings.argon2.atOnce * settings.argon2.memory) / 1024
-  return [
-    ...floor('logins, of bare argon2.verify', 'at least', reached('logins', /argon2/), 0.9),
-    ...(isEmbedded
-      ? floor('refreshes on LMDB, of a bare form POST', 'at least', reached('refreshes', /form POST/), 0.25)
-      : []),
-    ...floor('refreshes on PostgreSQL, of those on LMDB', 'at least', reached('refreshes', /on LMDB/), 0.5),
-    ...(isEmbedded && granted && refreshes
-      ? floor('client credentials, of refreshes', 'at least', granted.perSecond / refreshes.perSecond, 1)
-      : []),
-    ...floor('GET /protected, of a bare GET', 'at least', reached('protected', /GET/), 0.5),
-    ...(isOne && isEmbedded
-      ? floor('start to ready, empty data directory', 'at most', service.readyMs, startMs, 'ms')
-      : []),
-    ...(isOne ? floor('resident memory, idle', 'at most', service.idleMB, idleMB, 'MB') : []),
-    ...(isOne && hashingMB !== undefined
-      ? floor('resident memory, the most under load', 'at most', service.peakMB, idleMB + hashingMB + underLoadMB, 'MB')
-      : []),
+  const { readyMs, peakMB } = service
+  const hashingMB = settings.argon2 ? (settings.argon2.atOnce * settings.argon2.memory) / 1024 : Number.NaN
+  const rows: [what: string, kind: Floor['kind'], is: number | undefined, bound: number, unit?: Floor['unit']][] = [
+    ['logins, of bare argon2.verify', 'at least', reached('logins', /argon2/), leastRatios.logins],
+    [
+      'refreshes on LMDB, of a bare form POST',
+      'at least',
+      isEmbedded ? reached('refreshes', /form POST/) : undefined,
+      leastRatios.refreshes,
+    ],
+    ['refreshes on PostgreSQL, of those on LMDB', 'at least', reached('refreshes', /on LMDB/), 0.5],
+    [
+      'client credentials, of refreshes',
+      'at least',
+      isEmbedded && granted && refreshes ? granted.perSecond / refreshes.perSecond : undefined,
+      1,
+    ],
+    ['GET /protected, of a bare GET', 'at least', reached('protected', /GET/), leastRatios.protected],
+    ['start to ready, empty data directory', 'at most', isOne && isEmbedded ? readyMs : undefined, startMs, 'ms'],
+    ['resident memory, idle', 'at most', isOne ? service.idleMB : undefined, idleMB, 'MB'],
+    [
+      'resident memory, the most under load',
+      'at most',
+      isOne && settings.argon2 ? peakMB : undefined,
+      idleMB + hashingMB + underLoadMB,
+      'MB',
+    ],
   ]
+  return rows.flatMap(([what, kind, is, bound, unit = '']) =>
+    is === undefined ? [] : [{ what, is, bound, kind, unit, holds: kind === 'at least' ? is >= bound : is <= bound }],
+  )
 }
 
 export function floorsText(floors: Floor[]): string {
@@ -104,21 +109,21 @@ export function floorsText(floors: Floor[]): string {
   )
 }
 
-/** A load to answer the question with: how large must it be? */
+/** The load that the sizing is for. */
 const example = { loginsPerMinute: 500, refreshesPerSecond: 2_000 }
-/** How busy a core may be on average, so that a burst does not wait. */
+/** Average use of a core at which a burst does not wait. */
 const busyAtMost = 0.6
 
 export interface Sizing {
   loginsPerMinute: number
   refreshesPerSecond: number
-  /** busy all the time, by what each took of the processor in this run */
+  /** cores that each keeps busy, by its CPU time in this run */
   coresBusy: { logins: number; refreshes: number }
   cores: number
   words: string
 }
 
-/** @returns undefined where the processor time of logins or refreshes is not known */
+/** @returns undefined where the CPU time of logins or refreshes is not known */
 export function sizingOf(
   { figures, settings }: Pick<BenchResult, 'figures' | 'settings'>,
   { loginsPerMinute, refreshesPerSecond } = example,
@@ -140,7 +145,7 @@ export function sizingOf(
   return { loginsPerMinute, refreshesPerSecond, coresBusy, cores, words }
 }
 
-/** Everything that was found, for people. */
+/** The result for people. */
 export function textOf(result: BenchResult): string {
   const { machine, settings, seconds, notes } = result
   const { argon2 } = settings
@@ -171,59 +176,5 @@ export function textOf(result: BenchResult): string {
   ].join('\n')
 }
 
-/** Everything that was found, for programs. */
+/** The result for programs. */
 export const documentOf = (result: BenchResult) => ({ ...result, floors: floorsOf(result), sizing: sizingOf(result) })
-
-const escapeXml = (text: string) =>
-  text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;').replaceAll('"', '&quot;')
-
-const chart = { width: 760, left: 200, bar: 320, row: 46, top: 62, bottom: 34 }
-/** What the contract asks for at least, of the first ceiling. */
-const marks: Partial<Record<FigureName, number>> = { logins: 0.9, refreshes: 0.25, protected: 0.5 }
-
-/** A bar for each figure, as long as what it reached of its first ceiling. In colours that do on light and on dark. */
-export function svgOf({ figures, machine, settings }: BenchResult): string {
-  const shown = figures.filter(({ ceilings }) => ceilings.length > 0)
-  const height = chart.top + shown.length * chart.row + chart.bottom
-  const lines = shown.map((figure, index) => barOf(figure, chart.top + index * chart.row, settings.store === 'LMDB'))
-  const caption = `${machine.cores} cores, load generator included; Node ${machine.node.slice(1)}; ${settings.store}; ${settings.connections} connections`
-  const about = shown.map(
-    ({ title, perSecond, ceilings: [ceiling] }) =>
-      `${title}: ${number(perSecond)} a second, ${ratioText(ceiling?.ratio ?? 0)} of ${ceiling?.title}`,
-  )
-  return [
-    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${chart.width} ${height}" role="img" aria-labelledby="title about" font-family="system-ui, sans-serif" font-size="13">`,
-    '<title id="title">Requests a second, and what they are of the ceiling measured beside them</title>',
-    `<desc id="about">${escapeXml(about.join('; '))}</desc>`,
-    '<style>',
-    'text { fill: #1f2328 } .soft { fill: #59636e } .track { fill: #59636e; fill-opacity: .18 } .fill { fill: #2f81f7 } .floor { stroke: #cf222e }',
-    '@media (prefers-color-scheme: dark) { text { fill: #e6edf3 } .soft { fill: #9198a1 } .track { fill: #9198a1 } .floor { stroke: #ff7b72 } }',
-    '</style>',
-    `<text x="16" y="26" font-size="15" font-weight="600">Requests a second, beside a ceiling measured in the same run</text>`,
-    '<text class="soft" x="16" y="46" font-size="12">whole bar: the bare thing; blue: Latchkey; red: the least that is promised</text>',
-    ...lines,
-    `<text class="soft" x="16" y="${height - 12}" font-size="12">${escapeXml(caption)}</text>`,
-    '</svg>',
-    '',
-  ].join('\n')
-}
-
-function barOf({ name, title, perSecond, ceilings: [ceiling] }: FigureLine, top: number, isEmbedded: boolean): string {
-  if (!ceiling) return ''
-  // A figure can be faster than its ceiling: what remembers tokens, beside what does not.
-  const most = Math.max(1, ceiling.ratio)
-  const width = (share: number) => ((share / most) * chart.bar).toFixed(1)
-  const mark = isEmbedded || name !== 'refreshes' ? marks[name] : undefined
-  const markAt = mark === undefined ? 0 : chart.left + Number(width(mark))
-  const right = chart.left + chart.bar + 14
-  return [
-    `<text x="${chart.left - 12}" y="${top + 17}" text-anchor="end">${escapeXml(title)}</text>`,
-    `<rect class="track" x="${chart.left}" y="${top + 3}" width="${width(1)}" height="20" rx="3"/>`,
-    `<rect class="fill" x="${chart.left}" y="${top + 3}" width="${width(ceiling.ratio)}" height="20" rx="3"/>`,
-    ...(mark === undefined
-      ? []
-      : [`<line class="floor" x1="${markAt}" x2="${markAt}" y1="${top}" y2="${top + 26}" stroke-width="2"/>`]),
-    `<text x="${right}" y="${top + 12}" font-weight="600">${number(perSecond)}</text>`,
-    `<text class="soft" x="${right}" y="${top + 27}" font-size="11">${ratioText(ceiling.ratio)} of ${escapeXml(ceiling.title)}</text>`,
-  ].join('\n')
-}

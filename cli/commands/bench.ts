@@ -1,5 +1,5 @@
 import { InvalidArgumentError } from 'commander'
-import { type FigureName, figureNames } from '../../bench/run.ts'
+import { type FigureName, figureNames } from '../../bench/options.ts'
 import type { FreeCommand } from '../command.ts'
 
 const help = `

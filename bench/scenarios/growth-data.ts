@@ -1,0 +1,102 @@
+/* Users with a session each, loaded into a store: the same in both. The ids spread like random ones. */
+import { createHash, randomBytes } from 'node:crypto'
+import { statSync } from 'node:fs'
+import { join } from 'node:path'
+import type pg from 'pg'
+import { buildApp } from '../../app.ts'
+import { readConfig } from '../../config.ts'
+import { openLmdbStore } from '../../stores/lmdb/store.ts'
+import { makeDir } from '../processes.ts'
+import { readWalBytes } from './postgres.ts'
+
+export interface Loaded {
+  env: Record<string, string>
+  /** bytes of a row, by what they are for */
+  disk: Record<string, number>
+  /** write-ahead log so far; PostgreSQL only */
+  walBytes?: () => Promise<number>
+}
+
+const common = {
+  AUTH_SECRET: randomBytes(32).toString('base64url'),
+  AUTH_ISSUER: 'http://localhost',
+  LOG_LEVEL: 'silent',
+}
+const createdAt = Date.now() - 3_600_000
+const passwordHash = `$argon2id$v=19$m=19456,t=2,p=1$${'s'.repeat(22)}$${'h'.repeat(43)}`
+export const clientId = 'first-party'
+export const address = '203.0.113.77'
+export const userAgent =
+  'Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36'
+
+/** As PostgreSQL's `md5(text)::uuid`. */
+const uuid = (text: string) =>
+  createHash('md5')
+    .update(text)
+    .digest('hex')
+    .replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5')
+export const userId = (n: number): string => uuid(`user ${n}`)
+export const sessionId = (n: number): string => uuid(`session ${n}`)
+export const nameOf = (n: number): string => `user-${n}@example.com`
+
+const perBatch = 20_000
+
+/** Through the store's own methods, in batches that share a commit. */
+export async function loadLmdb(size: number): Promise<Loaded> {
+  const dataDir = makeDir()
+  const store = openLmdbStore(dataDir)
+  const bytes = () => statSync(join(dataDir, 'lmdb', 'data.mdb')).size
+  /** @returns bytes of a row on disk */
+  const load = async (add: (n: number) => Promise<boolean>) => {
+    const before = bytes()
+    for (let from = 0; from < size; from += perBatch) {
+      const batch = Array.from({ length: Math.min(perBatch, size - from) }, (_, index) => add(from + index))
+      if ((await Promise.all(batch)).includes(false)) throw new Error('a row was refused')
+    }
+    return Math.round((bytes() - before) / size)
+  }
+  const userBytes = await load((n) => {
+    const [id, username] = [userId(n), nameOf(n)]
+    return store.createUser({ id, username, nameKey: username, passwordHash, roles: [], createdAt, generation: 0 })
+  })
+  const sessionBytes = await load((n) => {
+    const [id, user] = [sessionId(n), userId(n)]
+    const age = { generation: 0, counter: 0, createdAt, refreshedAt: createdAt }
+    return store.createSession({ id, userId: user, clientId, scope: [], ...age, address, userAgent })
+  })
+  await store.close()
+  return { env: { ...common, AUTH_DATA_DIR: dataDir, DATABASE_URL: '' }, disk: { userBytes, sessionBytes } }
+}
+
+export async function loadPostgres(size: number, { url, client }: { url: string; client: pg.Client }): Promise<Loaded> {
+  const env = { ...common, DATABASE_URL: url }
+  // For the schema.
+  await (await buildApp(readConfig(env))).close()
+  await client.query(
+    `INSERT INTO latchkey_users (id, username, name_key, password_hash, roles, created_at, generation)
+     SELECT md5('user ' || n)::uuid, 'user-' || n || '@example.com', 'user-' || n || '@example.com', $2, '{}', $3, 0
+     FROM generate_series(0, $1::int - 1) AS n`,
+    [size, passwordHash, createdAt],
+  )
+  await client.query(
+    `INSERT INTO latchkey_sessions
+       (id, user_id, generation, counter, created_at, refreshed_at, client_id, address, user_agent, scope)
+     SELECT md5('session ' || n)::uuid, md5('user ' || n)::uuid, 0, 0, $2, $2, $5, $3, $4, '{}'
+     FROM generate_series(0, $1::int - 1) AS n`,
+    [size, createdAt, address, userAgent, clientId],
+  )
+  for (const sql of ['VACUUM ANALYZE latchkey_users', 'VACUUM ANALYZE latchkey_sessions', 'CHECKPOINT'])
+    await client.query(sql)
+  const { rows } = await client.query(
+    `SELECT replace(c.relname, 'latchkey_', '') AS name, pg_relation_size(c.oid)::float8 AS bytes FROM pg_class c
+     WHERE c.relname LIKE 'latchkey_users%' OR c.relname LIKE 'latchkey_sessions%'`,
+  )
+  const perRow = (of: string) =>
+    Math.round(rows.filter(({ name }) => name.startsWith(of)).reduce((total, { bytes }) => total + bytes, 0) / size)
+  const parts = rows.map(({ name, bytes }) => [`${name}Bytes`, Math.round(bytes / size)])
+  return {
+    env,
+    disk: { userBytes: perRow('users'), sessionBytes: perRow('sessions'), ...Object.fromEntries(parts) },
+    walBytes: () => readWalBytes(client),
+  }
+}

@@ -1,0 +1,22 @@
+/*
+ * Builds of two or more revisions, compared in turn, to tell what a change costs: `npm run bench:pairs -- main=../main/dist
+ * branch=dist`, with `--seconds` of a measurement and `--rounds`.
+ */
+import { resolve } from 'node:path'
+import { parseArgs } from 'node:util'
+import { compare } from './compare.ts'
+import { runScenario } from './scenario.ts'
+
+const { values: flags, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { seconds: { type: 'string', default: '4' }, rounds: { type: 'string', default: '7' } },
+})
+
+await runScenario(async () => {
+  if (positionals.length < 2) throw new Error('expected two builds or more, such as main=../main/dist branch=dist')
+  const variants = positionals.map((text) => {
+    const [name = '', dir = name] = text.split('=')
+    return { name, program: resolve(dir, 'start.cjs') }
+  })
+  await compare(variants, Number(flags.rounds), Number(flags.seconds))
+})
