@@ -1,6 +1,6 @@
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
 import { Refusal } from '../errors.ts'
-import { problemAnswers } from '../schemas/errors.ts'
+import { problemResponses } from '../schemas/errors.ts'
 
 const Status = Type.Object({ status: Type.Literal('ok') })
 
@@ -14,7 +14,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         operationId: 'getLiveness',
         summary: 'Whether the process is alive',
         tags: ['health'],
-        response: { 200: Status, ...problemAnswers(400) },
+        response: { 200: Status, ...problemResponses(400) },
       },
     },
     async () => ({
@@ -29,7 +29,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         operationId: 'getReadiness',
         summary: 'Whether to send requests here: the store answers, and the process is not shutting down',
         tags: ['health'],
-        response: { 200: Status, ...problemAnswers(400, 503) },
+        response: { 200: Status, ...problemResponses(400, 503) },
       },
     },
     async () => {

@@ -39,5 +39,5 @@ const pick = (from: Record<number, object>, statuses: number[]) =>
   Object.fromEntries(statuses.map((status) => [status, from[status]]))
 
 /** The error answers of a route, for its `schema.response`. */
-export const problemAnswers = (...statuses: number[]) => pick(problems, statuses)
-export const oauthAnswers = (...statuses: number[]) => pick(oauthErrors, statuses)
+export const problemResponses = (...statuses: number[]) => pick(problems, statuses)
+export const oauthResponses = (...statuses: number[]) => pick(oauthErrors, statuses)

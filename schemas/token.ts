@@ -1,8 +1,8 @@
-import { Type } from '@sinclair/typebox'
+import { type Static, Type } from '@sinclair/typebox'
 import { Scope } from './parts.ts'
 
-/** The success answer of RFC 6749 §5.1. */
-export const TokenAnswer = Type.Object(
+/** The access token response, RFC 6749 §5.1. */
+export const TokenResponse = Type.Object(
   {
     access_token: Type.String({ description: 'A JWT, RFC 9068' }),
     token_type: Type.Literal('Bearer'),
@@ -12,5 +12,6 @@ export const TokenAnswer = Type.Object(
   },
   { description: 'The tokens' },
 )
+export type TokenResponse = Static<typeof TokenResponse>
 
 export const RefreshToken = Type.String({ description: 'The refresh token of the answer before' })

@@ -4,7 +4,7 @@ import type { User } from '../../domain/user.ts'
 import { tokenRefused } from '../../errors.ts'
 import { acceptJson } from '../../plugins/http/json.ts'
 import { withToken } from '../../plugins/http/openapi.ts'
-import { problemAnswers } from '../../schemas/errors.ts'
+import { problemResponses } from '../../schemas/errors.ts'
 import { Id, Password, PresentedPassword, Roles, Timestamp, toTimestamp, Username } from '../../schemas/parts.ts'
 
 const userGone = () => tokenRefused('invalid', 'the user of the token is gone')
@@ -30,7 +30,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         security: withToken,
         response: {
           200: Type.Object({ id: Id, username: Username, roles: Roles, created_at: Timestamp }),
-          ...problemAnswers(401, 403, 503),
+          ...problemResponses(401, 403, 503),
         },
       },
     },
@@ -53,7 +53,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         body: Type.Object({ password: PresentedPassword }, { additionalProperties: false }),
         response: {
           204: Type.Null({ description: 'The account is gone' }),
-          ...problemAnswers(400, 401, 403, 413, 415, 429, 503),
+          ...problemResponses(400, 401, 403, 413, 415, 429, 503),
         },
       },
     },
@@ -77,7 +77,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         ),
         response: {
           204: Type.Null({ description: 'The password is changed' }),
-          ...problemAnswers(400, 401, 403, 413, 415, 429, 503),
+          ...problemResponses(400, 401, 403, 413, 415, 429, 503),
         },
       },
     },

@@ -2,7 +2,7 @@ import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typ
 import { tokenRefused } from '../../errors.ts'
 import { ignoreBodies } from '../../plugins/http/bodies.ts'
 import { withToken } from '../../plugins/http/openapi.ts'
-import { problemAnswers } from '../../schemas/errors.ts'
+import { problemResponses } from '../../schemas/errors.ts'
 
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
   const { users } = app
@@ -16,7 +16,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         summary: 'A greeting for whoever has logged in',
         tags: ['accounts'],
         security: withToken,
-        response: { 200: Type.Object({ message: Type.String() }), ...problemAnswers(401, 403, 503) },
+        response: { 200: Type.Object({ message: Type.String() }), ...problemResponses(401, 403, 503) },
       },
     },
     async (request) => {

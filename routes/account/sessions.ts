@@ -2,7 +2,7 @@ import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typ
 import { Refusal } from '../../errors.ts'
 import { ignoreBodies } from '../../plugins/http/bodies.ts'
 import { withToken } from '../../plugins/http/openapi.ts'
-import { problemAnswers } from '../../schemas/errors.ts'
+import { problemResponses } from '../../schemas/errors.ts'
 import { Id, Timestamp, toTimestamp } from '../../schemas/parts.ts'
 
 const defaultPageSize = 100
@@ -46,7 +46,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
             ),
             next_cursor: Type.Optional(Type.String()),
           }),
-          ...problemAnswers(400, 401, 403, 503),
+          ...problemResponses(400, 401, 403, 503),
         },
       },
     },
@@ -80,7 +80,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         tags: ['sessions'],
         security: withToken,
         params: Type.Object({ id: Id }),
-        response: { 204: Type.Null({ description: 'The session has ended' }), ...problemAnswers(401, 403, 404, 503) },
+        response: { 204: Type.Null({ description: 'The session has ended' }), ...problemResponses(401, 403, 404, 503) },
       },
     },
     async (request, reply) => {
@@ -98,7 +98,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         summary: 'End all sessions, this one too',
         tags: ['sessions'],
         security: withToken,
-        response: { 204: Type.Null({ description: 'All sessions have ended' }), ...problemAnswers(401, 403, 503) },
+        response: { 204: Type.Null({ description: 'All sessions have ended' }), ...problemResponses(401, 403, 503) },
       },
     },
     async (request, reply) => {
@@ -115,7 +115,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         summary: 'End this session',
         tags: ['sessions'],
         security: withToken,
-        response: { 204: Type.Null({ description: 'The session has ended' }), ...problemAnswers(401, 403, 503) },
+        response: { 204: Type.Null({ description: 'The session has ended' }), ...problemResponses(401, 403, 503) },
       },
     },
     async (request, reply) => {

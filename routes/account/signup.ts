@@ -1,7 +1,7 @@
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
 import { Refusal } from '../../errors.ts'
 import { acceptJson } from '../../plugins/http/json.ts'
-import { problemAnswers } from '../../schemas/errors.ts'
+import { problemResponses } from '../../schemas/errors.ts'
 import { Id, Password, Timestamp, toTimestamp, Username } from '../../schemas/parts.ts'
 
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
@@ -18,7 +18,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         body: Type.Object({ username: Username, password: Password }, { additionalProperties: false }),
         response: {
           201: Type.Object({ id: Id, username: Username, created_at: Timestamp }, { description: 'The account' }),
-          ...problemAnswers(400, 403, 409, 413, 415, 503),
+          ...problemResponses(400, 403, 409, 413, 415, 503),
         },
       },
     },

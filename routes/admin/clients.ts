@@ -6,7 +6,7 @@ import { ignoreBodies } from '../../plugins/http/bodies.ts'
 import { acceptJson } from '../../plugins/http/json.ts'
 import { AdminClient, ClientSecret, Introspect, NextCursor, PageQuery } from '../../schemas/admin.ts'
 import { Audience, ClientId, ClientType, GrantTypes, ScopeNames } from '../../schemas/clients.ts'
-import { problemAnswers } from '../../schemas/errors.ts'
+import { problemResponses } from '../../schemas/errors.ts'
 import { toTimestamp } from '../../schemas/parts.ts'
 import { allowNoBody, anyText, common, nextCursor, readPage } from './shared.ts'
 
@@ -30,7 +30,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         querystring: Type.Object(PageQuery, { additionalProperties: false }),
         response: {
           200: Type.Object({ clients: Type.Array(AdminClient), next_cursor: NextCursor }),
-          ...problemAnswers(400, 401, 403, 503),
+          ...problemResponses(400, 401, 403, 503),
         },
       },
     },
@@ -60,7 +60,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         ),
         response: {
           201: Type.Composite([AdminClient, Type.Object({ client_secret: Type.Optional(ClientSecret) })]),
-          ...problemAnswers(400, 401, 403, 409, 413, 415, 503),
+          ...problemResponses(400, 401, 403, 409, 413, 415, 503),
         },
       },
     },
@@ -83,7 +83,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         ...common,
         summary: 'One client',
         params,
-        response: { 200: AdminClient, ...problemAnswers(401, 403, 404, 503) },
+        response: { 200: AdminClient, ...problemResponses(401, 403, 404, 503) },
       },
     },
     async ({ params }) => shown(await clients.get(params.id), now()),
@@ -113,7 +113,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         ),
         response: {
           200: Type.Object({ client_id: ClientId, client_secret: ClientSecret }),
-          ...problemAnswers(400, 401, 403, 404, 413, 415, 503),
+          ...problemResponses(400, 401, 403, 404, 413, 415, 503),
         },
       },
     },
@@ -162,7 +162,7 @@ const withoutBodies: FastifyPluginAsyncTypebox = async (app) => {
         ...common,
         summary,
         params,
-        response: { 204: Type.Null({ description }), ...problemAnswers(400, 401, 403, 404, 409, 503) },
+        response: { 204: Type.Null({ description }), ...problemResponses(400, 401, 403, 404, 409, 503) },
       },
       handler: async (request, reply) => {
         const { id } = request.params

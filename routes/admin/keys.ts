@@ -3,7 +3,7 @@ import { ignoreBodies } from '../../plugins/http/bodies.ts'
 import { acceptJson } from '../../plugins/http/json.ts'
 import type { SigningKeyStatus } from '../../plugins/keys/signing-keys.ts'
 import { AdminKey } from '../../schemas/admin.ts'
-import { problemAnswers } from '../../schemas/errors.ts'
+import { problemResponses } from '../../schemas/errors.ts'
 import { toTimestamp } from '../../schemas/parts.ts'
 import { allowNoBody, common } from './shared.ts'
 
@@ -19,7 +19,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         operationId: 'adminListKeys',
         ...common,
         summary: 'The signing keys, newest first',
-        response: { 200: Type.Object({ keys: Type.Array(AdminKey) }), ...problemAnswers(401, 403, 503) },
+        response: { 200: Type.Object({ keys: Type.Array(AdminKey) }), ...problemResponses(401, 403, 503) },
       },
     },
     async () => ({ keys: (await signingKeys.list()).map(shown) }),
@@ -46,7 +46,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
           },
           { additionalProperties: false },
         ),
-        response: { 200: AdminKey, ...problemAnswers(400, 401, 403, 409, 413, 415, 503) },
+        response: { 200: AdminKey, ...problemResponses(400, 401, 403, 409, 413, 415, 503) },
       },
     },
     async ({ body, log }) => shown(await signingKeys.rotateNow(log, { isLeaked: body.leaked === true })),
@@ -70,7 +70,7 @@ const withoutBodies: FastifyPluginAsyncTypebox = async (app) => {
         params: Type.Object({ kid: Type.String() }),
         response: {
           204: Type.Null({ description: 'The key is withdrawn' }),
-          ...problemAnswers(401, 403, 404, 409, 503),
+          ...problemResponses(401, 403, 404, 409, 503),
         },
       },
     },

@@ -2,7 +2,7 @@ import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typ
 import { Refusal } from '../../errors.ts'
 import { ignoreBodies } from '../../plugins/http/bodies.ts'
 import { AdminSession, NextCursor, PageQuery } from '../../schemas/admin.ts'
-import { problemAnswers } from '../../schemas/errors.ts'
+import { problemResponses } from '../../schemas/errors.ts'
 import { Id, toTimestamp } from '../../schemas/parts.ts'
 import { common, idFrom, nextCursor, readPage, sessionPosition } from './shared.ts'
 
@@ -24,7 +24,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         querystring: Type.Object(PageQuery, { additionalProperties: false }),
         response: {
           200: Type.Object({ sessions: Type.Array(AdminSession), next_cursor: NextCursor }),
-          ...problemAnswers(400, 401, 403, 404, 503),
+          ...problemResponses(400, 401, 403, 404, 503),
         },
       },
     },
@@ -55,7 +55,10 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         ...common,
         summary: 'End all sessions of a user',
         params,
-        response: { 204: Type.Null({ description: 'All sessions have ended' }), ...problemAnswers(401, 403, 404, 503) },
+        response: {
+          204: Type.Null({ description: 'All sessions have ended' }),
+          ...problemResponses(401, 403, 404, 503),
+        },
       },
     },
     async (request, reply) => {
@@ -73,7 +76,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         ...common,
         summary: 'End one session',
         params,
-        response: { 204: Type.Null({ description: 'The session has ended' }), ...problemAnswers(401, 403, 404, 503) },
+        response: { 204: Type.Null({ description: 'The session has ended' }), ...problemResponses(401, 403, 404, 503) },
       },
     },
     async (request, reply) => {

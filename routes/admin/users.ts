@@ -6,7 +6,7 @@ import { adminScope } from '../../plugins/clients/clients.ts'
 import { ignoreBodies } from '../../plugins/http/bodies.ts'
 import { acceptJson } from '../../plugins/http/json.ts'
 import { AdminUser, NextCursor, PageQuery } from '../../schemas/admin.ts'
-import { problemAnswers } from '../../schemas/errors.ts'
+import { problemResponses } from '../../schemas/errors.ts'
 import { Id, Password, RoleNames, toTimestamp, Username } from '../../schemas/parts.ts'
 import { anyText, common, idFrom, nextCursor, readPage } from './shared.ts'
 
@@ -35,7 +35,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         ),
         response: {
           200: Type.Object({ users: Type.Array(AdminUser), next_cursor: NextCursor }),
-          ...problemAnswers(400, 401, 403, 503),
+          ...problemResponses(400, 401, 403, 503),
         },
       },
     },
@@ -67,7 +67,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
           { username: Username, password: Password, roles: Type.Optional(RoleNames) },
           { additionalProperties: false },
         ),
-        response: { 201: AdminUser, ...problemAnswers(400, 401, 403, 409, 413, 415, 503) },
+        response: { 201: AdminUser, ...problemResponses(400, 401, 403, 409, 413, 415, 503) },
       },
     },
     async (request, reply) => {
@@ -86,7 +86,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         ...common,
         summary: 'One user',
         params,
-        response: { 200: AdminUser, ...problemAnswers(401, 403, 404, 503) },
+        response: { 200: AdminUser, ...problemResponses(401, 403, 404, 503) },
       },
     },
     async ({ params }) => shown(await users.get({ id: idFrom(params, 'user') })),
@@ -103,7 +103,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         body: Type.Object({ roles: RoleNames }, { additionalProperties: false }),
         response: {
           204: Type.Null({ description: 'The roles are set' }),
-          ...problemAnswers(400, 401, 403, 404, 409, 413, 415, 503),
+          ...problemResponses(400, 401, 403, 404, 409, 413, 415, 503),
         },
       },
     },
@@ -127,7 +127,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         body: Type.Object({ password: Password }, { additionalProperties: false }),
         response: {
           204: Type.Null({ description: 'The password is set' }),
-          ...problemAnswers(400, 401, 403, 404, 413, 415, 503),
+          ...problemResponses(400, 401, 403, 404, 413, 415, 503),
         },
       },
     },
@@ -167,7 +167,7 @@ const withoutBodies: FastifyPluginAsyncTypebox = async (app) => {
         ...common,
         summary,
         params,
-        response: { 204: Type.Null({ description }), ...problemAnswers(401, 403, 404, 409, 503) },
+        response: { 204: Type.Null({ description }), ...problemResponses(401, 403, 404, 409, 503) },
       },
       handler: async (request, reply) => {
         const id = idFrom(request.params, 'user')

@@ -3,7 +3,7 @@ import type { FastifyRequest } from 'fastify'
 import type { Client } from '../../plugins/clients/clients.ts'
 import { ignoreBodies } from '../../plugins/http/bodies.ts'
 import { withClient } from '../../plugins/http/openapi.ts'
-import { problemAnswers } from '../../schemas/errors.ts'
+import { problemResponses } from '../../schemas/errors.ts'
 import { createPages, RevocationEntry, textOf } from './revocation-pages.ts'
 import { createStreams } from './revocation-streams.ts'
 
@@ -46,7 +46,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
             cursor: Type.String(),
             more: Type.Optional(Type.Literal(true, { description: 'there is more behind the cursor' })),
           }),
-          ...problemAnswers(400, 401, 403, 429, 503),
+          ...problemResponses(400, 401, 403, 429, 503),
         },
       },
     },

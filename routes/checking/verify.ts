@@ -4,7 +4,7 @@ import { Refusal, tokenRefused } from '../../errors.ts'
 import { ignoreBodies } from '../../plugins/http/bodies.ts'
 import { withToken } from '../../plugins/http/openapi.ts'
 import { isFor } from '../../plugins/tokens/bearer.ts'
-import { problemAnswers } from '../../schemas/errors.ts'
+import { problemResponses } from '../../schemas/errors.ts'
 
 /** A demand that is not understood (unknown, empty, there twice, or such as no token can meet) is refused, never taken for none. */
 const Demands = Type.Object(
@@ -47,7 +47,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
           204: Type.Null({
             description: 'The token is good: X-Auth-Subject, X-Auth-Client, X-Auth-Scope and X-Auth-Roles tell of it',
           }),
-          ...problemAnswers(400, 401, 403),
+          ...problemResponses(400, 401, 403),
         },
       },
     },

@@ -5,13 +5,13 @@ import type { Client } from '../../plugins/clients/clients.ts'
 import { acceptForms } from '../../plugins/http/form.ts'
 import { withClient } from '../../plugins/http/openapi.ts'
 import { isFor } from '../../plugins/tokens/bearer.ts'
-import { oauthAnswers } from '../../schemas/errors.ts'
+import { oauthResponses } from '../../schemas/errors.ts'
 import { Roles, Scope } from '../../schemas/parts.ts'
 
 const Seconds = (description: string) =>
   Type.Optional(Type.Integer({ description: `${description}, seconds since the epoch` }))
 
-const IntrospectionAnswer = Type.Object(
+const IntrospectionResponse = Type.Object(
   {
     active: Type.Boolean(),
     token_type: Type.Optional(Type.String({ examples: ['Bearer'] })),
@@ -28,9 +28,9 @@ const IntrospectionAnswer = Type.Object(
   },
   { description: 'RFC 7662 §2.2; of a token that is not good, only `{"active":false}`' },
 )
-type IntrospectionAnswer = Static<typeof IntrospectionAnswer>
+type IntrospectionResponse = Static<typeof IntrospectionResponse>
 
-const inactive: IntrospectionAnswer = { active: false }
+const inactive: IntrospectionResponse = { active: false }
 
 /**
  * RFC 7662. A token is inactive until it has shown itself to be good, and meant for the one who asks.
@@ -41,7 +41,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
   const { config, clients, clientAuthentication, accessTokens, revocations, sessions } = app
   await acceptForms(app)
 
-  async function introspectAccessToken(token: string, asks: Client): Promise<IntrospectionAnswer> {
+  async function introspectAccessToken(token: string, asks: Client): Promise<IntrospectionResponse> {
     const claims = await accessTokens.verify(token).catch(ignoreRefusal)
     if (!claims || revocations.isRevoked(claims)) return inactive
     const isMeantFor =
@@ -58,7 +58,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     token: string,
     asks: Client,
     isAskedFor: boolean,
-  ): Promise<IntrospectionAnswer> {
+  ): Promise<IntrospectionResponse> {
     const found = await sessions.findByRefreshToken(token)
     const client = found && (await clients.find(found.session.clientId))
     if (!client || client.disabledAt !== undefined || !client.grants.includes('refresh_token')) return inactive
@@ -99,7 +99,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
           client_id: Type.Optional(Type.String({ examples: [''] })),
           client_secret: Type.Optional(Type.String({ examples: [''] })),
         }),
-        response: { 200: IntrospectionAnswer, ...oauthAnswers(400, 401, 403, 413, 415, 429, 503) },
+        response: { 200: IntrospectionResponse, ...oauthResponses(400, 401, 403, 413, 415, 429, 503) },
       },
     },
     async (

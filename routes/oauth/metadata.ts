@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
 import { grantTypes } from '../../schemas/clients.ts'
-import { problemAnswers } from '../../schemas/errors.ts'
+import { problemResponses } from '../../schemas/errors.ts'
 
 const maxAgeSeconds = 300
 const AnyObject = Type.Unsafe<object>({ type: 'object', additionalProperties: true })
@@ -46,7 +46,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         operationId: 'getPublicKeys',
         summary: 'The public keys, RFC 7517',
         tags: ['checking'],
-        response: { 200: AnyObject, 304: Type.Null({ description: 'Not modified' }), ...problemAnswers(400) },
+        response: { 200: AnyObject, 304: Type.Null({ description: 'Not modified' }), ...problemResponses(400) },
       },
     },
     async (request, reply) => {
@@ -77,7 +77,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
   ] as const) {
     app.get(
       url,
-      { schema: { operationId, summary, tags: ['checking'], response: { 200: AnyObject, ...problemAnswers(400) } } },
+      { schema: { operationId, summary, tags: ['checking'], response: { 200: AnyObject, ...problemResponses(400) } } },
       async (_request, reply) => reply.header('cache-control', `public, max-age=${maxAgeSeconds}`).send(metadata),
     )
   }

@@ -2,8 +2,8 @@ import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typ
 import { Refusal } from '../../errors.ts'
 import { acceptForms } from '../../plugins/http/form.ts'
 import { acceptJson } from '../../plugins/http/json.ts'
-import { oauthAnswers } from '../../schemas/errors.ts'
-import { RefreshToken, TokenAnswer } from '../../schemas/token.ts'
+import { oauthResponses } from '../../schemas/errors.ts'
+import { RefreshToken, TokenResponse } from '../../schemas/token.ts'
 
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
   const { clients, clientAuthentication, sessions } = app
@@ -33,7 +33,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
             },
           },
         },
-        response: { 200: TokenAnswer, ...oauthAnswers(400, 401, 413, 415, 429, 503) },
+        response: { 200: TokenResponse, ...oauthResponses(400, 401, 413, 415, 429, 503) },
       },
     },
     async (request, reply) => {

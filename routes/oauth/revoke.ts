@@ -2,7 +2,7 @@ import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typ
 import { Refusal } from '../../errors.ts'
 import { acceptForms } from '../../plugins/http/form.ts'
 import { maybeWithClient } from '../../plugins/http/openapi.ts'
-import { oauthAnswers } from '../../schemas/errors.ts'
+import { oauthResponses } from '../../schemas/errors.ts'
 
 /** RFC 7009. What kind a token is shows from the token itself, so the hint is not needed (§2.1). */
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
@@ -29,7 +29,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         }),
         response: {
           200: Type.Object({}, { description: 'The token is not good any more' }),
-          ...oauthAnswers(400, 401, 413, 415, 429, 503),
+          ...oauthResponses(400, 401, 413, 415, 429, 503),
         },
       },
     },

@@ -5,11 +5,11 @@ import { type Client, parseScope } from '../../plugins/clients/clients.ts'
 import { acceptForms } from '../../plugins/http/form.ts'
 import { acceptMultipart } from '../../plugins/http/multipart.ts'
 import { maybeWithClient } from '../../plugins/http/openapi.ts'
-import type { TokenAnswer as Tokens } from '../../plugins/sessions/sessions.ts'
+
 import { grantTypes } from '../../schemas/clients.ts'
-import { oauthAnswers } from '../../schemas/errors.ts'
+import { oauthResponses } from '../../schemas/errors.ts'
 import { PresentedPassword, Scope, Username } from '../../schemas/parts.ts'
-import { RefreshToken, TokenAnswer } from '../../schemas/token.ts'
+import { RefreshToken, TokenResponse } from '../../schemas/token.ts'
 
 /** The parameters of all grants; those that a grant does not know are ignored, RFC 6749 §3.2. The empty examples make /docs send a login. */
 const TokenForm = Type.Object({
@@ -28,7 +28,7 @@ const TokenForm = Type.Object({
 })
 type TokenForm = Static<typeof TokenForm>
 
-type Grant = (request: FastifyRequest, client: Client, form: TokenForm) => Promise<Tokens>
+type Grant = (request: FastifyRequest, client: Client, form: TokenForm) => Promise<TokenResponse>
 
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
   const { config, signIn, clients, clientAuthentication, accessTokens, sessions } = app
@@ -87,7 +87,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         security: maybeWithClient,
         consumes: ['application/x-www-form-urlencoded', 'multipart/form-data'],
         body: TokenForm,
-        response: { 200: TokenAnswer, ...oauthAnswers(400, 401, 413, 415, 429, 503) },
+        response: { 200: TokenResponse, ...oauthResponses(400, 401, 413, 415, 429, 503) },
       },
     },
     async (request, reply) => {
