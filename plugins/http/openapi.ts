@@ -3,13 +3,6 @@ import swaggerUi from '@fastify/swagger-ui'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 
-/** `security` of a route that takes an access token; and of one that takes it with the scope `admin`. */
-export const withToken = [{ login: [] }, { bearer: [] }]
-export const withAdminToken = [{ login: ['admin'] }, { bearer: [] }]
-/** `security` of a route that authenticates the client; and of one that does so where there is one to authenticate. */
-export const withClient = [{ client: [] }]
-export const maybeWithClient = [{}, ...withClient]
-
 const tags = {
   accounts: 'Sign up, and look after one’s own account',
   tokens: 'Log in, refresh, revoke; and tokens for services',

@@ -1,8 +1,8 @@
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
 import { tokenRefused } from '../../errors.ts'
 import { ignoreBodies } from '../../plugins/http/bodies.ts'
-import { withToken } from '../../plugins/http/openapi.ts'
 import { problemResponses } from '../../schemas/errors.ts'
+import { withToken } from '../../schemas/security.ts'
 
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
   const { users } = app

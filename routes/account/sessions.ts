@@ -1,9 +1,9 @@
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
 import { Refusal } from '../../errors.ts'
 import { ignoreBodies } from '../../plugins/http/bodies.ts'
-import { withToken } from '../../plugins/http/openapi.ts'
 import { problemResponses } from '../../schemas/errors.ts'
 import { Id, Timestamp, toTimestamp } from '../../schemas/parts.ts'
+import { withToken } from '../../schemas/security.ts'
 
 const defaultPageSize = 100
 

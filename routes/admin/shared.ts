@@ -1,7 +1,7 @@
 import type { FastifyRequest } from 'fastify'
 import { isUuid } from '../../domain/ids.ts'
 import { Refusal } from '../../errors.ts'
-import { withAdminToken } from '../../plugins/http/openapi.ts'
+import { withAdminToken } from '../../schemas/security.ts'
 
 /** Of the schema of every route of `/admin/`. */
 export const common = { tags: ['admin'], security: withAdminToken }

@@ -2,8 +2,8 @@ import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typ
 import type { FastifyRequest } from 'fastify'
 import type { Client } from '../../plugins/clients/clients.ts'
 import { ignoreBodies } from '../../plugins/http/bodies.ts'
-import { withClient } from '../../plugins/http/openapi.ts'
 import { problemResponses } from '../../schemas/errors.ts'
+import { withClient } from '../../schemas/security.ts'
 import { createPages, RevocationEntry, textOf } from './revocation-pages.ts'
 import { createStreams } from './revocation-streams.ts'
 

@@ -3,10 +3,10 @@ import type { FastifyRequest } from 'fastify'
 import { Refusal } from '../../errors.ts'
 import type { Client } from '../../plugins/clients/clients.ts'
 import { acceptForms } from '../../plugins/http/form.ts'
-import { withClient } from '../../plugins/http/openapi.ts'
 import { isFor } from '../../plugins/tokens/bearer.ts'
 import { oauthResponses } from '../../schemas/errors.ts'
 import { Roles, Scope } from '../../schemas/parts.ts'
+import { withClient } from '../../schemas/security.ts'
 
 const Seconds = (description: string) =>
   Type.Optional(Type.Integer({ description: `${description}, seconds since the epoch` }))

@@ -1,8 +1,8 @@
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
 import { Refusal } from '../../errors.ts'
 import { acceptForms } from '../../plugins/http/form.ts'
-import { maybeWithClient } from '../../plugins/http/openapi.ts'
 import { oauthResponses } from '../../schemas/errors.ts'
+import { maybeWithClient } from '../../schemas/security.ts'
 
 /** RFC 7009. What kind a token is shows from the token itself, so the hint is not needed (§2.1). */
 const plugin: FastifyPluginAsyncTypebox = async (app) => {

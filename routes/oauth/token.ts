@@ -4,11 +4,10 @@ import { Refusal } from '../../errors.ts'
 import { type Client, parseScope } from '../../plugins/clients/clients.ts'
 import { acceptForms } from '../../plugins/http/form.ts'
 import { acceptMultipart } from '../../plugins/http/multipart.ts'
-import { maybeWithClient } from '../../plugins/http/openapi.ts'
-
 import { grantTypes } from '../../schemas/clients.ts'
 import { oauthResponses } from '../../schemas/errors.ts'
 import { PresentedPassword, Scope, Username } from '../../schemas/parts.ts'
+import { maybeWithClient } from '../../schemas/security.ts'
 import { RefreshToken, TokenResponse } from '../../schemas/token.ts'
 
 /** The parameters of all grants; those that a grant does not know are ignored, RFC 6749 §3.2. The empty examples make /docs send a login. */
