@@ -1,6 +1,6 @@
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
 import { Refusal } from '../errors.ts'
-import { problemResponses } from '../schemas/errors.ts'
+import { problemResponses } from '../schemas/responses.ts'
 
 const Status = Type.Object({ status: Type.Literal('ok') })
 

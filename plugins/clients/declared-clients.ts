@@ -6,7 +6,7 @@ import fp from 'fastify-plugin'
 import { ConfigError } from '../../config.ts'
 import type { Client, ClientSecret } from '../../domain/client.ts'
 import { Refusal } from '../../errors.ts'
-import { Audience, GrantTypes, ScopeNames } from '../../schemas/clients.ts'
+import { clientMembers, toDefinition } from '../../schemas/clients.ts'
 import { type ClientDefinition, whatIsWrong } from './clients.ts'
 
 const Secret = Type.String({ minLength: 1, maxLength: 1024 })
@@ -15,11 +15,9 @@ const Declaration = Type.Object(
   {
     client_id: Type.String(),
     client_secret: Type.Optional(Type.Union([Secret, Type.Array(Secret, { minItems: 1, maxItems: 2 })])),
-    type: Type.Optional(Type.Union([Type.Literal('confidential'), Type.Literal('public')])),
-    grants: Type.Optional(GrantTypes),
-    scopes: Type.Optional(ScopeNames),
-    audience: Type.Optional(Type.Union([Type.String({ minLength: 1 }), Audience])),
-    introspect: Type.Optional(Type.Union([Type.Boolean(), Type.Literal('audience'), Type.Literal('all')])),
+    ...Type.Partial(Type.Object(clientMembers)).properties,
+    audience: Type.Optional(Type.Union([Type.String({ minLength: 1 }), clientMembers.audience])),
+    introspect: Type.Optional(Type.Union([clientMembers.introspect, Type.Literal('audience')])),
   },
   { additionalProperties: false },
 )
@@ -56,21 +54,9 @@ export function readDeclarations(path: string): { definition: ClientDefinition; 
     throw expected(`every client to have what docs/clients.md says (${memberOf(error.path)}: ${error.message})`)
 
   const declarations = (list as Declaration[]).map((declaration) => {
-    const {
-      client_id: id,
-      client_secret: secret,
-      type = secret === undefined ? 'public' : 'confidential',
-    } = declaration
-    const {
-      introspect = false,
-      grants = type === 'confidential' ? ['client_credentials'] : [],
-      scopes = [],
-      audience,
-    } = declaration
-    const definition: ClientDefinition = {
-      ...{ id, type, grants, scopes, audience: listOf(audience) },
-      introspect: introspect === 'all' ? 'all' : introspect ? 'audience' : 'none',
-    }
+    const { client_id: id, client_secret: secret, audience, ...members } = declaration
+    const { type = secret === undefined ? 'public' : 'confidential' } = members
+    const definition = toDefinition({ client_id: id, ...members, type, audience: listOf(audience) })
     const wrong = whatIsWrong(definition)
     if (wrong) throw expected(`for ${JSON.stringify(id)} that ${wrong.pointer.slice(1)} ${wrong.detail}`)
     if ((type === 'confidential') !== (secret !== undefined)) {

@@ -3,8 +3,8 @@ import type { FastifyRequest } from 'fastify'
 import type { User } from '../../domain/user.ts'
 import { tokenRefused } from '../../errors.ts'
 import { acceptJson } from '../../plugins/http/json.ts'
-import { problemResponses } from '../../schemas/errors.ts'
 import { Id, Password, PresentedPassword, Roles, Timestamp, toTimestamp, Username } from '../../schemas/parts.ts'
+import { problemResponses } from '../../schemas/responses.ts'
 import { withToken } from '../../schemas/security.ts'
 
 const userGone = () => tokenRefused('invalid', 'the user of the token is gone')

@@ -1,7 +1,7 @@
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
 import { tokenRefused } from '../../errors.ts'
 import { ignoreBodies } from '../../plugins/http/bodies.ts'
-import { problemResponses } from '../../schemas/errors.ts'
+import { problemResponses } from '../../schemas/responses.ts'
 import { withToken } from '../../schemas/security.ts'
 
 const plugin: FastifyPluginAsyncTypebox = async (app) => {

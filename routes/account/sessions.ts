@@ -1,13 +1,13 @@
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
 import { Refusal } from '../../errors.ts'
 import { ignoreBodies } from '../../plugins/http/bodies.ts'
-import { problemResponses } from '../../schemas/errors.ts'
-import { Id, Timestamp, toTimestamp } from '../../schemas/parts.ts'
+import { Id } from '../../schemas/parts.ts'
+import { noContent, problemResponses } from '../../schemas/responses.ts'
 import { withToken } from '../../schemas/security.ts'
+import { OwnSession, toSession } from '../../schemas/sessions.ts'
+import { NextCursor, nextCursor, PageQuery, readPage, sessionPosition } from '../pages.ts'
 
-const defaultPageSize = 100
-
-/** What people see of their sessions, and how they end them. */
+/** A user's own sessions. */
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
   const { sessions } = app
   ignoreBodies(app)
@@ -17,56 +17,21 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     {
       schema: {
         operationId: 'listSessions',
-        summary: 'The sessions, newest first',
+        summary: 'List the sessions, newest first',
         tags: ['sessions'],
         security: withToken,
-        querystring: Type.Object(
-          {
-            limit: Type.Optional(
-              Type.String({ pattern: '^([1-9][0-9]?|100)$', description: `1 to ${defaultPageSize}` }),
-            ),
-            cursor: Type.Optional(
-              Type.String({ pattern: '^[0-9]{13}/[0-9a-f-]{36}$', description: '`next_cursor` of the page before' }),
-            ),
-          },
-          { additionalProperties: false },
-        ),
+        querystring: Type.Object(PageQuery, { additionalProperties: false }),
         response: {
-          200: Type.Object({
-            sessions: Type.Array(
-              Type.Object({
-                id: Id,
-                created_at: Timestamp,
-                last_used_at: Timestamp,
-                client_id: Type.String(),
-                address: Type.String(),
-                user_agent: Type.String(),
-                current: Type.Boolean({ description: 'whether it is the one that asks' }),
-              }),
-            ),
-            next_cursor: Type.Optional(Type.String()),
-          }),
+          200: Type.Object({ sessions: Type.Array(OwnSession), next_cursor: NextCursor }),
           ...problemResponses(400, 401, 403, 503),
         },
       },
     },
-    async (request) => {
-      const { limit = defaultPageSize, cursor } = request.query
-      const page = await sessions.list(request.token.sub, {
-        limit: Number(limit),
-        ...(cursor !== undefined && { after: cursor }),
-      })
+    async ({ query, token }) => {
+      const page = await sessions.list(token.sub, readPage(query, sessionPosition))
       return {
-        sessions: page.sessions.map((session) => ({
-          id: session.id,
-          created_at: toTimestamp(session.createdAt),
-          last_used_at: toTimestamp(session.refreshedAt),
-          client_id: session.clientId,
-          address: session.address,
-          user_agent: session.userAgent,
-          current: session.id === request.token.sid,
-        })),
-        ...(page.next !== undefined && { next_cursor: page.next }),
+        sessions: page.sessions.map((session) => ({ ...toSession(session), current: session.id === token.sid })),
+        ...nextCursor(page.next),
       }
     },
   )
@@ -76,11 +41,11 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     {
       schema: {
         operationId: 'endSession',
-        summary: 'End one session',
+        summary: 'End a session',
         tags: ['sessions'],
         security: withToken,
         params: Type.Object({ id: Id }),
-        response: { 204: Type.Null({ description: 'The session has ended' }), ...problemResponses(401, 403, 404, 503) },
+        response: { 204: noContent('The session has ended'), ...problemResponses(401, 403, 404, 503) },
       },
     },
     async (request, reply) => {
@@ -95,10 +60,10 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     {
       schema: {
         operationId: 'endAllSessions',
-        summary: 'End all sessions, this one too',
+        summary: 'End all sessions, including this one',
         tags: ['sessions'],
         security: withToken,
-        response: { 204: Type.Null({ description: 'All sessions have ended' }), ...problemResponses(401, 403, 503) },
+        response: { 204: noContent('All sessions have ended'), ...problemResponses(401, 403, 503) },
       },
     },
     async (request, reply) => {
@@ -112,10 +77,10 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     {
       schema: {
         operationId: 'logOut',
-        summary: 'End this session',
+        summary: 'Log out: end this session',
         tags: ['sessions'],
         security: withToken,
-        response: { 204: Type.Null({ description: 'The session has ended' }), ...problemResponses(401, 403, 503) },
+        response: { 204: noContent('The session has ended'), ...problemResponses(401, 403, 503) },
       },
     },
     async (request, reply) => {

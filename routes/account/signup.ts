@@ -1,8 +1,8 @@
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
 import { Refusal } from '../../errors.ts'
 import { acceptJson } from '../../plugins/http/json.ts'
-import { problemResponses } from '../../schemas/errors.ts'
 import { Id, Password, Timestamp, toTimestamp, Username } from '../../schemas/parts.ts'
+import { problemResponses } from '../../schemas/responses.ts'
 
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
   const { config, users } = app

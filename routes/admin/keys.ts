@@ -1,13 +1,12 @@
 import { type FastifyPluginAsyncTypebox, type Static, Type } from '@fastify/type-provider-typebox'
-import { ignoreBodies } from '../../plugins/http/bodies.ts'
 import { acceptJson } from '../../plugins/http/json.ts'
 import type { SigningKeyStatus } from '../../plugins/keys/signing-keys.ts'
-import { AdminKey } from '../../schemas/admin.ts'
-import { problemResponses } from '../../schemas/errors.ts'
+import { AdminKey } from '../../schemas/keys.ts'
 import { toTimestamp } from '../../schemas/parts.ts'
-import { allowNoBody, common } from './shared.ts'
+import { problemResponses } from '../../schemas/responses.ts'
+import { actions, adminRoute, allowNoBody } from './actions.ts'
 
-/** The keys that access tokens are signed with. */
+/** Signing keys, for administrators. */
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
   const { signingKeys } = app
   acceptJson(app)
@@ -17,8 +16,8 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     {
       schema: {
         operationId: 'adminListKeys',
-        ...common,
-        summary: 'The signing keys, newest first',
+        ...adminRoute,
+        summary: 'List signing keys, newest first',
         response: { 200: Type.Object({ keys: Type.Array(AdminKey) }), ...problemResponses(401, 403, 503) },
       },
     },
@@ -31,16 +30,16 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       preValidation: allowNoBody,
       schema: {
         operationId: 'adminRotateKeys',
-        ...common,
-        summary: 'Make the next signing key now',
+        ...adminRoute,
+        summary: 'Create the next signing key now',
         description:
-          'It is published at once and signs in ten minutes. Where one is on its way already, that is the answer.',
+          'It is published at once and signs in ten minutes. Returns the next key where there already is one.',
         body: Type.Object(
           {
             leaked: Type.Optional(
               Type.Boolean({
                 description:
-                  'a key has leaked: the new one signs at once and all others are withdrawn, so that every access token is refused',
+                  'After a leak: the new key signs at once, the others are withdrawn, and every access token is refused',
               }),
             ),
           },
@@ -52,37 +51,27 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     async ({ body, log }) => shown(await signingKeys.rotateNow(log, { isLeaked: body.leaked === true })),
   )
 
-  await app.register(withoutBodies)
-}
-
-const withoutBodies: FastifyPluginAsyncTypebox = async (app) => {
-  const { signingKeys } = app
-  app.removeAllContentTypeParsers()
-  ignoreBodies(app)
-
-  app.delete(
-    '/admin/keys/:kid',
-    {
-      schema: {
+  await app.register(
+    actions(Type.Object({ kid: Type.String() }), ({ kid }) => kid, [
+      {
+        method: 'DELETE',
+        url: '/admin/keys/:kid',
         operationId: 'adminWithdrawKey',
-        ...common,
-        summary: 'Withdraw a key that does not sign any more; what it signed is refused',
-        params: Type.Object({ kid: Type.String() }),
-        response: {
-          204: Type.Null({ description: 'The key is withdrawn' }),
-          ...problemResponses(401, 403, 404, 409, 503),
-        },
+        summary: 'Withdraw a key that no longer signs; its tokens are refused',
+        done: 'The key is withdrawn',
+        statuses: [409],
+        act: ({ log }, kid) => signingKeys.withdraw(log, kid),
       },
-    },
-    async (request, reply) => {
-      await signingKeys.withdraw(request.log, request.params.kid)
-      return reply.code(204).send(null)
-    },
+    ]),
   )
 }
 
 const shown = ({ kid, alg, state, createdAt, signsFrom, retiresAt }: SigningKeyStatus): Static<typeof AdminKey> => ({
-  ...{ kid, alg, state, created_at: toTimestamp(createdAt), signs_from: toTimestamp(signsFrom) },
+  kid,
+  alg,
+  state,
+  created_at: toTimestamp(createdAt),
+  signs_from: toTimestamp(signsFrom),
   ...(retiresAt !== undefined && { retires_at: toTimestamp(retiresAt) }),
 })
 

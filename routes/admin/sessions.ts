@@ -1,14 +1,15 @@
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
 import { Refusal } from '../../errors.ts'
 import { ignoreBodies } from '../../plugins/http/bodies.ts'
-import { AdminSession, NextCursor, PageQuery } from '../../schemas/admin.ts'
-import { problemResponses } from '../../schemas/errors.ts'
-import { Id, toTimestamp } from '../../schemas/parts.ts'
-import { common, idFrom, nextCursor, readPage, sessionPosition } from './shared.ts'
+import { Id } from '../../schemas/parts.ts'
+import { problemResponses } from '../../schemas/responses.ts'
+import { AdminSession, toSession } from '../../schemas/sessions.ts'
+import { NextCursor, nextCursor, PageQuery, readPage, sessionPosition } from '../pages.ts'
+import { actions, adminRoute, idFrom } from './actions.ts'
 
 const params = Type.Object({ id: Id })
 
-/** The sessions of others. */
+/** Sessions of users, for administrators. */
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
   const { users, sessions, store } = app
   ignoreBodies(app)
@@ -18,8 +19,8 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     {
       schema: {
         operationId: 'adminListUserSessions',
-        ...common,
-        summary: 'The sessions of a user, newest first',
+        ...adminRoute,
+        summary: 'List the sessions of a user, newest first',
         params,
         querystring: Type.Object(PageQuery, { additionalProperties: false }),
         response: {
@@ -33,58 +34,40 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       const { id: userId } = await users.get({ id: idFrom(params, 'user') })
       const found = await sessions.list(userId, page)
       return {
-        sessions: found.sessions.map(({ id, createdAt, refreshedAt, clientId, scope, address, userAgent }) => ({
-          id,
-          created_at: toTimestamp(createdAt),
-          last_used_at: toTimestamp(refreshedAt),
-          client_id: clientId,
-          ...(scope.length > 0 && { scope: scope.join(' ') }),
-          address,
-          user_agent: userAgent,
-        })),
+        sessions: found.sessions.map(toSession),
         ...nextCursor(found.next),
       }
     },
   )
 
-  app.delete(
-    '/admin/users/:id/sessions',
-    {
-      schema: {
+  await app.register(
+    actions(params, (params) => idFrom(params, 'user'), [
+      {
+        method: 'DELETE',
+        url: '/admin/users/:id/sessions',
         operationId: 'adminEndUserSessions',
-        ...common,
         summary: 'End all sessions of a user',
-        params,
-        response: {
-          204: Type.Null({ description: 'All sessions have ended' }),
-          ...problemResponses(401, 403, 404, 503),
-        },
+        done: 'All sessions have ended',
+        act: async (request, id) => sessions.endAll(request, (await users.get({ id })).id),
       },
-    },
-    async (request, reply) => {
-      const { id } = await users.get({ id: idFrom(request.params, 'user') })
-      await sessions.endAll(request, id)
-      return reply.code(204).send(null)
-    },
+    ]),
   )
 
-  app.delete(
-    '/admin/sessions/:id',
-    {
-      schema: {
+  await app.register(
+    actions(params, (params) => idFrom(params, 'session'), [
+      {
+        method: 'DELETE',
+        url: '/admin/sessions/:id',
         operationId: 'adminEndSession',
-        ...common,
-        summary: 'End one session',
-        params,
-        response: { 204: Type.Null({ description: 'The session has ended' }), ...problemResponses(401, 403, 404, 503) },
+        summary: 'End a session',
+        done: 'The session has ended',
+        async act(request, id) {
+          const session = await store.findSession(id)
+          const isEnded = session !== undefined && (await sessions.end(request, session.id, session.userId))
+          if (!isEnded) throw new Refusal('not_found', { detail: 'There is no such session' })
+        },
       },
-    },
-    async (request, reply) => {
-      const session = await store.findSession(idFrom(request.params, 'session'))
-      const isEnded = session !== undefined && (await sessions.end(request, session.id, session.userId))
-      if (!isEnded) throw new Refusal('not_found', { detail: 'There is no such session' })
-      return reply.code(204).send(null)
-    },
+    ]),
   )
 }
 

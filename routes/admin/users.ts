@@ -1,18 +1,17 @@
-import { type FastifyPluginAsyncTypebox, type Static, Type } from '@fastify/type-provider-typebox'
-import type { FastifyRequest } from 'fastify'
+import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
 import type { User } from '../../domain/user.ts'
 import { Refusal } from '../../errors.ts'
 import { adminScope } from '../../plugins/clients/clients.ts'
-import { ignoreBodies } from '../../plugins/http/bodies.ts'
 import { acceptJson } from '../../plugins/http/json.ts'
-import { AdminUser, NextCursor, PageQuery } from '../../schemas/admin.ts'
-import { problemResponses } from '../../schemas/errors.ts'
-import { Id, Password, RoleNames, toTimestamp, Username } from '../../schemas/parts.ts'
-import { anyText, common, idFrom, nextCursor, readPage } from './shared.ts'
+import { Id, Password, RoleNames, Username } from '../../schemas/parts.ts'
+import { noContent, problemResponses } from '../../schemas/responses.ts'
+import { AdminUser, toUser } from '../../schemas/users.ts'
+import { anyText, NextCursor, nextCursor, PageQuery, readPage } from '../pages.ts'
+import { actions, adminRoute, idFrom, refuseOwn } from './actions.ts'
 
 const params = Type.Object({ id: Id })
 
-/** The accounts of others. */
+/** Accounts, for administrators. */
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
   const { users } = app
   acceptJson(app)
@@ -22,13 +21,13 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     {
       schema: {
         operationId: 'adminListUsers',
-        ...common,
-        summary: 'The users, in the order of their names',
+        ...adminRoute,
+        summary: 'List users, by name',
         querystring: Type.Object(
           {
             ...PageQuery,
             username: Type.Optional(
-              Type.String({ pattern: '\\S', description: 'only the one of this name, in any spelling of it' }),
+              Type.String({ pattern: '\\S', description: 'only the user of this name, in any spelling' }),
             ),
           },
           { additionalProperties: false },
@@ -41,9 +40,9 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     },
     async ({ query }) => {
       const page = readPage(query, anyText)
-      if (query.username !== undefined) return { users: (await findNamed(query.username)).map(shown) }
+      if (query.username !== undefined) return { users: (await findNamed(query.username)).map(toUser) }
       const { users: found, next } = await users.list(page)
-      return { users: found.map(shown), ...nextCursor(next) }
+      return { users: found.map(toUser), ...nextCursor(next) }
     },
   )
 
@@ -61,8 +60,8 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     {
       schema: {
         operationId: 'adminCreateUser',
-        ...common,
-        summary: 'Make an account, also while signup is closed',
+        ...adminRoute,
+        summary: 'Create an account, also while signup is closed',
         body: Type.Object(
           { username: Username, password: Password, roles: Type.Optional(RoleNames) },
           { additionalProperties: false },
@@ -74,7 +73,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       const { username, password, roles = [] } = request.body
       const user = await users.signUp(request, username, password, roles)
       reply.code(201).header('location', `${app.publicPath}/admin/users/${user.id}`)
-      return shown(user)
+      return toUser(user)
     },
   )
 
@@ -83,13 +82,13 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     {
       schema: {
         operationId: 'adminGetUser',
-        ...common,
-        summary: 'One user',
+        ...adminRoute,
+        summary: 'Get a user',
         params,
         response: { 200: AdminUser, ...problemResponses(401, 403, 404, 503) },
       },
     },
-    async ({ params }) => shown(await users.get({ id: idFrom(params, 'user') })),
+    async ({ params }) => toUser(await users.get({ id: idFrom(params, 'user') })),
   )
 
   app.put(
@@ -97,12 +96,12 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     {
       schema: {
         operationId: 'adminSetRoles',
-        ...common,
-        summary: 'Set the roles; when one is taken away, the sessions end',
+        ...adminRoute,
+        summary: 'Set the roles; removing one ends all sessions',
         params,
         body: Type.Object({ roles: RoleNames }, { additionalProperties: false }),
         response: {
-          204: Type.Null({ description: 'The roles are set' }),
+          204: noContent('The roles are set'),
           ...problemResponses(400, 401, 403, 404, 409, 413, 415, 503),
         },
       },
@@ -121,12 +120,12 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     {
       schema: {
         operationId: 'adminSetPassword',
-        ...common,
+        ...adminRoute,
         summary: 'Set a password; all sessions end',
         params,
         body: Type.Object({ password: Password }, { additionalProperties: false }),
         response: {
-          204: Type.Null({ description: 'The password is set' }),
+          204: noContent('The password is set'),
           ...problemResponses(400, 401, 403, 404, 413, 415, 503),
         },
       },
@@ -137,60 +136,38 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     },
   )
 
-  await app.register(withoutBodies)
-}
-
-/** What is asked for without a body. */
-const withoutBodies: FastifyPluginAsyncTypebox = async (app) => {
-  const { users } = app
-  app.removeAllContentTypeParsers()
-  ignoreBodies(app)
-
-  const routes = [
-    ['DELETE', '', 'adminDeleteUser', 'Delete an account, with its sessions', 'The account is gone', users.delete],
-    [
-      'POST',
-      '/disable',
-      'adminDisableUser',
-      'End the sessions of a user, who cannot log in any more',
-      'The user is disabled',
-      users.disable,
-    ],
-    ['POST', '/enable', 'adminEnableUser', 'Let a disabled user log in again', 'The user is enabled', users.enable],
-  ] as const
-  for (const [method, path, operationId, summary, description, act] of routes) {
-    app.route({
-      method,
-      url: `/admin/users/:id${path}`,
-      schema: {
-        operationId,
-        ...common,
-        summary,
-        params,
-        response: { 204: Type.Null({ description }), ...problemResponses(401, 403, 404, 409, 503) },
+  await app.register(
+    actions(params, (params) => idFrom(params, 'user'), [
+      {
+        method: 'DELETE',
+        url: '/admin/users/:id',
+        operationId: 'adminDeleteUser',
+        summary: 'Delete an account and its sessions',
+        done: 'The account is deleted',
+        statuses: [409],
+        notOwn: true,
+        act: users.delete,
       },
-      handler: async (request, reply) => {
-        const id = idFrom(request.params, 'user')
-        if (act !== users.enable) refuseOwn(request, id)
-        await act(request, id)
-        return reply.code(204).send(null)
+      {
+        method: 'POST',
+        url: '/admin/users/:id/disable',
+        operationId: 'adminDisableUser',
+        summary: 'Disable a user; all sessions end',
+        done: 'The user is disabled',
+        statuses: [409],
+        notOwn: true,
+        act: users.disable,
       },
-    })
-  }
+      {
+        method: 'POST',
+        url: '/admin/users/:id/enable',
+        operationId: 'adminEnableUser',
+        summary: 'Re-enable a user',
+        done: 'The user is enabled',
+        act: users.enable,
+      },
+    ]),
+  )
 }
-
-/**
- * Whoever is an administrator stays one until another says otherwise: so there is always one left, and nobody has to count them.
- * (Two who remove each other at once are what the command line is for. Those who want to leave delete their account themselves.)
- */
-function refuseOwn({ token }: FastifyRequest, id: string): void {
-  if (token.sub === id)
-    throw new Refusal('own_account', { detail: 'This would end your own administration: another administrator can' })
-}
-
-const shown = ({ id, username, roles, createdAt, disabledAt }: User): Static<typeof AdminUser> => ({
-  ...{ id, username, roles, created_at: toTimestamp(createdAt) },
-  ...(disabledAt !== undefined && { disabled_at: toTimestamp(disabledAt) }),
-})
 
 export default plugin

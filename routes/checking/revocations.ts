@@ -2,7 +2,7 @@ import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typ
 import type { FastifyRequest } from 'fastify'
 import type { Client } from '../../plugins/clients/clients.ts'
 import { ignoreBodies } from '../../plugins/http/bodies.ts'
-import { problemResponses } from '../../schemas/errors.ts'
+import { problemResponses } from '../../schemas/responses.ts'
 import { withClient } from '../../schemas/security.ts'
 import { createPages, RevocationEntry, textOf } from './revocation-pages.ts'
 import { createStreams } from './revocation-streams.ts'

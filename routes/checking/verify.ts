@@ -3,7 +3,7 @@ import { roleCharacter, scopePattern } from '../../domain/scope.ts'
 import { Refusal, tokenRefused } from '../../errors.ts'
 import { ignoreBodies } from '../../plugins/http/bodies.ts'
 import { isFor } from '../../plugins/tokens/bearer.ts'
-import { problemResponses } from '../../schemas/errors.ts'
+import { problemResponses } from '../../schemas/responses.ts'
 import { withToken } from '../../schemas/security.ts'
 
 /** A demand that is not understood (unknown, empty, there twice, or such as no token can meet) is refused, never taken for none. */

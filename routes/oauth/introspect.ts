@@ -4,8 +4,8 @@ import { Refusal } from '../../errors.ts'
 import type { Client } from '../../plugins/clients/clients.ts'
 import { acceptForms } from '../../plugins/http/form.ts'
 import { isFor } from '../../plugins/tokens/bearer.ts'
-import { oauthResponses } from '../../schemas/errors.ts'
 import { Roles, Scope } from '../../schemas/parts.ts'
+import { oauthResponses } from '../../schemas/responses.ts'
 import { withClient } from '../../schemas/security.ts'
 
 const Seconds = (description: string) =>

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
 import { grantTypes } from '../../schemas/clients.ts'
-import { problemResponses } from '../../schemas/errors.ts'
+import { problemResponses } from '../../schemas/responses.ts'
 
 const maxAgeSeconds = 300
 const AnyObject = Type.Unsafe<object>({ type: 'object', additionalProperties: true })

@@ -2,8 +2,8 @@ import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typ
 import { Refusal } from '../../errors.ts'
 import { acceptForms } from '../../plugins/http/form.ts'
 import { acceptJson } from '../../plugins/http/json.ts'
-import { oauthResponses } from '../../schemas/errors.ts'
-import { RefreshToken, TokenResponse } from '../../schemas/token.ts'
+import { RefreshToken, TokenResponse } from '../../schemas/oauth.ts'
+import { oauthResponses } from '../../schemas/responses.ts'
 
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
   const { clients, clientAuthentication, sessions } = app

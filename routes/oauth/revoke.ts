@@ -1,7 +1,7 @@
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
 import { Refusal } from '../../errors.ts'
 import { acceptForms } from '../../plugins/http/form.ts'
-import { oauthResponses } from '../../schemas/errors.ts'
+import { oauthResponses } from '../../schemas/responses.ts'
 import { maybeWithClient } from '../../schemas/security.ts'
 
 /** RFC 7009. What kind a token is shows from the token itself, so the hint is not needed (§2.1). */

@@ -5,10 +5,10 @@ import { type Client, parseScope } from '../../plugins/clients/clients.ts'
 import { acceptForms } from '../../plugins/http/form.ts'
 import { acceptMultipart } from '../../plugins/http/multipart.ts'
 import { grantTypes } from '../../schemas/clients.ts'
-import { oauthResponses } from '../../schemas/errors.ts'
+import { RefreshToken, TokenResponse } from '../../schemas/oauth.ts'
 import { PresentedPassword, Scope, Username } from '../../schemas/parts.ts'
+import { oauthResponses } from '../../schemas/responses.ts'
 import { maybeWithClient } from '../../schemas/security.ts'
-import { RefreshToken, TokenResponse } from '../../schemas/token.ts'
 
 /** The parameters of all grants; those that a grant does not know are ignored, RFC 6749 §3.2. The empty examples make /docs send a login. */
 const TokenForm = Type.Object({

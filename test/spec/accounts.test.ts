@@ -298,6 +298,7 @@ overStores('the list of sessions comes in pages', async (t, build) => {
     const { sessions, next_cursor } = await page(`?limit=3${cursor && `&cursor=${encodeURIComponent(cursor)}`}`)
     seen.push(...sessions.map(({ id }: { id: string }) => id))
     if (next_cursor === undefined) break
+    t.match(next_cursor, /^[\w-]+$/, 'the cursor is opaque, and needs no encoding')
     cursor = next_cursor
   }
   t.same(seen, all)

@@ -1,0 +1,79 @@
+import type { FastifyPluginAsyncTypebox, Static, TObject } from '@fastify/type-provider-typebox'
+import type { FastifyRequest } from 'fastify'
+import { isUuid } from '../../domain/ids.ts'
+import { Refusal } from '../../errors.ts'
+import { ignoreBodies } from '../../plugins/http/bodies.ts'
+import { noContent, problemResponses } from '../../schemas/responses.ts'
+import { withAdminToken } from '../../schemas/security.ts'
+
+/** Members of the schema of every route of `/admin/`. */
+export const adminRoute = { tags: ['admin'], security: withAdminToken }
+
+/** A preValidation hook for a route whose body may be left out. */
+export async function allowNoBody(request: FastifyRequest): Promise<void> {
+  request.body ??= {}
+}
+
+/** The id of a user or session. Only a UUID can be one, and other texts include some that a store cannot look for. */
+export function idFrom({ id }: { id: string }, what: 'user' | 'session'): string {
+  if (isUuid(id)) return id
+  throw new Refusal('not_found', { detail: `There is no such ${what}` })
+}
+
+/**
+ * Refuses to let administrators disable, delete or demote themselves: so one is always left, without counting them. (Two who remove
+ * each other at once need the command line.)
+ */
+export function refuseOwn({ token }: FastifyRequest, id: string): void {
+  if (token.sub === id) throw new Refusal('own_account')
+}
+
+/** An act on one row: without a body, answered with 204. */
+interface Action {
+  method: 'DELETE' | 'POST'
+  url: string
+  operationId: string
+  summary: string
+  /** of the 204 */
+  done: string
+  /** of the error responses, beside 401, 403, 404 and 503 */
+  statuses?: number[]
+  /** refused where it would end the caller's own access to `/admin/` */
+  notOwn?: boolean
+  act(request: FastifyRequest, id: string): Promise<unknown>
+}
+
+/**
+ * The routes of some actions. They ignore any body, so they are a scope of their own.
+ *
+ * @param idOf reads the id out of the parameters of the path
+ */
+export const actions =
+  <Params extends TObject>(
+    params: Params,
+    idOf: (params: Static<Params>) => string,
+    list: Action[],
+  ): FastifyPluginAsyncTypebox =>
+  async (app) => {
+    app.removeAllContentTypeParsers()
+    ignoreBodies(app)
+    for (const { method, url, operationId, summary, done, statuses = [], notOwn = false, act } of list) {
+      app.route({
+        method,
+        url,
+        schema: {
+          operationId,
+          ...adminRoute,
+          summary,
+          params,
+          response: { 204: noContent(done), ...problemResponses(401, 403, 404, 503, ...statuses) },
+        },
+        handler: async (request, reply) => {
+          const id = idOf(request.params as Static<Params>)
+          if (notOwn) refuseOwn(request, id)
+          await act(request, id)
+          return reply.code(204).send(null)
+        },
+      })
+    }
+  }

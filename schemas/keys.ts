@@ -1,0 +1,14 @@
+import { Type } from '@sinclair/typebox'
+import { Timestamp } from './parts.ts'
+
+/** A signing key as administrators see it. */
+export const AdminKey = Type.Object({
+  kid: Type.String(),
+  alg: Type.String(),
+  state: Type.Union([Type.Literal('next'), Type.Literal('current'), Type.Literal('previous')], {
+    description: '`next` is published and does not sign yet, `current` signs, `previous` only verifies',
+  }),
+  created_at: Timestamp,
+  signs_from: Timestamp,
+  retires_at: Type.Optional(Timestamp),
+})
