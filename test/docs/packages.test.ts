@@ -1,5 +1,6 @@
-import { readFile } from 'node:fs/promises'
-import { createRequire } from 'node:module'
+import { readdir, readFile, stat } from 'node:fs/promises'
+import { createRequire, isBuiltin } from 'node:module'
+import { join } from 'node:path'
 import t from 'tap'
 
 const { packages } = JSON.parse(await readFile(new URL('../../package-lock.json', import.meta.url), 'utf8')) as {
@@ -29,4 +30,34 @@ t.test('the lock file names no registry: npm asks the one that it is set to', as
     resolved.map(([path]) => path),
     [],
   )
+})
+
+t.test('what is published needs production dependencies only, and nothing that is not published', async (t) => {
+  const root = join(import.meta.dirname, '../..')
+  const { dependencies, files } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'))
+  t.ok(files.includes('!dist/bench/scenarios'))
+  const entries = (await readdir(root)).filter((name) => !/^(node_modules|dist|data|test|\..*)$/.test(name))
+  const paths = await Promise.all(
+    entries.map(async (name) =>
+      (await stat(join(root, name))).isDirectory()
+        ? (await readdir(join(root, name), { recursive: true })).map((path) => join(name, path))
+        : [name],
+    ),
+  )
+  const published = paths
+    .flat()
+    .filter((path) => /\.c?ts$/.test(path) && !/^(bench\/scenarios|config\/example)/.test(path))
+  t.ok(published.length > 100)
+  const wrong: string[] = []
+  for (const path of published) {
+    const text = await readFile(join(root, path), 'utf8')
+    for (const [, name = ''] of text.matchAll(/(?:from |import |import\(|require\()'([^']+)'/g)) {
+      const isLocal = name.startsWith('.')
+      const [scope = '', second] = name.split('/')
+      const packageName = scope.startsWith('@') ? `${scope}/${second}` : scope
+      const isThere = isLocal ? !/scenarios|test\//.test(name) : isBuiltin(name) || packageName in dependencies
+      if (!isThere) wrong.push(`${path}: ${name}`)
+    }
+  }
+  t.same(wrong, [])
 })
