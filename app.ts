@@ -25,7 +25,6 @@ import throttle from './plugins/login/throttle.ts'
 import changes from './plugins/run/changes.ts'
 import events from './plugins/run/events.ts'
 import jobs from './plugins/run/jobs.ts'
-import metrics from './plugins/run/metrics.ts'
 import store from './plugins/run/store.ts'
 import sweeper from './plugins/run/sweeper.ts'
 import sessions from './plugins/sessions/sessions.ts'
@@ -168,7 +167,7 @@ export async function buildApp(
     await app.register(errors)
     await app.register(cors)
     await app.register(knownPaths, { maxParamLength })
-    await app.register(openapi, { version })
+    if (!command) await app.register(openapi, { version })
 
     await app.register(events)
     await app.register(store)
@@ -190,24 +189,27 @@ export async function buildApp(
     await app.register(declaredClients)
     await app.register(sessions)
     await app.register(administrators)
-    await app.register(sweeper)
-    await app.register(metrics)
+    // A command needs the routes of /admin/ only.
+    if (!command) {
+      await app.register(sweeper)
+      await app.register(import('./plugins/run/metrics.ts'))
 
-    await app.register(healthRoutes)
-    await app.register(wellKnownRoutes)
-    await app.register(signupRoute)
-    await app.register(tokenRoute)
-    await app.register(refreshRoute)
-    await app.register(revokeRoute)
-    await app.register(introspectRoute)
-    await app.register(revocationsRoute)
-    await app.register(verifyRoute)
-    await app.register(async (ofUsers) => {
-      ofUsers.addHook('onRequest', ofUsers.requireUser)
-      await ofUsers.register(userRoutes)
-      await ofUsers.register(protectedRoute)
-      await ofUsers.register(sessionRoutes)
-    })
+      await app.register(healthRoutes)
+      await app.register(wellKnownRoutes)
+      await app.register(signupRoute)
+      await app.register(tokenRoute)
+      await app.register(refreshRoute)
+      await app.register(revokeRoute)
+      await app.register(introspectRoute)
+      await app.register(revocationsRoute)
+      await app.register(verifyRoute)
+      await app.register(async (ofUsers) => {
+        ofUsers.addHook('onRequest', ofUsers.requireUser)
+        await ofUsers.register(userRoutes)
+        await ofUsers.register(protectedRoute)
+        await ofUsers.register(sessionRoutes)
+      })
+    }
     await app.register(async (ofAdmins) => {
       ofAdmins.addHook('onRequest', ofAdmins.requireAdmin)
       await ofAdmins.register(adminUserRoutes)

@@ -5,7 +5,6 @@ import { createSecrets, readMadeSecret, secretPath } from '../plugins/keys/secre
 import { sealContext } from '../plugins/keys/signing-keys.ts'
 import { checkFile, damageLine, hasLmdbStore, lmdbFile, StoreDamaged } from '../stores/lmdb/file.ts'
 import { openLmdbStore } from '../stores/lmdb/store.ts'
-import { openPostgresStore } from '../stores/postgres/store.ts'
 import type { Store } from '../stores/store.ts'
 import { CommandError, exitCodes } from './exit.ts'
 
@@ -67,6 +66,7 @@ export const isSamePlace = (a: Place, b: Place) =>
  */
 export async function openPlace(place: Place, { mustExist }: { mustExist: boolean }): Promise<Store> {
   if (place.kind === 'pg') {
+    const { openPostgresStore } = await import('../stores/postgres/store.ts')
     try {
       return await openPostgresStore(place.url)
     } catch (error) {

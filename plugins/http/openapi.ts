@@ -1,5 +1,3 @@
-import swagger from '@fastify/swagger'
-import swaggerUi from '@fastify/swagger-ui'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 
@@ -37,7 +35,7 @@ async function toPage({ url }: FastifyRequest, reply: FastifyReply): Promise<Fas
 export default fp(
   async (app: FastifyInstance, { version }: { version: string }) => {
     const { publicPath: path } = app
-    await app.register(swagger, {
+    await app.register(import('@fastify/swagger'), {
       openapi: {
         openapi: '3.1.0',
         info: {
@@ -74,7 +72,7 @@ export default fp(
         },
       },
     })
-    await app.register(swaggerUi, {
+    await app.register(import('@fastify/swagger-ui'), {
       routePrefix: '/docs',
       staticCSP: true,
       transformStaticCSP: (policy) => forPlainHttp(policy),

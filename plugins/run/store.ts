@@ -4,7 +4,6 @@ import fp from 'fastify-plugin'
 import { type Config, ConfigError } from '../../config.ts'
 import { damageLine, hasLmdbStore, StoreDamaged } from '../../stores/lmdb/file.ts'
 import { openLmdbStore } from '../../stores/lmdb/store.ts'
-import { openPostgresStore } from '../../stores/postgres/store.ts'
 import type { Store } from '../../stores/store.ts'
 import { secretPath } from '../keys/secrets.ts'
 
@@ -31,11 +30,17 @@ function openEmbedded({ AUTH_DATA_DIR: dataDir, AUTH_SECRET }: Config): Store {
   }
 }
 
+/** Loaded only where it is used: `pg` costs a twelfth of a command. */
+async function openPostgres(url: string): Promise<Store> {
+  const { openPostgresStore } = await import('../../stores/postgres/store.ts')
+  return openPostgresStore(url)
+}
+
 /** Opens the store that the settings choose, and closes it when the app has closed. */
 export default fp(
   async (app: FastifyInstance) => {
     const { DATABASE_URL } = app.config
-    const store = DATABASE_URL ? await openPostgresStore(DATABASE_URL) : openEmbedded(app.config)
+    const store = DATABASE_URL ? await openPostgres(DATABASE_URL) : openEmbedded(app.config)
     app.decorate('store', store)
     app.addHook('onClose', () => store.close())
   },
