@@ -18,7 +18,13 @@ async function filesBelow(dir: string, ending: RegExp): Promise<string[]> {
     .map((entry) => relative(root, join(entry.parentPath, entry.name)))
 }
 
-const pages = ['README.md', 'CONTRIBUTING.md', ...(await filesBelow('docs', /\.md$/))].sort()
+const pages = [
+  'README.md',
+  'CONTRIBUTING.md',
+  'CHANGELOG.md',
+  'SECURITY.md',
+  ...(await filesBelow('docs', /\.md$/)),
+].sort()
 const texts = new Map(await Promise.all(pages.map(async (page) => [page, await read(page)] as const)))
 const textOf = (page: string) => texts.get(page) as string
 const allText = [...texts.values()].join('\n')
