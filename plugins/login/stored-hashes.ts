@@ -10,48 +10,54 @@ export interface Argon2Cost {
 }
 
 type Verifier = (storedHash: string, password: string) => Promise<boolean>
-const byArgon2: Verifier = (storedHash, password) => argon2.verify(storedHash, password)
+const verifyArgon2: Verifier = (storedHash, password) => argon2.verify(storedHash, password)
 
-/** By the id of a PHC string. What a verifier costs need not be known: what is missing to the cost of today is burnt after it. */
+/** By the id of a PHC string. What a verifier costs need not be known: it is padded to the cost of a current hash. */
 const verifiers = new Map<string, Verifier>([
-  ['argon2id', byArgon2],
-  ['argon2i', byArgon2],
-  ['argon2d', byArgon2],
+  ['argon2id', verifyArgon2],
+  ['argon2i', verifyArgon2],
+  ['argon2d', verifyArgon2],
 ])
 
-/** So many hashes of today's cost are remembered by how long they took: few enough to follow the load of the machine. */
-const samplesAtMost = 15
-/** By which part of today's memory the filling changes each time. */
+/** Durations of current hashes that are remembered: few enough to follow the load of the machine. */
+const maxSamples = 15
+/** Kinds of older hashes whose padding is remembered. */
+const maxPaddings = 100
+/** Longest prefix of a stored hash that tells its kind. */
+const maxKindLength = 100
+/** How much the padding changes from one comparison to the next, as a share of the current memory. */
 const steps = { first: 0.05, least: 0.01, most: 0.2 }
-const between = (least: number, value: number, most: number) => Math.max(least, Math.min(value, most))
+const clamp = (least: number, value: number, most: number) => Math.max(least, Math.min(value, most))
 
 /**
- * Compares passwords with stored hashes so that the time tells nothing: neither whether there is a hash at all, nor how old it is.
+ * Compares passwords with stored hashes in constant time: neither that there is no hash shows, nor that it is an older kind.
  *
- * The time of a cheaper hash is filled up to that of today's by hashing. How much is learned and not computed: what a KiB costs
- * depends on the caches and the allocator, and is three times as much at 32 MiB as at 16.
+ * The time of a cheaper hash is padded to that of a current one, by hashing. How much padding it takes is learned and not computed:
+ * the price of a KiB depends on the caches and the allocator, and is three times as much at 32 MiB as at 16.
  *
- * @param cost of today's hashes
+ * @param cost of current hashes
  */
 export function createStoredHashes(cost: Argon2Cost) {
   const options = { ...cost, type: argon2.argon2id }
-  const today = `$argon2id$v=19$m=${cost.memoryCost},t=${cost.timeCost},p=${cost.parallelism}$`
+  const currentPrefix = `$argon2id$v=19$m=${cost.memoryCost},t=${cost.timeCost},p=${cost.parallelism}$`
   const unpadded = (bytes: Buffer) => bytes.toString('base64').replaceAll('=', '')
-  /** no password has it */
-  const nobodysHash = `${today}${unpadded(randomBytes(16))}$${unpadded(randomBytes(32))}`
-  const salt = randomBytes(16)
+  /** the hash of no password, for users that do not exist */
+  const dummyHash = `${currentPrefix}${unpadded(randomBytes(16))}$${unpadded(randomBytes(32))}`
+  const paddingSalt = randomBytes(16)
   const samplesMs: number[] = []
-  /** the part of today's memory that a kind is filled up with; its kind is what stands before the salt */
-  const fills = new Lru<{ part: number; step: number }>(100)
+  /** by kind of hash, its PHC string before the salt: the share of the current memory that pads it */
+  const paddings = new Lru<{ share: number; step: number }>(maxPaddings)
 
-  function sample(ms: number): void {
+  function addSample(ms: number): void {
     samplesMs.push(ms)
-    if (samplesMs.length > samplesAtMost) samplesMs.shift()
+    if (samplesMs.length > maxSamples) samplesMs.shift()
   }
-  async function compareNobodys(password: string): Promise<false> {
+  const medianMs = () => samplesMs.toSorted((a, b) => a - b)[samplesMs.length >> 1] as number
+
+  async function compareDummy(password: string): Promise<false> {
     const startedMs = performance.now()
-    await argon2.verify(nobodysHash, password)
-    sample(performance.now() - startedMs)
+    await argon2.verify(dummyHash, password)
+    addSample(performance.now() - startedMs)
     return false
   }
 
@@ -61,51 +67,52 @@ export function createStoredHashes(cost: Argon2Cost) {
     return verifier(storedHash, password)
   }
 
-  const medianMs = () => samplesMs.toSorted((a, b) => a - b)[samplesMs.length >> 1] as number
-
   /**
-   * Hashes as much as is missing to the time of a hash of today's. Each time it is a little more or less than the time before, by
-   * whether that was too little or too much: so half are above the median of today's and half below, however busy the machine is.
+   * Pads the comparison with an older hash to the duration of a current one. The share of a kind goes up when the last comparison was
+   * too short and down when it was too long: half of them end above the median of current hashes and half below, under any load.
    */
-  async function fillUp(kind: string, startedMs: number, password: string): Promise<void> {
-    const todayMs = medianMs()
-    const missing = Math.max(0, 1 - (performance.now() - startedMs) / todayMs)
-    const { part, step } = fills.get(kind) ?? { part: missing, step: steps.first }
-    const memoryCost = Math.floor(part * cost.memoryCost)
-    if (memoryCost >= 8 * cost.parallelism) await argon2.hash(password, { ...options, memoryCost, raw: true, salt })
-    const way = performance.now() - startedMs < todayMs ? 1 : -1
-    // As far as it goes one way the steps grow, and where it turns they shrink.
-    const next = way * between(steps.least, Math.abs(step) * (way === Math.sign(step) ? 1.5 : 0.5), steps.most)
-    fills.set(kind, { part: between(0, part + next, 1), step: next })
+  async function pad(kind: string, startedMs: number, password: string): Promise<void> {
+    const currentMs = medianMs()
+    const missing = Math.max(0, 1 - (performance.now() - startedMs) / currentMs)
+    const { share, step } = paddings.get(kind) ?? { share: missing, step: steps.first }
+    const memoryCost = Math.floor(share * cost.memoryCost)
+    const minMemoryCost = 8 * cost.parallelism
+    if (memoryCost >= minMemoryCost)
+      await argon2.hash(password, { ...options, memoryCost, raw: true, salt: paddingSalt })
+    const direction = performance.now() - startedMs < currentMs ? 1 : -1
+    // Steps grow while the direction stays, and shrink when it turns.
+    const growth = direction === Math.sign(step) ? 1.5 : 0.5
+    const next = direction * clamp(steps.least, Math.abs(step) * growth, steps.most)
+    paddings.set(kind, { share: clamp(0, share + next, 1), step: next })
   }
 
   return {
-    /** Hashes a password at today's cost. @returns a PHC string */
+    /** Hashes a password at the current cost. @returns a PHC string */
     make: (password: string): Promise<string> => argon2.hash(password, options),
 
     /**
      * @param storedHash undefined for a user that does not exist
-     * @param onUnreadable is told of a hash that no password can be compared with; the error does not repeat it
-     * @returns whether it is that of the password
+     * @param onUnreadable gets the error of a hash that cannot be compared; the error does not repeat the hash
+     * @returns whether the hash is that of the password
      */
     async compare(
       storedHash: string | undefined,
       password: string,
       onUnreadable: (error: unknown) => void,
     ): Promise<boolean> {
-      if (storedHash === undefined) return compareNobodys(password)
-      const isOfToday = storedHash.startsWith(today)
-      // What a hash of today's takes is not known before the first.
-      if (!isOfToday && samplesMs.length === 0) await compareNobodys(password)
+      if (storedHash === undefined) return compareDummy(password)
+      const isCurrent = storedHash.startsWith(currentPrefix)
+      // Before the first current hash its duration is not known.
+      if (!isCurrent && samplesMs.length === 0) await compareDummy(password)
       const startedMs = performance.now()
       const isSame = await verify(storedHash, password).catch(onUnreadable)
-      if (typeof isSame !== 'boolean') return compareNobodys(password)
-      if (isOfToday) sample(performance.now() - startedMs)
-      else await fillUp(storedHash.split('$', 4).join('$').slice(0, 100), startedMs, password)
+      if (typeof isSame !== 'boolean') return compareDummy(password)
+      if (isCurrent) addSample(performance.now() - startedMs)
+      else await pad(storedHash.split('$', 4).join('$').slice(0, maxKindLength), startedMs, password)
       return isSame
     },
 
-    /** Whether a stored hash was made below today's settings, or otherwise. */
+    /** Whether a stored hash is of another kind than a current one, or cheaper. */
     isOutdated(storedHash: string): boolean {
       const { memory, passes } = /^\$argon2id\$v=19\$m=(?<memory>\d+),t=(?<passes>\d+),/.exec(storedHash)?.groups ?? {}
       return memory === undefined || Number(memory) < cost.memoryCost || Number(passes) < cost.timeCost
