@@ -5,6 +5,9 @@ export interface Failures {
   tag?: string
 }
 
+/** A count without a failure for this long is forgotten. */
+export const failuresLastMs = 24 * 3_600_000
+
 /** Where failures are counted. With a `tag`, the key is a slot that others use as well, and a count is that of one tag only. */
 export interface FailureKey {
   key: string

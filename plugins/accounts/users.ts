@@ -63,14 +63,14 @@ function createUsers({
       }
       const normalized = password.normalize('NFC')
       await passwordPolicy.check(normalized, nameKey, '/password')
-      hashing.refuseWithoutPlace(request)
+      hashing.refuseIfFull(request.caller)
       // Before the hash, so that a taken name costs none; the store decides about those that come at once.
       if (await store.findUserByName(nameKey)) throw new Refusal('username_taken')
       const user: User = {
         id: randomUUID(),
         username,
         nameKey,
-        passwordHash: await hashing.hash(request, normalized),
+        passwordHash: await hashing.hash(request.caller, normalized),
         roles,
         createdAt: now(),
         generation: 0,
@@ -117,11 +117,12 @@ function createUsers({
     ): Promise<void> {
       const next = change.next.normalize('NFC')
       await passwordPolicy.check(next, user.nameKey, '/new_password')
-      if (!(await signIn.confirmPassword(request, user, change.current))) throw wrongPassword('/current_password')
+      if (!(await signIn.confirmPassword(request.caller, user, change.current)))
+        throw wrongPassword('/current_password')
       const isChanged = await store.changePassword({
         userId: user.id,
         expectedHash: user.passwordHash,
-        passwordHash: await hashing.hash(request, next),
+        passwordHash: await hashing.hash(request.caller, next),
         ...(change.keepSessionId !== undefined && { keepSessionId: change.keepSessionId }),
         now: now(),
         expiresAt: accessTokens.forgottenAt(),
@@ -133,7 +134,7 @@ function createUsers({
 
     /** Removes the account, its sessions and its access tokens. @throws {Refusal} 403 when the password is wrong */
     async remove(request: FastifyRequest, user: User, password: string): Promise<void> {
-      if (!(await signIn.confirmPassword(request, user, password))) throw wrongPassword('/password')
+      if (!(await signIn.confirmPassword(request.caller, user, password))) throw wrongPassword('/password')
       await this.delete(request, user.id)
     },
 
@@ -204,7 +205,7 @@ function createUsers({
       const { nameKey } = await this.get({ id })
       const normalized = password.normalize('NFC')
       await passwordPolicy.check(normalized, nameKey, '/password')
-      const passwordHash = await hashing.hash(request, normalized)
+      const passwordHash = await hashing.hash(request.caller, normalized)
       for (let tries = 1; tries <= triesAtMost; tries++) {
         const { passwordHash: expectedHash } = await this.get({ id })
         if (!(await store.changePassword({ userId: id, expectedHash, passwordHash, ...end() }))) continue

@@ -1,107 +1,121 @@
-/** Whoever has to wait for a hash. */
+/** A request that waits for a hash. */
 export interface Waiter {
-  /** its turn has come */
-  begin(): void
-  /** somebody else got its place, or nobody gets another turn */
-  giveUp(why: 'displaced' | 'draining'): void
-  sinceMs: number
+  /** Called when its turn has come. */
+  admit(): void
+  /** Called when a new flow took its place, or the service shuts down. */
+  turnAway(why: 'displaced' | 'draining'): void
+  joinedAtMs: number
 }
 
-/** Those who wait from one address, the first come first. */
-interface Line {
+/** The requests that wait from one address, oldest first. */
+interface Flow {
   address: string
   waiters: Waiter[]
-  hadTurn: boolean
+  /** has had a turn */
+  isOld: boolean
 }
 
-/** So many turns in a row may addresses have that have just come, before one that had its turn gets another. */
-const newcomersInARow = 3
+/** New flows served in a row before an old one. Without a bound, clients with many addresses would starve the old flows. */
+const maxNewInARow = 3
 
 /**
- * Decides who may wait, and who is next, while more come than can be served.
+ * Decides who may wait, and who is next, while more requests come than can be hashed: FQ-CoDel (RFC 8290), with a flow for each
+ * address.
  *
- * - Addresses take turns, and those that have just come are let in before those that had theirs: a lone client is served at once
- *   in the midst of any number of flooders. (The new and old flows of RFC 8290 §4.2.)
- * - One address leaves as many places free as it has. Where none is free, who has nobody waiting yet gets the place of whoever
- *   has waited longest.
- * - Many places are for a burst. Where the queue stands instead (somebody has waited for long or lost a place, and it has not been
- *   empty since), it only makes everyone wait, and the first are about to give up: few places then, and the last come is next.
+ * - Flows take turns, and new flows are served before old ones (§4.2): a lone client is served at once in the midst of any flood.
+ * - A flow may hold no more places than it leaves free. When none is free, a new flow displaces the request that has waited longest.
+ * - A queue is there to absorb a burst. A standing queue only adds delay, and its oldest requests are about to time out: so its
+ *   capacity is small and its newest request is next. The queue stands from when a request has waited long or was displaced, until
+ *   the queue is empty.
  *
- * @param places how many may wait, now
- * @param longWaitMs of the first, where the queue stands
+ * @param capacity how many requests may wait, now
+ * @param standingAfterMs wait of the oldest request from which on the queue stands
  */
-export function createTurns(places: (isStanding: boolean) => number, longWaitMs: number, uptimeMs: () => number) {
-  /** in the order in which they came */
-  const all = new Map<Waiter, string>()
-  const lines = new Map<string, Line>()
-  const newcomers: Line[] = []
-  const returning: Line[] = []
-  let newcomersSince = 0
+export function createAdmissionQueue(
+  capacity: (isStanding: boolean) => number,
+  standingAfterMs: number,
+  uptimeMs: () => number,
+) {
+  /** the address of each waiter, in order of arrival */
+  const waiting = new Map<Waiter, string>()
+  const flows = new Map<string, Flow>()
+  const newFlows: Flow[] = []
+  const oldFlows: Flow[] = []
+  let newInARow = 0
   let isStanding = false
 
-  const nextOf = <T>(list: T[]): T | undefined => (isStanding ? list.pop() : list.shift())
+  const takeFrom = <T>(list: T[]): T | undefined => (isStanding ? list.pop() : list.shift())
 
+  /** Removes a waiter; one that has left already is ignored. */
   function leave(waiter: Waiter): void {
-    const line = lines.get(all.get(waiter) ?? '')
-    if (!line) return
-    all.delete(waiter)
-    // Most that leave have waited longest, and a splice moves all the others.
-    if (line.waiters[0] === waiter) line.waiters.shift()
-    else line.waiters.splice(line.waiters.indexOf(waiter), 1)
-    // One that had its turn is forgotten only when its next has come, or it would be back as a newcomer.
-    if (line.waiters.length > 0 || line.hadTurn) return
-    lines.delete(line.address)
-    newcomers.splice(newcomers.indexOf(line), 1)
+    const flow = flows.get(waiting.get(waiter) ?? '')
+    if (!flow) return
+    waiting.delete(waiter)
+    // Most waiters that leave are the oldest of their flow, and a splice moves all the others.
+    if (flow.waiters[0] === waiter) flow.waiters.shift()
+    else flow.waiters.splice(flow.waiters.indexOf(waiter), 1)
+    // An empty old flow stays until its next turn (RFC 8290 §4.2), or its address would come back as a new flow.
+    if (flow.waiters.length > 0 || flow.isOld) return
+    flows.delete(flow.address)
+    newFlows.splice(newFlows.indexOf(flow), 1)
   }
 
   return {
-    get waiting() {
-      return all.size
+    get length() {
+      return waiting.size
     },
+
+    /** Whether another request of an address may join. */
     hasPlace(address: string): boolean {
-      const own = lines.get(address)?.waiters.length ?? 0
-      return own === 0 || own < places(isStanding) - all.size
+      const own = flows.get(address)?.waiters.length ?? 0
+      return own === 0 || own < capacity(isStanding) - waiting.size
     },
+
+    /** Adds a waiter, in the place of the oldest one when the queue is full. */
     join(address: string, waiter: Waiter): void {
-      const [oldest] = all.size >= places(isStanding) ? all.keys() : []
+      const [oldest] = waiting.size >= capacity(isStanding) ? waiting.keys() : []
       if (oldest) {
         isStanding = true
         leave(oldest)
-        oldest.giveUp('displaced')
+        oldest.turnAway('displaced')
       }
-      let line = lines.get(address)
-      if (!line) {
-        line = { address, waiters: [], hadTurn: false }
-        lines.set(address, line)
-        newcomers.push(line)
+      let flow = flows.get(address)
+      if (!flow) {
+        flow = { address, waiters: [], isOld: false }
+        flows.set(address, flow)
+        newFlows.push(flow)
       }
-      line.waiters.push(waiter)
-      all.set(waiter, address)
+      flow.waiters.push(waiter)
+      waiting.set(waiter, address)
     },
+
     leave,
-    /** Sends all away. */
+
+    /** Turns every waiter away. */
     drain(): void {
-      for (const waiter of [...all.keys()]) {
+      for (const waiter of [...waiting.keys()]) {
         leave(waiter)
-        waiter.giveUp('draining')
+        waiter.turnAway('draining')
       }
     },
+
+    /** Removes the waiter whose turn it is. @returns undefined when nobody waits */
     next(): Waiter | undefined {
-      const [oldest] = all.keys()
-      isStanding = oldest !== undefined && (isStanding || uptimeMs() - oldest.sinceMs > longWaitMs)
+      const [oldest] = waiting.keys()
+      isStanding = oldest !== undefined && (isStanding || uptimeMs() - oldest.joinedAtMs > standingAfterMs)
       for (;;) {
-        const isNewcomers = newcomers.length > 0 && (newcomersSince < newcomersInARow || returning.length === 0)
-        const line = isNewcomers ? nextOf(newcomers) : returning.shift()
-        if (!line) return undefined
-        const waiter = nextOf(line.waiters)
+        const isNew = newFlows.length > 0 && (newInARow < maxNewInARow || oldFlows.length === 0)
+        const flow = isNew ? takeFrom(newFlows) : oldFlows.shift()
+        if (!flow) return undefined
+        const waiter = takeFrom(flow.waiters)
         if (!waiter) {
-          lines.delete(line.address)
+          flows.delete(flow.address)
           continue
         }
-        newcomersSince = isNewcomers ? newcomersSince + 1 : 0
-        line.hadTurn = true
-        returning.push(line)
-        all.delete(waiter)
+        newInARow = isNew ? newInARow + 1 : 0
+        flow.isOld = true
+        oldFlows.push(flow)
+        waiting.delete(waiter)
         return waiter
       }
     },

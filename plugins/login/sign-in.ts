@@ -1,5 +1,7 @@
-import type { FastifyInstance, FastifyRequest } from 'fastify'
+import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
+import type { Caller } from '../../domain/caller.ts'
+import { omitUndefined } from '../../domain/omit-undefined.ts'
 import { mayHaveTokens, type User } from '../../domain/user.ts'
 import { isUsername, mapUsername } from '../../domain/usernames.ts'
 import { Refusal } from '../../errors.ts'
@@ -26,19 +28,30 @@ export interface SignedIn {
 export type SignInStep = { done: SignedIn }
 
 /** Where a person proves who they are, whatever by. What it ends in is for the grants. */
-function createSignIn({ store, hashing, throttle }: Pick<FastifyInstance, 'store' | 'hashing' | 'throttle'>) {
+function createSignIn({
+  store,
+  hashing,
+  throttle,
+  events,
+}: Pick<FastifyInstance, 'store' | 'hashing' | 'throttle' | 'events'>) {
   /** Costs the same whether the user exists or not. For a user who may not have tokens no password is right. */
   const guessPassword = (
-    request: FastifyRequest,
+    caller: Caller,
     nameKey: string,
     find: () => Promise<User | undefined> | User | undefined,
     password: string,
   ) =>
-    throttle.guard(request, 'user', nameKey, find, (user, judge) =>
-      hashing.verify(request, user?.passwordHash, password.normalize('NFC'), (compare) =>
+    throttle.guard(caller, 'user', nameKey, find, (user, judge) =>
+      hashing.verify(caller, user?.passwordHash, password.normalize('NFC'), (compare) =>
         judge(async () => (await compare()) && mayHaveTokens(user)),
       ),
     )
+
+  function wrongCredentials(caller: Caller, user: User | undefined): Refusal {
+    const reason = !user ? 'unknown user' : user.disabledAt !== undefined ? 'disabled user' : 'wrong password'
+    events.emit(caller, 'login.failed', omitUndefined({ reason, sub: user?.id, address: caller.address }))
+    return new Refusal('invalid_grant', { detail: 'The username or password is wrong', reason })
+  }
 
   return {
     /**
@@ -47,22 +60,16 @@ function createSignIn({ store, hashing, throttle }: Pick<FastifyInstance, 'store
      * @throws {Refusal} 400 `invalid_grant`, the same for a wrong password and for a user who is unknown, disabled or gone;
      * 429 while a wait is on; 503 when hashing is overloaded
      */
-    async withPassword(request: FastifyRequest, username: string, password: string): Promise<SignInStep> {
-      // Before the store is asked, so that what is refused for want of a place costs no look-up.
-      hashing.refuseWithoutPlace(request)
+    async withPassword(caller: Caller, username: string, password: string): Promise<SignInStep> {
+      // Before the store is asked, so that in a flood a refused login costs no look-up.
+      hashing.refuseIfFull(caller)
       const nameKey = mapUsername(username)
       const find = () => (isUsername(username) ? store.findUserByName(nameKey) : undefined)
-      const { found: user, isRight } = await guessPassword(request, nameKey, find, password)
-      if (!user || !isRight) {
-        const reason = !user ? 'unknown user' : user.disabledAt !== undefined ? 'disabled user' : 'wrong password'
-        request.log.warn(
-          { event: 'login.failed', reason, ...(user && { sub: user.id }), address: request.address },
-          'a login failed',
-        )
-        throw new Refusal('invalid_grant', { detail: 'The username or password is wrong', reason })
-      }
+      const guess = await guessPassword(caller, nameKey, find, password)
+      if (!guess.isRight) throw wrongCredentials(caller, guess.found)
+      const { found: user } = guess
       if (hashing.isOutdated(user.passwordHash)) {
-        const passwordHash = await hashing.hash(request, password.normalize('NFC'))
+        const passwordHash = await hashing.hash(caller, password.normalize('NFC'))
         await store.replacePasswordHash(user.id, user.passwordHash, passwordHash)
       }
       return { done: { user, amr: ['pwd'] } }
@@ -73,8 +80,8 @@ function createSignIn({ store, hashing, throttle }: Pick<FastifyInstance, 'store
      *
      * @throws {Refusal} 429 while a wait is on; 503 when hashing is overloaded
      */
-    confirmPassword: async (request: FastifyRequest, user: User, password: string): Promise<boolean> =>
-      (await guessPassword(request, user.nameKey, () => user, password)).isRight,
+    confirmPassword: async (caller: Caller, user: User, password: string): Promise<boolean> =>
+      (await guessPassword(caller, user.nameKey, () => user, password)).isRight,
   }
 }
 
@@ -82,5 +89,5 @@ export default fp(
   async (app: FastifyInstance) => {
     app.decorate('signIn', createSignIn(app))
   },
-  { name: 'sign-in', dependencies: ['store', 'hashing', 'throttle'] },
+  { name: 'sign-in', dependencies: ['store', 'hashing', 'throttle', 'events'] },
 )

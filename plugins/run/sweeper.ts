@@ -1,7 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
+import { failuresLastMs } from '../../domain/failures.ts'
 import { createSteadyClock } from '../../domain/time.ts'
-import { failuresLastMs } from '../login/throttle.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {

@@ -19,7 +19,11 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     '/revocations',
     {
       // Before the query is looked at: a stranger is told nothing but that.
-      preValidation: async (request) => void callers.set(request, await clientAuthentication.introspector(request, {})),
+      preValidation: async (request) =>
+        void callers.set(
+          request,
+          await clientAuthentication.identifyIntrospector(request.caller, request.headers.authorization, {}),
+        ),
       schema: {
         operationId: 'listRevocations',
         summary: 'Follow what is revoked',

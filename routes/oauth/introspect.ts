@@ -108,7 +108,11 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       }>,
     ) => {
       const { token, token_type_hint: hint, ...form } = request.body
-      const client = await clientAuthentication.introspector(request, form)
+      const client = await clientAuthentication.identifyIntrospector(
+        request.caller,
+        request.headers.authorization,
+        form,
+      )
       if (!token) throw new Refusal('invalid_request', { detail: 'The parameter token is missing' })
       const answer = await introspectAccessToken(token, client)
       return answer.active ? answer : introspectRefreshToken(token, client, hint === 'refresh_token')

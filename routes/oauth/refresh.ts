@@ -40,7 +40,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       const { refresh_token: token, ...form } = request.body as { refresh_token: string; client_id?: string }
       reply.header('pragma', 'no-cache')
       if (!token) throw new Refusal('invalid_request', { detail: 'The parameter refresh_token is missing' })
-      const client = await clientAuthentication.identify(request, form)
+      const client = await clientAuthentication.identify(request.caller, request.headers.authorization, form)
       if (!client.grants.includes('refresh_token')) throw new Refusal('unauthorized_client')
       return sessions.refresh(request, token, client, { aud: clients.grantAudience(client, undefined) })
     },

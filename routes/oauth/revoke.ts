@@ -35,7 +35,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     },
     async (request) => {
       const { token, ...form } = request.body
-      const client = await clientAuthentication.identify(request, form)
+      const client = await clientAuthentication.identify(request.caller, request.headers.authorization, form)
       if (!token) throw new Refusal('invalid_request', { detail: 'The parameter token is missing' })
       await sessions.endByRefreshToken(request, token, client)
       const claims = await accessTokens.verify(token).catch(ignoreRefusal)

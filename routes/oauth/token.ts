@@ -43,7 +43,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
           scope: clients.grantScope(client, form.scope, 'password'),
           aud: clients.grantAudience(client, form.resource),
         }
-        const step = await signIn.withPassword(request, username, password)
+        const step = await signIn.withPassword(request.caller, username, password)
         if ('done' in step) return sessions.open(request, step.done, client, asked)
         return step satisfies never
       },
@@ -92,7 +92,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     async (request, reply) => {
       const form = request.body
       reply.header('pragma', 'no-cache')
-      const client = await clientAuthentication.identify(request, form)
+      const client = await clientAuthentication.identify(request.caller, request.headers.authorization, form)
       const grantType = form.grant_type ?? impliedGrant(form)
       if (!grantType) throw missing(form.grant_type === undefined ? missingOf(form) : 'grant_type')
       const grant = grants.get(grantType)

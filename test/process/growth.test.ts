@@ -5,8 +5,8 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import pg from 'pg'
 import t, { type Test } from 'tap'
+import { failuresLastMs } from '../../domain/failures.ts'
 import type { Session } from '../../domain/session.ts'
-import { failuresLastMs } from '../../plugins/login/throttle.ts'
 import type { Store } from '../../stores/store.ts'
 import {
   cheapHashing,

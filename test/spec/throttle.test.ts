@@ -1,9 +1,17 @@
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
-import type { FastifyInstance, FastifyRequest, LightMyRequestResponse } from 'fastify'
+import type { FastifyInstance, LightMyRequestResponse } from 'fastify'
 import t from 'tap'
-import { createSeenHere, type Judge } from '../../plugins/login/throttle.ts'
-import { failStore, from, makeClientWithChosenSecret, rawBasic, watchStore } from '../support/client-helper.ts'
+import { createLocalFailures } from '../../plugins/login/local-failures.ts'
+import type { Judge, Verdict } from '../../plugins/login/throttle.ts'
+import {
+  callerFrom,
+  failStore,
+  from,
+  makeClientWithChosenSecret,
+  rawBasic,
+  watchStore,
+} from '../support/client-helper.ts'
 import { json, onOneStore, overStores, password, postForm, signUp } from '../support/helper.ts'
 
 t.setTimeout(300_000)
@@ -15,11 +23,10 @@ function guess(
   app: FastifyInstance,
   { name = 'ada', exists = true, isRight = false, address = '198.51.100.7', kind = 'user' }: Guess,
 ) {
-  const request = { address, log: app.log } as FastifyRequest
   const found = exists ? { id: `id of ${name}` } : undefined
   return app.throttle
     .guard(
-      request,
+      callerFrom(address, app.log),
       kind,
       name,
       async () => found,
@@ -99,7 +106,7 @@ overStores('of any mix of guesses at once no more are judged wrong in a row than
 t.test('what a process has seen is never counted below zero, whatever comes between', async (t) => {
   const below = randomBelow(7)
   let ms = 0
-  const seen = createSeenHere(() => ms)
+  const seen = createLocalFailures(() => ms)
   const keys = [{ key: 'a' }, { key: 'b', tag: 'x' }, { key: 'b', tag: 'y' }]
   const key = () => keys[below(3)] as { key: string }
   const open: (() => void)[] = []
@@ -110,7 +117,7 @@ t.test('what a process has seen is never counted below zero, whatever comes betw
     const what = below(10)
     const one = key()
     if (what < 4) {
-      open.push(seen.note([one]))
+      open.push(seen.add([one]))
       for (const each of watching) if (each.of === one) each.noted += 1
     } else if (what < 7) open.splice(below(open.length), 1)[0]?.()
     else if (what < 9) watching.push({ watch: seen.watch(one), noted: 0, of: one })
@@ -131,15 +138,16 @@ t.test('what a process has seen is never counted below zero, whatever comes betw
 
 onOneStore('a guess that is not judged, or twice, is an error and never a yes', async (t, build) => {
   const { app } = await build()
-  const guard = (check: (judge: Judge) => Promise<unknown>) =>
+  const guard = (check: (judge: Judge) => Promise<Verdict>) =>
     app.throttle.guard(
-      { address: '192.0.2.1', log: app.log } as FastifyRequest,
+      callerFrom('192.0.2.1', app.log),
       'user',
       'ada',
       () => ({ id: 'x' }),
       (_, judge) => check(judge),
     )
   await t.rejects(
+    // @ts-expect-error: only a judge makes a verdict.
     guard(async () => true),
     /not judged/,
   )
@@ -150,7 +158,7 @@ onOneStore('a guess that is not judged, or twice, is an error and never a yes', 
   await t.rejects(
     guard(async (judge) => {
       await judge(() => true)
-      await judge(() => true)
+      return judge(() => true)
     }),
     /judged once/,
   )
@@ -164,7 +172,7 @@ onOneStore('a guess that is not judged, or twice, is an error and never a yes', 
   t.equal(
     await app.throttle
       .guard(
-        { address: '192.0.2.1', log: app.log } as FastifyRequest,
+        callerFrom('192.0.2.1', app.log),
         'user',
         'none',
         () => undefined,

@@ -2,6 +2,7 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { FastifyInstance, InjectOptions, LightMyRequestResponse } from 'fastify'
 import type { Test } from 'tap'
+import type { Caller } from '../../domain/caller.ts'
 import type { ClientDefinition } from '../../plugins/clients/clients.ts'
 import { StoreUnavailable } from '../../stores/store.ts'
 import { json, newDir, postForm } from './helper.ts'
@@ -123,6 +124,14 @@ export function isOAuthError(
 ): void {
   t.same([response.statusCode, json(response).error], [status, error], what)
 }
+
+/** A caller of the domain, without a request. */
+export const callerFrom = (address: string, log: Caller['log']): Caller => ({
+  log,
+  address,
+  userAgent: '',
+  gone: new AbortController().signal,
+})
 
 /** From an address. */
 export const from = (remoteAddress: string): InjectOptions => ({ remoteAddress })
