@@ -5,6 +5,7 @@ import type { Revocation } from '../domain/revocation.ts'
 import type { PresentedRefresh, RotationOutcome, Session, SessionLimits } from '../domain/session.ts'
 import type { SigningKeyRecord } from '../domain/signing-key.ts'
 import type { User } from '../domain/user.ts'
+import type { TableName, Tables } from './rows.ts'
 
 /**
  * What Latchkey asks of a database.
@@ -152,42 +153,16 @@ export interface Store {
     table: T,
     page: { after?: string; limit: number },
   ): Promise<{ rows: Tables[T][]; next?: string }>
-  /** @param keys see {@link keyOf} @returns the rows, in the order of the keys */
+  /** @param keys `keyOf` of `rows.ts` @returns the rows, in the order of the keys */
   findRows<T extends TableName>(table: T, keys: string[]): Promise<(Tables[T] | undefined)[]>
   /**
    * Puts rows in, each in the place of the one with its key, all or none of the call. Left as they are: a row that is ahead of the
-   * one given (see {@link isAhead}), and a user whose name is another user's.
+   * one given (`isAhead` of `rows.ts`), and a user whose name is another user's.
    * @returns how many were written
    */
   importRows<T extends TableName>(table: T, rows: Tables[T][]): Promise<number>
   /** Looks for what no row shows by itself: rows that cannot be read, and indexes that do not fit their tables. Beside a running service. */
   check(): AsyncIterable<Finding>
-}
-
-/** What is moved row by row. */
-export interface Tables {
-  users: User
-  clients: Client
-  sessions: Session
-  signingKeys: SigningKeyRecord
-  failures: Failures & { key: string }
-}
-
-export type TableName = keyof Tables
-
-/** The key of a row: the `id` of users, clients and sessions, the `kid` of signing keys, the `key` of failures. */
-export function keyOf<T extends TableName>(row: Tables[T]): string {
-  return 'id' in row ? row.id : 'kid' in row ? row.kid : row.key
-}
-
-/**
- * Whether a row has gone on since the other one with its key was: generations and counters only rise. It is not to be
- * replaced, or a spent refresh token would be good again, or a password that was changed.
- */
-export function isAhead<T extends TableName>(row: Tables[T] | undefined, other: Tables[T]): boolean {
-  if (row === undefined) return false
-  if ('generation' in row && 'generation' in other && row.generation > other.generation) return true
-  return 'counter' in row && 'counter' in other && row.counter > other.counter
 }
 
 /** What a check found. */

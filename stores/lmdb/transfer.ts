@@ -5,7 +5,8 @@ import type { Revocation } from '../../domain/revocation.ts'
 import type { Session } from '../../domain/session.ts'
 import type { SigningKeyRecord } from '../../domain/signing-key.ts'
 import type { User } from '../../domain/user.ts'
-import { type Finding, isAhead, keyOf, type Store, type TableName, type Tables, unreadableRow } from '../store.ts'
+import { isAhead, keyOf, type TableName, type Tables } from '../rows.ts'
+import { type Finding, type Store, unreadableRow } from '../store.ts'
 import { byIdKey } from './revocations.ts'
 
 /** The databases of one LMDB environment. */
@@ -135,7 +136,7 @@ export function createLmdbTransfer(
       }),
     findRows: (table, keys) => read(() => keys.map((key) => rowAt[table](key))),
     importRows: (table, rows) =>
-      write(() => rows.filter((row) => !isAhead(rowAt[table](keyOf(row)), row) && put[table](row)).length),
+      write(() => rows.filter((row) => !isAhead(table, rowAt[table](keyOf(row)), row) && put[table](row)).length),
 
     async *check() {
       yield* eachKey('users', users, (id) => {

@@ -1,77 +1,24 @@
-import { type TSchema, Type } from '@sinclair/typebox'
+import { Type } from '@sinclair/typebox'
 import { TypeCompiler } from '@sinclair/typebox/compiler'
-import { uuid } from '../../domain/ids.ts'
 import type { Session } from '../../domain/session.ts'
 import type { SigningKeyRecord } from '../../domain/signing-key.ts'
-import { type Finding, keyOf, revocationPages, type Store, type TableName, unreadableRow } from '../store.ts'
-import { pagesOf, tableNames } from './copy.ts'
+import { type Column, keyOf, revocationColumns, type TableName, tableNames, tables } from '../rows.ts'
+import { type Finding, revocationPages, type Store, unreadableRow } from '../store.ts'
+import { pagesOf } from './copy.ts'
 
-const Uuid = Type.RegExp(uuid)
-/** Milliseconds, counters and generations. */
-const Count = (least = 0) => Type.Integer({ minimum: least, maximum: Number.MAX_SAFE_INTEGER })
-
-/** What a row has to look like. More members than these are a later release's. */
-const shapes = {
-  users: Type.Object({
-    id: Uuid,
-    username: Type.String({ minLength: 1 }),
-    nameKey: Type.String({ minLength: 1 }),
-    passwordHash: Type.String(),
-    roles: Type.Array(Type.String()),
-    createdAt: Count(),
-    disabledAt: Type.Optional(Count()),
-    generation: Count(),
-  }),
-  clients: Type.Object({
-    id: Type.String({ minLength: 1 }),
-    type: Type.Union([Type.Literal('confidential'), Type.Literal('public')]),
-    grants: Type.Array(Type.String()),
-    scopes: Type.Array(Type.String()),
-    audience: Type.Array(Type.String()),
-    introspect: Type.Union([Type.Literal('none'), Type.Literal('audience'), Type.Literal('all')]),
-    secrets: Type.Array(Type.Object({ hash: Type.String(), createdAt: Count(), expiresAt: Type.Optional(Count()) })),
-    createdAt: Count(),
-    disabledAt: Type.Optional(Count()),
-    isDeclared: Type.Boolean(),
-    generation: Count(),
-  }),
-  sessions: Type.Object({
-    id: Uuid,
-    userId: Uuid,
-    clientId: Type.String(),
-    clientCreatedAt: Type.Optional(Count()),
-    scope: Type.Array(Type.String()),
-    generation: Count(),
-    counter: Count(),
-    createdAt: Count(),
-    refreshedAt: Count(),
-    address: Type.String(),
-    userAgent: Type.String(),
-  }),
-  signingKeys: Type.Object({
-    kid: Type.String({ minLength: 1 }),
-    alg: Type.Union([Type.Literal('ES256'), Type.Literal('RS256'), Type.Literal('EdDSA')]),
-    publicJwk: Type.String(),
-    sealedPrivateKey: Type.Optional(Type.Uint8Array()),
-    createdAt: Count(),
-    signsFrom: Count(),
-  }),
-  failures: Type.Object({ key: Type.String(), count: Count(1), lastAt: Count(), tag: Type.Optional(Type.String()) }),
-} satisfies Record<TableName, TSchema>
-
-const Revoked = Type.Object({
-  kind: Type.Union([
-    Type.Literal('jti'),
-    Type.Literal('sid'),
-    Type.Literal('user'),
-    Type.Literal('client'),
-    Type.Literal('key'),
-  ]),
-  id: Type.String({ minLength: 1 }),
-  generation: Type.Optional(Count()),
-  revokedAt: Count(),
-  expiresAt: Count(),
-})
+/**
+ * What a row has to look like. More members than these are a later release's.
+ *
+ * @returns a function that names the first member of a row that is wrong; undefined where none is
+ */
+function checkerOf(columns: Record<string, Column>): (row: unknown) => string | undefined {
+  const members = Object.entries(columns).map(([member, column]) => [
+    member,
+    'isOptional' in column ? Type.Optional(column.shape) : column.shape,
+  ])
+  const shape = TypeCompiler.Compile(Type.Object(Object.fromEntries(members)))
+  return (row) => (shape.Check(row) ? undefined : shape.Errors(row).First()?.path.slice(1) || 'the row')
+}
 
 export interface CheckOptions {
   /** whether the private half of a key can be had, now that AUTH_SECRET is what it is */
@@ -91,7 +38,7 @@ export async function* checkStore(store: Store, options: CheckOptions = {}): Asy
     yield finding
   }
   // A page with an unreadable row in it cannot be had: such a table has to be mended before it can be looked at closer.
-  const canRead = (table: TableName) => !unreadable.has(nameOf(table))
+  const canRead = (table: TableName) => !unreadable.has(tables[table].name)
   for (const table of tableNames) {
     if (canRead(table)) yield* checkTable(store, table, options, canRead('users'))
   }
@@ -105,19 +52,14 @@ async function* checkTable(
   { onProgress }: CheckOptions,
   withUsers: boolean,
 ): AsyncGenerator<Finding> {
-  const name = nameOf(table)
-  const shape = TypeCompiler.Compile(shapes[table] as TSchema)
+  const name = tables[table].name
+  const wrongIn = checkerOf(tables[table].columns)
   let read = 0
   for await (const rows of pagesOf(store, table)) {
     for (const row of rows) {
-      const error = shape.Errors(row).First()
-      if (error)
-        yield {
-          level: 'error',
-          table: name,
-          key: keyOf(row),
-          what: `${error.path.slice(1) || 'the row'} is not as it should be`,
-        }
+      const wrong = wrongIn(row)
+      if (wrong !== undefined)
+        yield { level: 'error', table: name, key: keyOf(row), what: `${wrong} is not as it should be` }
     }
     if (table === 'sessions' && withUsers) yield* checkOwners(store, rows as Session[])
     read += rows.length
@@ -169,14 +111,11 @@ function* checkSealing(keys: SigningKeyRecord[], opens: (key: SigningKeyRecord) 
 }
 
 async function* checkRevocations(store: Store): AsyncGenerator<Finding> {
-  const shape = TypeCompiler.Compile(Revoked)
+  const wrongIn = checkerOf(revocationColumns)
   for await (const revocations of revocationPages(store)) {
     for (const revocation of revocations) {
-      if (!shape.Check(revocation))
+      if (wrongIn(revocation) !== undefined)
         yield { level: 'error', table: 'revocations', key: revocation.id, what: 'the row is not as it should be' }
     }
   }
 }
-
-/** As the databases call it. */
-const nameOf = (table: TableName) => (table === 'signingKeys' ? 'signing_keys' : table)

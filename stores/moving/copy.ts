@@ -1,10 +1,9 @@
 import { createHash } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { namesOne, type Revocation } from '../../domain/revocation.ts'
-import { isAhead, keyOf, revocationPages, type Store, StoreUnavailable, type TableName, type Tables } from '../store.ts'
+import { isAhead, keyOf, type TableName, type Tables, tableNames } from '../rows.ts'
+import { revocationPages, type Store, StoreUnavailable } from '../store.ts'
 
-/** In the order that they are moved: nothing is in the target before what it needs. Revocations come last. */
-export const tableNames = ['signingKeys', 'clients', 'users', 'sessions', 'failures'] as const satisfies TableName[]
 export type CopiedTable = TableName | 'revocations'
 
 /** What a table holds: the number of its rows, and a checksum that knows no order. */
@@ -121,7 +120,7 @@ async function copyTable<T extends TableName>(source: Store, target: Store, tabl
     const there = await patiently(() => target.findRows(table, rows.map(keyOf)))
     const due = rows.filter((row, i) => {
       const other = there[i]
-      if (isAhead(other, row)) newer += 1
+      if (isAhead(table, other, row)) newer += 1
       else return other === undefined || textOf(other) !== textOf(row)
       return false
     })
@@ -183,7 +182,7 @@ async function refuseWrongTarget(source: Store, target: Store, onProgress: Progr
       for (const [i, row] of rows.entries()) {
         const other = given[i]
         if (other !== undefined) shared += 1
-        if (other !== undefined && isAhead(row, other)) {
+        if (other !== undefined && isAhead(table, row, other)) {
           throw new CopyRefused(
             `the target was in service after the source (${table}: ${keyOf(row)} has gone on in it)`,
           )

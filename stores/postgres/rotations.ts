@@ -1,15 +1,7 @@
 import type { PresentedRefresh } from '../../domain/session.ts'
 import { futureFrom } from '../../domain/time.ts'
-import type { SessionRow, UserRow } from './rows.ts'
 import { type Statement, statements } from './sql.ts'
-import { arrayLiteral } from './transfer.ts'
-
-/** Of a session that was rotated: what the statement was not told. */
-export type RotatedRow = Pick<
-  SessionRow,
-  's_id' | 's_user_id' | 's_scope' | 's_generation' | 's_created_at' | 's_client_created_at'
-> &
-  Pick<UserRow, 'u_username' | 'u_name_key' | 'u_password_hash' | 'u_roles' | 'u_created_at'>
+import { arrayLiteral, type Fields } from './tables.ts'
 
 type Run = <Row>(statement: Statement, ...values: unknown[]) => Promise<Row[]>
 
@@ -21,7 +13,7 @@ const patienceMs = 50
 
 interface Waiting {
   presented: PresentedRefresh
-  resolve(row: RotatedRow | undefined): void
+  resolve(row: Fields | undefined): void
   reject(error: unknown): void
 }
 
@@ -31,7 +23,7 @@ interface Waiting {
  *
  * @returns a function that gives the row of the session that was rotated; undefined when nothing was
  */
-export function createRotations(run: Run): (presented: PresentedRefresh) => Promise<RotatedRow | undefined> {
+export function createRotations(run: Run): (presented: PresentedRefresh) => Promise<Fields | undefined> {
   let waiting: Waiting[] = []
   let underWay = 0
   let isDue = false
@@ -51,7 +43,7 @@ export function createRotations(run: Run): (presented: PresentedRefresh) => Prom
     }
   }
 
-  function rotateAll(all: PresentedRefresh[]): Promise<RotatedRow[]> {
+  function rotateAll(all: PresentedRefresh[]): Promise<Fields[]> {
     const [{ idleTtlMs, maxTtlMs, ...first }] = all as [PresentedRefresh]
     const future = futureFrom(first.now)
     if (all.length === 1) {

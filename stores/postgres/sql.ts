@@ -1,9 +1,9 @@
 import { clockSkewMs } from '../../domain/time.ts'
-import { client, session, user } from './columns.ts'
-import { transfer } from './sql-transfer.ts'
+import { type TableName, tableNames } from '../rows.ts'
+import { revocations, tables } from './tables.ts'
 
 /**
- * Every statement of the PostgreSQL store; those that move and check it are in `sql-transfer.ts`.
+ * Every statement of the PostgreSQL store. The lists of columns come from `tables.ts`, all else is written here.
  *
  * - The SQL stays inside what CockroachDB, YugabyteDB and Citus run as well: no advisory locks, no triggers, no functions,
  *   no sequences, and never two changes of one table in one statement, which CockroachDB refuses. `test/stores/postgres.test.ts` holds it to that.
@@ -18,6 +18,8 @@ export interface Statement {
   readonly name?: string
   readonly text: string
 }
+
+const { signingKeys, clients, users, sessions, failures } = tables
 
 /** Revocations are numbered in this many independent lines, so that ending sessions waits for no more than every eighth other one. */
 export const revocationLines = 8
@@ -63,11 +65,15 @@ const recording = (ended: string) => `
  * @param first number of its first value; they come in the order of the columns
  */
 const replacingClient = (first: number) => `
-      UPDATE latchkey_clients SET
-        generation = $${first + 1}::bigint, created_at = $${first + 2}, disabled_at = $${first + 3}, is_declared = $${first + 4},
-        type = $${first + 5}, grants = $${first + 6}, scopes = $${first + 7}, audience = $${first + 8}, introspect = $${first + 9},
-        secrets = $${first + 10}
-      WHERE id = $${first} AND generation = $${first + 1}::bigint - 1`
+      UPDATE latchkey_clients SET ${clients.assignments(first)}
+      WHERE id = ${clients.parameter('id', first)} AND generation = ${clients.parameter('generation', first)} - 1`
+
+/**
+ * What a rotation does not know already. A refresh is the most frequent write, and each column costs both sides time: the client and
+ * what was written come from the request, and a session that is rotated has a user who is current.
+ */
+const rotated = `${sessions.select('s', { without: ['clientId', 'counter', 'refreshedAt', 'address', 'userAgent'] })},
+      ${users.select('u', { without: ['id', 'disabledAt', 'generation'] })}`
 
 /** Locked in the order of the keys: two calls with the same keys in another order would wait for each other. */
 const lockedFailures = `
@@ -76,16 +82,18 @@ const lockedFailures = `
         AND EXISTS (SELECT 1 FROM unnest($1::text[], $2::text[]) AS k (key, tag) WHERE k.key = f.key AND k.tag IS NOT DISTINCT FROM f.tag)
       ORDER BY f.key FOR UPDATE`
 
+/** Of a new signing key: the kid of the one before it, or '', after its own values. */
+const follows = `$${signingKeys.count + 1}::text`
+
 const prepared = {
   ping: 'SELECT 1 AS ok FROM latchkey_schema LIMIT 1',
 
   createUser: `
-    INSERT INTO latchkey_users (id, username, name_key, password_hash, roles, created_at, disabled_at, generation)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+    INSERT INTO latchkey_users (${users.list}) VALUES (${users.parameters})
     ON CONFLICT DO NOTHING
     RETURNING id`,
-  findUser: `SELECT ${user} FROM latchkey_users u WHERE u.id = $1`,
-  findUserByName: `SELECT ${user} FROM latchkey_users u WHERE u.name_key = $1`,
+  findUser: `SELECT ${users.list} FROM latchkey_users WHERE id = $1`,
+  findUserByName: `SELECT ${users.list} FROM latchkey_users WHERE name_key = $1`,
   replacePasswordHash: 'UPDATE latchkey_users SET password_hash = $3 WHERE id = $1 AND password_hash = $2 RETURNING id',
   changePassword: recording(`
     changed AS (
@@ -132,11 +140,10 @@ const prepared = {
     )`),
 
   createClient: `
-    INSERT INTO latchkey_clients (${client})
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+    INSERT INTO latchkey_clients (${clients.list}) VALUES (${clients.parameters})
     ON CONFLICT DO NOTHING
     RETURNING id`,
-  findClient: `SELECT ${client} FROM latchkey_clients WHERE id = $1`,
+  findClient: `SELECT ${clients.list} FROM latchkey_clients WHERE id = $1`,
   replaceClient: `${replacingClient(1)} RETURNING id`,
   replaceClientAndEnd: recording(`
     ended AS (${replacingClient(4)}
@@ -153,14 +160,13 @@ const prepared = {
   // The user's row is not locked: the session carries the generation that it was opened for, so a password change or an
   // end of all sessions that commits between this snapshot and this commit has ended it as if it had been there before.
   createSession: `
-    INSERT INTO latchkey_sessions
-      (id, user_id, client_id, scope, generation, counter, created_at, refreshed_at, address, user_agent, client_created_at)
-    SELECT $1::uuid, u.id, $3::text, $4::text[], u.generation, $6::bigint, $7::bigint, $8::bigint, $9::text, $10::text, $11::bigint
+    INSERT INTO latchkey_sessions (${sessions.list})
+    SELECT ${sessions.parameters}
     FROM latchkey_users u
-    WHERE u.id = $2 AND u.generation = $5::bigint AND u.disabled_at IS NULL
+    WHERE u.id = ${sessions.parameter('userId')} AND u.generation = ${sessions.parameter('generation')}
+      AND u.disabled_at IS NULL
     RETURNING id`,
-  // Compare and set, by the same conditions as judgeRotation's `rotated`. What is returned is what the caller does not know
-  // already: a refresh is the most frequent write, and each column costs both sides time. No row: see `findRotation`.
+  // Compare and set, by the same conditions as judgeRotation's `rotated`. No row: see `findRotation`.
   // A creation in the future becomes now; the same value again is no change to PostgreSQL, and the update stays a heap-only one.
   rotateSession: `
     UPDATE latchkey_sessions s
@@ -170,8 +176,7 @@ const prepared = {
     WHERE s.id = $1 AND s.counter <= $2::bigint AND ${isOfClient('$6', '$10::bigint')}
       AND $3::bigint < s.refreshed_at + $7::bigint AND $3::bigint < s.created_at + $8::bigint
       AND s.scope @> $9::text[] AND ${isCurrent}
-    RETURNING s.id AS s_id, s.user_id AS s_user_id, s.scope AS s_scope, s.generation AS s_generation, s.created_at AS s_created_at,
-      s.client_created_at AS s_client_created_at, u.username AS u_username, u.name_key AS u_name_key, u.password_hash AS u_password_hash, u.roles AS u_roles, u.created_at AS u_created_at`,
+    RETURNING ${rotated}`,
   // The same for many sessions, none of them twice. Their rows are locked in the order of their ids first, or two batches with the
   // same sessions in them could wait for each other; a row that had to be waited for is looked at anew by the UPDATE.
   rotateSessions: `
@@ -191,18 +196,18 @@ const prepared = {
       AND ${isOfClient('a.client_id', 'a.client_created_at')}
       AND a.refreshed_at < s.refreshed_at + $7::bigint AND a.refreshed_at < s.created_at + $8::bigint
       AND s.scope @> a.scope AND ${isCurrent}
-    RETURNING s.id AS s_id, s.user_id AS s_user_id, s.scope AS s_scope, s.generation AS s_generation, s.created_at AS s_created_at,
-      s.client_created_at AS s_client_created_at, u.username AS u_username, u.name_key AS u_name_key, u.password_hash AS u_password_hash, u.roles AS u_roles, u.created_at AS u_created_at`,
+    RETURNING ${rotated}`,
   // Why a session was not rotated, for the caller to judge.
   findRotation: `
-    SELECT ${session}, ${user}
+    SELECT ${sessions.select('s')}, ${users.select('u')}
     FROM latchkey_sessions s JOIN latchkey_users u ON u.id = s.user_id
     WHERE s.id = $1`,
   endReusedSession: recording(`
     ended AS (
       DELETE FROM latchkey_sessions s
       WHERE s.id = $4::uuid AND s.counter > $5::bigint
-      RETURNING 'sid' AS kind, s.id::text AS id, NULL::bigint AS generation, NULL::uuid AS except_session_id, ${session}
+      RETURNING 'sid' AS kind, s.id::text AS id, NULL::bigint AS generation, NULL::uuid AS except_session_id,
+        ${sessions.select('s')}
     )`),
   endSession: recording(`
     ended AS (
@@ -210,9 +215,9 @@ const prepared = {
       WHERE id = $4::uuid AND ($5::uuid IS NULL OR user_id = $5::uuid)
       RETURNING 'sid' AS kind, id::text AS id, NULL::bigint AS generation, NULL::uuid AS except_session_id
     )`),
-  findSession: `SELECT ${session} FROM latchkey_sessions s WHERE s.id = $1`,
+  findSession: `SELECT ${sessions.list} FROM latchkey_sessions WHERE id = $1`,
   listSessions: `
-    SELECT ${session}
+    SELECT ${sessions.select('s')}
     FROM latchkey_sessions s JOIN latchkey_users u ON ${isCurrent}
     WHERE s.user_id = $1 AND (s.created_at, s.id) < ($2::bigint, $3::uuid)
       AND $4::bigint < s.refreshed_at + $5::bigint AND $4::bigint < s.created_at + $6::bigint
@@ -230,18 +235,22 @@ const prepared = {
   revocationsSince: Array.from(
     { length: revocationLines },
     (_, line) => `
-    (SELECT line, number, kind, id, generation, except_session_id, revoked_at, expires_at
-    FROM latchkey_revocations WHERE line = ${line} AND number > $${line + 1}::bigint ORDER BY number LIMIT $${revocationLines + 1}::bigint)`,
+    (SELECT line, number, ${revocations.list}
+    FROM latchkey_revocations WHERE line = ${line} AND number > $${line + 1}::bigint
+    ORDER BY number LIMIT $${revocationLines + 1}::bigint)`,
   ).join(' UNION ALL'),
 
-  listSigningKeys:
-    'SELECT kid, alg, public_jwk, sealed_private_key, created_at, signs_from FROM latchkey_signing_keys ORDER BY created_at',
+  listSigningKeys: `SELECT ${signingKeys.list} FROM latchkey_signing_keys ORDER BY created_at`,
   // Two that follow the same key both pass the WHERE; the unique (alg, follows) lets one of them in.
   addSigningKey: `
-    INSERT INTO latchkey_signing_keys (kid, alg, public_jwk, sealed_private_key, created_at, signs_from, follows)
-    SELECT $1::text, $2::text, $3::text, $4::bytea, $5::bigint, $6::bigint, $7::text
-    WHERE coalesce((SELECT k.kid FROM latchkey_signing_keys k WHERE k.alg = $2::text ORDER BY k.created_at DESC LIMIT 1), '') = $7::text
-      AND NOT EXISTS (SELECT 1 FROM latchkey_signing_keys k WHERE k.alg = $2::text AND k.created_at >= $5::bigint)
+    INSERT INTO latchkey_signing_keys (${signingKeys.list}, follows)
+    SELECT ${signingKeys.parameters}, ${follows}
+    WHERE ${follows} = coalesce((
+        SELECT k.kid FROM latchkey_signing_keys k WHERE k.alg = ${signingKeys.parameter('alg')}
+        ORDER BY k.created_at DESC LIMIT 1), '')
+      AND NOT EXISTS (
+        SELECT 1 FROM latchkey_signing_keys k
+        WHERE k.alg = ${signingKeys.parameter('alg')} AND k.created_at >= ${signingKeys.parameter('createdAt')})
     ON CONFLICT DO NOTHING
     RETURNING kid`,
   removeSigningKey: 'DELETE FROM latchkey_signing_keys WHERE kid = $1',
@@ -267,7 +276,7 @@ const prepared = {
     )
     SELECT kid FROM ended`,
 
-  findFailures: 'SELECT key, count, last_at, tag FROM latchkey_failures WHERE key = ANY($1::text[])',
+  findFailures: `SELECT ${failures.list} FROM latchkey_failures WHERE key = ANY($1::text[])`,
   // In the order of the keys, as `lockedFailures`.
   recordFailure: `
     INSERT INTO latchkey_failures AS f (key, tag, count, last_at)
@@ -276,7 +285,7 @@ const prepared = {
       count = CASE WHEN f.tag IS NOT DISTINCT FROM excluded.tag THEN f.count + 1 ELSE 1 END,
       last_at = excluded.last_at, tag = excluded.tag
     WHERE f.tag IS NOT DISTINCT FROM excluded.tag OR f.count < $4::bigint OR f.last_at < $5::bigint OR f.last_at > $6::bigint
-    RETURNING key, count, last_at, tag`,
+    RETURNING ${failures.list}`,
   capFailures: `
     UPDATE latchkey_failures SET last_at = $3::bigint
     WHERE last_at > $3::bigint AND key IN (${lockedFailures})`,
@@ -298,7 +307,7 @@ const sweeping = (table: string, key: string, after: string, isDead: string, isA
 
 /** Planned anew each time: a plan for any LIMIT and any position would read the whole table once it is large. */
 const planned = {
-  listUsers: `SELECT ${user} FROM latchkey_users u WHERE u.name_key > $1::text ORDER BY u.name_key LIMIT $2`,
+  listUsers: `SELECT ${users.list} FROM latchkey_users WHERE name_key > $1::text ORDER BY name_key LIMIT $2`,
   // "At most the session's", not "unequal": a session may have been carried into a generation that this snapshot does not show yet.
   sweepSessions: sweeping(
     'latchkey_sessions',
@@ -324,11 +333,81 @@ const planned = {
     '$2::smallint, $3::bigint',
     't.expires_at <= $4::bigint',
   ),
+  schemaVersion: 'SELECT max(version) AS version FROM latchkey_schema',
+  // Through the index of the names, which is broken when the sort order of the system changed under it (a new glibc).
+  checkNames: `
+    SELECT u.id, (SELECT count(*) FROM latchkey_users n WHERE n.name_key = u.name_key) AS holders
+    FROM (SELECT id, name_key FROM latchkey_users WHERE id > $1::uuid ORDER BY id LIMIT $2) u
+    ORDER BY u.id`,
 } as const
 
-type StatementName = keyof typeof prepared | keyof typeof planned | keyof typeof transfer
+/**
+ * Puts rows in, each in the place of the one with its key unless that is ahead of it (see `isAhead` of `rows.ts`). Rows come as
+ * one array for each column.
+ *
+ * @param isFree whether the row `g` may be put in
+ * @param extra a column that no row has, and its value
+ */
+function importing(table: TableName, { isFree = 'true', extra = {} as Record<string, string> } = {}): string {
+  const { name, key, list, unnested, arrayParameters, excluded, rising } = tables[table]
+  const isNoStepBack = ['true', ...rising.map((column) => `t.${column} <= excluded.${column}`)].join(' AND ')
+  return `
+    INSERT INTO ${name} AS t (${[list, ...Object.keys(extra)]})
+    SELECT ${[unnested('g'), ...Object.values(extra)]}
+    FROM unnest(${arrayParameters}) AS g (${list})
+    WHERE ${isFree}
+    ON CONFLICT (${key}) DO UPDATE SET ${excluded}
+    WHERE ${isNoStepBack}
+    RETURNING t.${key}`
+}
+
+const imports: { [T in TableName]: string } = {
+  // What it follows is nothing that addSigningKey asks for: it has not come in a race, and its predecessor may be long gone.
+  signingKeys: importing('signingKeys', { extra: { follows: "'moved: ' || g.kid" } }),
+  clients: importing('clients'),
+  users: importing('users', {
+    isFree: 'NOT EXISTS (SELECT 1 FROM latchkey_users n WHERE n.name_key = g.name_key AND n.id <> g.id)',
+  }),
+  sessions: importing('sessions'),
+  failures: importing('failures'),
+}
+
+/** For the moving of a table. Planned anew each time: one process uses them now and then. */
+export interface MovingStatements {
+  /** behind the key $1, at most $2 rows */
+  page: Statement
+  /** those with the keys $1 */
+  find: Statement
+  import: Statement
+}
+
+function moving(table: TableName): MovingStatements {
+  const { name, list, key, keyType } = tables[table]
+  return {
+    page: { text: `SELECT ${list} FROM ${name} WHERE ${key} > $1::${keyType} ORDER BY ${key} LIMIT $2` },
+    find: { text: `SELECT ${list} FROM ${name} WHERE ${key} = ANY($1::${keyType}[])` },
+    import: { text: imports[table] },
+  }
+}
+
+type StatementName = keyof typeof prepared | keyof typeof planned
 
 export const statements = Object.fromEntries([
   ...Object.entries(prepared).map(([name, text]) => [name, { name, text }]),
-  ...Object.entries({ ...planned, ...transfer }).map(([name, text]) => [name, { text }]),
+  ...Object.entries(planned).map(([name, text]) => [name, { text }]),
 ]) as Record<StatementName, Statement>
+
+export const movingStatements = Object.fromEntries(tableNames.map((table) => [table, moving(table)])) as Record<
+  TableName,
+  MovingStatements
+>
+
+/** All of them by name, for the tests that look at the SQL. */
+export const everyStatement: Record<string, Statement> = {
+  ...statements,
+  ...Object.fromEntries(
+    tableNames.flatMap((table) =>
+      Object.entries(movingStatements[table]).map(([what, statement]) => [`${what} ${table}`, statement]),
+    ),
+  ),
+}

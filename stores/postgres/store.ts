@@ -1,53 +1,38 @@
 import { Lru } from 'toad-cache'
 import { type FailureKey, type Failures, noneHeld } from '../../domain/failures.ts'
 import { isUuid } from '../../domain/ids.ts'
-import { everyGeneration, namesOne } from '../../domain/revocation.ts'
+import { everyGeneration, namesOne, type Revocation } from '../../domain/revocation.ts'
 import { judgeRotation, type PresentedRefresh, type RotationOutcome } from '../../domain/session.ts'
 import { elapsedMs, futureFrom } from '../../domain/time.ts'
 import { beforeGrace, clockOf, revocationsPerPage, type Store, StoreUnavailable, type SweepStep } from '../store.ts'
 import { migrate } from './migrations.ts'
 import { openPool, type PoolOptions } from './pool.ts'
-import { createRotations, type RotatedRow } from './rotations.ts'
-import {
-  type ClientRow,
-  clientValues,
-  type FailuresRow,
-  firstUuid,
-  type RevocationRow,
-  type SessionRow,
-  type SigningKeyRow,
-  toClient,
-  toFailures,
-  toRevocation,
-  toSession,
-  toSigningKey,
-  toUser,
-  type UserRow,
-  uuidOrNull,
-} from './rows.ts'
+import { createRotations } from './rotations.ts'
 import { revocationLines, type Statement, statements } from './sql.ts'
+import { type Fields, firstUuid, revocations, tables } from './tables.ts'
 import { createPostgresTransfer } from './transfer.ts'
+
+const { users, clients, sessions, signingKeys, failures } = tables
+/** Where a statement returns both. */
+const [readSession, readUser] = [sessions.readAs('s'), users.readAs('u')]
 
 const lastUuid = 'ffffffff-ffff-ffff-ffff-ffffffffffff'
 
-/** Puts together what the statement was told and what it answered. The user is current, or nothing would have been rotated. */
+/** Adds what the request said to what `rotated` of `sql.ts` returns. The user is current, or nothing would have been rotated. */
 function toRotation(
-  row: RotatedRow,
-  { sessionId, counter, clientId, now, address, userAgent }: PresentedRefresh,
-): RotationOutcome {
-  const told = {
-    s_id: sessionId,
-    s_client_id: clientId,
-    s_counter: counter + 1,
-    s_refreshed_at: now,
-    s_address: address,
-    s_user_agent: userAgent,
-    u_id: row.s_user_id,
-    u_disabled_at: null,
-    u_generation: row.s_generation,
-  }
-  const whole = { ...row, ...told }
-  return { outcome: 'rotated', session: toSession(whole), user: toUser(whole) }
+  row: Fields,
+  { counter, clientId, now, address, userAgent }: PresentedRefresh,
+): RotationOutcome & { outcome: 'rotated' } {
+  const session = readSession(row)
+  session.clientId = clientId
+  session.counter = counter + 1
+  session.refreshedAt = now
+  session.address = address
+  session.userAgent = userAgent
+  const user = readUser(row)
+  user.id = session.userId
+  user.generation = session.generation
+  return { outcome: 'rotated', session, user }
 }
 
 /** Each time it is run again, another call has moved the session on. */
@@ -76,7 +61,8 @@ export async function openPostgresStore(url: string, options?: PoolOptions): Pro
   }
 
   const run = <Row>(statement: Statement, ...values: unknown[]) => postgres.query<Row>(statement, values)
-  const runForOne = async <Row>(statement: Statement, ...values: unknown[]) => (await run<Row>(statement, ...values))[0]
+  const runForOne = async <Row = Fields>(statement: Statement, ...values: unknown[]) =>
+    (await run<Row>(statement, ...values))[0]
   const hadEffect = async (statement: Statement, ...values: unknown[]) => (await run(statement, ...values)).length > 0
   /** The first three values of every statement that records a revocation. */
   const recorded = (revokedAt: number, expiresAt: number) => [
@@ -93,9 +79,9 @@ export async function openPostgresStore(url: string, options?: PoolOptions): Pro
     for (let tries = 1; tries <= rotationTriesAtMost; tries++) {
       const rotated = await rotate(presented)
       if (rotated) return toRotation(rotated, presented)
-      const found = await runForOne<SessionRow & UserRow>(statements.findRotation, presented.sessionId)
+      const found = await runForOne(statements.findRotation, presented.sessionId)
       if (!found) return { outcome: 'unknown' }
-      const [session, user] = [toSession(found), toUser(found)]
+      const [session, user] = [readSession(found), readUser(found)]
       // Read after the statement that did not rotate it, and so possibly after another call that did. A counter that is spent stays
       // spent and an age only grows, so a verdict upon that moment is a true one; but for a verdict of `rotated` it is to be tried again.
       const outcome = judgeRotation(session, user, presented)
@@ -131,13 +117,8 @@ export async function openPostgresStore(url: string, options?: PoolOptions): Pro
     now,
     revokedUntil,
   }: PresentedRefresh): Promise<RotationOutcome> {
-    const ended = await runForOne<SessionRow>(
-      statements.endReusedSession,
-      ...recorded(now, revokedUntil),
-      sessionId,
-      counter,
-    )
-    return ended ? { outcome: 'reused', session: toSession(ended) } : { outcome: 'unknown' }
+    const ended = await runForOne(statements.endReusedSession, ...recorded(now, revokedUntil), sessionId, counter)
+    return ended ? { outcome: 'reused', session: readSession(ended) } : { outcome: 'unknown' }
   }
 
   interface SweptRow {
@@ -188,15 +169,14 @@ export async function openPostgresStore(url: string, options?: PoolOptions): Pro
     ping: async () => void (await run(statements.ping)),
     close: () => postgres.close(),
 
-    createUser: ({ id, username, nameKey, passwordHash, roles, createdAt, disabledAt, generation }) =>
-      hadEffect(statements.createUser, id, username, nameKey, passwordHash, roles, createdAt, disabledAt, generation),
+    createUser: (user) => hadEffect(statements.createUser, ...users.values(user)),
     async findUser(id) {
-      const row = isUuid(id) && (await runForOne<UserRow>(statements.findUser, id))
-      return row ? toUser(row) : undefined
+      const row = isUuid(id) && (await runForOne(statements.findUser, id))
+      return row ? users.read(row) : undefined
     },
     async findUserByName(nameKey) {
-      const row = await runForOne<UserRow>(statements.findUserByName, nameKey)
-      return row && toUser(row)
+      const row = await runForOne(statements.findUserByName, nameKey)
+      return row && users.read(row)
     },
     replacePasswordHash: async (id, expectedHash, passwordHash) =>
       isUuid(id) && (await hadEffect(statements.replacePasswordHash, id, expectedHash, passwordHash)),
@@ -218,74 +198,40 @@ export async function openPostgresStore(url: string, options?: PoolOptions): Pro
         ? hadEffect(statements.setRolesAndEnd, ...recorded(end.now, end.expiresAt), userId, expectedRoles, roles)
         : hadEffect(statements.setRoles, userId, expectedRoles, roles))),
     async listUsers({ after = '', limit }) {
-      const users = (await run<UserRow>(statements.listUsers, after, limit)).map(toUser)
-      const last = users.at(-1)
-      return users.length === limit && last ? { users, next: last.nameKey } : { users }
+      const page = (await run<Fields>(statements.listUsers, after, limit)).map(users.read)
+      const last = page.at(-1)
+      return page.length === limit && last ? { users: page, next: last.nameKey } : { users: page }
     },
 
-    createClient: (client) => hadEffect(statements.createClient, ...clientValues(client)),
+    createClient: (client) => hadEffect(statements.createClient, ...clients.values(client)),
     async findClient(id) {
-      const row = await runForOne<ClientRow>(statements.findClient, id)
-      return row && toClient(row)
+      const row = await runForOne(statements.findClient, id)
+      return row && clients.read(row)
     },
     replaceClient: (client, end) =>
       end
-        ? hadEffect(statements.replaceClientAndEnd, ...recorded(end.now, end.expiresAt), ...clientValues(client))
-        : hadEffect(statements.replaceClient, ...clientValues(client)),
+        ? hadEffect(statements.replaceClientAndEnd, ...recorded(end.now, end.expiresAt), ...clients.values(client))
+        : hadEffect(statements.replaceClient, ...clients.values(client)),
     deleteClient: (id, { now, expiresAt }) => hadEffect(statements.deleteClient, ...recorded(now, expiresAt), id),
 
-    createSession: ({
-      id,
-      userId,
-      clientId,
-      scope,
-      generation,
-      counter,
-      createdAt,
-      refreshedAt,
-      address,
-      userAgent,
-      clientCreatedAt,
-    }) =>
-      hadEffect(
-        statements.createSession,
-        ...[
-          id,
-          userId,
-          clientId,
-          scope,
-          generation,
-          counter,
-          createdAt,
-          refreshedAt,
-          address,
-          userAgent,
-          clientCreatedAt,
-        ],
-      ),
+    createSession: (session) => hadEffect(statements.createSession, ...sessions.values(session)),
     rotateSession: async (presented) =>
       isUuid(presented.sessionId) ? rotatePatiently(presented) : { outcome: 'unknown' },
     async findSession(id) {
-      const row = isUuid(id) && (await runForOne<SessionRow>(statements.findSession, id))
-      return row ? toSession(row) : undefined
+      const row = isUuid(id) && (await runForOne(statements.findSession, id))
+      return row ? sessions.read(row) : undefined
     },
     async listSessions(userId, { now, idleTtlMs, maxTtlMs }, { after = '', limit }) {
       if (!isUuid(userId)) return { sessions: [] }
       const [createdAt = '', id = ''] = after.split('/')
       const isPosition = /^[0-9]{1,15}$/.test(createdAt) && isUuid(id)
       const position = isPosition ? [createdAt, id] : [Number.MAX_SAFE_INTEGER, lastUuid]
-      const rows = await run<SessionRow>(
-        statements.listSessions,
-        userId,
-        ...position,
-        now,
-        idleTtlMs,
-        maxTtlMs,
-        limit + 1,
-      )
-      const sessions = rows.slice(0, limit).map(toSession)
-      const oldest = sessions.at(-1)
-      return rows.length > limit && oldest ? { sessions, next: `${oldest.createdAt}/${oldest.id}` } : { sessions }
+      const rows = await run<Fields>(statements.listSessions, userId, ...position, now, idleTtlMs, maxTtlMs, limit + 1)
+      const page = rows.slice(0, limit).map(readSession)
+      const oldest = page.at(-1)
+      return rows.length > limit && oldest
+        ? { sessions: page, next: `${oldest.createdAt}/${oldest.id}` }
+        : { sessions: page }
     },
     endSession: async (id, { userId, now, expiresAt }) =>
       isUuid(id) &&
@@ -310,31 +256,26 @@ export async function openPostgresStore(url: string, options?: PoolOptions): Pro
     async revocationsSince(cursor, limit = revocationsPerPage) {
       const positions = readRevocationCursor(cursor)
       const ofEachLine = Math.max(1, Math.floor(limit / revocationLines))
-      const rows = await run<RevocationRow>(statements.revocationsSince, ...positions, ofEachLine)
+      const rows = await run<Fields & { line: number; number: number }>(
+        statements.revocationsSince,
+        ...positions,
+        ofEachLine,
+      )
       const counts = Array<number>(revocationLines).fill(0)
       for (const { line, number } of rows) {
         positions[line] = Math.max(positions[line] as number, number)
         counts[line] = (counts[line] as number) + 1
       }
       return {
-        revocations: rows.map(toRevocation),
+        revocations: rows.map(revocations.read) as Revocation[],
         cursor: positions.map((position) => position.toString(36)).join('.'),
         more: counts.includes(ofEachLine),
       }
     },
 
-    listSigningKeys: async () => (await run<SigningKeyRow>(statements.listSigningKeys)).map(toSigningKey),
-    addSigningKey: ({ kid, alg, publicJwk, sealedPrivateKey, createdAt, signsFrom }, expectedNewestKid = '') =>
-      hadEffect(
-        statements.addSigningKey,
-        kid,
-        alg,
-        publicJwk,
-        sealedPrivateKey,
-        createdAt,
-        signsFrom,
-        expectedNewestKid,
-      ),
+    listSigningKeys: async () => (await run<Fields>(statements.listSigningKeys)).map(signingKeys.read),
+    addSigningKey: (key, expectedNewestKid = '') =>
+      hadEffect(statements.addSigningKey, ...signingKeys.values(key), expectedNewestKid),
     removeSigningKey: async (kid) => void (await run(statements.removeSigningKey, kid)),
     withdrawSigningKeys: async (kids, { now, expiresAt }) =>
       (await run<{ kid: string }>(statements.withdrawSigningKeys, ...recorded(now, expiresAt), kids, kids.length)).map(
@@ -342,7 +283,7 @@ export async function openPostgresStore(url: string, options?: PoolOptions): Pro
       ),
 
     async findFailures(keys) {
-      const rows = await run<FailuresRow>(
+      const rows = await run<Fields>(
         statements.findFailures,
         keys.map(({ key }) => key),
       )
@@ -370,11 +311,14 @@ export async function openPostgresStore(url: string, options?: PoolOptions): Pro
   }
 }
 
+const uuidOrNull = (text: string | undefined) => (text !== undefined && isUuid(text) ? text : null)
+
 /** As two arrays, for `unnest`. */
 const keysAndTags = (keys: FailureKey[]) => [keys.map(({ key }) => key), keys.map(({ tag }) => tag ?? null)]
 
-function countsOf(keys: FailureKey[], rows: FailuresRow[]): (Failures | undefined)[] {
-  const byKey = new Map(rows.map((row) => [row.key, toFailures(row)]))
+function countsOf(keys: FailureKey[], rows: Fields[]): (Failures | undefined)[] {
+  const byKey = new Map<string, Failures>()
+  for (const { key, ...counted } of rows.map(failures.read)) byKey.set(key, counted)
   return keys.map(({ key, tag }) => {
     const failures = byKey.get(key)
     return failures?.tag === tag ? failures : undefined

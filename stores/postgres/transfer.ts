@@ -1,33 +1,18 @@
 import { isUuid } from '../../domain/ids.ts'
-import { keyOf, type Store, type TableName, type Tables, unreadableRow } from '../store.ts'
+import { keyOf, type TableName, type Tables } from '../rows.ts'
+import { type Store, unreadableRow } from '../store.ts'
 import { migrations } from './migrations.ts'
-import {
-  type ClientRow,
-  type FailuresRow,
-  firstUuid,
-  type SessionRow,
-  type SigningKeyRow,
-  toClient,
-  toFailures,
-  toSession,
-  toSigningKey,
-  toUser,
-  type UserRow,
-} from './rows.ts'
-import { type Statement, statements } from './sql.ts'
+import { movingStatements, type Statement, statements } from './sql.ts'
+import { type Fields, firstUuid, tables } from './tables.ts'
 
 type Run = <Row>(statement: Statement, ...values: unknown[]) => Promise<Row[]>
 
 const rowsPerStep = 1000
 
-/** PostgreSQL's text form of an array. */
-export const arrayLiteral = (texts: string[]) =>
-  `{${texts.map((text) => `"${text.replace(/["\\]/g, '\\$&')}"`).join(',')}}`
-
-/** The secrets are JSON in a text, which the database does not look into. */
-function isReadable(row: ClientRow): boolean {
+/** A text that is JSON to us is no more than text to the database. */
+function isReadable(row: Fields): boolean {
   try {
-    toClient(row)
+    tables.clients.read(row)
     return true
   } catch {
     return false
@@ -36,101 +21,25 @@ function isReadable(row: ClientRow): boolean {
 
 /** The part of the PostgreSQL store that moves and checks it. */
 export function createPostgresTransfer(run: Run): Pick<Store, 'exportRows' | 'findRows' | 'importRows' | 'check'> {
-  const toFailuresRow = (row: FailuresRow) => ({ key: row.key, ...toFailures(row) })
-
-  const exportPage: { [T in TableName]: (after: string | undefined, limit: number) => Promise<Tables[T][]> } = {
-    users: async (after = firstUuid, limit) => (await run<UserRow>(statements.exportUsers, after, limit)).map(toUser),
-    clients: async (after = '', limit) => (await run<ClientRow>(statements.exportClients, after, limit)).map(toClient),
-    sessions: async (after = firstUuid, limit) =>
-      (await run<SessionRow>(statements.exportSessions, after, limit)).map(toSession),
-    signingKeys: async (after = '', limit) =>
-      (await run<SigningKeyRow>(statements.exportSigningKeys, after, limit)).map(toSigningKey),
-    failures: async (after = '', limit) =>
-      (await run<FailuresRow>(statements.exportFailures, after, limit)).map(toFailuresRow),
-  }
-
-  const find: { [T in TableName]: (keys: string[]) => Promise<Tables[T][]> } = {
-    users: async (keys) => (await run<UserRow>(statements.findUsers, keys.filter(isUuid))).map(toUser),
-    clients: async (keys) => (await run<ClientRow>(statements.findClients, keys)).map(toClient),
-    sessions: async (keys) => (await run<SessionRow>(statements.findSessions, keys.filter(isUuid))).map(toSession),
-    signingKeys: async (keys) => (await run<SigningKeyRow>(statements.findSigningKeys, keys)).map(toSigningKey),
-    failures: async (keys) => (await run<FailuresRow>(statements.findFailures, keys)).map(toFailuresRow),
-  }
-
-  const put: { [T in TableName]: (rows: Tables[T][]) => Promise<unknown[]> } = {
-    users: (rows) =>
-      run(
-        statements.importUsers,
-        rows.map((row) => row.id),
-        rows.map((row) => row.username),
-        rows.map((row) => row.nameKey),
-        rows.map((row) => row.passwordHash),
-        rows.map((row) => arrayLiteral(row.roles)),
-        rows.map((row) => row.createdAt),
-        rows.map((row) => row.disabledAt),
-        rows.map((row) => row.generation),
-      ),
-    clients: (rows) =>
-      run(
-        statements.importClients,
-        rows.map((row) => row.id),
-        rows.map((row) => row.generation),
-        rows.map((row) => row.createdAt),
-        rows.map((row) => row.disabledAt),
-        rows.map((row) => row.isDeclared),
-        rows.map((row) => row.type),
-        rows.map((row) => arrayLiteral(row.grants)),
-        rows.map((row) => arrayLiteral(row.scopes)),
-        rows.map((row) => arrayLiteral(row.audience)),
-        rows.map((row) => row.introspect),
-        rows.map((row) => JSON.stringify(row.secrets)),
-      ),
-    sessions: (rows) =>
-      run(
-        statements.importSessions,
-        rows.map((row) => row.id),
-        rows.map((row) => row.userId),
-        rows.map((row) => row.clientId),
-        rows.map((row) => row.clientCreatedAt),
-        rows.map((row) => arrayLiteral(row.scope)),
-        rows.map((row) => row.generation),
-        rows.map((row) => row.counter),
-        rows.map((row) => row.createdAt),
-        rows.map((row) => row.refreshedAt),
-        rows.map((row) => row.address),
-        rows.map((row) => row.userAgent),
-      ),
-    signingKeys: (rows) =>
-      run(
-        statements.importSigningKeys,
-        rows.map((row) => row.kid),
-        rows.map((row) => row.alg),
-        rows.map((row) => row.publicJwk),
-        rows.map((row) => row.sealedPrivateKey && Buffer.from(row.sealedPrivateKey)),
-        rows.map((row) => row.createdAt),
-        rows.map((row) => row.signsFrom),
-      ),
-    failures: (rows) =>
-      run(
-        statements.importFailures,
-        rows.map((row) => row.key),
-        rows.map((row) => row.count),
-        rows.map((row) => row.lastAt),
-        rows.map((row) => row.tag),
-      ),
-  }
+  const hasUuids = (table: TableName) => tables[table].keyType === 'uuid'
+  const pageOf = (table: TableName, after: string | undefined, limit: number) =>
+    run<Fields>(movingStatements[table].page, after ?? (hasUuids(table) ? firstUuid : ''), limit)
+  const read = <T extends TableName>(table: T, rows: Fields[]): Tables[T][] => rows.map(tables[table].read)
 
   return {
     async exportRows(table, { after, limit }) {
-      const rows = await exportPage[table](after, limit)
-      const newest = rows.at(-1)
-      return rows.length === limit && newest ? { rows, next: keyOf(newest) } : { rows }
+      const rows = read(table, await pageOf(table, after, limit))
+      const last = rows.at(-1)
+      return rows.length === limit && last ? { rows, next: keyOf(last) } : { rows }
     },
     async findRows(table, keys) {
-      const byKey = new Map((await find[table](keys)).map((row) => [keyOf(row), row]))
+      const known = hasUuids(table) ? keys.filter(isUuid) : keys
+      const rows = read(table, await run<Fields>(movingStatements[table].find, known))
+      const byKey = new Map(rows.map((row) => [keyOf(row), row]))
       return keys.map((key) => byKey.get(key))
     },
-    importRows: async (table, rows) => (await put[table](rows)).length,
+    importRows: async (table, rows) =>
+      (await run(movingStatements[table].import, ...tables[table].arrays(rows))).length,
 
     async *check() {
       const newest = migrations.at(-1)?.version ?? 0
@@ -154,7 +63,7 @@ export function createPostgresTransfer(run: Run): Pick<Store, 'exportRows' | 'fi
       }
       after = ''
       while (after !== undefined) {
-        const clients: ClientRow[] = await run(statements.exportClients, after, rowsPerStep)
+        const clients: (Fields & { id: string })[] = (await pageOf('clients', after, rowsPerStep)) as never
         for (const row of clients)
           if (!isReadable(row)) yield { level: 'error', table: 'clients', key: row.id, what: unreadableRow }
         after = clients.length === rowsPerStep ? clients.at(-1)?.id : undefined

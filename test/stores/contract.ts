@@ -7,16 +7,8 @@ import type { PresentedRefresh, RotationOutcome, Session } from '../../domain/se
 import type { SigningKeyRecord } from '../../domain/signing-key.ts'
 import { clockSkewMs } from '../../domain/time.ts'
 import type { User } from '../../domain/user.ts'
-import {
-  type Finding,
-  keyOf,
-  revocationPages,
-  type Store,
-  StoreUnavailable,
-  type SweepStep,
-  type TableName,
-  type Tables,
-} from '../../stores/store.ts'
+import { keyOf, type TableName, type Tables } from '../../stores/rows.ts'
+import { type Finding, revocationPages, type Store, StoreUnavailable, type SweepStep } from '../../stores/store.ts'
 
 const day = 86_400_000
 const now = 1_800_000_000_000

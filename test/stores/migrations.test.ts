@@ -6,7 +6,7 @@ import { readConfig } from '../../config.ts'
 import type { Client } from '../../domain/client.ts'
 import { checkStore } from '../../stores/moving/check.ts'
 import { migrations } from '../../stores/postgres/migrations.ts'
-import { statements } from '../../stores/postgres/sql.ts'
+import { everyStatement } from '../../stores/postgres/sql.ts'
 import { openPostgresStore } from '../../stores/postgres/store.ts'
 import type { Finding } from '../../stores/store.ts'
 import {
@@ -126,7 +126,7 @@ if (process.env['UPDATE'] === '1') {
   await t.test('the fixture of this release is written', async (t) => {
     const url = await postgres.createDatabase()
     const tokens = await live(t, url)
-    const texts = Object.fromEntries(Object.entries(statements).map(([name, { text }]) => [name, text]))
+    const texts = Object.fromEntries(Object.entries(everyStatement).map(([name, { text }]) => [name, text]))
     mkdirSync(dir, { recursive: true })
     writeFileSync(join(dir, `release-${version}.sql`), await dump(url))
     writeFileSync(join(dir, `release-${version}.json`), `${JSON.stringify({ tokens, statements: texts }, null, 2)}\n`)

@@ -6,7 +6,7 @@ import type { User } from '../../domain/user.ts'
 import { splitHosts } from '../../stores/postgres/hosts.ts'
 import { migrate, migrations } from '../../stores/postgres/migrations.ts'
 import { openPool } from '../../stores/postgres/pool.ts'
-import { statements } from '../../stores/postgres/sql.ts'
+import { everyStatement } from '../../stores/postgres/sql.ts'
 import { openPostgresStore } from '../../stores/postgres/store.ts'
 import { type Store, StoreUnavailable } from '../../stores/store.ts'
 import { startPostgres } from '../support/postgres.ts'
@@ -83,7 +83,7 @@ t.test('the SQL holds to what CockroachDB, YugabyteDB and Citus run too', async 
   const migrated = migrations.flatMap(({ version, statements }) =>
     statements.map((text, i) => [`step ${version}.${i}`, text] as const),
   )
-  const all = [...Object.entries(statements).map(([name, { text }]) => [name, text] as const), ...migrated]
+  const all = [...Object.entries(everyStatement).map(([name, { text }]) => [name, text] as const), ...migrated]
   const forbidden = {
     'advisory locks': /advisory/i,
     'triggers and rules': /\b(trigger|rule)\b/i,

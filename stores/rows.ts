@@ -1,0 +1,177 @@
+import { type TSchema, Type } from '@sinclair/typebox'
+import type { Client, ClientSecret } from '../domain/client.ts'
+import type { Failures } from '../domain/failures.ts'
+import { uuid as uuidPattern } from '../domain/ids.ts'
+import type { Revocation } from '../domain/revocation.ts'
+import type { Session } from '../domain/session.ts'
+import type { SigningKeyRecord } from '../domain/signing-key.ts'
+import type { User } from '../domain/user.ts'
+
+/*
+ * The rows that a store keeps, member by member. Written once: the columns, lists and conversions of PostgreSQL
+ * (`postgres/tables.ts`) and what `store check` expects of a row (`moving/check.ts`) follow from it. The embedded store keeps the
+ * rows as they are. A new member of a type does not compile until it is here, and in PostgreSQL needs a migration that adds it.
+ */
+
+/** What is moved row by row. */
+export interface Tables {
+  users: User
+  clients: Client
+  sessions: Session
+  signingKeys: SigningKeyRecord
+  failures: Failures & { key: string }
+}
+
+export type TableName = keyof Tables
+
+/** How a value is kept: as the database has it, but for JSON, which is one text to it. */
+export type Kind = 'uuid' | 'text' | 'texts' | 'number' | 'boolean' | 'bytes' | 'json'
+
+/** One member of a row. */
+export interface Column<Value = unknown> {
+  kind: Kind
+  /** what a value has to look like */
+  shape: TSchema & { static: Value }
+}
+
+/** A column for every member of a row; one that a row may lack is made by `optional`. */
+export type Columns<Row> = {
+  [M in keyof Row]-?: Column<Exclude<Row[M], undefined>> &
+    ([undefined] extends [Row[M]] ? { isOptional: true } : unknown)
+}
+
+export interface Table<Row> {
+  /** as both databases call it, PostgreSQL with a prefix */
+  name: string
+  key: keyof Row & string
+  /** Members that only rise: a row with a higher one has gone on since the other. */
+  rising: readonly (keyof Row & string)[]
+  columns: Columns<Row>
+}
+
+const uuid: Column<string> = { kind: 'uuid', shape: Type.RegExp(uuidPattern) }
+const text: Column<string> = { kind: 'text', shape: Type.String() }
+const name: Column<string> = { kind: 'text', shape: Type.String({ minLength: 1 }) }
+const texts: Column<string[]> = { kind: 'texts', shape: Type.Array(Type.String()) }
+const yesOrNo: Column<boolean> = { kind: 'boolean', shape: Type.Boolean() }
+const bytes: Column<Uint8Array> = { kind: 'bytes', shape: Type.Uint8Array() }
+const integer = (minimum: number) => Type.Integer({ minimum, maximum: Number.MAX_SAFE_INTEGER })
+/** Milliseconds since the epoch, counters and generations. */
+const number: Column<number> = { kind: 'number', shape: integer(0) }
+const positive: Column<number> = { kind: 'number', shape: integer(1) }
+const oneOf = <Value extends string>(...values: Value[]): Column<Value> => ({
+  kind: 'text',
+  shape: Type.Unsafe<Value>(Type.Union(values.map((value) => Type.Literal(value)))),
+})
+const optional = <Value>(column: Column<Value>) => ({ ...column, isOptional: true }) as const
+
+const secrets: Column<ClientSecret[]> = {
+  kind: 'json',
+  shape: Type.Array(Type.Object({ hash: Type.String(), createdAt: integer(0), expiresAt: Type.Optional(integer(0)) })),
+}
+
+/** In the order in which they are moved: no row before one that it refers to. */
+export const tables: { readonly [T in TableName]: Table<Tables[T]> } = {
+  signingKeys: {
+    name: 'signing_keys',
+    key: 'kid',
+    rising: [],
+    columns: {
+      kid: name,
+      alg: oneOf('ES256', 'RS256', 'EdDSA'),
+      publicJwk: text,
+      sealedPrivateKey: optional(bytes),
+      createdAt: number,
+      signsFrom: number,
+    },
+  },
+  clients: {
+    name: 'clients',
+    key: 'id',
+    rising: ['generation'],
+    columns: {
+      id: name,
+      generation: number,
+      createdAt: number,
+      disabledAt: optional(number),
+      isDeclared: yesOrNo,
+      type: oneOf('confidential', 'public'),
+      grants: texts,
+      scopes: texts,
+      audience: texts,
+      introspect: oneOf('none', 'audience', 'all'),
+      secrets,
+    },
+  },
+  users: {
+    name: 'users',
+    key: 'id',
+    rising: ['generation'],
+    columns: {
+      id: uuid,
+      username: name,
+      nameKey: name,
+      passwordHash: text,
+      roles: texts,
+      createdAt: number,
+      disabledAt: optional(number),
+      generation: number,
+    },
+  },
+  sessions: {
+    name: 'sessions',
+    key: 'id',
+    rising: ['counter', 'generation'],
+    columns: {
+      id: uuid,
+      userId: uuid,
+      clientId: text,
+      clientCreatedAt: optional(number),
+      scope: texts,
+      generation: number,
+      counter: number,
+      createdAt: number,
+      refreshedAt: number,
+      address: text,
+      userAgent: text,
+    },
+  },
+  failures: {
+    name: 'failures',
+    key: 'key',
+    rising: [],
+    columns: { key: text, count: positive, lastAt: number, tag: optional(text) },
+  },
+}
+
+export const tableNames = Object.keys(tables) as TableName[]
+
+/** Every member that a part of a union has, in one row. */
+type Merged<Union> = Pick<Union, keyof Union> & {
+  [M in Exclude<Union extends unknown ? keyof Union : never, keyof Union>]?: Union extends { [K in M]?: infer V }
+    ? V
+    : never
+}
+
+/** Of revocations, which move by their own methods: a store numbers them anew. */
+export const revocationColumns: Columns<Merged<Revocation>> = {
+  kind: oneOf('jti', 'sid', 'user', 'client', 'key'),
+  id: name,
+  generation: optional(number),
+  exceptSessionId: optional(uuid),
+  revokedAt: number,
+  expiresAt: number,
+}
+
+/** The key of a row: the `id` of users, clients and sessions, the `kid` of signing keys, the `key` of failures. */
+export function keyOf<T extends TableName>(row: Tables[T]): string {
+  return 'id' in row ? row.id : 'kid' in row ? row.kid : row.key
+}
+
+/**
+ * Whether a row has gone on since the other one with its key was: generations and counters only rise. It is not to be
+ * replaced, or a spent refresh token would be good again, or a password that was changed.
+ */
+export function isAhead<T extends TableName>(table: T, row: Tables[T] | undefined, other: Tables[T]): boolean {
+  return row !== undefined && tables[table].rising.some((member) => row[member] > other[member])
+}
