@@ -5,10 +5,10 @@ import type { Command } from 'commander'
 import t from 'tap'
 import { createProgram } from '../../cli/main.ts'
 import { Settings } from '../../config.ts'
+import { root } from '../support/program.ts'
 
 /* The documentation says what the code does: names that are in one are in the other. */
 
-const root = join(import.meta.dirname, '../..')
 const read = (path: string) => readFile(join(root, path), 'utf8')
 
 async function filesBelow(dir: string, ending: RegExp): Promise<string[]> {

@@ -1,9 +1,11 @@
 import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import t from 'tap'
 import { renderEnvExample } from '../../config/example.ts'
 import { readConfig, Settings } from '../../config.ts'
+import { root } from '../support/program.ts'
 
-const path = new URL('../../.env.example', import.meta.url)
+const path = join(root, '.env.example')
 
 t.test(
   '.env.example is what the settings say (UPDATE=1 npm test -- test/docs/env-example.test.ts writes it)',

@@ -4,11 +4,11 @@ import { dirname, join } from 'node:path'
 import t from 'tap'
 import { cheapHashing, newDir } from '../support/helper.ts'
 import { startReplica, until } from '../support/processes.ts'
-import { program } from '../support/program.ts'
+import { program, root } from '../support/program.ts'
 
 /* What docs/operations.md tells people to type when something has happened, typed in. */
 
-const text = await readFile(join(import.meta.dirname, '../..', 'docs', 'operations.md'), 'utf8')
+const text = await readFile(join(root, 'docs/operations.md'), 'utf8')
 const blocks = [...text.matchAll(/^```sh\n(.*?)^```$/gms)].map(([, block = '']) => block)
 const blockWith = (words: string) => blocks.find((block) => block.includes(words)) ?? 'exit 1'
 
@@ -33,8 +33,8 @@ async function stop(pid: number): Promise<void> {
 
 t.test('a backup beside a running service, restored, goes on with the sessions of today', async (t) => {
   const dir = await newDir(t)
-  await symlink(dirname(await program('start.cjs')), join(dir, 'dist'))
-  await symlink(join(import.meta.dirname, '../..', 'node_modules'), join(dir, 'node_modules'))
+  await symlink(dirname(program('start.cjs')), join(dir, 'dist'))
+  await symlink(join(root, 'node_modules'), join(dir, 'node_modules'))
   const data = join(dir, 'data')
   const before = await startReplica(t, { ...settings, AUTH_DATA_DIR: data })
   await before.signUp('ada')

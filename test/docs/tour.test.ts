@@ -6,11 +6,11 @@ import { text as textOfStream } from 'node:stream/consumers'
 import t from 'tap'
 import { newDir } from '../support/helper.ts'
 import { startReplica } from '../support/processes.ts'
-import { program } from '../support/program.ts'
+import { program, root } from '../support/program.ts'
 
 /* The tour of the README, pasted into a shell: every command works, and answers what stands below it. */
 
-const readme = await readFile(join(import.meta.dirname, '../..', 'README.md'), 'utf8')
+const readme = await readFile(join(root, 'README.md'), 'utf8')
 const tour = /^## A tour with curl$(.*?)^## /ms.exec(readme)?.[1] ?? ''
 
 /** What is pasted, and the answer that is shown below it, if one is. */
@@ -56,7 +56,7 @@ for (const [shell, options] of Object.entries(shells)) {
       await mkdir(join(dir, 'bin'))
       await writeFile(
         join(dir, 'bin', 'npm'),
-        `#!/bin/sh\n[ "$1 $2 $3 $4" = 'run --silent latchkey --' ] || exit 64\nshift 4\nexec '${process.execPath}' '${await program('cli/latchkey.js')}' "$@"\n`,
+        `#!/bin/sh\n[ "$1 $2 $3 $4" = 'run --silent latchkey --' ] || exit 64\nshift 4\nexec '${process.execPath}' '${program('cli/latchkey.js')}' "$@"\n`,
         { mode: 0o755 },
       )
       const mark = (index: number) => `@@@ ${index} @@@`

@@ -19,7 +19,7 @@ interface Answer {
 
 async function start(t: Test, settings: Record<string, string>) {
   const { PATH = '' } = process.env
-  const child: ChildProcess = spawn('env', ['-u', 'NODE_OPTIONS', process.execPath, await program('start.cjs')], {
+  const child: ChildProcess = spawn('env', ['-u', 'NODE_OPTIONS', process.execPath, program('start.cjs')], {
     cwd: await newDir(t),
     env: { PATH, PORT: '0', ...cheapHashing, AUTH_DATA_DIR: await newDir(t), ...settings },
     stdio: ['ignore', 'pipe', 'pipe'],

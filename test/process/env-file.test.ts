@@ -13,7 +13,7 @@ const { PATH = '' } = process.env
 
 /** Runs a file of the program in a directory until it ends, or says that it listens. */
 async function run(t: Test, cwd: string, file: string, args: string[] = [], env: Record<string, string> = {}) {
-  const child = spawn('env', ['-u', 'NODE_OPTIONS', process.execPath, await program(file), ...args], {
+  const child = spawn('env', ['-u', 'NODE_OPTIONS', process.execPath, program(file), ...args], {
     cwd,
     env: { PATH, ...cheapHashing, ...env },
   })
@@ -39,7 +39,7 @@ t.test(
   'a line of .env is a name with its value, a comment or nothing; else the file is not taken, and the line is named',
   async (t) => {
     const require = createRequire(import.meta.url)
-    const { loadEnvFile } = require(await program('config/env-file.cjs')) as {
+    const { loadEnvFile } = require(program('config/env-file.cjs')) as {
       loadEnvFile(path: string): string | undefined
     }
     const dir = await newDir(t)
@@ -133,7 +133,7 @@ t.test(
   { skip: !hasScript && 'no script(1)' },
   async (t) => {
     const dir = await newDir(t)
-    const command = `echo "pid $$"; exec env -u NODE_OPTIONS ${process.execPath} ${await program('start.cjs')}`
+    const command = `echo "pid $$"; exec env -u NODE_OPTIONS ${process.execPath} ${program('start.cjs')}`
     const child = spawn('script', ['-qefc', command, '/dev/null'], {
       cwd: dir,
       env: { PATH, ...cheapHashing, PORT: '0', TERM: 'xterm' },

@@ -21,6 +21,7 @@ import {
   type Tokens,
 } from '../support/helper.ts'
 import { isLong, startReplica } from '../support/processes.ts'
+import { moduleFile } from '../support/program.ts'
 import type { Sample } from './growth.child.ts'
 
 /* The service does not grow with use: months of a clock that is moved, and in the long form ten million refreshes. */
@@ -149,7 +150,7 @@ if (isLong) {
   t.test(
     `${refreshes} refreshes of a thousand sessions, and what is opened and forgotten meanwhile [lmdb]`,
     async (t) => {
-      const script = join(import.meta.dirname, 'growth.child.ts')
+      const script = moduleFile('test/process/growth.child')
       const child = spawn(process.execPath, [...process.execArgv, script, await newDir(t), String(refreshes)], {
         stdio: ['ignore', 'pipe', 'inherit'],
       })

@@ -7,6 +7,7 @@ import { basename, dirname, join } from 'node:path'
 import t, { type Test } from 'tap'
 import { cheapHashing, newDir, password } from '../support/helper.ts'
 import { until } from '../support/processes.ts'
+import { root } from '../support/program.ts'
 
 /*
  * The image, without Docker: each step of the Dockerfile is done in a directory of its stage, on what `.dockerignore` lets
@@ -14,7 +15,6 @@ import { until } from '../support/processes.ts'
  * nothing is installed by apt-get.
  */
 
-const root = join(import.meta.dirname, '../..')
 const isRoot = process.getuid?.() === 0
 const plainEnv = { PATH: `${dirname(process.execPath)}:${process.env['PATH']}`, HOME: '/nowhere' }
 

@@ -17,7 +17,7 @@ import { program } from '../support/program.ts'
 async function run(t: Test, settings: Record<string, string>) {
   const { PATH = '' } = process.env
   const cwd = await newDir(t)
-  const child: ChildProcess = spawn('env', ['-u', 'NODE_OPTIONS', process.execPath, await program('start.cjs')], {
+  const child: ChildProcess = spawn('env', ['-u', 'NODE_OPTIONS', process.execPath, program('start.cjs')], {
     cwd,
     env: { PATH, PORT: '0', ...cheapHashing, ...settings },
     stdio: ['ignore', 'pipe', 'pipe'],

@@ -28,7 +28,7 @@ process.stdin.destroy()
 `
 
 async function write(t: Test, lines: number) {
-  const script = writer(await program('logging.js'), lines)
+  const script = writer(program('log/logging.js'), lines)
   const child = spawn('env', ['-u', 'NODE_OPTIONS', process.execPath, '--input-type=module', '-e', script], {
     stdio: ['pipe', 'pipe', 'pipe'],
   })
@@ -83,7 +83,7 @@ t.test('a log that is read loses nothing', async (t) => {
 
 t.test('a disk that is full, and readers that have gone, do not end the service', async (t) => {
   const { PATH = '' } = process.env
-  const start = await program('start.cjs')
+  const start = program('start.cjs')
   for (const redirect of ['> /dev/full', '> /dev/full 2> /dev/full', '>&- 2>&-', '| true']) {
     const port = String(20_000 + Math.floor(Math.random() * 20_000))
     const command = `env -u NODE_OPTIONS "$0" "$1" ${redirect}`

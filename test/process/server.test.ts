@@ -33,7 +33,7 @@ type Settings = Record<string, string>
 async function run(t: Test, settings: Settings) {
   const { PATH = '' } = process.env
   // By way of `env`, because the test runner puts its own loader into NODE_OPTIONS of what a test starts.
-  const child = spawn('env', ['-u', 'NODE_OPTIONS', process.execPath, await program('start.cjs')], {
+  const child = spawn('env', ['-u', 'NODE_OPTIONS', process.execPath, program('start.cjs')], {
     cwd: await newDir(t),
     env: { PATH, PORT: '0', ...settings },
     stdio: ['ignore', 'pipe', 'pipe'],

@@ -14,7 +14,7 @@ import { argon2 } from '../../plugins/login/argon2.ts'
 import { watchStore } from '../support/client-helper.ts'
 import { cheapHashing, listen, newDir, password, postForm, type Tokens } from '../support/helper.ts'
 import { isLong, until } from '../support/processes.ts'
-import { program } from '../support/program.ts'
+import { moduleFile, program } from '../support/program.ts'
 import type { Storm, StormResult } from './storm.child.ts'
 
 /*
@@ -39,7 +39,7 @@ async function start(t: Test, settings: Record<string, string>): Promise<Service
   const { PATH = '' } = process.env
   const child = spawn(
     'env',
-    ['-u', 'NODE_OPTIONS', process.execPath, '--max-semi-space-size=4', await program('start.cjs')],
+    ['-u', 'NODE_OPTIONS', process.execPath, '--max-semi-space-size=4', program('start.cjs')],
     {
       cwd: dir,
       env: { PATH, PORT: '0', AUTH_DATA_DIR: join(dir, 'data'), ...settings },
@@ -67,7 +67,7 @@ async function end(child: ChildProcess): Promise<void> {
 
 /** Lets a storm loose, from a process of its own. */
 async function rage(t: Test, storm: Storm): Promise<StormResult> {
-  const child = fork(join(import.meta.dirname, 'storm.child.ts'), { execArgv: process.execArgv })
+  const child = fork(moduleFile('test/process/storm.child'), { execArgv: process.execArgv })
   t.teardown(() => end(child))
   const ended = once(child, 'exit').then(([code]) => Promise.reject(new Error(`the storm ended with ${code}`)))
   child.send(storm)

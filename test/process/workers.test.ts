@@ -35,7 +35,7 @@ type Service = Awaited<ReturnType<typeof start>>
 /** Runs the program with these settings and no others. */
 async function run(t: Test, settings: Record<string, string>) {
   const { PATH = '' } = process.env
-  const child: ChildProcess = spawn('env', ['-u', 'NODE_OPTIONS', process.execPath, await program('start.cjs')], {
+  const child: ChildProcess = spawn('env', ['-u', 'NODE_OPTIONS', process.execPath, program('start.cjs')], {
     cwd: await newDir(t),
     env: { PATH, PORT: '0', ...settings },
     stdio: ['ignore', 'pipe', 'pipe'],

@@ -5,6 +5,7 @@ import t from 'tap'
 import { networkOf } from '../../domain/network.ts'
 import { createAddressReader } from '../../plugins/http/client-address.ts'
 import { json, logIn, onOneStore, overStores, password, postForm, signUp, withToken } from '../support/helper.ts'
+import { root } from '../support/program.ts'
 
 const proxy = '10.1.2.3'
 const read = createAddressReader(['10.0.0.0/8', 'fd00::/8', '::ffff:192.0.2.0/120'])
@@ -204,7 +205,6 @@ onOneStore('X-Forwarded-Host and X-Forwarded-Proto are never believed', async (t
 })
 
 t.test('the address of a request is asked of `request.address` alone', async (t) => {
-  const root = join(import.meta.dirname, '../..')
   const folders = ['process', 'log', 'domain', 'plugins', 'routes', 'stores']
   const namesIn = (folder: string) =>
     readdirSync(join(root, folder), { recursive: folder !== '.' }).map((name) => join(root, folder, String(name)))

@@ -1,9 +1,9 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
 import { checkFile, lmdbFile } from '../../stores/lmdb/file.ts'
 import { openLmdbStore } from '../../stores/lmdb/store.ts'
+import { moduleFile } from '../support/program.ts'
 import { storeContract } from './contract.ts'
 
 const dir = t.testdir()
@@ -15,7 +15,7 @@ async function startChild(
   t: Test,
   ...args: string[]
 ): Promise<{ child: ChildProcess; lines: string[]; ended: Promise<unknown> }> {
-  const script = fileURLToPath(new URL('lmdb.child.ts', import.meta.url))
+  const script = moduleFile('test/stores/lmdb.child')
   const child = spawn(process.execPath, [...process.execArgv, script, ...args], { stdio: ['pipe', 'pipe', 'inherit'] })
   t.teardown(() => child.kill('SIGKILL'))
   const lines: string[] = []

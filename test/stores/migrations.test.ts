@@ -23,6 +23,7 @@ import {
   withToken,
 } from '../support/helper.ts'
 import { startPostgres } from '../support/postgres.ts'
+import { root } from '../support/program.ts'
 
 /*
  * Each release is kept as it was: `fixtures/release-VERSION.sql` is its schema with a little data that it wrote, and
@@ -34,7 +35,7 @@ import { startPostgres } from '../support/postgres.ts'
  */
 
 const postgres = await startPostgres(t, ['-c', 'fsync=off'])
-const dir = join(import.meta.dirname, 'fixtures')
+const dir = join(root, 'test/stores/fixtures')
 const fixed = { AUTH_SECRET: 'the secret that the fixtures were made with', AUTH_ISSUER: 'http://localhost:3000' }
 const madeAt = Date.parse('2026-11-01T12:00:00Z')
 

@@ -57,7 +57,7 @@ async function start(
   env: Record<string, string> = {},
   umask = '022',
 ): Promise<Ended & Partial<Serving>> {
-  const command = [...(isRoot && !needsModes ? ordinary : []), process.execPath, await program('start.cjs')]
+  const command = [...(isRoot && !needsModes ? ordinary : []), process.execPath, program('start.cjs')]
   const child = spawn('sh', ['-c', `umask ${umask}; exec "$@"`, 'sh', ...command], {
     cwd: dir,
     env: { PATH, PORT: '0', AUTH_DATA_DIR: 'data', ...cheapHashing, ...env },
@@ -381,7 +381,7 @@ t.test(
     t.ok(first.call)
     for (let i = 0; i < 12; i++) {
       rmSync(data, { recursive: true, force: true })
-      const child = spawn(process.execPath, [await program('start.cjs')], {
+      const child = spawn(process.execPath, [program('start.cjs')], {
         cwd: dir,
         env: { PATH, PORT: '0', ...cheapHashing },
         stdio: 'ignore',

@@ -8,7 +8,7 @@ const { NODE_OPTIONS: _, ...plainEnv } = process.env
 /** Starts `latchkey` with arguments and settings. @param input for its stdin */
 export async function start(args: string[], env: Record<string, string> = {}, input?: string): Promise<ChildProcess> {
   const stdin = input === undefined ? 'ignore' : 'pipe'
-  const child = spawn(process.execPath, [await program('cli/latchkey.js'), ...args], {
+  const child = spawn(process.execPath, [program('cli/latchkey.js'), ...args], {
     env: { ...plainEnv, ...env },
     stdio: [stdin, 'pipe', 'pipe'],
   })

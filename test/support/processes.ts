@@ -61,15 +61,11 @@ export const replicaSettings = (url: string) => ({
 export async function startReplica(t: Test, settings: Record<string, string>): Promise<Replica> {
   const { PATH = '' } = process.env
   // By way of `env`, which becomes the program itself: the test runner puts its own loader into NODE_OPTIONS of what a test starts.
-  const child = spawn(
-    'env',
-    ['-u', 'NODE_OPTIONS', process.execPath, '--enable-source-maps', await program('start.cjs')],
-    {
-      cwd: await newDir(t),
-      env: { PATH, PORT: '0', ...settings },
-      stdio: ['ignore', 'pipe', 'pipe'],
-    },
-  )
+  const child = spawn('env', ['-u', 'NODE_OPTIONS', process.execPath, '--enable-source-maps', program('start.cjs')], {
+    cwd: await newDir(t),
+    env: { PATH, PORT: '0', ...settings },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
   const ended = once(child, 'close')
   t.teardown(async () => {
     child.kill('SIGKILL')

@@ -1,37 +1,16 @@
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
-import { copyFile, symlink } from 'node:fs/promises'
-import { createRequire } from 'node:module'
-import { join } from 'node:path'
-import t from 'tap'
-import { newDir } from './helper.ts'
+import { extname, join } from 'node:path'
 
-const root = join(import.meta.dirname, '../..')
-const require = createRequire(import.meta.url)
+/** The repository: `npm test` runs in it, and compiles to another place. */
+export const root = process.cwd()
 
-async function build(): Promise<string> {
-  const outDir = await newDir(t)
-  await copyFile(join(root, 'package.json'), join(outDir, 'package.json'))
-  await symlink(join(root, 'node_modules'), join(outDir, 'node_modules'))
-  const tsc = join(require.resolve('typescript/package.json'), '../bin/tsc')
-  const options = [
-    '-p',
-    'tsconfig.build.json',
-    '--noCheck',
-    '--outDir',
-    outDir,
-    '--tsBuildInfoFile',
-    join(outDir, '.tsbuildinfo'),
-  ]
-  // By way of `env`, which becomes the program itself: the test runner puts its own loader into NODE_OPTIONS of what a test starts.
-  const child = spawn('env', ['-u', 'NODE_OPTIONS', process.execPath, tsc, ...options], { cwd: root, stdio: 'inherit' })
-  const [code] = await once(child, 'exit')
-  if (code !== 0) throw new Error('the build failed')
-  return outDir
-}
+/** `.js`; `.ts` where something runs the sources as they are. */
+const extension = extname(import.meta.filename)
 
-/** Where the program is, as `npm run build` makes it: built once by `run.js`, or for a test file that is run by itself. */
-const built = process.env['LATCHKEY_BUILT'] ?? build()
+/** @param name of a module of the repository without its extension, such as `test/process/storm.child` */
+export const moduleFile = (name: string): string => join(import.meta.dirname, '../..', name + extension)
 
 /** @returns path of a file of the built program, such as `start.cjs` */
-export const program = async (file: string): Promise<string> => join(await built, file)
+export function program(file: string): string {
+  if (extension !== '.js') throw new Error('this test starts the built program: run it by `npm test -- FILE`')
+  return join(import.meta.dirname, '../..', file)
+}

@@ -42,6 +42,7 @@ import {
   signUp,
   withToken,
 } from '../support/helper.ts'
+import { moduleFile, root } from '../support/program.ts'
 
 const issuer = 'https://auth.example.com'
 const audience = 'https://api.example.com'
@@ -1339,7 +1340,7 @@ t.test('a verifier keeps no process alive, but for the time that somebody waits'
   const { jwks } = server.handlers
   server.handlers.jwks = (request, response) => setTimeout(() => jwks(request, response), 200)
   const script = join(await newDir(t), 'script.mjs')
-  const entry = pathToFileURL(join(import.meta.dirname, '../../verify/index.ts')).href
+  const entry = pathToFileURL(moduleFile('verify/index')).href
   const options = { issuer, audience, url: server.url, ...withFeed }
   await writeFile(
     script,
@@ -1360,7 +1361,6 @@ t.test('a verifier keeps no process alive, but for the time that somebody waits'
 })
 
 t.test('it imports a few packages, and of the server nothing but domain/', async (t) => {
-  const root = join(import.meta.dirname, '../..')
   const packages = new Set(['jose', 'toad-cache', 'eventsource-parser', 'fastify-plugin', 'node:http', 'node:https'])
   const own = (await readdir(join(root, 'verify'))).filter((name) => name.endsWith('.ts'))
   const files = new Set(own.map((name) => join('verify', name)))
