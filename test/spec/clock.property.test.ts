@@ -15,7 +15,7 @@ import {
 /*
  * A clock that is set to wrong times, ahead and behind by hours and days, and put right again, while time itself passes. Whatever it
  * says, nothing that was spent or revoked comes back; and once it is right, what is alive goes on and what is over is over.
- * To run a failure again: FC_SEED=<seed> npx tap test/spec/clock.property.test.ts
+ * To run a failure again: FC_SEED=<seed> npm test -- test/spec/clock.property.test.ts
  */
 
 const minute = 60_000
