@@ -34,7 +34,6 @@ t.test('the lock file names no registry: npm asks the one that it is set to', as
 })
 
 t.test('what is published needs production dependencies only, and nothing that is not published', async (t) => {
-  const root = join(import.meta.dirname, '../..')
   const { dependencies, files } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'))
   t.ok(files.includes('!dist/bench/scenarios'))
   const entries = (await readdir(root)).filter((name) => !/^(node_modules|dist|data|test|\..*)$/.test(name))
