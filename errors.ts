@@ -91,6 +91,15 @@ export class Refusal extends Error {
   }
 }
 
+/** 400 `invalid_request`: a parameter is not there, or is empty (RFC 6749 §3.2). */
+export const missingParameter = (name: string): Refusal =>
+  new Refusal('invalid_request', { detail: `The parameter ${name} is missing` })
+
+/** For `catch`, where a refusal means "no": any other error is thrown on. */
+export function ignoreRefusal(error: unknown): undefined {
+  if (!(error instanceof Refusal)) throw error
+}
+
 /** The words by which a client tells the failures of an access token apart. */
 const tokenFailures = {
   expired: 'The access token expired',

@@ -1,11 +1,10 @@
 import { type Static, Type } from '@sinclair/typebox'
 import type { Client } from '../domain/client.ts'
+import { grantTypes } from '../domain/grant.ts'
 import { scopeCharacter } from '../domain/scope.ts'
 import { Timestamp, toTimestamp } from './parts.ts'
 
 /* A client as JSON: at `/admin/clients`, in AUTH_CLIENTS_FILE, and for `latchkey client`. */
-
-export const grantTypes = ['password', 'refresh_token', 'client_credentials'] as const
 
 export const ClientId = Type.String({ description: '1 to 128 visible ASCII characters', examples: ['orders'] })
 

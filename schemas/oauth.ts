@@ -14,4 +14,17 @@ export const TokenResponse = Type.Object(
 )
 export type TokenResponse = Static<typeof TokenResponse>
 
-export const RefreshToken = Type.String({ description: 'The refresh token of the answer before' })
+export const RefreshToken = Type.String({ description: 'The refresh token of the last response' })
+
+/** Members of a form by which a client names and authenticates itself, RFC 6749 §2.3.1. The empty examples make /docs send none. */
+export const clientCredentials = {
+  client_id: Type.Optional(Type.String({ description: '`first-party` by default', examples: [''] })),
+  client_secret: Type.Optional(Type.String({ examples: [''] })),
+}
+
+/** The form of `/revoke` (RFC 7009 §2.1) and `/introspect` (RFC 7662 §2.1). */
+export const PresentedToken = Type.Object({
+  token: Type.Optional(Type.String()),
+  token_type_hint: Type.Optional(Type.String({ examples: ['access_token', 'refresh_token'] })),
+  ...clientCredentials,
+})

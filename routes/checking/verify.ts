@@ -1,8 +1,8 @@
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
+import { hasAudience } from '../../domain/access-token.ts'
 import { roleCharacter, scopePattern } from '../../domain/scope.ts'
 import { Refusal, tokenRefused } from '../../errors.ts'
 import { ignoreBodies } from '../../plugins/http/bodies.ts'
-import { isFor } from '../../plugins/tokens/bearer.ts'
 import { problemResponses } from '../../schemas/responses.ts'
 import { withToken } from '../../schemas/security.ts'
 
@@ -52,7 +52,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       },
     },
     async ({ token, query }, reply) => {
-      if (!isFor(token, query.audience ?? config.AUTH_AUDIENCE)) throw tokenRefused('invalid', 'aud is another')
+      if (!hasAudience(token, query.audience ?? config.AUTH_AUDIENCE)) throw tokenRefused('invalid', 'aud is another')
       const scope = token.scope?.split(' ') ?? []
       const needed = query.scope?.split(' ') ?? []
       if (needed.some((name) => !scope.includes(name))) throw lacking('scope', needed.join(' '))

@@ -1,15 +1,16 @@
 import { type FastifyPluginAsyncTypebox, type Static, Type } from '@fastify/type-provider-typebox'
-import type { FastifyRequest } from 'fastify'
-import { Refusal } from '../../errors.ts'
-import type { Client } from '../../plugins/clients/clients.ts'
+import { hasAudience } from '../../domain/access-token.ts'
+import type { Client } from '../../domain/client.ts'
+import { audienceOf } from '../../domain/grant.ts'
+import { ignoreRefusal, missingParameter } from '../../errors.ts'
 import { acceptForms } from '../../plugins/http/form.ts'
-import { isFor } from '../../plugins/tokens/bearer.ts'
+import { PresentedToken } from '../../schemas/oauth.ts'
 import { Roles, Scope } from '../../schemas/parts.ts'
 import { oauthResponses } from '../../schemas/responses.ts'
 import { withClient } from '../../schemas/security.ts'
 
 const Seconds = (description: string) =>
-  Type.Optional(Type.Integer({ description: `${description}, seconds since the epoch` }))
+  Type.Optional(Type.Integer({ description: `${description}, in seconds since the epoch` }))
 
 const IntrospectionResponse = Type.Object(
   {
@@ -23,48 +24,49 @@ const IntrospectionResponse = Type.Object(
     sid: Type.Optional(Type.String()),
     roles: Type.Optional(Roles),
     jti: Type.Optional(Type.String()),
-    iat: Seconds('when it was made'),
-    exp: Seconds('when it ends'),
+    iat: Seconds('issued'),
+    exp: Seconds('expires'),
   },
-  { description: 'RFC 7662 §2.2; of a token that is not good, only `{"active":false}`' },
+  { description: 'RFC 7662 §2.2; for a token that is not active, exactly `{"active":false}`' },
 )
 type IntrospectionResponse = Static<typeof IntrospectionResponse>
 
 const inactive: IntrospectionResponse = { active: false }
 
 /**
- * RFC 7662. A token is inactive until it has shown itself to be good, and meant for the one who asks.
+ * RFC 7662. A token is inactive until every check has passed: it is valid, and meant for the client that asks.
  *
- * An access token is judged from memory; a refresh token by the store, which changes nothing: to ask about a spent one ends no session.
+ * Access tokens are checked in memory, refresh tokens in the store. Nothing is changed: a spent refresh token ends no session here.
  */
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
   const { config, clients, clientAuthentication, accessTokens, revocations, sessions } = app
   await acceptForms(app)
 
-  async function introspectAccessToken(token: string, asks: Client): Promise<IntrospectionResponse> {
+  async function introspectAccessToken(token: string, asker: Client): Promise<IntrospectionResponse> {
     const claims = await accessTokens.verify(token).catch(ignoreRefusal)
     if (!claims || revocations.isRevoked(claims)) return inactive
     const isMeantFor =
-      clients.audience(asks).some((audience) => isFor(claims, audience)) || claims.client_id === asks.id
-    return isMeantFor || asks.introspect === 'all' ? { active: true, token_type: 'Bearer', ...claims } : inactive
+      audienceOf(asker, config.AUTH_AUDIENCE).some((audience) => hasAudience(claims, audience)) ||
+      claims.client_id === asker.id
+    return isMeantFor || asker.introspect === 'all' ? { active: true, token_type: 'Bearer', ...claims } : inactive
   }
 
   /**
-   * A refresh token is meant for no audience but for us: a service that took an `active` one for an access token would let in, for
-   * weeks, whoever has stolen it. So it is seen by its own client, with the right to all, and where the hint says that a refresh
-   * token is what is asked about.
+   * A refresh token is for Latchkey alone. A service that took an `active` one for an access token would accept a stolen one for
+   * weeks. So it is active only for its own client, for clients with the right to all, and for others of its audience that
+   * send the hint `refresh_token`.
    */
   async function introspectRefreshToken(
     token: string,
-    asks: Client,
-    isAskedFor: boolean,
+    asker: Client,
+    isHinted: boolean,
   ): Promise<IntrospectionResponse> {
     const found = await sessions.findByRefreshToken(token)
     const client = found && (await clients.find(found.session.clientId))
     if (!client || client.disabledAt !== undefined || !client.grants.includes('refresh_token')) return inactive
-    const audience = clients.audience(client)
-    const isMeantFor = isAskedFor && clients.audience(asks).some((one) => audience.includes(one))
-    if (client.id !== asks.id && asks.introspect !== 'all' && !isMeantFor) return inactive
+    const audience = audienceOf(client, config.AUTH_AUDIENCE)
+    const isMeantFor = isHinted && audienceOf(asker, config.AUTH_AUDIENCE).some((one) => audience.includes(one))
+    if (client.id !== asker.id && asker.introspect !== 'all' && !isMeantFor) return inactive
     const { id: sid, scope, createdAt, refreshedAt } = found.session
     const { idleTtlMs, maxTtlMs } = sessions.limits()
     return {
@@ -87,41 +89,29 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       config: { errors: 'oauth' },
       schema: {
         operationId: 'introspectToken',
-        summary: 'Ask whether a token is good',
+        summary: 'Introspect a token',
         description:
-          'For confidential clients with the introspection right. A client is told of access tokens that are meant for it by their `aud`, of its own tokens, and of all with the right to all. The store failing is 503, never inactive.',
+          'For confidential clients with the introspection right: about access tokens for their audience, their own ' +
+          'tokens, or all tokens. A store failure is 503, never inactive.',
         tags: ['checking'],
         security: withClient,
         consumes: ['application/x-www-form-urlencoded'],
-        body: Type.Object({
-          token: Type.Optional(Type.String()),
-          token_type_hint: Type.Optional(Type.String({ examples: ['access_token', 'refresh_token'] })),
-          client_id: Type.Optional(Type.String({ examples: [''] })),
-          client_secret: Type.Optional(Type.String({ examples: [''] })),
-        }),
+        body: PresentedToken,
         response: { 200: IntrospectionResponse, ...oauthResponses(400, 401, 403, 413, 415, 429, 503) },
       },
     },
-    async (
-      request: FastifyRequest<{
-        Body: { token?: string; token_type_hint?: string; client_id?: string; client_secret?: string }
-      }>,
-    ) => {
+    async (request) => {
       const { token, token_type_hint: hint, ...form } = request.body
       const client = await clientAuthentication.identifyIntrospector(
         request.caller,
         request.headers.authorization,
         form,
       )
-      if (!token) throw new Refusal('invalid_request', { detail: 'The parameter token is missing' })
+      if (!token) throw missingParameter('token')
       const answer = await introspectAccessToken(token, client)
       return answer.active ? answer : introspectRefreshToken(token, client, hint === 'refresh_token')
     },
   )
-}
-
-function ignoreRefusal(error: unknown): undefined {
-  if (!(error instanceof Refusal)) throw error
 }
 
 export default plugin

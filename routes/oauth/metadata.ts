@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
-import { grantTypes } from '../../schemas/clients.ts'
 import { problemResponses } from '../../schemas/responses.ts'
+import { servedGrants } from './grants/index.ts'
 
 const maxAgeSeconds = 300
 const AnyObject = Type.Unsafe<object>({ type: 'object', additionalProperties: true })
@@ -63,7 +63,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     issuer,
     token_endpoint: at('/token'),
     jwks_uri: at('/.well-known/jwks.json'),
-    grant_types_supported: grantTypes.filter((grant) => grant !== 'password' || config.AUTH_PASSWORD_GRANT === 'on'),
+    grant_types_supported: servedGrants(config),
     token_endpoint_auth_methods_supported: ['none', 'client_secret_basic', 'client_secret_post'],
     revocation_endpoint: at('/revoke'),
     revocation_endpoint_auth_methods_supported: ['none', 'client_secret_basic', 'client_secret_post'],

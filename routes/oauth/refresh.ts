@@ -1,12 +1,12 @@
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
-import { Refusal } from '../../errors.ts'
 import { acceptForms } from '../../plugins/http/form.ts'
 import { acceptJson } from '../../plugins/http/json.ts'
-import { RefreshToken, TokenResponse } from '../../schemas/oauth.ts'
+import { clientCredentials, RefreshToken, TokenResponse } from '../../schemas/oauth.ts'
 import { oauthResponses } from '../../schemas/responses.ts'
+import { checkGrant, grants } from './grants/index.ts'
 
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
-  const { clients, clientAuthentication, sessions } = app
+  const { clientAuthentication } = app
   acceptJson(app)
   await acceptForms(app)
 
@@ -16,9 +16,8 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       config: { errors: 'oauth' },
       schema: {
         operationId: 'refreshTokens',
-        summary: 'Trade a refresh token for the next pair',
-        description:
-          'The same as `grant_type=refresh_token` at `/token` for the public client, for those who would rather send JSON.',
+        summary: 'Refresh: exchange a refresh token for the next pair',
+        description: 'The same as `grant_type=refresh_token` at `/token` for a public client; takes JSON too.',
         tags: ['tokens'],
         body: {
           content: {
@@ -26,10 +25,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
               schema: Type.Object({ refresh_token: RefreshToken }, { additionalProperties: false }),
             },
             'application/x-www-form-urlencoded': {
-              schema: Type.Object({
-                refresh_token: RefreshToken,
-                client_id: Type.Optional(Type.String({ examples: [''] })),
-              }),
+              schema: Type.Object({ refresh_token: RefreshToken, client_id: clientCredentials.client_id }),
             },
           },
         },
@@ -37,12 +33,11 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       },
     },
     async (request, reply) => {
-      const { refresh_token: token, ...form } = request.body as { refresh_token: string; client_id?: string }
       reply.header('pragma', 'no-cache')
-      if (!token) throw new Refusal('invalid_request', { detail: 'The parameter refresh_token is missing' })
-      const client = await clientAuthentication.identify(request.caller, request.headers.authorization, form)
-      if (!client.grants.includes('refresh_token')) throw new Refusal('unauthorized_client')
-      return sessions.refresh(request, token, client, { aud: clients.grantAudience(client, undefined) })
+      const { refresh_token, ...credentials } = request.body as { refresh_token: string; client_id?: string }
+      const client = await clientAuthentication.identify(request.caller, request.headers.authorization, credentials)
+      checkGrant(client, 'refresh_token')
+      return grants.refresh_token.handle(app, { request, client, form: { refresh_token } })
     },
   )
 }

@@ -1,0 +1,31 @@
+import type { TOptional, TString } from '@fastify/type-provider-typebox'
+import type { Config } from '../../../config.ts'
+import type { Client } from '../../../domain/client.ts'
+import { type GrantType, grantTypes } from '../../../domain/grant.ts'
+import { Refusal } from '../../../errors.ts'
+import { clientCredentials } from './client-credentials.ts'
+import type { Grant } from './grant.ts'
+import { password } from './password.ts'
+import { refreshToken } from './refresh-token.ts'
+
+/** Every grant. A new one is a file of this folder, a line here, and its name in `domain/grant.ts`. */
+export const grants: Record<GrantType, Grant> = {
+  password,
+  refresh_token: refreshToken,
+  client_credentials: clientCredentials,
+}
+
+/** The parameters of all grants, for one form: each grant ignores those of the others, RFC 6749 §3.2. */
+export const grantParameters: Record<string, TOptional<TString>> = Object.assign(
+  {},
+  ...Object.values(grants).map(({ parameters }) => parameters),
+)
+
+/** The grants that these settings allow. */
+export const servedGrants = (config: Config): GrantType[] =>
+  grantTypes.filter((type) => grants[type].isServed?.(config) ?? true)
+
+/** @throws {Refusal} 400 `unauthorized_client` where the client may not use the grant */
+export function checkGrant(client: Client, type: GrantType): void {
+  if (!client.grants.includes(type)) throw new Refusal('unauthorized_client')
+}

@@ -1,0 +1,26 @@
+import { Type } from '@fastify/type-provider-typebox'
+import { PresentedPassword, Username } from '../../../schemas/parts.ts'
+import { grant, grantAudience, grantScope, narrowing, required } from './grant.ts'
+
+/** A user signs in and gets a session, RFC 6749 §4.3. */
+export const password = grant({
+  parameters: {
+    username: Type.Optional(Type.String({ examples: Username.examples })),
+    password: Type.Optional(PresentedPassword),
+    ...narrowing,
+  },
+  isServed: ({ AUTH_PASSWORD_GRANT }) => AUTH_PASSWORD_GRANT === 'on',
+
+  async handle({ config, signIn, sessions }, { request, client, form }) {
+    const username = required(form, 'username')
+    const password = required(form, 'password')
+    // Before the password is checked: what is refused anyway costs no hash.
+    const asked = {
+      scope: grantScope(client, form.scope, { ofUser: true }),
+      aud: grantAudience(client, form.resource, config),
+    }
+    const step = await signIn.withPassword(request.caller, username, password)
+    if ('done' in step) return sessions.open(request, step.done, client, asked)
+    return step satisfies never
+  },
+})

@@ -1,0 +1,18 @@
+import { Type } from '@fastify/type-provider-typebox'
+import { RefreshToken } from '../../../schemas/oauth.ts'
+import { grant, grantAudience, narrowing, readScope, required } from './grant.ts'
+
+/** A session goes on with the next pair of tokens, RFC 6749 §6. A `scope` narrows the access token; the session keeps its own. */
+export const refreshToken = grant({
+  parameters: {
+    refresh_token: Type.Optional(Type.String({ description: RefreshToken.description as string, examples: [''] })),
+    ...narrowing,
+  },
+
+  async handle({ config, sessions }, { request, client, form }) {
+    const token = required(form, 'refresh_token')
+    const aud = grantAudience(client, form.resource, config)
+    const scope = readScope(form.scope)
+    return sessions.refresh(request, token, client, { aud, ...(scope && { scope }) })
+  },
+})
