@@ -1,29 +1,29 @@
 import { finders, type Kind, type Knowledge } from './password-pieces.ts'
 
 /*
- * How many guesses a password takes of somebody who knows the lists, the names, the keyboards and the habits: 2 to the bits of
- * its cheapest explanation as a row of pieces (see `password-pieces.ts`).
+ * Estimates how many guesses a password takes an attacker who knows the lists, the names, the keyboards and the habits:
+ * 2 to the bits of its cheapest explanation as a sequence of pieces (see `password-pieces.ts`).
  *
- * zxcvbn has the same idea, but takes up to a second for 256 characters, and lets `Summer2024Winter!`, `p.a.s.s.w.o.r.d` and
- * `a1b2c3d4e5f6g7h8i9` pass, for it counts four pieces as strong whatever they are.
+ * zxcvbn has the same idea, but takes up to a second for 256 characters. It counts four pieces as strong whatever they
+ * are, and so lets `Summer2024Winter!`, `p.a.s.s.w.o.r.d` and `a1b2c3d4e5f6g7h8i9` pass.
  */
 
 export interface Explanation {
   /** base 2 logarithm of the guesses */
   bits: number
-  /** what most of it is made of */
+  /** of most characters */
   kind: Kind
 }
 
-/** A password is looked at so far; NFKC may have made it longer. */
-const mostCharacters = 256
-/** For leaving out what stands between the letters. */
+/** Characters that are judged: normalization may have made a password longer than the policy takes. */
+const maxCharacters = 256
+/** Price of the habit of putting separators between the letters. */
 const strippedBits = 5
-const mostSeparators = 2
-const mostCaseBits = 3
+const maxSeparators = 2
+const maxCaseBits = 3
 const privateArea = { first: 0xe000, size: 0x1900 }
 
-/** The characters of a text, without accents and width. */
+/** Splits a text into characters without accents and width. */
 const charactersOf = (text: string): string[] =>
   Array.from(
     text
@@ -32,7 +32,7 @@ const charactersOf = (text: string): string[] =>
       .normalize('NFC'),
   )
 
-/** In lower case, one code unit a character: those beyond the BMP stand in the private area, in their order. */
+/** Lower case, with one code unit for each character: characters beyond the BMP are mapped to the private use area. */
 const lowerCase = (characters: string[]): string =>
   characters
     .map((character) =>
@@ -42,10 +42,10 @@ const lowerCase = (characters: string[]): string =>
     )
     .join('')
 
-/** A text without case, accents and width, as lists and names are to be for `explain`. */
+/** Removes case, accents and width; `explain` needs lists and names in this form. */
 export const fold = (text: string): string => lowerCase(charactersOf(text))
 
-/** The least number of characters after which a text repeats itself, the last time perhaps not to its end. */
+/** The smallest period of a text, in characters; the last repetition may be cut short. */
 export function periodOf(text: string): number {
   for (let period = 1; period < text.length; period += 1) {
     if (text.startsWith(text.slice(period))) return period
@@ -54,39 +54,39 @@ export function periodOf(text: string): number {
 }
 
 /**
- * The cheapest explanation of a password.
+ * Finds the cheapest explanation of a password.
  *
- * @param enough bits; an explanation that costs as many is not sought
+ * @param enough bits from which on a password is strong; more expensive explanations are not looked for
  */
 export function explain(password: string, knowledge: Knowledge, enough: number): Explanation {
   const whole = explainText(password, knowledge, enough)
   if (whole.bits < enough) return whole
-  // Spelt with something between the letters, or padded: `p.a.s.s.w.o.r.d`.
+  // Separators between the letters, or padding: `p.a.s.s.w.o.r.d`.
   const between = password.match(/[\p{P}\p{S}\p{Z}\p{C}]/gu) ?? []
   const bare = password.replace(/[\p{P}\p{S}\p{Z}\p{C}]+/gu, '')
-  if (bare === '' || new Set(between).size > mostSeparators || between.length < bare.length / 2) return whole
+  if (bare === '' || new Set(between).size > maxSeparators || between.length < bare.length / 2) return whole
   const { bits, kind } = explainText(bare, knowledge, enough - strippedBits)
   return { bits: bits + strippedBits, kind }
 }
 
 interface Piece {
   from: number
-  /** of the row of pieces up to the end of this one */
+  /** of all pieces up to the end of this one */
   bits: number
   kind: Kind
-  /** of a copy: where it is copied from */
+  /** position of the original, for a copy */
   source?: number | undefined
 }
 
 function explainText(password: string, knowledge: Knowledge, enough: number): Explanation {
-  const whole = charactersOf(password).slice(0, mostCharacters)
+  const whole = charactersOf(password).slice(0, maxCharacters)
   const period = periodOf(lowerCase(whole))
-  // Ten times the same is no better than twice.
+  // Ten repetitions are no stronger than two.
   const characters = 2 * period <= whole.length ? whole.slice(0, 2 * period) : whole
   const text = lowerCase(characters)
   const caseBits = caseOf(characters)
   const find = finders(text, knowledge)
-  /** The last piece of the cheapest row of pieces up to each position. */
+  /** The last piece of the cheapest explanation up to each position. */
   const last: (Piece | undefined)[] = Array(text.length + 1)
   last[0] = { from: 0, bits: 0, kind: 'unexplained' }
 
@@ -103,10 +103,10 @@ function explainText(password: string, knowledge: Knowledge, enough: number): Ex
     })
   }
   const bits = last.at(-1)?.bits
-  return bits === undefined ? { bits: enough, kind: 'unexplained' } : { bits, kind: mostlyOf(last) }
+  return bits === undefined ? { bits: enough, kind: 'unexplained' } : { bits, kind: commonestKind(last) }
 }
 
-/** What it costs to know which characters of a piece are in upper case: little for the first, the last or all of them. */
+/** The price of knowing which characters of a piece are in upper case: low for the first, the last or all of them. */
 function caseOf(characters: string[]): (from: number, to: number) => number {
   const upper = new Uint16Array(characters.length + 1)
   for (const [at, character] of characters.entries())
@@ -116,12 +116,12 @@ function caseOf(characters: string[]): (from: number, to: number) => number {
     const uppers = count(from, to)
     if (uppers === 0) return 0
     const isUsual = uppers === to - from || (uppers === 1 && (count(from, from + 1) === 1 || count(to - 1, to) === 1))
-    return isUsual ? 1 : Math.min(1 + uppers, mostCaseBits)
+    return isUsual ? 1 : Math.min(1 + uppers, maxCaseBits)
   }
 }
 
-/** The kind that explains most characters. A copy is of the kind of what it copies, unless nothing explains that. */
-function mostlyOf(last: (Piece | undefined)[]): Kind {
+/** The kind that explains most characters. A copy has the kind of its original, unless that is unexplained. */
+function commonestKind(last: (Piece | undefined)[]): Kind {
   const pieces: (Piece & { to: number })[] = []
   for (let to = last.length - 1; to > 0; ) {
     const piece = last[to] as Piece
@@ -131,12 +131,12 @@ function mostlyOf(last: (Piece | undefined)[]): Kind {
   const kinds: Kind[] = []
   const counts = new Map<Kind, number>()
   for (const { from, to, kind, source } of pieces) {
-    const copied = source === undefined ? undefined : kinds[source]
-    const shown = copied === 'name' || copied === 'service' || copied === 'common' ? copied : kind
-    for (let at = from; at < to; at += 1) kinds[at] = shown
-    // What is padded is told before its padding.
-    const weight = shown === 'unexplained' ? 0 : shown === 'repeat' ? 0.5 : 1
-    counts.set(shown, (counts.get(shown) ?? 0) + weight * (to - from))
+    const original = source === undefined ? undefined : kinds[source]
+    const explained = original === 'name' || original === 'service' || original === 'common' ? original : kind
+    for (let at = from; at < to; at += 1) kinds[at] = explained
+    // A padded word counts more than its padding.
+    const weight = explained === 'unexplained' ? 0 : explained === 'repeat' ? 0.5 : 1
+    counts.set(explained, (counts.get(explained) ?? 0) + weight * (to - from))
   }
   const [most] = [...counts].filter(([, count]) => count > 0).sort(([, a], [, b]) => b - a)
   return most?.[0] ?? 'unexplained'

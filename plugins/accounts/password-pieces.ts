@@ -1,28 +1,28 @@
 import { periodicWalks } from './password-walks.ts'
 
-/** What a piece of a password is; a copy of one that nothing explains is a `repeat`. */
+/** What explains a piece of a password; a copy of an unexplained piece is a `repeat`. */
 export type Kind = 'name' | 'service' | 'common' | 'walk' | 'repeat' | 'unexplained'
 
 export interface Knowledge {
-  /** how many are tried before an entry of the list */
+  /** rank of each listed password: how many an attacker tries before it */
   ranks: ReadonlyMap<string, number>
-  /** what a guesser knows of this account and this service */
+  /** names of this account and this service */
   names: ReadonlyMap<string, 'name' | 'service'>
 }
 
 /**
- * Takes the pieces that may begin at a position: of any length from `least` to `most` characters, at the same cost.
+ * Gets the pieces that begin at a position: of any length from `least` to `most` characters, at the same price.
  *
- * @param source of a copy: where it is copied from
+ * @param source position of the original, for a copy
  */
 type Offer = (least: number, most: number, bits: number, kind: Kind, source?: number) => void
 type Find = (from: number, offer: Offer) => void
 
-/** However late an entry stands in its list, so that two of any are still cheap together. */
-const mostBitsOfEntry = 11.5
+/** Price of an entry at most, whatever its rank, so that any two entries together are still cheap. */
+const maxEntryBits = 11.5
 const [shortestEntry, longestEntry] = [3, 32]
 const shortestCopy = 3
-const charactersABit = 12
+const charactersPerBit = 12
 const bitsOf = {
   name: 2,
   copy: 3,
@@ -44,7 +44,7 @@ const leet: Record<string, string> = {
 
 const reverse = (text: string) => [...text].reverse().join('')
 
-/** All that can be found in a folded text. */
+/** Makes the function that finds every piece of a folded text. */
 export function finders(text: string, { ranks, names }: Knowledge): Find {
   const spellings = spellingsOf(text)
   const all = [
@@ -60,7 +60,7 @@ export function finders(text: string, { ranks, names }: Knowledge): Find {
   }
 }
 
-/** One character that nothing explains. */
+/** One unexplained character. */
 function findCharacter(text: string): Find {
   const bits = (character: string) => {
     if (/[0-9]/.test(character)) return bitsOf.digit
@@ -71,7 +71,7 @@ function findCharacter(text: string): Find {
   return (from, offer) => offer(1, 1, bits(text.charAt(from)), 'unexplained')
 }
 
-/** A year, or a day and a month in either order, of four digits each. */
+/** A year, or a day and a month in either order: four digits. */
 function findDate(text: string): Find {
   return (from, offer) => {
     const digits = text.slice(from, from + 4)
@@ -86,7 +86,7 @@ interface Spelling {
   extraBits: number
 }
 
-/** A text as it is, and in the letters that leet stands for. */
+/** A text as it is, and with leet replaced by letters. */
 function spellingsOf(text: string): Spelling[] {
   const toLetters = (spelt: string) => spelt.replace(/[^a-z]/g, (character) => leet[character] ?? character)
   const spellings = [
@@ -97,7 +97,7 @@ function spellingsOf(text: string): Spelling[] {
   return spellings.filter((spelling, index) => index === spellings.findIndex((other) => other.text === spelling.text))
 }
 
-/** An entry of the list: as it is, in leet, or backwards. */
+/** A listed password: as it is, in leet, or backwards. */
 function findEntry(spellings: Spelling[], ranks: Knowledge['ranks']): Find {
   const text = spellings[0]?.text ?? ''
   const backwards = reverse(text)
@@ -116,10 +116,10 @@ function findEntry(spellings: Spelling[], ranks: Knowledge['ranks']): Find {
 
 function bitsOfEntry(ranks: Knowledge['ranks'], entry: string): number {
   const rank = ranks.get(entry)
-  return rank === undefined ? Number.POSITIVE_INFINITY : Math.min(mostBitsOfEntry, Math.log2(1 + rank))
+  return rank === undefined ? Number.POSITIVE_INFINITY : Math.min(maxEntryBits, Math.log2(1 + rank))
 }
 
-/** The name of the account or of the service: as it is, in leet, or backwards. */
+/** A name of the account or the service: as it is, in leet, or backwards. */
 function findName(spellings: Spelling[], names: Knowledge['names']): Find {
   const sought = [...names].flatMap(([name, kind]) => [
     { name, kind, bits: bitsOf.name },
@@ -133,7 +133,7 @@ function findName(spellings: Spelling[], names: Knowledge['names']): Find {
   }
 }
 
-/** A walk over a keyboard, or through digits or letters in their order. */
+/** A walk over a keyboard, or through the alphabet or the digits. */
 function findWalk(text: string): Find {
   const walks = periodicWalks(text)
   return (from, offer) => {
@@ -141,13 +141,13 @@ function findWalk(text: string): Find {
   }
 }
 
-/** What stood before already, and may run on into itself: `aaaa` is one `a` and a copy. */
+/** A copy of an earlier part, which may overlap with itself: `aaaa` is an `a` and a copy. */
 function findCopy(text: string): Find {
   const lengths = new Uint16Array(text.length)
   const sources = new Uint16Array(text.length)
   let after = new Uint16Array(text.length + 1)
   for (let source = text.length - 1; source >= 0; source -= 1) {
-    /** how many characters are the same, from the source and from each later position on */
+    /** how many characters from each later position on equal those from the source on */
     const same = new Uint16Array(text.length + 1)
     for (let from = source + 1; from < text.length; from += 1) {
       if (text.charCodeAt(source) !== text.charCodeAt(from)) continue
@@ -161,9 +161,9 @@ function findCopy(text: string): Find {
   }
   return (from, offer) => {
     const longest = lengths[from] ?? 0
-    // How long it goes on is part of the secret, too: nobody tries one letter 255 times and then another.
+    // The length is part of the secret: no attacker tries one letter 255 times and then another.
     for (let length = shortestCopy; length <= longest; length += 1) {
-      offer(length, length, bitsOf.copy + length / charactersABit, 'repeat', sources[from])
+      offer(length, length, bitsOf.copy + length / charactersPerBit, 'repeat', sources[from])
     }
   }
 }

@@ -11,15 +11,16 @@ declare module 'fastify' {
   }
 }
 
-const mostCharacters = 256
+const maxCharacters = 256
 /**
- * A guesser who is slowed down gets far fewer tries than this, and a stolen hash costs each of them dearly. Shorter passwords,
- * where the operator takes them, cannot have as much without rules of composition.
+ * Bits that make a password strong. The throttle lets an attacker try far fewer guesses, and with a stolen hash each
+ * guess is expensive. Passwords shorter than 14 characters, if the operator allows them, cannot have as many without
+ * rules of composition.
  */
-const leastBits = { atMost: 28, aCharacter: 2 }
-/** Repeats of so few characters are refused, whatever they are. */
+const strongBits = { max: 28, perCharacter: 2 }
+/** Passwords that repeat a piece of up to this many characters are refused, whatever the piece. */
 const shortPiece = 5
-/** Shorter parts of a name are in every other word. */
+/** Shorter parts of a name occur in every other word. */
 const shortestName = 3
 
 const words: Record<Kind, string> = {
@@ -33,16 +34,15 @@ const words: Record<Kind, string> = {
 const advice = 'a few words in a row will do'
 
 /**
- * Which new passwords are taken, by NIST SP 800-63B-4 §3.1.1.2: a least length, no rules of composition, and nothing that is
- * tried first. That is judged by what the list means at this length: an entry with a year is no other password. No password
- * leaves the process.
+ * Decides which new passwords are accepted, by NIST SP 800-63B-4 §3.1.1.2: a minimum length, no rules of composition,
+ * and none of the passwords that attackers try first, nor variations of them. No password leaves the process.
  */
 export function createPasswordPolicy({ config }: Pick<FastifyInstance, 'config'>) {
   const leastCharacters = config.AUTH_PASSWORD_MIN
   const ofService = namesIn(`latchkey ${new URL(config.AUTH_ISSUER).hostname}`)
   let ranks: Promise<Knowledge['ranks']> | undefined
 
-  /** @returns what it is made of, where that is too easy to guess */
+  /** @returns what makes the password too easy to guess; undefined for a strong one */
   async function weaknessOf(password: string, nameKey: string): Promise<Kind | undefined> {
     const text = fold(password)
     if (text !== '' && text.replaceAll(fold(nameKey), '') === '') return 'name'
@@ -55,16 +55,18 @@ export function createPasswordPolicy({ config }: Pick<FastifyInstance, 'config'>
       ...ofService.map((name) => [name, 'service'] as const),
       ...namesIn(nameKey).map((name) => [name, 'name'] as const),
     ])
-    const enough = Math.min(leastBits.atMost, leastBits.aCharacter * text.length)
+    const enough = Math.min(strongBits.max, strongBits.perCharacter * text.length)
     const { bits, kind } = explain(password, { ranks: await ranks, names }, enough)
     return bits < enough ? kind : undefined
   }
 
   return {
     /**
-     * @param password after NFC; counted in code points
+     * Accepts a new password, or refuses it.
+     *
+     * @param password after NFC; its length is counted in code points
      * @param nameKey the mapped username
-     * @param pointer of the member that it came in
+     * @param pointer JSON pointer of the member that holds the password
      * @throws {Refusal} 400 `invalid_request` that says why
      */
     async check(password: string, nameKey: string, pointer: string): Promise<void> {
@@ -74,14 +76,14 @@ export function createPasswordPolicy({ config }: Pick<FastifyInstance, 'config'>
       }
       const characters = [...password].length
       if (characters < leastCharacters) refuse(`must have at least ${leastCharacters} characters`)
-      if (characters > mostCharacters) refuse(`must have at most ${mostCharacters} characters`)
+      if (characters > maxCharacters) refuse(`must have at most ${maxCharacters} characters`)
       const weakness = await weaknessOf(password, nameKey)
       if (weakness) refuse(words[weakness])
     },
   }
 }
 
-/** A name whole, and its parts: of `ada.lovelace85@example.com` ada, lovelace, example and com. */
+/** A name and its parts: `ada.lovelace85@example.com` and ada, lovelace, example, com. */
 const namesIn = (text: string): string[] =>
   [text, ...(text.match(/\p{L}+|\p{N}+/gu) ?? [])].map(fold).filter(({ length }) => length >= shortestName)
 

@@ -24,7 +24,10 @@ interface ClientForm {
 const trustedMs = 1_000
 const maxTrusted = 1_000
 
-/** Finds out which client makes a request, RFC 6749 §2.3: `client_secret_basic`, `client_secret_post`, or `none` for public ones. */
+/**
+ * Finds out which client makes a request, RFC 6749 §2.3: `client_secret_basic`, `client_secret_post`, or `none` for
+ * public ones.
+ */
 function createClientAuthentication({
   clients,
   secrets,
@@ -56,13 +59,14 @@ function createClientAuthentication({
     const trust = `${id} ${address}`
     const isRightFor = (client: Client | undefined) =>
       secrets.map((secret) => isSecretOf(client, secret)).includes(true)
-    // Waits are for guessers. A client with a generated secret is none, and must not wait for a neighbour with an old secret.
+    // Waits are for guessers. A client with a generated secret is none, and must not wait for a neighbour with an old
+    // secret.
     const isTrusted =
       known && (!isGuessable(known) || startedAt - (trusted.get(trust) ?? Number.NEGATIVE_INFINITY) < trustedMs)
     if (isTrusted && isRightFor(known)) return known
 
-    // One look into the store, as for an unknown client: another replica may have just made the secret. For a right secret too, or
-    // its answer would overtake the wrong secrets that came with it, before they are counted.
+    // One look into the store, as for an unknown client: another replica may have just made the secret. For a right
+    // secret too, or its answer would overtake the wrong secrets that came with it, before they are counted.
     const find = () => known && clients.find(id, startedAt)
     const guess = await throttle.guard(caller, 'client', id, find, (client, judge) => judge(() => isRightFor(client)))
     if (guess.isRight) {
@@ -80,8 +84,8 @@ function createClientAuthentication({
    * The client that makes a request; `first-party` when none is named.
    *
    * @param authorization the header
-   * @throws {Refusal} 401 `invalid_client` for a client that is unknown, disabled or not authenticated; 400 `invalid_request` for
-   * credentials in two places; 429 `too_many_failures` while a wait is on
+   * @throws {Refusal} 401 `invalid_client` for a client that is unknown, disabled or not authenticated; 400
+   * `invalid_request` for credentials in two places; 429 `too_many_failures` while a wait is on
    */
   async function identify(caller: Caller, authorization: string | undefined, form: ClientForm): Promise<Client> {
     const basic = authorization === undefined ? undefined : parseBasic(authorization)

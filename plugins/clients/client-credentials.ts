@@ -3,8 +3,8 @@ import { Refusal } from '../../errors.ts'
 export const basicChallenge = { 'www-authenticate': 'Basic realm="latchkey", charset="UTF-8"' }
 
 /**
- * The texts that an id and a secret may stand for: one each, or two, since many programs send them without the encoding that is due.
- * Both are compared, and together they are one guess.
+ * The texts that an id and a secret may stand for: one each, or two, since many programs send them without the encoding
+ * that is due. Both are compared, and together they are one guess.
  */
 export interface ClientCredentials {
   ids: string[]
@@ -12,11 +12,12 @@ export interface ClientCredentials {
 }
 
 /**
- * Reads `client_secret_basic`: base64 of the form-encoded id and secret, RFC 6749 §2.3.1; of both as they are, if that fits no client.
+ * Reads `client_secret_basic`: base64 of the form-encoded id and secret, RFC 6749 §2.3.1; of both as they are, if that
+ * fits no client.
  *
  * @param authorization the header
- * @returns undefined for another scheme, and for an empty id with an empty secret: the login form of Swagger UI sends these when its
- * fields are left empty
+ * @returns undefined for another scheme, and for an empty id with an empty secret: the login form of Swagger UI sends
+ * these when its fields are left empty
  * @throws {Refusal} 401 `invalid_client` for a malformed header
  */
 export function parseBasic(authorization: string): ClientCredentials | undefined {

@@ -11,7 +11,10 @@ export function createClientSecrets({ secrets, now }: Pick<FastifyInstance, 'sec
   const mac = secrets.mac('client secret')
 
   return {
-    /** What the store keeps of a secret that an operator chose: without AUTH_SECRET even a weak one cannot be guessed from it. */
+    /**
+     * What the store keeps of a secret that an operator chose: without AUTH_SECRET even a weak one cannot be guessed
+     * from it.
+     */
     hashDeclared: (secret: string): string => macPrefix + mac.sign(Buffer.from(secret)).toString('base64url'),
 
     /** Whether a client has a secret that could be guessed: a generated one has 256 random bits. */

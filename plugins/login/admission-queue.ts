@@ -15,18 +15,22 @@ interface Flow {
   isOld: boolean
 }
 
-/** New flows served in a row before an old one. Without a bound, clients with many addresses would starve the old flows. */
+/**
+ * New flows served in a row before an old one. Without a bound, clients with many addresses would starve the old flows.
+ */
 const maxNewInARow = 3
 
 /**
- * Decides who may wait, and who is next, while more requests come than can be hashed: FQ-CoDel (RFC 8290), with a flow for each
- * address.
+ * Decides who may wait, and who is next, while more requests come than can be hashed: FQ-CoDel (RFC 8290), with a flow
+ * for each address.
  *
- * - Flows take turns, and new flows are served before old ones (§4.2): a lone client is served at once in the midst of any flood.
- * - A flow may hold no more places than it leaves free. When none is free, a new flow displaces the request that has waited longest.
- * - A queue is there to absorb a burst. A standing queue only adds delay, and its oldest requests are about to time out: so its
- *   capacity is small and its newest request is next. The queue stands from when a request has waited long or was displaced, until
- *   the queue is empty.
+ * - Flows take turns, and new flows are served before old ones (§4.2): a lone client is served at once in the midst of
+ *   any flood.
+ * - A flow may hold no more places than it leaves free. When none is free, a new flow displaces the request that has
+ *   waited longest.
+ * - A queue is there to absorb a burst. A standing queue only adds delay, and its oldest requests are about to time
+ *   out: so its capacity is small and its newest request is next. The queue stands from when a request has waited long
+ *   or was displaced, until the queue is empty.
  *
  * @param capacity how many requests may wait, now
  * @param standingAfterMs wait of the oldest request from which on the queue stands

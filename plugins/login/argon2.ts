@@ -4,7 +4,8 @@ import { dirname, join } from 'node:path'
 
 /*
  * The one place that loads argon2, because the build has to be chosen before it is loaded: a compiled one would end the
- * process on a processor without AVX2, where the files were copied from another machine. The linter refuses other imports.
+ * process on a processor without AVX2, where the files were copied from another machine. The linter refuses other
+ * imports.
  */
 
 const compiledPath = join(

@@ -23,7 +23,8 @@ const draining = () => new Refusal('draining', { reason: 'it waited for a hash',
 /**
  * Password hashes, admitted rather than queued without end: a fixed number at once, a bounded wait, addresses in turn.
  *
- * A hash takes a core for tens of milliseconds by design. A client that could queue any number of them could stop the service.
+ * A hash takes a core for tens of milliseconds by design. A client that could queue any number of them could stop the
+ * service.
  */
 function createHashing({ config, uptimeMs }: Pick<FastifyInstance, 'config' | 'uptimeMs'>) {
   const { AUTH_HASH_CONCURRENCY: concurrency, AUTH_HASH_MAX_WAIT: maxWait } = config

@@ -17,15 +17,19 @@ interface Entry {
 const maxEntries = 10_000
 
 /**
- * Counts the failures that this process sees. Concurrent guesses have all read the same stored count: counted here too, not all of
- * them pass on that one reading. A guess is counted only what came after its reading, for a success elsewhere resets the count.
+ * Counts the failures that this process sees. Concurrent guesses have all read the same stored count: counted here too,
+ * not all of them pass on that one reading. A guess is counted only what came after its reading, for a success
+ * elsewhere resets the count.
  */
 export function createLocalFailures(uptimeMs: () => number) {
   const entries = new Lru<Entry>(maxEntries)
   const idOf = ({ key, tag }: FailureKey) => `${key} ${tag}`
 
   return {
-    /** Begins before the stored count is read. @returns a function that tells what came since, or is not in the store yet */
+    /**
+     * Begins before the stored count is read. @returns a function that tells what came since, or is not in the store
+     * yet
+     */
     watch(key: FailureKey): () => Counted | undefined {
       const id = idOf(key)
       const before = entries.get(id)

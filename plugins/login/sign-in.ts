@@ -22,8 +22,8 @@ export interface SignedIn {
 }
 
 /**
- * What a sign-in has come to. Whoever takes a step handles each member, with `step satisfies never` behind the last one: another
- * member, such as a factor that is still needed, does not compile until every way in handles it.
+ * What a sign-in has come to. Whoever takes a step handles each member, with `step satisfies never` behind the last
+ * one: another member, such as a factor that is still needed, does not compile until every way in handles it.
  */
 export type SignInStep = { done: SignedIn }
 
@@ -57,8 +57,8 @@ function createSignIn({
     /**
      * Signs in by username and password. A hash below today's settings is replaced.
      *
-     * @throws {Refusal} 400 `invalid_grant`, the same for a wrong password and for a user who is unknown, disabled or gone;
-     * 429 while a wait is on; 503 when hashing is overloaded
+     * @throws {Refusal} 400 `invalid_grant`, the same for a wrong password and for a user who is unknown, disabled or
+     * gone; 429 while a wait is on; 503 when hashing is overloaded
      */
     async withPassword(caller: Caller, username: string, password: string): Promise<SignInStep> {
       // Before the store is asked, so that in a flood a refused login costs no look-up.
@@ -76,7 +76,8 @@ function createSignIn({
     },
 
     /**
-     * Whether a password is that of a user who is signed in already, asked for before a change. Wrong ones count as failed logins.
+     * Whether a password is that of a user who is signed in already, asked for before a change. Wrong ones count as
+     * failed logins.
      *
      * @throws {Refusal} 429 while a wait is on; 503 when hashing is overloaded
      */

@@ -30,10 +30,12 @@ const steps = { first: 0.05, least: 0.01, most: 0.2 }
 const clamp = (least: number, value: number, most: number) => Math.max(least, Math.min(value, most))
 
 /**
- * Compares passwords with stored hashes in constant time: neither that there is no hash shows, nor that it is an older kind.
+ * Compares passwords with stored hashes in constant time: neither that there is no hash shows, nor that it is an older
+ * kind.
  *
- * The time of a cheaper hash is padded to that of a current one, by hashing. How much padding it takes is learned and not computed:
- * the price of a KiB depends on the caches and the allocator, and is three times as much at 32 MiB as at 16.
+ * The time of a cheaper hash is padded to that of a current one, by hashing. How much padding it takes is learned and
+ * not computed: the price of a KiB depends on the caches and the allocator, and is three times as much at 32 MiB as at
+ * 16.
  *
  * @param cost of current hashes
  */
@@ -68,8 +70,9 @@ export function createStoredHashes(cost: Argon2Cost) {
   }
 
   /**
-   * Pads the comparison with an older hash to the duration of a current one. The share of a kind goes up when the last comparison was
-   * too short and down when it was too long: half of them end above the median of current hashes and half below, under any load.
+   * Pads the comparison with an older hash to the duration of a current one. The share of a kind goes up when the last
+   * comparison was too short and down when it was too long: half of them end above the median of current hashes and
+   * half below, under any load.
    */
   async function pad(kind: string, startedMs: number, password: string): Promise<void> {
     const currentMs = medianMs()

@@ -28,7 +28,10 @@ const kinds = {
   client: { slots: 1_024, isLimitedFromAnywhere: false },
 } as const
 type Kind = keyof typeof kinds
-/** All names that nobody has share these, or strangers could fill the store with invented names. Prefixes have as many of their own. */
+/**
+ * All names that nobody has share these, or strangers could fill the store with invented names. Prefixes have as many
+ * of their own.
+ */
 const nobodySlots = 65_536
 
 /** Where failures of one name are counted, and how many are allowed there. */
@@ -43,7 +46,8 @@ declare const judged: unique symbol
 export type Verdict = boolean & { readonly [judged]: true }
 
 /**
- * Compares once, as late as possible: refuses when earlier guesses have failed meanwhile, and counts a wrong guess at once.
+ * Compares once, as late as possible: refuses when earlier guesses have failed meanwhile, and counts a wrong guess at
+ * once.
  *
  * @throws {Refusal} 429 `too_many_failures`, and nothing is compared
  */
@@ -53,11 +57,12 @@ export type Judge = (compare: () => Promise<boolean> | boolean) => Promise<Verdi
 export type Guess<Found> = { isRight: true; found: Found } | { isRight: false; found: Found | undefined }
 
 /**
- * Slows guessing down. Failures are counted in the store, for an account from one address prefix and for an account from anywhere.
- * The first limit is low and stops a guesser; the second is high, so that no stranger can lock the owner out.
+ * Slows guessing down. Failures are counted in the store, for an account from one address prefix and for an account
+ * from anywhere. The first limit is low and stops a guesser; the second is high, so that no stranger can lock the owner
+ * out.
  *
- * Accounts are counted under a MAC of their name. A name that nobody has gets the same answers from a slot that other such names
- * take over: invented names cost a bounded number of rows.
+ * Accounts are counted under a MAC of their name. A name that nobody has gets the same answers from a slot that other
+ * such names take over: invented names cost a bounded number of rows.
  */
 function createThrottle({
   config,
@@ -93,14 +98,20 @@ function createThrottle({
     return { account, limits }
   }
 
-  /** A slot with a wait is not taken over, or a guesser could end the wait by inventing names until one falls into the slot. */
+  /**
+   * A slot with a wait is not taken over, or a guesser could end the wait by inventing names until one falls into the
+   * slot.
+   */
   const held = () => ({
     count: allowedFailures.fromPrefix,
     since: now() - longestWaitSeconds * 1000,
     until: now() + clockSkewMs,
   })
 
-  /** Reads the stored counts. A wait that begins in the future is made to begin now, so that it ends when it was said to. */
+  /**
+   * Reads the stored counts. A wait that begins in the future is made to begin now, so that it ends when it was said
+   * to.
+   */
   async function readFailures(limits: Limit[]): Promise<(Counted | undefined)[]> {
     const stored: (Failures | undefined)[] = await store.findFailures(limits)
     const ahead = limits.filter(
@@ -112,8 +123,8 @@ function createThrottle({
 
   return {
     /**
-     * Judges one guess at a password or secret, or refuses it. A wrong guess is counted, here before the next one is judged and then
-     * in the store; a right one resets the count. There is no other way to do either.
+     * Judges one guess at a password or secret, or refuses it. A wrong guess is counted, here before the next one is
+     * judged and then in the store; a right one resets the count. There is no other way to do either.
      *
      * @param name the mapped name of a user or the id of a client, existing or not
      * @param find looks up whose name it is, while the failures are read
