@@ -15,6 +15,7 @@ import caller from './plugins/http/caller.ts'
 import clientAddress from './plugins/http/client-address.ts'
 import cors from './plugins/http/cors.ts'
 import errors, { commonHeaders, rawRefusal, sendRefusal, toRefusal } from './plugins/http/errors.ts'
+import jwt from './plugins/http/jwt.ts'
 import knownPaths from './plugins/http/known-paths.ts'
 import openapi from './plugins/http/openapi.ts'
 import secrets from './plugins/keys/secrets.ts'
@@ -29,8 +30,7 @@ import store from './plugins/run/store.ts'
 import sweeper from './plugins/run/sweeper.ts'
 import sessions from './plugins/sessions/sessions.ts'
 import accessTokens from './plugins/tokens/access-tokens.ts'
-import administrators from './plugins/tokens/administrators.ts'
-import bearer from './plugins/tokens/bearer.ts'
+import guards from './plugins/tokens/guards.ts'
 import refreshTokens from './plugins/tokens/refresh-tokens.ts'
 import revocations from './plugins/tokens/revocations.ts'
 import { Drain, responseThatCloses } from './process/drain.ts'
@@ -174,11 +174,11 @@ export async function buildApp(
     await app.register(jobs)
     await app.register(secrets)
     await app.register(signingKeys)
+    await app.register(jwt)
     await app.register(accessTokens)
     await app.register(refreshTokens)
     await app.register(revocations)
     await app.register(changes)
-    await app.register(bearer)
     await app.register(hashing)
     await app.register(passwordPolicy)
     await app.register(throttle)
@@ -188,7 +188,7 @@ export async function buildApp(
     await app.register(clientAuthentication)
     await app.register(declaredClients)
     await app.register(sessions)
-    await app.register(administrators)
+    await app.register(guards)
     // A command needs the routes of /admin/ only.
     if (!command) {
       await app.register(sweeper)

@@ -1,3 +1,6 @@
+import { bearerChallenge, type TokenFailure, tokenFailures } from './domain/bearer.ts'
+import { omitUndefined } from './domain/omit-undefined.ts'
+
 /**
  * Every refusal that Latchkey answers with: HTTP status, code of RFC 6749 §5.2 (sent by OAuth endpoints), and title
  * (sent as RFC 9457 problem by all others). `docs/errors.md` explains each. What happened in detail goes to the log only.
@@ -100,24 +103,33 @@ export function ignoreRefusal(error: unknown): undefined {
   if (!(error instanceof Refusal)) throw error
 }
 
-/** The words by which a client tells the failures of an access token apart. */
-const tokenFailures = {
-  expired: 'The access token expired',
-  revoked: 'The access token was revoked',
-  invalid: 'The access token is invalid',
-} as const
+/** No bearer token came: 401 without an error code, RFC 6750 §3.1. @param detail words for the client */
+export const tokenMissing = (detail?: string): Refusal =>
+  new Refusal('missing_token', omitUndefined({ detail, headers: challenge() }))
 
 /**
- * A bearer token was presented and is refused: 401 with the challenge of RFC 6750 §3.1.
+ * A bearer token was presented and is refused: 401, RFC 6750 §3.1.
  *
  * @param failure which of the three
  * @param reason for the log
  */
-export function tokenRefused(failure: keyof typeof tokenFailures, reason: string): Refusal {
+export function tokenRefused(failure: TokenFailure, reason: string): Refusal {
   const detail = tokenFailures[failure]
-  return new Refusal('invalid_token', {
-    detail,
-    reason,
-    headers: { 'www-authenticate': `Bearer realm="latchkey", error="invalid_token", error_description="${detail}"` },
-  })
+  return new Refusal('invalid_token', { detail, reason, headers: challenge('invalid_token', { description: detail }) })
 }
+
+/**
+ * A good access token lacks what is needed: 403, RFC 6750 §3.1.
+ *
+ * @param scope that is needed, for the challenge
+ */
+export const insufficientScope = ({
+  scope,
+  ...details
+}: Pick<RefusalDetails, 'detail' | 'reason'> & { scope?: string }): Refusal =>
+  new Refusal('insufficient_scope', { ...details, headers: challenge('insufficient_scope', omitUndefined({ scope })) })
+
+/** The access token is that of a client, on a route for users. */
+export const usersOnly = (): Refusal => new Refusal('users_only', { headers: challenge('insufficient_scope') })
+
+const challenge = (...about: Parameters<typeof bearerChallenge>) => ({ 'www-authenticate': bearerChallenge(...about) })

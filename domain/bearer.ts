@@ -38,7 +38,7 @@ export type TokenFailure = keyof typeof tokenFailures
  */
 export function bearerChallenge(
   error?: 'invalid_token' | 'insufficient_scope',
-  { description, scope }: { description?: string; scope?: string | undefined } = {},
+  { description, scope }: { description?: string; scope?: string } = {},
 ): string {
   let challenge = 'Bearer realm="latchkey"'
   if (error !== undefined) challenge += `, error="${error}"`

@@ -1,4 +1,5 @@
 import { bearerChallenge, tokenFailures } from '../domain/bearer.ts'
+import { omitUndefined } from '../domain/omit-undefined.ts'
 
 /** The problem types of the refusals, as the server names them; `verifier_unavailable` is the verifier's own. */
 const problems = {
@@ -34,7 +35,7 @@ const retryAfterSeconds = 5
 function challengeOf(failure: Failure, scope: string | undefined): string | undefined {
   if (failure === 'unavailable') return undefined
   if (failure === 'missing') return bearerChallenge()
-  if (failure === 'role' || failure === 'scope') return bearerChallenge('insufficient_scope', { scope })
+  if (failure === 'role' || failure === 'scope') return bearerChallenge('insufficient_scope', omitUndefined({ scope }))
   return bearerChallenge('invalid_token', { description: tokenFailures[failure] })
 }
 

@@ -17,12 +17,10 @@ declare module 'fastify' {
      * Makes an onRequest hook that lets a request pass whose access token is good, and carries what is required; its claims are then
      * `request.token`. Tokens are read from the Authorization header and from nowhere else.
      */
-    // @ts-expect-error The server, which is compiled together with this file here, has one of its own by that name.
     requireToken: (requirements?: Requirements) => TokenGuard
   }
   interface FastifyRequest {
     /** the claims, on a route with `requireToken` */
-    // @ts-expect-error Likewise.
     token: AccessTokenClaims
   }
 }

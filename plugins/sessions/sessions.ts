@@ -1,12 +1,12 @@
 import { randomUUID } from 'node:crypto'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
+import type { AccessTokenClaims } from '../../domain/access-token.ts'
 import { isCurrent, isExpired, isOfClient, type Session, type SessionLimits } from '../../domain/session.ts'
 import type { User } from '../../domain/user.ts'
 import { Refusal } from '../../errors.ts'
 import { adminScope, type Client, firstPartyId } from '../clients/clients.ts'
 import type { SignedIn } from '../login/sign-in.ts'
-import type { AccessTokenClaims } from '../tokens/access-tokens.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {

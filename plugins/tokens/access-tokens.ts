@@ -1,14 +1,20 @@
 import { type KeyObject, randomUUID, sign } from 'node:crypto'
 import { promisify } from 'node:util'
-import jwt, { type JWT } from '@fastify/jwt'
-import { type Static, Type } from '@sinclair/typebox'
-import { TypeCompiler } from '@sinclair/typebox/compiler'
-import Fastify, { type FastifyInstance } from 'fastify'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { Lru } from 'toad-cache'
-import { parseStrictJson } from '../../domain/strict-json.ts'
+import {
+  type AccessTokenClaims,
+  type Generations,
+  InvalidToken,
+  jtiOf,
+  readClaims,
+  readHeader,
+  wrongTime,
+} from '../../domain/access-token.ts'
 import { clockSkewSeconds } from '../../domain/time.ts'
-import { tokenRefused } from '../../errors.ts'
+import { Refusal, tokenRefused } from '../../errors.ts'
+import { StoreUnavailable } from '../../stores/store.ts'
 import type { SigningKey } from '../keys/signing-keys.ts'
 
 declare module 'fastify' {
@@ -17,82 +23,43 @@ declare module 'fastify' {
   }
 }
 
-/** Of the year 9999, the last that a date can be written for (RFC 3339); no token ends later. */
-const lastSecond = 253_402_300_799
-
-/** The claims of an access token, RFC 9068 §2.2, and those of a session. */
-export const AccessTokenClaims = Type.Object({
-  iss: Type.String(),
-  aud: Type.Union([Type.String(), Type.Array(Type.String())]),
-  sub: Type.String({ minLength: 1 }),
-  client_id: Type.String({ minLength: 1 }),
-  iat: Type.Integer({ minimum: 0, maximum: lastSecond }),
-  exp: Type.Integer({ minimum: 0, maximum: lastSecond }),
-  jti: Type.String({ minLength: 1 }),
-  sid: Type.Optional(Type.String()),
-  scope: Type.Optional(Type.String()),
-  roles: Type.Optional(Type.Array(Type.String())),
-})
-export type AccessTokenClaims = Static<typeof AccessTokenClaims>
-
-/** What the caller decides of a new token; the rest follows from the settings and the time. */
+/** What the issuer of a new token decides; the other claims follow from the settings and the time. */
 export type AccessTokenSubject = Pick<AccessTokenClaims, 'aud' | 'sub' | 'client_id' | 'sid' | 'scope' | 'roles'> & {
   /** travel in the jti, so that all older tokens can be revoked by one entry */
   generations: Generations
 }
 
-/** What every check that does not change with time has passed, and the key that it depends on. */
+/** A token that passed every check that does not change with time. */
 interface Verified {
   claims: AccessTokenClaims
+  /** of the key that signed it */
   kid: string
 }
 
-/** Of the user and of the client, at the time that a token was made. */
-export interface Generations {
-  user: number
-  client: number
-}
-
-const claimsCheck = TypeCompiler.Compile(AccessTokenClaims)
-const compactJws = /^([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]+$/
 const cachedTokens = 5_000
 
-/** The generations that a token was made in, from its jti `<user>.<client>.<random>`; 0 for one that the jti does not have. */
-export function generationsOf(jti: string): Generations {
-  const [, user = 0, client = 0] = /^(\d{1,15})\.(?:(\d{1,15})\.)?/.exec(jti) ?? []
-  return { user: Number(user), client: Number(client) }
-}
-
-/**
- * Signs and checks access tokens. Checks are made by a `@fastify/jwt` for each key, so that a verifier is made once and a
- * new key needs no restart.
- */
-function createAccessTokens({ config, signingKeys, now }: FastifyInstance) {
-  const { AUTH_ISSUER: iss } = config
+/** Signs and checks access tokens. */
+function createAccessTokens({ config, signingKeys, now }: Pick<FastifyInstance, 'config' | 'signingKeys' | 'now'>) {
+  const iss = config.AUTH_ISSUER
   const ttlSeconds = config.AUTH_ACCESS_TTL.seconds
+  // A life that AUTH_ACCESS_TTL does not allow would outlive the revocations, which are kept for that long.
+  const limits = { maxAgeSeconds: ttlSeconds, clockSkewSeconds }
   const signers = new WeakMap<SigningKey, ReturnType<typeof createSigner>>()
-  const jwtByKey = new WeakMap<SigningKey, JWT>()
-  /** Only tokens that passed every check that does not change with time. The key is the whole text, so nothing can be confused. */
+  /** by the whole text, so that nothing can be confused */
   const verified = new Lru<Verified>(cachedTokens)
 
-  async function jwtOf(key: SigningKey): Promise<JWT> {
-    const known = jwtByKey.get(key)
-    if (known) return known
-    const holder = Fastify()
-    await holder.register(jwt, {
-      secret: { public: key.publicKey.export({ format: 'pem', type: 'spki' }) as string },
-      verify: {
-        algorithms: [key.alg],
-        allowedIss: iss,
-        checkTyp: 'at+jwt',
-        requiredClaims: ['iss', 'aud', 'sub', 'client_id', 'iat', 'exp', 'jti'],
-        // Told by the app's clock below, on each use and not only on the first.
-        ignoreExpiration: true,
-      },
-    })
-    await holder.ready()
-    jwtByKey.set(key, holder.jwt)
-    return holder.jwt
+  /** Checks what does not change with time, by `@fastify/jwt` (see `plugins/http/jwt.ts`) and by the rules that verify/ shares. */
+  async function verifyOnce(request: FastifyRequest, token: string): Promise<Verified> {
+    try {
+      const { kid, payload } = readHeader(token)
+      request.presentedToken = token
+      await request.jwtVerify()
+      return { kid, claims: readClaims(payload, iss) }
+    } catch (error) {
+      if (error instanceof Refusal || error instanceof StoreUnavailable) throw error
+      const reason = error instanceof InvalidToken ? error.message : (error as { code?: string }).code
+      throw tokenRefused('invalid', reason ?? 'not a JWT')
+    }
   }
 
   return {
@@ -115,48 +82,32 @@ function createAccessTokens({ config, signingKeys, now }: FastifyInstance) {
       const key = signingKeys.current()
       const signer = signers.get(key) ?? createSigner(key)
       signers.set(key, signer)
-      const jti = `${generations.user}.${generations.client}.${randomUUID()}`
+      const jti = jtiOf(generations, randomUUID())
       return signer({ iss, ...subject, iat, exp: iat + ttlSeconds, jti }, where)
     },
 
     /**
      * Checks a presented token by RFC 9068 §4 and RFC 8725: signature by a key of ours, type, issuer, claims, time.
-     * Does not look at whom it is for, nor at revocations.
+     * Does not look at its audience, nor at revocations.
      *
+     * @param request that presents it
+     * @returns the claims, frozen
      * @throws {Refusal} 401 `invalid_token`, expired or invalid
+     * @throws {StoreUnavailable} when its key is not known here, and cannot be looked up
      */
-    async verify(token: string): Promise<AccessTokenClaims> {
+    async verify(request: FastifyRequest, token: string): Promise<AccessTokenClaims> {
       let known = verified.get(token)
       if (!known) {
-        known = await verifyOnce(token)
+        known = await verifyOnce(request, token)
         verified.set(token, known)
       }
       const { claims, kid } = known
-      const nowSeconds = now() / 1000
-      // A life that AUTH_ACCESS_TTL does not allow would outlive the revocations, which are kept for that long.
-      if (nowSeconds >= Math.min(claims.exp, claims.iat + ttlSeconds))
-        throw tokenRefused('expired', 'the access token expired')
-      if (claims.iat > nowSeconds + clockSkewSeconds) throw tokenRefused('invalid', 'iat is in the future')
+      const wrong = wrongTime(claims, now() / 1000, limits)
+      if (wrong) throw tokenRefused(wrong.failure, wrong.reason)
       // It may have been withdrawn since the token was verified.
       if (!signingKeys.has(kid)) throw tokenRefused('invalid', 'its key is none of ours any more')
       return claims
     },
-  }
-
-  async function verifyOnce(token: string): Promise<Verified> {
-    const [, header, payload] = compactJws.exec(token) ?? []
-    const key = await signingKeys.find(kidOf(header))
-    if (!key) throw tokenRefused('invalid', 'no key of ours has its kid')
-    let claims: unknown
-    try {
-      claims = (await jwtOf(key)).verify(token)
-    } catch (error) {
-      throw tokenRefused('invalid', (error as { code?: string }).code ?? 'not a JWT')
-    }
-    // fast-jwt reads whatever JSON.parse makes of the bytes, and another verifier may read them in another way.
-    if (!readPart(payload)) throw tokenRefused('invalid', 'its payload has more than one reading')
-    if (!claimsCheck.Check(claims)) throw tokenRefused('invalid', 'a claim is missing or of a wrong type')
-    return { claims, kid: key.kid }
   }
 }
 
@@ -183,26 +134,9 @@ function createSigner({ kid, alg, privateKey }: SigningKey & { privateKey: KeyOb
 const signInPool = promisify(sign)
 const encode = (part: object) => Buffer.from(JSON.stringify(part)).toString('base64url')
 
-/** The kid in the header of a JWS; whether it is true shows when its key verifies. */
-function kidOf(header: string | undefined): string {
-  const { kid } = readPart(header) ?? {}
-  if (typeof kid === 'string') return kid
-  throw tokenRefused('invalid', 'not a JWT with a kid')
-}
-
-/** A part of a JWT; undefined for what is no JSON object, or one that can be read in two ways. */
-function readPart(part = ''): Record<string, unknown> | undefined {
-  try {
-    const value = parseStrictJson(Buffer.from(part, 'base64url'))
-    return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : undefined
-  } catch {
-    return undefined
-  }
-}
-
 export default fp(
   async (app: FastifyInstance) => {
     app.decorate('accessTokens', createAccessTokens(app))
   },
-  { name: 'access-tokens', dependencies: ['signing-keys'] },
+  { name: 'access-tokens', dependencies: ['signing-keys', 'jwt'] },
 )

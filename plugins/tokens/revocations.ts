@@ -1,10 +1,10 @@
 import { setImmediate } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
+import { type AccessTokenClaims, generationsOf } from '../../domain/access-token.ts'
 import type { Revocation } from '../../domain/revocation.ts'
 import { Refusal } from '../../errors.ts'
 import { type RevocationPage, StoreUnavailable } from '../../stores/store.ts'
-import { type AccessTokenClaims, generationsOf } from './access-tokens.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {

@@ -1,7 +1,7 @@
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
 import { hasAudience } from '../../domain/access-token.ts'
 import { roleCharacter, scopePattern } from '../../domain/scope.ts'
-import { Refusal, tokenRefused } from '../../errors.ts'
+import { insufficientScope, tokenRefused } from '../../errors.ts'
 import { ignoreBodies } from '../../plugins/http/bodies.ts'
 import { problemResponses } from '../../schemas/responses.ts'
 import { withToken } from '../../schemas/security.ts'
@@ -55,8 +55,10 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       if (!hasAudience(token, query.audience ?? config.AUTH_AUDIENCE)) throw tokenRefused('invalid', 'aud is another')
       const scope = token.scope?.split(' ') ?? []
       const needed = query.scope?.split(' ') ?? []
-      if (needed.some((name) => !scope.includes(name))) throw lacking('scope', needed.join(' '))
-      if (query.role !== undefined && !token.roles?.includes(query.role)) throw lacking('role', query.role)
+      if (needed.some((name) => !scope.includes(name)))
+        throw insufficientScope({ detail: lacking('scope'), scope: needed.join(' ') })
+      if (query.role !== undefined && !token.roles?.includes(query.role))
+        throw insufficientScope({ detail: lacking('role') })
       return reply
         .headers({
           'x-auth-subject': token.sub,
@@ -70,14 +72,6 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
   )
 }
 
-/** RFC 6750 §3.1 `insufficient_scope`. A scope that passed the schema can stand in a header. */
-function lacking(what: 'scope' | 'role', needed: string): Refusal {
-  return new Refusal('insufficient_scope', {
-    detail: `The access token lacks the ${what} that is needed`,
-    headers: {
-      'www-authenticate': `Bearer realm="latchkey", error="insufficient_scope"${what === 'scope' ? `, scope="${needed}"` : ''}`,
-    },
-  })
-}
+const lacking = (what: 'scope' | 'role') => `The access token lacks the ${what} that is needed`
 
 export default plugin

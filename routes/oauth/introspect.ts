@@ -1,4 +1,5 @@
 import { type FastifyPluginAsyncTypebox, type Static, Type } from '@fastify/type-provider-typebox'
+import type { FastifyRequest } from 'fastify'
 import { hasAudience } from '../../domain/access-token.ts'
 import type { Client } from '../../domain/client.ts'
 import { audienceOf } from '../../domain/grant.ts'
@@ -42,13 +43,18 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
   const { config, clients, clientAuthentication, accessTokens, revocations, sessions } = app
   await acceptForms(app)
 
-  async function introspectAccessToken(token: string, asker: Client): Promise<IntrospectionResponse> {
-    const claims = await accessTokens.verify(token).catch(ignoreRefusal)
+  async function introspectAccessToken(
+    request: FastifyRequest,
+    token: string,
+    asker: Client,
+  ): Promise<IntrospectionResponse> {
+    const claims = await accessTokens.verify(request, token).catch(ignoreRefusal)
     if (!claims || revocations.isRevoked(claims)) return inactive
     const isMeantFor =
       audienceOf(asker, config.AUTH_AUDIENCE).some((audience) => hasAudience(claims, audience)) ||
       claims.client_id === asker.id
-    return isMeantFor || asker.introspect === 'all' ? { active: true, token_type: 'Bearer', ...claims } : inactive
+    if (!isMeantFor && asker.introspect !== 'all') return inactive
+    return { active: true, token_type: 'Bearer', ...claims } as IntrospectionResponse
   }
 
   /**
@@ -108,7 +114,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         form,
       )
       if (!token) throw missingParameter('token')
-      const answer = await introspectAccessToken(token, client)
+      const answer = await introspectAccessToken(request, token, client)
       return answer.active ? answer : introspectRefreshToken(token, client, hint === 'refresh_token')
     },
   )

@@ -35,7 +35,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       const client = await clientAuthentication.identify(request.caller, request.headers.authorization, form)
       if (!token) throw missingParameter('token')
       await sessions.endByRefreshToken(request, token, client)
-      const claims = await accessTokens.verify(token).catch(ignoreRefusal)
+      const claims = await accessTokens.verify(request, token).catch(ignoreRefusal)
       if (claims?.client_id === client.id) await sessions.revokeAccessToken(request, claims)
       return {}
     },
