@@ -22,11 +22,12 @@ function createJobs({ log, command }: Pick<FastifyInstance, 'log' | 'command'>) 
      * Repeats work until the app closes. A round begins when the one before has ended, so that none overlap; one that fails is
      * logged, and the next is the next try.
      *
-     * @param pauseMs between two rounds, and before the first
+     * @param pauseMs between two rounds, and after one that failed
      * @param work a round; it may return another pause, in milliseconds, for this once
      * @param failed what the line of a round that failed says
+     * @param firstPauseMs before the first round
      */
-    every(pauseMs: number, work: () => Promise<number> | Promise<void>, failed: string): Job {
+    every(pauseMs: number, work: () => Promise<number> | Promise<void>, failed: string, firstPauseMs = pauseMs): Job {
       let timer: NodeJS.Timeout | undefined
       let isStopped = command !== undefined
       const schedule = (ms: number) => {
@@ -52,7 +53,7 @@ function createJobs({ log, command }: Pick<FastifyInstance, 'log' | 'command'>) 
         },
       }
       jobs.add(job)
-      schedule(pauseMs)
+      schedule(firstPauseMs)
       return job
     },
     /** Begins no further round of any job. */

@@ -1,74 +1,80 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { failuresLastMs } from '../../domain/failures.ts'
+import { revocationExpiry } from '../../domain/lifetimes.ts'
+import { omitUndefined } from '../../domain/omit-undefined.ts'
 import { createSteadyClock } from '../../domain/time.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
-    sweeper: {
-      /** Leaves the sweeping to another process. */
-      stop(): void
-      /** A whole round, at once. */
-      round(): Promise<void>
-    }
+    sweeper: ReturnType<typeof createSweeper>
   }
 }
 
 const rowsPerStep = 500
-/** Between the steps of a round, and between rounds. */
+/** Between the steps of a round, and before the first: short, and long enough for requests to come first. */
 const stepPauseMs = 250
 const roundPauseMs = 60_000
 
-/** Removes what has expired, a small batch at a time, in every replica: two that meet do no harm. */
-export default fp(
-  async (app: FastifyInstance) => {
-    const { config, store, sessions, accessTokens, now, uptimeMs, log } = app
-    const steadyNow = createSteadyClock(now, uptimeMs)
-    const startedMs = uptimeMs()
-    const revocationMs = accessTokens.forgottenAt() - now()
-    let cursor: string | undefined
-    let timer: NodeJS.Timeout | undefined
-    let isStopped = false
+/** Removes expired rows, a small batch at a time. Every replica does; two that meet do no harm. */
+function createSweeper({
+  config,
+  store,
+  jobs,
+  sessions,
+  now,
+  uptimeMs,
+  log,
+}: Pick<FastifyInstance, 'config' | 'store' | 'jobs' | 'sessions' | 'now' | 'uptimeMs' | 'log'>) {
+  const steadyNow = createSteadyClock(now, uptimeMs)
+  const startedMs = uptimeMs()
+  const revocationLastsMs = revocationExpiry(0, config.AUTH_ACCESS_TTL.seconds)
+  let cursor: string | undefined
 
-    async function step(): Promise<void> {
-      try {
-        await sweepSome()
-      } catch (error) {
-        log.warn({ err: error }, 'the store could not be swept')
-        cursor = undefined
-      }
-      if (!isStopped) timer = setTimeout(step, cursor === undefined ? roundPauseMs : stepPauseMs).unref()
-    }
-
-    async function sweepSome(): Promise<void> {
-      const steady = steadyNow()
-      const swept = await store.sweep({
+  /** @returns whether the round goes on */
+  async function step(): Promise<boolean> {
+    const from = cursor
+    // A step that fails ends its round.
+    cursor = undefined
+    const steady = steadyNow()
+    const swept = await store.sweep(
+      omitUndefined({
         ...sessions.limits(),
         now: steady,
         clockNow: now(),
         graceMs: config.AUTH_REFRESH_GRACE.ms,
         failuresBefore: steady - failuresLastMs,
-        // What was there at the start stays for as long as one lasts: the clock may have been wrong already.
-        revocationsBefore: uptimeMs() - startedMs > revocationMs ? steady : 0,
+        // Revocations that were there at the start stay for the life of one: the clock may have been wrong already.
+        revocationsBefore: uptimeMs() - startedMs > revocationLastsMs ? steady : 0,
         limit: rowsPerStep,
-        ...(cursor !== undefined && { cursor }),
-      })
-      cursor = swept.cursor
-      if (swept.removed > 0) log.debug({ removed: swept.removed }, 'expired rows were swept')
-    }
+        cursor: from,
+      }),
+    )
+    cursor = swept.cursor
+    if (swept.removed > 0) log.debug({ removed: swept.removed }, 'expired rows were swept')
+    return cursor !== undefined
+  }
 
-    if (!app.command) timer = setTimeout(step, stepPauseMs).unref()
-    const stop = () => {
-      isStopped = true
-      clearTimeout(timer)
-    }
-    const round = async () => {
+  const job = jobs.every(
+    roundPauseMs,
+    async () => ((await step()) ? stepPauseMs : roundPauseMs),
+    'the store could not be swept',
+    stepPauseMs,
+  )
+  return {
+    /** Leaves sweeping to another process. */
+    stop: job.stop,
+    /** A whole round, at once. */
+    async round(): Promise<void> {
       cursor = undefined
-      do await sweepSome()
-      while (cursor !== undefined)
-    }
-    app.decorate('sweeper', { stop, round })
-    app.addHook('preClose', async () => stop())
+      while (await step());
+    },
+  }
+}
+
+export default fp(
+  async (app: FastifyInstance) => {
+    app.decorate('sweeper', createSweeper(app))
   },
-  { name: 'sweeper', dependencies: ['store', 'sessions', 'access-tokens'] },
+  { name: 'sweeper', dependencies: ['store', 'jobs', 'sessions'] },
 )
