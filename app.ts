@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path'
 import Fastify, { type FastifyError, type FastifyInstance } from 'fastify'
 import type { Config } from './config.ts'
 import { type ErrorCode, Refusal } from './errors.ts'
-import { loggerOptions, QuietLog } from './log/logging.ts'
+import { type LogDestination, loggerOptions, QuietLog } from './log/fields.ts'
 import passwordPolicy from './plugins/accounts/password-policy.ts'
 import users from './plugins/accounts/users.ts'
 import clientAuthentication from './plugins/clients/client-authentication.ts'
@@ -14,6 +14,7 @@ import declaredClients from './plugins/clients/declared-clients.ts'
 import caller from './plugins/http/caller.ts'
 import clientAddress from './plugins/http/client-address.ts'
 import cors from './plugins/http/cors.ts'
+import { Drain, drainingResponse } from './plugins/http/draining.ts'
 import errors, { commonHeaders, rawRefusal, sendRefusal, toRefusal } from './plugins/http/errors.ts'
 import jwt from './plugins/http/jwt.ts'
 import knownPaths from './plugins/http/known-paths.ts'
@@ -33,7 +34,6 @@ import accessTokens from './plugins/tokens/access-tokens.ts'
 import guards from './plugins/tokens/guards.ts'
 import refreshTokens from './plugins/tokens/refresh-tokens.ts'
 import revocations from './plugins/tokens/revocations.ts'
-import { Drain, responseThatCloses } from './process/drain.ts'
 import userRoutes from './routes/account/me.ts'
 import protectedRoute from './routes/account/protected.ts'
 import sessionRoutes from './routes/account/sessions.ts'
@@ -80,7 +80,7 @@ export interface AppOptions {
   now?: () => number
   uptimeMs?: () => number
   /** where the log goes; stdout when not given */
-  logStream?: { write(line: string): void }
+  logStream?: LogDestination
   /** milliseconds in which a request has to arrive */
   requestTimeoutMs?: number
   command?: Command
@@ -127,7 +127,7 @@ export async function buildApp(
     // Node would answer a request without Host by itself, with no body and no id; plugins/http/strict-http.ts does it.
     http: {
       requireHostHeader: false,
-      ServerResponse: responseThatCloses(drain),
+      ServerResponse: drainingResponse(drain),
       // Not longer than requestTimeout, or Node takes the one for the other.
       headersTimeout: requestTimeoutMs,
       connectionsCheckingInterval: requestTimeoutMs / arrivalChecks,
@@ -158,7 +158,7 @@ export async function buildApp(
   app.decorate('now', now)
   app.decorate('uptimeMs', uptimeMs)
   app.decorate('drain', drain)
-  app.addHook('preClose', async () => drain.abort())
+  app.addHook('preClose', async () => drain.begin())
   app.decorate('command', command)
 
   try {
@@ -192,7 +192,7 @@ export async function buildApp(
     // A command needs the routes of /admin/ only.
     if (!command) {
       await app.register(sweeper)
-      await app.register(import('./plugins/run/metrics.ts'))
+      await app.register(import('./plugins/run/metrics.ts'), { droppedLines: logStream?.droppedLines })
 
       await app.register(healthRoutes)
       await app.register(wellKnownRoutes)

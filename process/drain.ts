@@ -1,65 +1,31 @@
-import { ServerResponse } from 'node:http'
 import { Server, type Socket } from 'node:net'
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
+import { holdMs } from '../plugins/http/draining.ts'
 
 /*
- * The end of a process behind a proxy (RFC 9112 §9.6). A connection that is closed while a request is on its way to it is a POST
- * that nobody may send again. So the process first says on every answer that the connection ends with it, and goes on answering.
+ * The end of a process behind a proxy (RFC 9112 §9.6). A connection that is closed while a request is on its way to it loses a
+ * POST that may not be sent again. So the process first says on every response that the connection ends with it, and goes on
+ * answering; then it closes the port.
  */
 
-/** Longest time for which it goes on, and its part of AUTH_SHUTDOWN_GRACE at most. Proxies ask for `/readyz` each second or oftener. */
+/** How long it goes on answering, and at most this share of AUTH_SHUTDOWN_GRACE. Proxies ask for `/readyz` about once a second. */
 const drainMs = 2_000
 const drainShareOfGrace = 1 / 3
-/** When nobody has been connected for so long, nobody will be. */
+/** Without a connection for this long, no more are expected. */
 const quietMs = 300
 const checkMs = 20
-/** Left of the grace, when connections that do not end are cut, for the store to close. */
+/** Left of the grace for the store to close, when connections that do not end are cut. */
 const closingReserveMs = 500
-/** Time for the first byte on connections that were opened just before the end, such as those that browsers open ahead. */
+/** Time for the first byte on connections opened just before the end, such as those that browsers open ahead of need. */
 const silentMs = 500
-/** A turn of the event loop that is longer does other work too, while connections wait. */
+/** A longer turn of the event loop has done other work, and connections may be waiting. */
 const idleTurnMs = 0.3
 const idleTurnsWithinMs = 1_000
+/** Between two looks for new connections while responses are held. */
+const connectingMs = 3
 
-/** Answers wait for so long at most while the port is closed, and until nobody has connected for so long. */
-const holdMs = { most: 50, quiet: 3 }
-
-/** That the service ends: `signal` says so, and answers may be held for a moment. */
-export class Drain extends AbortController {
-  /** resolves when answers may go */
-  held: Promise<void> | undefined
-
-  /** Holds every answer. @returns a function that lets them go; they go by themselves after 50 ms */
-  hold(): () => void {
-    let release = () => {}
-    this.held = new Promise((resolve) => {
-      release = () => {
-        this.held = undefined
-        resolve()
-      }
-    })
-    setTimeout(release, holdMs.most).unref()
-    return release
-  }
-}
-
-/** An answer that ends its connection once the process drains, whatever sends it: routes, errors, streams. */
-export function responseThatCloses(drain: Drain): typeof ServerResponse {
-  return class extends ServerResponse {
-    override writeHead(statusCode: number, reason?: unknown, headers?: unknown): this {
-      if (drain.signal.aborted) this.shouldKeepAlive = false
-      return super.writeHead(statusCode, reason as string, headers as never)
-    }
-    override end(...args: unknown[]): this {
-      if (!drain.held) return super.end(...(args as []))
-      drain.held.then(() => super.end(...(args as [])))
-      return this
-    }
-  } as typeof ServerResponse
-}
-
-/** @returns the connections of a server that does not listen yet, as they come and go */
+/** @returns the open connections of a server that does not listen yet, kept up to date */
 export function openSockets(server: Server): Set<Socket> {
   const sockets = new Set<Socket>()
   server.on('connection', (socket) => {
@@ -70,31 +36,31 @@ export function openSockets(server: Server): Set<Socket> {
 }
 
 /**
- * Ends the service: requests are answered until nobody is connected any more or the time is over, then no more connections are
- * accepted, and what is in flight is finished. Whatever is left shortly before the end of the grace is cut.
+ * Ends the service. Requests are answered until all connections are closed or the time is up; then the port is closed, and
+ * requests in flight are finished. Connections left shortly before the end of the grace are cut.
  *
- * @param sockets all that are open
+ * @param sockets the open connections
  * @param graceMs AUTH_SHUTDOWN_GRACE, milliseconds
- * @param stopAccepting closes the port
+ * @param closePort stops accepting connections
  */
 export async function drainAndClose(
   app: FastifyInstance,
   sockets: Set<Socket>,
   graceMs: number,
-  stopAccepting: () => Promise<void>,
+  closePort: () => Promise<void>,
 ): Promise<void> {
   setTimeout(() => app.server.closeAllConnections(), graceMs - closingReserveMs).unref()
-  app.drain.abort()
-  if (sockets.size > 0) await untilNobodyComes(sockets, Math.min(drainMs, graceMs * drainShareOfGrace))
-  // Whoever waits for an answer opens no connection meanwhile, so soon there is none that the closing of the port could reset.
+  app.drain.begin()
+  if (sockets.size > 0) await untilAllClosed(sockets, Math.min(drainMs, graceMs * drainShareOfGrace))
+  // A client that waits for its response opens no connection meanwhile, and closing the port resets those not accepted yet.
   const release = app.drain.hold()
-  if (sockets.size > 0) await untilNobodyConnects(app.server)
-  await stopAccepting()
+  if (sockets.size > 0) await untilNoneConnects(app.server)
+  await closePort()
   release()
   await idleTurn(() => false)
   app.server.closeIdleConnections()
 
-  // A connection whose last answer is on its way becomes idle only later, and would be kept for the next request.
+  // A connection becomes idle when its last response is sent, and would then be kept for the next request.
   setInterval(() => app.server.closeIdleConnections(), checkMs).unref()
   setTimeout(() => {
     for (const socket of sockets) if (socket.bytesRead === 0) socket.destroy()
@@ -102,16 +68,16 @@ export async function drainAndClose(
   await app.close()
 }
 
-async function untilNobodyComes(sockets: Set<Socket>, withinMs: number): Promise<void> {
+async function untilAllClosed(sockets: Set<Socket>, timeoutMs: number): Promise<void> {
   const startedAt = performance.now()
   let lastSeenAt = startedAt
-  while (performance.now() - startedAt < withinMs && performance.now() - lastSeenAt < quietMs) {
+  while (performance.now() - startedAt < timeoutMs && performance.now() - lastSeenAt < quietMs) {
     await sleep(checkMs)
     if (sockets.size > 0) lastSeenAt = performance.now()
   }
 }
 
-async function untilNobodyConnects(server: Server): Promise<void> {
+async function untilNoneConnects(server: Server): Promise<void> {
   const startedAt = performance.now()
   let connections = 0
   const count = () => {
@@ -120,29 +86,29 @@ async function untilNobodyConnects(server: Server): Promise<void> {
   server.on('connection', count)
   do {
     connections = 0
-    await sleep(holdMs.quiet)
-  } while (connections > 0 && performance.now() - startedAt < holdMs.most / 2)
+    await sleep(connectingMs)
+  } while (connections > 0 && performance.now() - startedAt < holdMs / 2)
   server.off('connection', count)
 }
 
 /**
- * Resolves right after a turn of the event loop in which nothing was to be done. Connections that the kernel has accepted are reset
- * when the port is closed, so this is the moment for it: in the same turn.
+ * Resolves right after a turn of the event loop that had nothing to do. Closing the port resets connections that the kernel has
+ * accepted and Node has not; in the same turn there are none.
  *
- * @param isBusy whether something was to be done in the turn that has just ended
+ * @param isBusy whether the turn that has just ended had something to do
  */
 export async function idleTurn(isBusy: () => boolean): Promise<void> {
   const until = performance.now() + idleTurnsWithinMs
   for (;;) {
     const startedAt = performance.now()
-    // Goes on in the check phase, which comes after the poll for connections.
+    // Resumes in the check phase, which comes after the poll for connections.
     await nextTurn()
     const now = performance.now()
     if ((!isBusy() && now - startedAt < idleTurnMs) || now > until) return
   }
 }
 
-/** Closes the port of a server that has it for itself. Whoever connects later is refused, and may go elsewhere with the same request. */
+/** Closes the port of a server that shares it with no other. Later connections are refused, and their clients may go elsewhere. */
 export async function closePort(server: Server): Promise<void> {
   let hasAccepted = true
   const note = () => {
@@ -155,6 +121,6 @@ export async function closePort(server: Server): Promise<void> {
     return isBusy
   })
   server.off('connection', note)
-  // The port alone, and before anything else: an HTTP server would first close its idle connections, one by one.
+  // The port alone: `close` of an HTTP server would close its idle connections first, one by one.
   Server.prototype.close.call(server)
 }

@@ -2,17 +2,17 @@ import { lookup } from 'node:dns/promises'
 import { createServer, type Server } from 'node:net'
 import { ConfigError, problemWith } from '../config.ts'
 
-/** A port that another process has. It may be given back, so the start is worth another try: no exit code 78. */
+/** Another process has the port. It may give it back, so another start may succeed: not exit code 78. */
 export class PortTaken extends Error {}
 
 /** Settings that name a port. */
 type PortSetting = 'PORT' | 'AUTH_METRICS_PORT'
 
 /**
- * The one address that HOST means. A name may have several, such as localhost with 127.0.0.1 and ::1; one that Node listens on by
- * itself beside the first would be no full server, and its requests would be cut at a shutdown.
+ * Resolves HOST to one address. A name may have several, such as localhost with 127.0.0.1 and ::1: on the second Fastify would
+ * listen by another server, whose requests would be cut at a shutdown.
  *
- * @throws {ConfigError} when it is no address, and no name of one
+ * @throws {ConfigError} when it is neither an address nor a name that has one
  */
 export async function resolveHost(host: string): Promise<string> {
   const problem = problemWith('HOST', host)
@@ -32,9 +32,10 @@ export async function resolveHost(host: string): Promise<string> {
 /**
  * Listens on one address.
  *
- * @param setting the one that a failure names
- * @returns the origin by which it can be called from this machine
- * @throws {PortTaken} @throws {ConfigError} when the port may not be opened, or the address is not of this machine
+ * @param setting named by a failure
+ * @returns the origin of the server for a client on this machine
+ * @throws {PortTaken}
+ * @throws {ConfigError} when the port may not be opened, or the address is not of this machine
  */
 export async function listen(server: Server, host: string, port: number, setting: PortSetting): Promise<string> {
   await new Promise<void>((resolve, reject) => {
@@ -44,7 +45,7 @@ export async function listen(server: Server, host: string, port: number, setting
       resolve()
     })
   }).catch((error) => {
-    throw named(error, host, port, setting)
+    throw explained(error, host, port, setting)
   })
   const bound = server.address() as { address: string; port: number }
   const reachable = { '0.0.0.0': '127.0.0.1', '::': '::1' }[bound.address] ?? bound.address
@@ -52,10 +53,10 @@ export async function listen(server: Server, host: string, port: number, setting
 }
 
 /**
- * Whether a port can be listened on, without a request of anybody being lost to it: for a moment connections are accepted.
+ * Listens on a port for a moment, to find out whether it can be listened on. Connections are accepted meanwhile, and dropped.
  *
- * @returns the port; a free one for 0
- * @throws what `listen` throws
+ * @returns the port; for 0 one that is free
+ * @throws as `listen` does
  */
 export async function tryPort(host: string, port: number, setting: PortSetting): Promise<number> {
   const server = createServer()
@@ -64,7 +65,7 @@ export async function tryPort(host: string, port: number, setting: PortSetting):
   return Number(bound || 80)
 }
 
-function named(error: NodeJS.ErrnoException, host: string, port: number, setting: PortSetting): Error {
+function explained(error: NodeJS.ErrnoException, host: string, port: number, setting: PortSetting): Error {
   if (error.code === 'EADDRINUSE') {
     return new PortTaken(`${setting}: something else listens on port ${port} of ${host}; set ${setting} to another`)
   }

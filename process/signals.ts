@@ -1,23 +1,23 @@
 export const shuttingDown = 'shutting down: requests in flight are finished first'
 
-/** npm and the terminal both pass a Ctrl-C on, so one comes twice within some milliseconds. */
+/** npm and the terminal both pass a Ctrl-C on, so one arrives twice within milliseconds. */
 const oneCtrlCMs = 500
 
 /**
- * Calls `stop` at the first SIGTERM or SIGINT. Whoever presses Ctrl-C again does not want to wait for what is in flight. A SIGTERM
- * that is repeated changes nothing: supervisors that mean it send SIGKILL.
+ * Calls `stop` at the first SIGTERM or SIGINT. A second Ctrl-C ends the process at once, with exit code 130. A second SIGTERM
+ * changes nothing: a supervisor that cannot wait sends SIGKILL.
  *
- * @param isWorker the primary decides, and a terminal sends its Ctrl-C to each process
+ * @param isWorker a terminal sends Ctrl-C to every process, and only the primary decides
  */
 export function onSignals(stop: (signal: NodeJS.Signals) => void, isWorker = false): void {
   let stoppingSinceMs: number | undefined
-  const hear = (signal: NodeJS.Signals) => {
+  const listener = (signal: NodeJS.Signals) => {
     if (stoppingSinceMs === undefined) {
       stoppingSinceMs = performance.now()
       return stop(signal)
     }
     if (!isWorker && signal === 'SIGINT' && performance.now() - stoppingSinceMs > oneCtrlCMs) process.exit(130)
   }
-  process.on('SIGTERM', hear)
-  process.on('SIGINT', hear)
+  process.on('SIGTERM', listener)
+  process.on('SIGINT', listener)
 }

@@ -1,5 +1,5 @@
 import { createConfig, lintFromString } from '@redocly/openapi-core'
-import { json, listen, onOneStore, overStores } from '../support/helper.ts'
+import { json, onOneStore, overStores } from '../support/helper.ts'
 
 interface Operation {
   operationId: string
@@ -114,16 +114,4 @@ onOneStore('GET /docs is a page that loads nothing from elsewhere, over plain HT
   const policy = String(page.headers['content-security-policy'])
   t.match(policy, /script-src 'self'/)
   t.notMatch(policy, /upgrade-insecure-requests|swagger\.io/)
-})
-
-onOneStore('GET /metrics is served on AUTH_METRICS_PORT only', async (t, build) => {
-  const { app, logs } = await build({ AUTH_METRICS_PORT: '0' })
-  await app.metrics?.serve()
-  const origin = await listen(app)
-  await fetch(`${origin}/livez`)
-  const address = String(logs.find(({ msg }) => msg === 'metrics are served')?.['address'])
-  const metrics = await (await fetch(address)).text()
-  t.match(metrics, /latchkey_http_request_duration_seconds_count\{method="GET",route="\/livez",status="200"\} 1/)
-  t.match(metrics, /latchkey_hashes_running 0/)
-  t.equal((await fetch(`${origin}/metrics`)).status, 404)
 })

@@ -4,7 +4,7 @@ import { Agent, createServer, request } from 'node:http'
 import { connect } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
-import { Drain, responseThatCloses } from '../../process/drain.ts'
+import { Drain, drainingResponse } from '../../plugins/http/draining.ts'
 import { cheapHashing, newDir } from '../support/helper.ts'
 import { until } from '../support/processes.ts'
 import { program } from '../support/program.ts'
@@ -146,9 +146,7 @@ t.test('a second Ctrl-C ends it at once, and the echo of the first does not', as
 
 t.test('answers are held while the port is closed, and go when it is, or by themselves', async (t) => {
   const drain = new Drain()
-  const server = createServer({ ServerResponse: responseThatCloses(drain) }, (_request, response) =>
-    response.end('here'),
-  )
+  const server = createServer({ ServerResponse: drainingResponse(drain) }, (_request, response) => response.end('here'))
   await once(server.listen(0, '127.0.0.1'), 'listening')
   t.teardown(() => server.close())
   const { port } = server.address() as { port: number }

@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import t, { type Test } from 'tap'
-import { cheapHashing, newDir, onOneStore } from '../support/helper.ts'
+import { cheapHashing, newDir } from '../support/helper.ts'
 import { until } from '../support/processes.ts'
 import { program } from '../support/program.ts'
 
@@ -11,7 +11,7 @@ import { program } from '../support/program.ts'
 const writer = (path: string, lines: number) => `
 import { once } from 'node:events'
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import { logLinesDropped, stdoutInBlocks } from ${JSON.stringify(path)}
+import { stdoutInBlocks } from ${JSON.stringify(path)}
 const log = await stdoutInBlocks()
 const before = process.memoryUsage().rss
 for (let n = 0; n < ${lines}; n++) {
@@ -19,7 +19,7 @@ for (let n = 0; n < ${lines}; n++) {
   if (n % 50 === 0) await nextTurn()
 }
 await nextTurn()
-process.stderr.write(JSON.stringify({ dropped: logLinesDropped(), grownMB: (process.memoryUsage().rss - before) / 1e6 }) + '\\n')
+process.stderr.write(JSON.stringify({ dropped: log.droppedLines(), grownMB: (process.memoryUsage().rss - before) / 1e6 }) + '\\n')
 process.stdin.resume()
 await once(process.stdin, 'data')
 log.write(JSON.stringify({ n: 'last' }) + '\\n')
@@ -28,7 +28,7 @@ process.stdin.destroy()
 `
 
 async function write(t: Test, lines: number) {
-  const script = writer(program('log/logging.js'), lines)
+  const script = writer(program('log/destination.js'), lines)
   const child = spawn('env', ['-u', 'NODE_OPTIONS', process.execPath, '--input-type=module', '-e', script], {
     stdio: ['pipe', 'pipe', 'pipe'],
   })
@@ -112,13 +112,4 @@ t.test('a disk that is full, and readers that have gone, do not end the service'
     if (child.pid) process.kill(-child.pid, 'SIGTERM')
     await ended
   }
-})
-
-onOneStore('dropped lines are a metric', async (t, build) => {
-  const { app } = await build({ AUTH_METRICS_PORT: '0' })
-  const counted = await app.metrics?.snapshot()
-  t.match(
-    counted?.find(({ name }) => name === 'latchkey_log_lines_dropped_total'),
-    { type: 'counter', values: [{ value: 0 }] },
-  )
 })

@@ -1,0 +1,27 @@
+import type { Worker } from 'node:cluster'
+
+/**
+ * Watches the connections that the primary passes to a worker. The primary keeps each open until the worker says that it has it;
+ * when the worker is killed in between, Node forgets the connection, and its client would wait for ever.
+ */
+export function watchDeliveries({ process: child }: Worker) {
+  let last: { close?(): void } | undefined
+  let isUnderWay = false
+  const send = child.send as (...args: unknown[]) => boolean
+  child.send = (message: unknown, handle?: unknown, ...rest: unknown[]) => {
+    // One at a time: the next follows when this one was taken.
+    if (handle && typeof handle === 'object') {
+      last = handle
+      isUnderWay = true
+    }
+    return send.call(child, message, handle, ...rest)
+  }
+  child.on('internalMessage', ({ ack }: { ack?: number }) => {
+    if (ack !== undefined) isUnderWay = false
+  })
+  return {
+    isBusy: () => isUnderWay,
+    /** Closes the last connection in case it was not taken. One that was is closed here already, and closing it again does nothing. */
+    closeLast: () => last?.close?.(),
+  }
+}

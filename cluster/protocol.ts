@@ -1,0 +1,32 @@
+import type { Snapshot } from '../plugins/run/metrics.ts'
+
+/** The start line of a worker, for the one line that says that all of them listen. */
+export interface StartLine {
+  details: object
+  message: string
+}
+
+/** Why a worker could not start. */
+export interface StartFailure {
+  line: string
+  exitCode: number
+}
+
+/** What the primary answers to a worker. */
+export interface PrimaryProcedures {
+  /** The worker follows revocations from now on. */
+  joined(): void
+  /** The worker has revoked something. Responds when the other workers know it. */
+  revoked(): Promise<void>
+  listening(line: StartLine): void
+  failed(failure: StartFailure): void
+  /** The worker has no connections left to wait for. */
+  drained(): void
+}
+
+/** What a worker answers to the primary. */
+export interface WorkerProcedures {
+  /** Reads the new revocations from the store. */
+  catchUp(): Promise<void>
+  metrics(): Promise<Snapshot> | undefined
+}
