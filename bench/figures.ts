@@ -32,48 +32,48 @@ export function createFigures(options: BenchOptions, services: Services, notes: 
   const generate = createLoader((note) => notes.push(note))
   const threads = { UV_THREADPOOL_SIZE: String(services.hashConcurrency + 4) }
   const parts = startRemote('./ceilings.js', threads, ['--max-semi-space-size=4'])
-  /** Ceilings are those of this machine. */
-  const hasCeilings = options.url === undefined || isLocal(options.url)
   const bareRoutes: BareRoute[] = []
   let bareOrigin = ''
 
-  /** A load on a service, and the same requests to a bare route with an answer as large. */
-  function loadCases(title: string, load: Load, service: Service): { figure: Case; bare: Case } {
-    const path = `/${bareRoutes.length}`
-    const route: BareRoute = { method: load.method, path, bytes: 0 }
-    bareRoutes.push(route)
-    const bareTitle = load.method === 'GET' ? 'bare GET' : 'bare form POST'
-    const { next: _, ...same } = load
+  function loadCase(title: string, load: Load, service: Service, onAnswer = (_bytes: number) => {}): Case {
     return {
-      figure: {
-        title,
-        async run(seconds) {
-          const measured = await generate(title, service, load, seconds)
-          route.bytes = measured.answerBytes
-          return measured
-        },
-      },
-      bare: {
-        title: bareTitle,
-        async run(seconds) {
-          const bareLoad = { ...same, path, expected: route.bytes === 0 ? 204 : 200 }
-          return generate(bareTitle, { origin: bareOrigin, pid: parts.pid }, bareLoad, seconds)
-        },
+      title,
+      async run(seconds) {
+        const measured = await generate(title, service, load, seconds)
+        onAnswer(measured.answerBytes)
+        return measured
       },
     }
+  }
+  /** A figure, and the same requests to a bare route with an answer as large. */
+  function withBare(title: string, load: Load): { figure: Case; bare: Case } {
+    const route: BareRoute = { method: load.method, path: `/${bareRoutes.length}`, bytes: 0 }
+    bareRoutes.push(route)
+    const bareTitle = load.method === 'GET' ? 'bare GET' : 'bare form POST'
+    const { next: _, ...same } = { ...load, path: route.path }
+    const figure = loadCase(title, load, services.main, (bytes) => {
+      route.bytes = bytes
+    })
+    const run = (seconds: number) => {
+      const expected = route.bytes === 0 ? 204 : 200
+      return generate(bareTitle, { origin: bareOrigin, pid: parts.pid }, { ...same, expected }, seconds)
+    }
+    return { figure, bare: { title: bareTitle, run } }
   }
   const part = (title: string, name: string, span: object): Case => ({
     title,
     run: (seconds) => parts.call(name, { concurrency: options.connections, ...span, seconds }),
   })
 
-  const rows = createRows(options, services, loadCases, part)
+  const rows = createRows(options, services, loadCase, withBare, part)
   const wanted = figureNames.filter((name) => !options.only || options.only.includes(name))
+  /** Ceilings are those of this machine. */
+  const hasCeilings = options.url === undefined || isLocal(options.url)
   const figures = wanted.flatMap((name): Figure[] => {
-    const row = rows[name]()
-    if (!row) return []
-    const ceilings = hasCeilings || !row.isHttp ? row.ceilings.filter((ceiling) => ceiling !== undefined) : []
-    return [{ ...row.figure, name, ceilings }]
+    const [figure, ...ceilings] = rows[name]()
+    if (!figure) return []
+    const isCall = name.startsWith('latchkey-verify')
+    return [{ ...figure, name, ceilings: hasCeilings || isCall ? ceilings.filter((one) => one !== undefined) : [] }]
   })
   return {
     figures,
@@ -83,19 +83,16 @@ export function createFigures(options: BenchOptions, services: Services, notes: 
   }
 }
 
-interface Row {
-  figure: Case
-  ceilings: (Case | undefined)[]
-  isHttp: boolean
-}
+/** A figure and its ceilings; nothing where it cannot be measured, and undefined for a ceiling that cannot. */
+type Row = (Case | undefined)[]
 
-/** @returns a row for each figure; undefined where it cannot be measured */
 function createRows(
   { connections, url }: BenchOptions,
   { main, embedded, client, hashConcurrency, argon2, algorithm, dir, databaseUrl, issuer, audience }: Services,
-  loadCases: (title: string, load: Load, service: Service) => { figure: Case; bare: Case },
+  loadCase: (title: string, load: Load, service: Service) => Case,
+  withBare: (title: string, load: Load) => { figure: Case; bare: Case },
   part: (title: string, name: string, span: object) => Case,
-): Record<FigureName, () => Row | undefined> {
+): Record<FigureName, () => Row> {
   const hashSpan = argon2 && {
     memoryCost: argon2.memory,
     timeCost: argon2.passes,
@@ -103,75 +100,55 @@ function createRows(
     concurrency: hashConcurrency,
   }
   const tokens = main.sessions.map(({ access_token }) => access_token)
-  const origin = main.origin
   const follower = client && { clientId: client.id, clientSecret: client.secret }
-  const verifySpan = { tokens, issuer, audience, origin, ...follower }
+  const verifySpan = { tokens, issuer, audience, origin: main.origin, ...follower }
   // The same part under two figures is measured once a round.
   const signature = part(`bare ${algorithm} signature`, 'sign', { alg: algorithm as SigningAlg })
   const jose = part('bare jose.jwtVerify', 'verifyJose', verifySpan)
   const storeWrite = databaseUrl
     ? part('bare UPDATE in PostgreSQL', 'updatePostgres', { databaseUrl })
     : part('bare put in LMDB, synced', 'putLmdb', { dir })
-
   const logins = Math.min(connections, loginsPerHash * hashConcurrency)
   const basic = client && { authorization: `Basic ${Buffer.from(`${client.id}:${client.secret}`).toString('base64')}` }
+  const basicLoad = (path: string, bodies: string[]) => formLoad(path, bodies, basic)
 
-  const plain = (title: string, load: Load, ...ceilings: (Case | undefined)[]): Row => ({
-    figure: loadCases(title, load, main).figure,
-    ceilings,
-    isHttp: true,
-  })
-  const besideBare = (title: string, load: Load, ...others: (Case | undefined)[]): Row => {
-    const { figure, bare } = loadCases(title, load, main)
-    return { figure, ceilings: [bare, ...others], isHttp: true }
+  const beside = (title: string, load: Load, ...others: Row): Row => {
+    const { figure, bare } = withBare(title, load)
+    return [figure, bare, ...others]
   }
-  const verifying = (title: string, cacheSize: number): Row => ({
-    figure: part(title, 'verifyLatchkey', { ...verifySpan, cacheSize }),
-    ceilings: [jose],
-    isHttp: false,
-  })
-
+  const verifying = (title: string, cacheSize: number): Row => [
+    part(title, 'verifyLatchkey', { ...verifySpan, cacheSize }),
+    jose,
+  ]
   return {
-    logins: () =>
-      plain(
-        'logins',
-        loginLoad(main.users.slice(0, logins), main.password),
-        hashSpan && part('bare argon2.verify', 'verifyHash', hashSpan),
-      ),
+    logins: () => [
+      loadCase('logins', loginLoad(main.users.slice(0, logins), main.password), main),
+      hashSpan && part('bare argon2.verify', 'verifyHash', hashSpan),
+    ],
     // In a running service the new users would stay.
     signups: () =>
       url === undefined
-        ? plain('signups', signupLoad(logins), hashSpan && part('bare argon2.hash', 'makeHash', hashSpan))
-        : undefined,
+        ? [loadCase('signups', signupLoad(logins), main), hashSpan && part('bare argon2.hash', 'makeHash', hashSpan)]
+        : [],
     refreshes: () =>
-      besideBare(
+      beside(
         'refreshes',
         refreshLoad(main.sessions),
         url === undefined ? storeWrite : undefined,
         signature,
-        embedded && loadCases('refreshes on LMDB', refreshLoad(embedded.sessions), embedded).figure,
+        embedded && loadCase('refreshes on LMDB', refreshLoad(embedded.sessions), embedded),
       ),
-    'client-credentials': () =>
-      basic &&
-      besideBare(
-        'client credentials',
-        formLoad('/token', Array(connections).fill('grant_type=client_credentials'), basic),
-        signature,
-      ),
-    introspections: () =>
-      basic &&
-      besideBare(
-        'introspections',
-        formLoad(
-          '/introspect',
-          tokens.map((token) => `token=${token}`),
-          basic,
-        ),
-      ),
-    protected: () => besideBare('GET /protected', bearerLoad('/protected', main.sessions)),
-    verify: () => besideBare('GET /verify', bearerLoad('/verify', main.sessions, 204)),
+    'client-credentials': () => {
+      const bodies = Array<string>(connections).fill('grant_type=client_credentials')
+      return basic ? beside('client credentials', basicLoad('/token', bodies), signature) : []
+    },
+    introspections: () => {
+      const bodies = tokens.map((token) => `token=${token}`)
+      return basic ? beside('introspections', basicLoad('/introspect', bodies)) : []
+    },
+    protected: () => beside('GET /protected', bearerLoad('/protected', main.sessions)),
+    verify: () => beside('GET /verify', bearerLoad('/verify', main.sessions, 204)),
     'latchkey-verify': () => verifying('latchkey/verify, seen before', remembersAll),
-    'latchkey-verify-new': () =>
-      connections > 1 ? verifying('latchkey/verify, first sight', remembersOne) : undefined,
+    'latchkey-verify-new': () => (connections > 1 ? verifying('latchkey/verify, first sight', remembersOne) : []),
   }
 }

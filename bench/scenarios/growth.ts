@@ -10,7 +10,6 @@
 import { closeSync, fdatasyncSync, openSync, writeSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
-import { parseArgs } from 'node:util'
 import type { FastifyInstance } from 'fastify'
 import { buildApp } from '../../app.ts'
 import { readConfig } from '../../config.ts'
@@ -30,20 +29,18 @@ import {
   userId,
 } from './growth-data.ts'
 import { openServer } from './postgres.ts'
-import { progress, runScenario } from './scenario.ts'
+import { print, progress, readFlags, runScenario } from './scenario.ts'
 
-const { values: flags } = parseArgs({
-  options: {
-    sizes: { type: 'string', default: '1000,100000,1000000' },
-    stores: { type: 'string', default: 'lmdb,pg' },
-    rounds: { type: 'string', default: '5' },
-    json: { type: 'boolean', default: false },
-    assert: { type: 'boolean', default: false },
-  },
+const { flags } = readFlags({
+  sizes: '1000,100000,1000000',
+  stores: 'lmdb,pg',
+  rounds: 5,
+  json: false,
+  assert: false,
 })
 const sizes = flags.sizes.split(',').map(Number)
 const storeNames = flags.stores.split(',')
-const rounds = Number(flags.rounds)
+const { rounds } = flags
 const concurrency = 32
 const flatWithin = 1.5
 const sweepLimit = 500
@@ -92,18 +89,21 @@ await runScenario(async () => {
     const [smallest, ...larger] = rows.filter((row) => row.store === store) as [Row, ...Row[]]
     return larger.map((row) => ({ store, size: row.size, ...ratiosOf(row, smallest) }))
   })
-  const [node, cores, postgres] = [process.version, availableParallelism(), server?.version]
-  const environment = { node, cores, postgres, concurrency, rounds, sweepLimit }
-  if (flags.json) console.log(JSON.stringify({ environment, rows, ratios }, null, 2))
-  else {
-    console.log(environment)
-    for (const store of storeNames) {
-      console.log(`${store}: microseconds, one after the other and (with "32") ${concurrency} in flight; bytes on disk`)
-      console.table(transposed(rows.filter((row) => row.store === store)))
-      console.log(`${store}: as ratios to ${sizes[0]}`)
-      console.table(transposed(ratios.filter((row) => row.store === store)))
-    }
+  const environment = {
+    node: process.version,
+    cores: availableParallelism(),
+    postgres: server?.version,
+    concurrency,
+    rounds,
+    sweepLimit,
   }
+  if (flags.json) print(true, { environment, rows, ratios })
+  else
+    print(false, {
+      environment,
+      'microseconds, one after the other and (with "32") in flight; bytes on disk': columns(rows),
+      [`as ratios to ${sizes[0]}`]: columns(ratios),
+    })
   for (const { store, size, ...figures } of flags.assert ? ratios : []) {
     for (const [figure, ratio] of Object.entries<number>(figures)) {
       if (ratio <= flatWithin) continue
@@ -118,11 +118,12 @@ function ratiosOf(row: Row, smallest: Row): Record<string, number> {
   return Object.fromEntries(figures.map((figure) => [figure, round(Number(row[figure]) / Number(smallest[figure]), 2)]))
 }
 
-/** A column for each size. */
-function transposed(rows: Record<string, unknown>[]): Record<string, Record<string, unknown>> {
-  const figures = Object.keys(rows[0] ?? {}).filter((figure) => figure !== 'store' && figure !== 'size')
-  const columns = (figure: string) => rows.map((row) => [Number(row['size']).toLocaleString('en'), row[figure]])
-  return Object.fromEntries(figures.map((figure) => [figure, Object.fromEntries(columns(figure))]))
+/** A column for each store and size. */
+function columns(rows: Record<string, unknown>[]): Record<string, Record<string, unknown>> {
+  const figures = [...new Set(rows.flatMap(Object.keys))].filter((figure) => figure !== 'store' && figure !== 'size')
+  const titled = rows.map((row) => [`${row['store']} ${Number(row['size']).toLocaleString('en')}`, row] as const)
+  const cells = (figure: string) => Object.fromEntries(titled.map(([title, row]) => [title, row[figure]]))
+  return Object.fromEntries(figures.map((figure) => [figure, cells(figure)]))
 }
 
 function note({ figures }: Subject, figure: string, value: number): void {

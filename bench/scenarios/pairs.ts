@@ -3,14 +3,10 @@
  * branch=dist`, with `--seconds` of a measurement and `--rounds`.
  */
 import { resolve } from 'node:path'
-import { parseArgs } from 'node:util'
 import { compare } from './compare.ts'
-import { runScenario } from './scenario.ts'
+import { readFlags, runScenario } from './scenario.ts'
 
-const { values: flags, positionals } = parseArgs({
-  allowPositionals: true,
-  options: { seconds: { type: 'string', default: '4' }, rounds: { type: 'string', default: '7' } },
-})
+const { flags, positionals } = readFlags({ seconds: 4, rounds: 7 })
 
 await runScenario(async () => {
   if (positionals.length < 2) throw new Error('expected two builds or more, such as main=../main/dist branch=dist')
@@ -18,5 +14,5 @@ await runScenario(async () => {
     const [name = '', dir = name] = text.split('=')
     return { name, program: resolve(dir, 'start.cjs') }
   })
-  await compare(variants, Number(flags.rounds), Number(flags.seconds))
+  await compare(variants, flags.rounds, flags.seconds)
 })

@@ -76,9 +76,9 @@ async function freePort(): Promise<number> {
   return port
 }
 
-/** What the server has done up to a moment. */
-export interface Ledger {
-  atMs: number
+/** What some work has cost the server. */
+export interface Costs {
+  seconds: number
   /** write-ahead log of the whole server */
   walBytes: number
   /** by the names of `stores/postgres/sql.ts`; undefined where the server does not count them */
@@ -90,7 +90,7 @@ export interface StatementCosts {
   walRecords: number
   /** 8 KiB pages written into the log as a whole, each for the first change after a checkpoint */
   walFullPages: number
-  execMs: number
+  serverMs: number
 }
 
 /** A statement without its constants and parameters, which pg_stat_statements numbers anew. */
@@ -106,34 +106,24 @@ export async function readWalBytes(client: pg.Client): Promise<number> {
   return rows[0].bytes
 }
 
-export async function readLedger(client: pg.Client): Promise<Ledger> {
-  const walBytes = await readWalBytes(client)
+/** Measures what some work costs the database of `client`. */
+export async function costsOf(client: pg.Client, work: () => Promise<unknown>): Promise<Costs> {
+  const ofDatabase = '(SELECT oid FROM pg_database WHERE datname = current_database())'
+  await client.query(`SELECT pg_stat_statements_reset(0, ${ofDatabase}, 0)`).catch(() => {})
+  const walBefore = await readWalBytes(client)
+  const startedAt = performance.now()
+  await work()
+  const seconds = (performance.now() - startedAt) / 1000
+  const walBytes = (await readWalBytes(client)) - walBefore
   const counted = await client
     .query(
-      `SELECT query, calls::float8, wal_records::float8, wal_fpi::float8, total_exec_time::float8 AS ms
-       FROM pg_stat_statements WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())`,
+      `SELECT query, calls::float8, wal_records::float8 AS "walRecords", wal_fpi::float8 AS "walFullPages",
+         total_exec_time::float8 AS "serverMs" FROM pg_stat_statements WHERE dbid = ${ofDatabase}`,
     )
     .catch(() => undefined)
-  const costs = counted?.rows.flatMap((row): [string, StatementCosts][] => {
-    const name = names.get(shapeOf(row.query))
-    const { calls, wal_records: walRecords, wal_fpi: walFullPages, ms: execMs } = row
-    return name ? [[name, { calls, walRecords, walFullPages, execMs }]] : []
+  const costs = counted?.rows.flatMap(({ query, ...cost }): [string, StatementCosts][] => {
+    const name = names.get(shapeOf(query))
+    return name ? [[name, cost]] : []
   })
-  return { atMs: performance.now(), walBytes, statements: costs && new Map(costs) }
-}
-
-/** The costs of each statement between two moments; those that did not run are left out. */
-export function costsBetween(before: Ledger, after: Ledger): Map<string, StatementCosts> {
-  const costs = new Map<string, StatementCosts>()
-  for (const [name, now] of after.statements ?? []) {
-    const then = before.statements?.get(name) ?? { calls: 0, walRecords: 0, walFullPages: 0, execMs: 0 }
-    if (now.calls === then.calls) continue
-    costs.set(name, {
-      calls: now.calls - then.calls,
-      walRecords: now.walRecords - then.walRecords,
-      walFullPages: now.walFullPages - then.walFullPages,
-      execMs: now.execMs - then.execMs,
-    })
-  }
-  return costs
+  return { seconds, walBytes, statements: costs && new Map(costs) }
 }

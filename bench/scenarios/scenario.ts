@@ -1,5 +1,6 @@
 /* What the scenarios share. They are programs of the repository, and not of the package. */
 import { setTimeout as sleep } from 'node:timers/promises'
+import { parseArgs } from 'node:util'
 import { bearer, logOut, type Tokens } from '../load.ts'
 import { inFlight, quantile, round } from '../meter.ts'
 import { endingAll } from '../processes.ts'
@@ -14,6 +15,34 @@ export async function runScenario(scenario: () => Promise<void>): Promise<void> 
     process.exitCode = 1
   }
   process.exit()
+}
+
+/** Reads the command line: each `--name` has a default, of whose type it is. */
+export function readFlags<Flags extends Record<string, string | number | boolean>>(
+  defaults: Flags,
+): { flags: Flags; positionals: string[] } {
+  const options = Object.fromEntries(
+    Object.entries(defaults).map(([name, value]) => [
+      name,
+      { type: typeof value === 'boolean' ? ('boolean' as const) : ('string' as const) },
+    ]),
+  )
+  const { values, positionals } = parseArgs({ allowPositionals: true, options })
+  const given = Object.entries(values).map(([name, value]) => [
+    name,
+    typeof defaults[name] === 'number' ? Number(value) : value,
+  ])
+  return { flags: { ...defaults, ...Object.fromEntries(given) }, positionals }
+}
+
+/** Prints results by name: rows as tables, or all as one JSON document. */
+export function print(isJson: boolean, results: Record<string, unknown>): void {
+  if (isJson) console.log(JSON.stringify(results, null, 2))
+  else
+    for (const [name, result] of Object.entries(results)) {
+      console.log(name)
+      console.table(result)
+    }
 }
 
 /** Reports a step on stderr, so that stdout is the result. */

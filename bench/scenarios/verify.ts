@@ -5,23 +5,15 @@
  * the node that it follows, and, over PostgreSQL, at another replica. `--lmdb` leaves PostgreSQL out. What a check costs is in
  * `npm run bench -- --only latchkey-verify,latchkey-verify-new`.
  */
-import { parseArgs } from 'node:util'
 import { createVerifier, VerifierError } from '../../verify/index.ts'
 import { signUp } from '../load.ts'
 import { makeDir, onEnd } from '../processes.ts'
 import { benchSettings, type Server, startServer, writeClients } from '../service.ts'
 import { makeSecret } from '../services.ts'
 import { openServer } from './postgres.ts'
-import { type LagRow, measureLag, progress, runScenario } from './scenario.ts'
+import { type LagRow, measureLag, print, progress, readFlags, runScenario } from './scenario.ts'
 
-const { values: flags } = parseArgs({
-  options: {
-    logouts: { type: 'string', default: '240' },
-    lmdb: { type: 'boolean', default: false },
-    json: { type: 'boolean', default: false },
-  },
-})
-
+const { flags } = readFlags({ logouts: 240, lmdb: false, json: false })
 const user = 'bench'
 const issuer = 'http://localhost'
 const [clientId, clientSecret] = ['bench', makeSecret()]
@@ -55,7 +47,7 @@ await runScenario(async () => {
           throw error
         },
       )
-    const what = { user, logouts: Number(flags.logouts), concurrency: 4 }
+    const what = { user, logouts: flags.logouts, concurrency: 4 }
     return measureLag(where, what, followed, closer, ({ access_token }) => isRefused(access_token))
   }
 
@@ -72,6 +64,5 @@ await runScenario(async () => {
     rows.push(await lagAt('PostgreSQL, the replica that is followed', one, one))
     rows.push(await lagAt('PostgreSQL, another replica', one, other))
   }
-  if (flags.json) console.log(JSON.stringify(rows, null, 2))
-  else console.table(rows)
+  print(flags.json, { 'logout to refusal, ms': rows })
 })
