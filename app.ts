@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { existsSync, readFileSync } from 'node:fs'
 import type { Socket } from 'node:net'
 import { dirname, join } from 'node:path'
-import Fastify, { type FastifyError, type FastifyInstance } from 'fastify'
+import Fastify, { type FastifyError, type FastifyInstance, type FastifyServerOptions } from 'fastify'
 import type { Config } from './config.ts'
 import { type ErrorCode, Refusal } from './errors.ts'
 import { type LogDestination, loggerOptions, QuietLog } from './log/fields.ts'
@@ -83,6 +83,8 @@ export interface AppOptions {
   logStream?: LogDestination
   /** milliseconds in which a request has to arrive */
   requestTimeoutMs?: number
+  /** how schemas are compiled: tests build many apps, and compile each schema once */
+  schemaController?: FastifyServerOptions['schemaController']
   command?: Command
 }
 
@@ -110,6 +112,7 @@ export async function buildApp(
     uptimeMs = () => performance.now(),
     logStream,
     requestTimeoutMs = arrivalTimeoutMs,
+    schemaController,
     command,
   }: AppOptions = {},
 ): Promise<FastifyInstance> {
@@ -124,6 +127,7 @@ export async function buildApp(
     requestTimeout: requestTimeoutMs,
     routerOptions: { maxParamLength },
     ...(rewriteUrl && { rewriteUrl }),
+    ...(schemaController && { schemaController }),
     // Node would answer a request without Host by itself, with no body and no id; plugins/http/strict-http.ts does it.
     http: {
       requireHostHeader: false,

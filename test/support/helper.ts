@@ -8,6 +8,7 @@ import type { Test } from 'tap'
 import t from 'tap'
 import { buildApp } from '../../app.ts'
 import { type Config, readConfig } from '../../config.ts'
+import { schemaController } from './compilers.ts'
 import { accessPostgres, type SharedPostgres, startPostgres } from './postgres.ts'
 
 /** The settings that make hashing cheap; everything else is as the server has it. */
@@ -102,6 +103,7 @@ async function buildOn(t: Test, settings: Record<string, string>, clock: Clock):
     now: () => clock.now,
     uptimeMs: () => performance.now() + (clock.passedMs ?? 0),
     logStream: { write: (line) => logs.push(JSON.parse(line)) },
+    schemaController,
   })
   t.teardown(() => app.close())
   return {
