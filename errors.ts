@@ -2,8 +2,8 @@ import { bearerChallenge, type TokenFailure, tokenFailures } from './domain/bear
 import { omitUndefined } from './domain/omit-undefined.ts'
 
 /**
- * Every refusal that Latchkey answers with: HTTP status, code of RFC 6749 §5.2 (sent by OAuth endpoints), and title
- * (sent as RFC 9457 problem by all others). `docs/errors.md` explains each. What happened in detail goes to the log only.
+ * Every error response: HTTP status, code of RFC 6749 §5.2 (for OAuth endpoints), and title (of the RFC 9457 problem, for all other
+ * routes). `docs/errors.md` explains each. The exact reason goes to the log only.
  */
 const table = {
   malformed_request: [400, 'invalid_request', 'The request could not be read'],
@@ -15,33 +15,33 @@ const table = {
   unauthorized_client: [400, 'unauthorized_client', 'The client may not use this grant'],
   invalid_grant: [400, 'invalid_grant', 'The grant is not valid'],
   invalid_scope: [400, 'invalid_scope', 'The scope is not valid'],
-  invalid_target: [400, 'invalid_target', 'The resource is not one that this client may ask for'],
+  invalid_target: [400, 'invalid_target', 'The client may not ask for this resource'],
   invalid_client: [401, 'invalid_client', 'Client authentication failed'],
   missing_token: [401, 'invalid_token', 'An access token is required'],
   invalid_token: [401, 'invalid_token', 'The access token was refused'],
   insufficient_scope: [403, 'insufficient_scope', 'The access token does not carry the scope that is needed'],
-  users_only: [403, 'insufficient_scope', 'This is for users, and the access token is that of a client'],
-  may_not_introspect: [403, 'unauthorized_client', 'The client has no right to see the tokens of others'],
+  users_only: [403, 'insufficient_scope', 'This route needs the access token of a user'],
+  may_not_introspect: [403, 'unauthorized_client', 'The client may not introspect tokens'],
   signup_closed: [403, 'access_denied', 'Signup is closed'],
   wrong_password: [403, 'access_denied', 'The password is wrong'],
-  not_found: [404, 'invalid_request', 'There is nothing here'],
-  method_not_allowed: [405, 'invalid_request', 'The method is not allowed here'],
-  request_timeout: [408, 'invalid_request', 'The request took too long to arrive'],
+  not_found: [404, 'invalid_request', 'Not found'],
+  method_not_allowed: [405, 'invalid_request', 'Method not allowed'],
+  request_timeout: [408, 'invalid_request', 'The request timed out'],
   username_taken: [409, 'invalid_request', 'The username is taken'],
   client_id_taken: [409, 'invalid_request', 'The client_id is taken'],
-  own_account: [409, 'invalid_request', 'Nobody takes their own administration away here'],
+  own_account: [409, 'invalid_request', 'You cannot remove your own admin access'],
   operators_key: [
     409,
     'invalid_request',
-    "The signing key is the operator's own: put another into AUTH_SIGNING_KEY_FILE and restart",
+    'The signing key is set by AUTH_SIGNING_KEY_FILE: change it there, and restart',
   ],
-  key_in_use: [409, 'invalid_request', 'The key signs tokens now: rotate first'],
+  key_in_use: [409, 'invalid_request', 'The key signs tokens: rotate first'],
   body_too_large: [413, 'invalid_request', 'The body is too large'],
-  unsupported_media_type: [415, 'invalid_request', 'The content type is not supported here'],
-  unsupported_encoding: [415, 'invalid_request', 'The content encoding is not supported here'],
+  unsupported_media_type: [415, 'invalid_request', 'The content type is not supported'],
+  unsupported_encoding: [415, 'invalid_request', 'The content encoding is not supported'],
   too_many_failures: [429, 'invalid_request', 'Too many failed attempts'],
   header_too_large: [431, 'invalid_request', 'The header fields are too large'],
-  internal_error: [500, 'server_error', 'Something went wrong on our side'],
+  internal_error: [500, 'server_error', 'Internal server error'],
   overloaded: [503, 'temporarily_unavailable', 'The service is busy'],
   store_unavailable: [503, 'temporarily_unavailable', 'The store is unavailable'],
   draining: [503, 'temporarily_unavailable', 'The service is shutting down'],
@@ -49,26 +49,26 @@ const table = {
 
 export type ErrorCode = keyof typeof table
 
-/** A member of the body that was refused, by its JSON pointer (RFC 6901). */
+/** A refused member of the body, by its JSON pointer (RFC 6901). */
 export interface InvalidMember {
   pointer: string
   detail: string
 }
 
-/** What a refusal says beyond its code. */
+/** The details of a refusal, beside its code. */
 export interface RefusalDetails {
-  /** of `refused`, which has no status of its own */
+  /** for `refused`, which has no status of its own */
   status?: number
-  /** words for the client; never a secret, never more than it may know */
+  /** for the client: never a secret, never more than it may know */
   detail?: string
-  /** words for the log: exactly why */
+  /** for the log: exactly why */
   reason?: string
   headers?: Record<string, string>
   errors?: InvalidMember[]
   cause?: unknown
 }
 
-/** An answer that is an error: thrown anywhere, sent in the shape of the endpoint's family by `plugins/http/errors.ts`. */
+/** An error response. Thrown anywhere, and sent by `plugins/http/errors.ts` in the format of the endpoint. */
 export class Refusal extends Error {
   readonly code: ErrorCode
   readonly statusCode: number

@@ -12,7 +12,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     {
       schema: {
         operationId: 'getLiveness',
-        summary: 'Whether the process is alive',
+        summary: 'Liveness: the process runs',
         tags: ['health'],
         response: { 200: Status, ...problemResponses(400) },
       },
@@ -27,7 +27,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     {
       schema: {
         operationId: 'getReadiness',
-        summary: 'Whether to send requests here: the store answers, and the process is not shutting down',
+        summary: 'Readiness: the store answers, and the process is not shutting down',
         tags: ['health'],
         response: { 200: Status, ...problemResponses(400, 503) },
       },

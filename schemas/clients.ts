@@ -40,7 +40,7 @@ export const clientMembers = {
 export const AdminClient = Type.Object({
   client_id: ClientId,
   ...clientMembers,
-  declared: Type.Boolean({ description: 'whether it is in AUTH_CLIENTS_FILE' }),
+  declared: Type.Boolean({ description: 'Whether it is in AUTH_CLIENTS_FILE' }),
   created_at: Timestamp,
   disabled_at: Type.Optional(Timestamp),
   secrets: Type.Array(Type.Object({ created_at: Timestamp, expires_at: Type.Optional(Timestamp) }), {

@@ -6,11 +6,11 @@ export const TokenResponse = Type.Object(
   {
     access_token: Type.String({ description: 'A JWT, RFC 9068' }),
     token_type: Type.Literal('Bearer'),
-    expires_in: Type.Integer({ description: 'seconds', examples: [600] }),
+    expires_in: Type.Integer({ description: 'Seconds', examples: [600] }),
     refresh_token: Type.Optional(Type.String({ examples: ['lkr_…'] })),
     scope: Type.Optional(Scope),
   },
-  { description: 'The tokens' },
+  { description: 'Access token response' },
 )
 export type TokenResponse = Static<typeof TokenResponse>
 

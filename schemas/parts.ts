@@ -1,11 +1,11 @@
 import { Type } from '@sinclair/typebox'
 import { roleCharacter } from '../domain/scope.ts'
 
-/** Small named parts that the bodies and answers of `schemas/` are made of. */
+/* Parts that several schemas share. */
 
 export const Username = Type.String({
   minLength: 1,
-  // Four characters may be one after NFKC.
+  // NFKC may join four characters into one.
   maxLength: 1016,
   description:
     "1 to 254 letters with their marks, digits and `._-@+'`; compared and counted after NFKC and lower case, shown as typed",
@@ -20,7 +20,7 @@ export const Password = Type.String({
   examples: ['correct horse battery staple'],
 })
 
-/** A password to be compared: too long or too short is simply wrong. */
+/** A password to compare: too long or too short is simply wrong. */
 export const PresentedPassword = Type.String({ format: 'password', examples: ['correct horse battery staple'] })
 
 export const Id = Type.String({ description: 'Opaque', examples: ['0198f3ce-4b7e-4f3a-9d1c-6a1f2e3d4c5b'] })
@@ -29,7 +29,7 @@ export const Timestamp = Type.String({ format: 'date-time', examples: ['2026-11-
 /** @param ms milliseconds since the epoch */
 export const toTimestamp = (ms: number): string => new Date(ms).toISOString()
 
-export const Scope = Type.String({ description: 'Scope names with a space between them', examples: ['read write'] })
+export const Scope = Type.String({ description: 'Scopes, separated by spaces', examples: ['read write'] })
 
 export const Roles = Type.Array(Type.String())
 

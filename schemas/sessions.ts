@@ -16,7 +16,7 @@ export const AdminSession = Type.Object({
 /** A session as its user sees it. */
 export const OwnSession = Type.Composite([
   Type.Omit(AdminSession, ['scope']),
-  Type.Object({ current: Type.Boolean({ description: 'whether it is the one of the access token' }) }),
+  Type.Object({ current: Type.Boolean({ description: 'Whether it is the session of the access token' }) }),
 ])
 
 export const toSession = ({ scope, ...session }: Session): Static<typeof AdminSession> => ({

@@ -55,15 +55,15 @@ export function hintFor(path: string, patterns: Iterable<string>, publicPath: st
   const literal = [...patterns].filter((pattern) => !/[:*]/.test(pattern) && !pattern.endsWith('/'))
   const same = literal.find((pattern) => pattern === bare)
   if (same !== undefined)
-    return `There is nothing here, but at ${publicPath}${same}: without a slash at the end, and in lower case`
+    return `Not found, the route is at ${publicPath}${same}: without a slash at the end, and in lower case`
   const parts = bare.slice(1).split('/')
   const name = parts.pop()?.replace(/[-_]/g, '') ?? ''
   const advice = parts.every((part) => prefixes.test(part)) ? known.get(name) : undefined
-  if (advice !== undefined) return `There is nothing here: ${advice.replaceAll('{}', publicPath)}`
+  if (advice !== undefined) return `Not found: ${advice.replaceAll('{}', publicPath)}`
   const [nearest] = literal
     .map((pattern) => ({ pattern, slips: distance(pattern, bare) }))
     .sort((a, b) => a.slips - b.slips)
   if (nearest && nearest.slips <= mostSlips && bare.length > 2 * mostSlips)
-    return `There is nothing here, but at ${publicPath}${nearest.pattern}`
+    return `Not found, the nearest route is at ${publicPath}${nearest.pattern}`
   return undefined
 }

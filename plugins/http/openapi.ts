@@ -2,10 +2,10 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 
 const tags = {
-  accounts: 'Sign up, and look after one’s own account',
+  accounts: 'Sign up, and manage your own account',
   tokens: 'Log in, refresh, revoke; and tokens for services',
-  sessions: 'Where a user is logged in',
-  checking: 'Whether a token is good: for services and proxies that guard something by it',
+  sessions: 'List and end your own sessions',
+  checking: 'Check tokens: for services and reverse proxies',
   admin: 'Users, clients, sessions and keys. Log in with the scope admin',
   health: 'For supervisors and load balancers',
 }

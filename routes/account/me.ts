@@ -4,12 +4,12 @@ import type { User } from '../../domain/user.ts'
 import { tokenRefused } from '../../errors.ts'
 import { acceptJson } from '../../plugins/http/json.ts'
 import { Id, Password, PresentedPassword, Roles, Timestamp, toTimestamp, Username } from '../../schemas/parts.ts'
-import { problemResponses } from '../../schemas/responses.ts'
+import { noContent, problemResponses } from '../../schemas/responses.ts'
 import { withToken } from '../../schemas/security.ts'
 
 const userGone = () => tokenRefused('invalid', 'the user of the token is gone')
 
-/** What people see and change of their own account. */
+/** A user's own account. */
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
   const { users } = app
   acceptJson(app)
@@ -25,7 +25,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     {
       schema: {
         operationId: 'getProfile',
-        summary: 'The profile',
+        summary: 'Get your profile',
         tags: ['accounts'],
         security: withToken,
         response: {
@@ -47,12 +47,12 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     {
       schema: {
         operationId: 'deleteAccount',
-        summary: 'Delete the account, with its sessions',
+        summary: 'Delete your account and its sessions',
         tags: ['accounts'],
         security: withToken,
         body: Type.Object({ password: PresentedPassword }, { additionalProperties: false }),
         response: {
-          204: Type.Null({ description: 'The account is gone' }),
+          204: noContent('The account is deleted'),
           ...problemResponses(400, 401, 403, 413, 415, 429, 503),
         },
       },
@@ -68,7 +68,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     {
       schema: {
         operationId: 'changePassword',
-        summary: 'Change the password; every other session ends',
+        summary: 'Change your password; every other session ends',
         tags: ['accounts'],
         security: withToken,
         body: Type.Object(
@@ -76,7 +76,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
           { additionalProperties: false },
         ),
         response: {
-          204: Type.Null({ description: 'The password is changed' }),
+          204: noContent('The password is changed'),
           ...problemResponses(400, 401, 403, 413, 415, 429, 503),
         },
       },

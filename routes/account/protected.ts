@@ -13,7 +13,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     {
       schema: {
         operationId: 'getGreeting',
-        summary: 'A greeting for whoever has logged in',
+        summary: 'Greet the logged-in user',
         tags: ['accounts'],
         security: withToken,
         response: { 200: Type.Object({ message: Type.String() }), ...problemResponses(401, 403, 503) },

@@ -17,7 +17,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     {
       schema: {
         operationId: 'listSessions',
-        summary: 'List the sessions, newest first',
+        summary: 'List your sessions, newest first',
         tags: ['sessions'],
         security: withToken,
         querystring: Type.Object(PageQuery, { additionalProperties: false }),
@@ -85,7 +85,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     },
     async (request, reply) => {
       const { sid, sub } = request.token
-      // A token without a session, or with one that has expired and been swept, is refused by itself.
+      // No session, or one that has expired and been swept: the token alone is revoked.
       const isEnded = sid !== undefined && (await sessions.end(request, sid, sub))
       if (!isEnded) await sessions.revokeAccessToken(request, request.token)
       return reply.code(204).send(null)

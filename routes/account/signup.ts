@@ -13,7 +13,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     {
       schema: {
         operationId: 'signUp',
-        summary: 'Make an account',
+        summary: 'Sign up: create an account',
         tags: ['accounts'],
         body: Type.Object({ username: Username, password: Password }, { additionalProperties: false }),
         response: {

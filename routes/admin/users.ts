@@ -27,7 +27,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
           {
             ...PageQuery,
             username: Type.Optional(
-              Type.String({ pattern: '\\S', description: 'only the user of this name, in any spelling' }),
+              Type.String({ pattern: '\\S', description: 'Only the user of this name, in any spelling' }),
             ),
           },
           { additionalProperties: false },

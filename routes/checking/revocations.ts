@@ -7,7 +7,7 @@ import { withClient } from '../../schemas/security.ts'
 import { createPages, RevocationEntry, textOf } from './revocation-pages.ts'
 import { createStreams } from './revocation-streams.ts'
 
-/** What was revoked, for services that check access tokens by key alone: as a list since a cursor, page by page, or as a stream that goes on. */
+/** Revocations, for services that check access tokens by key alone: pages since a cursor, or a stream. */
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
   const { clientAuthentication } = app
   ignoreBodies(app)
@@ -18,7 +18,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
   app.get(
     '/revocations',
     {
-      // Before the query is looked at: a stranger is told nothing but that.
+      // Before the query is validated: strangers learn nothing about it.
       preValidation: async (request) =>
         void callers.set(
           request,
@@ -26,9 +26,11 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         ),
       schema: {
         operationId: 'listRevocations',
-        summary: 'Follow what is revoked',
+        summary: 'Follow revocations',
         description:
-          'For confidential clients with the introspection right, by HTTP Basic. With `Accept: text/event-stream` a stream: events `revocations` (the first at once) and `heartbeat` every 5 s while this process is up to date, each with the cursor as its id. Where there is more than a page, `more` is true: ask for the next at once, or wait for the event behind.',
+          'For confidential clients with the introspection right, by HTTP Basic. With `Accept: text/event-stream`, a stream ' +
+          'of events `revocations` (the first at once) and `heartbeat` (every 5 s while this process is up to date), each with ' +
+          'the cursor as its id. `more` is true where there is another page: ask for it at once, or wait for its event.',
         tags: ['checking'],
         security: withClient,
         produces: ['application/json', 'text/event-stream'],
@@ -38,7 +40,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
               Type.String({
                 pattern: '\\S',
                 maxLength: 256,
-                description: 'the `cursor` of the answer before; without one, all that is in force',
+                description: '`cursor` of the last response; without it, all revocations in force',
               }),
             ),
           },
@@ -48,7 +50,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
           200: Type.Object({
             revocations: Type.Array(RevocationEntry),
             cursor: Type.String(),
-            more: Type.Optional(Type.Literal(true, { description: 'there is more behind the cursor' })),
+            more: Type.Optional(Type.Literal(true, { description: 'There is another page' })),
           }),
           ...problemResponses(400, 401, 403, 429, 503),
         },

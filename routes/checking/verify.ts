@@ -6,29 +6,29 @@ import { ignoreBodies } from '../../plugins/http/bodies.ts'
 import { problemResponses } from '../../schemas/responses.ts'
 import { withToken } from '../../schemas/security.ts'
 
-/** A demand that is not understood (unknown, empty, there twice, or such as no token can meet) is refused, never taken for none. */
+/** An unknown, empty, repeated or malformed demand is 400: a proxy's typing error must not open the service. */
 const Demands = Type.Object(
   {
     scope: Type.Optional(
       Type.String({
         pattern: scopePattern,
-        description: 'scope names that the token must carry, with a space between them',
+        description: 'Scopes that the token must have, separated by spaces',
       }),
     ),
     audience: Type.Optional(
-      Type.String({ pattern: '\\S', description: 'whom the token must be for; AUTH_AUDIENCE when not sent' }),
+      Type.String({ pattern: '\\S', description: 'The audience that the token must have; AUTH_AUDIENCE by default' }),
     ),
     role: Type.Optional(
       Type.String({
         pattern: `^${roleCharacter}+$`,
-        description: 'a role that the user must have',
+        description: 'A role that the user must have',
       }),
     ),
   },
   { additionalProperties: false },
 )
 
-/** For reverse proxies, which ask before they pass a request on: nginx `auth_request`, Traefik ForwardAuth, Caddy `forward_auth`. */
+/** For reverse proxies: nginx `auth_request`, Traefik ForwardAuth, Caddy `forward_auth`. */
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
   const { config } = app
   ignoreBodies(app)
@@ -45,7 +45,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         querystring: Demands,
         response: {
           204: Type.Null({
-            description: 'The token is good: X-Auth-Subject, X-Auth-Client, X-Auth-Scope and X-Auth-Roles tell of it',
+            description: 'The token is valid. X-Auth-Subject, X-Auth-Client, X-Auth-Scope and X-Auth-Roles describe it',
           }),
           ...problemResponses(400, 401, 403),
         },

@@ -9,10 +9,10 @@ const oauthMetadata = '/.well-known/oauth-authorization-server'
 const openIdMetadata = '/.well-known/openid-configuration'
 
 /**
- * Finds the metadata of an issuer with a path where clients ask for it: with the path behind the well-known part (RFC 8414 §3.1), or,
- * for OpenID Connect Discovery §4, before it. Compared as text: in a pattern of the router, a path may hold what means something there.
+ * Where clients look for the metadata of an issuer with a path: the path behind the well-known part (RFC 8414 §3.1) or, by OpenID
+ * Connect Discovery §4, before it. Compared as text, for a path may hold characters that the router's patterns give a meaning.
  *
- * @returns what turns the target of a request into the one that has a route; undefined where the issuer has no path
+ * @returns a function for `rewriteUrl`, from the target of a request to that of the route; undefined where the issuer has no path
  */
 export function findMetadata(issuer: string): ((request: { url?: string | undefined }) => string) | undefined {
   const path = normalise(new URL(issuer).pathname.replace(/\/$/, ''))
@@ -33,7 +33,7 @@ export function findMetadata(issuer: string): ((request: { url?: string | undefi
 /** RFC 3986 §6.2.2.1: the digits of an escape have no case. */
 const normalise = (path: string) => path.replace(/%[0-9a-f]{2}/gi, (octet) => octet.toUpperCase())
 
-/** What other services need to check tokens, and clients to find their way. */
+/** Public keys for the services that check tokens, and metadata for clients. */
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
   const { config, signingKeys } = app
   const issuer = config.AUTH_ISSUER
@@ -44,7 +44,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     {
       schema: {
         operationId: 'getPublicKeys',
-        summary: 'The public keys, RFC 7517',
+        summary: 'Public keys (JWK Set, RFC 7517)',
         tags: ['checking'],
         response: { 200: AnyObject, 304: Type.Null({ description: 'Not modified' }), ...problemResponses(400) },
       },
@@ -72,8 +72,8 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     service_documentation: at('/docs'),
   }
   for (const [url, operationId, summary] of [
-    [oauthMetadata, 'getServerMetadata', 'Authorization server metadata, RFC 8414'],
-    [openIdMetadata, 'getOpenIdConfiguration', 'The same, for libraries that look only here (RFC 8414 §5)'],
+    [oauthMetadata, 'getServerMetadata', 'Authorization server metadata (RFC 8414)'],
+    [openIdMetadata, 'getOpenIdConfiguration', 'The same, where OpenID Connect libraries look (RFC 8414 §5)'],
   ] as const) {
     app.get(
       url,

@@ -67,7 +67,7 @@ onOneStore('the 404 of a path that others have says what is right here', async (
       const response = await app.inject({ method, url })
       t.match(
         { status: response.statusCode, ...json(response) },
-        { status: 404, title: 'There is nothing here', detail: hint },
+        { status: 404, title: 'Not found', detail: hint },
         `${method} ${url}`,
       )
     }
@@ -93,7 +93,7 @@ onOneStore('the 404 of a path that others have says what is right here', async (
     '/robots.txt',
     '/favicon.ico',
   ]) {
-    t.equal(json(await app.inject({ url })).detail, 'There is nothing here', `nothing is guessed: ${url}`)
+    t.equal(json(await app.inject({ url })).detail, 'Not found', `nothing is guessed: ${url}`)
   }
   const { app: below } = await build({ AUTH_ISSUER: 'https://example.com/auth' })
   t.match(json(await below.inject({ url: '/login' })).detail, /POST \/auth\/token/)
