@@ -1,67 +1,24 @@
 import { setImmediate } from 'node:timers/promises'
-import { type Static, Type } from '@fastify/type-provider-typebox'
 import type { FastifyInstance } from 'fastify'
-import type { Revocation } from '../../domain/revocation.ts'
-import { Timestamp, toTimestamp } from '../../schemas/parts.ts'
+import { toRevocationEntry } from '../../schemas/revocations.ts'
 import type { RevocationPage } from '../../stores/store.ts'
 
-export const RevocationEntry = Type.Object(
-  {
-    kind: Type.Union([
-      Type.Literal('jti'),
-      Type.Literal('sid'),
-      Type.Literal('user'),
-      Type.Literal('client'),
-      Type.Literal('key'),
-    ]),
-    id: Type.String({
-      description:
-        'the `jti`, `sid`, `sub` or `client_id` of the tokens that are refused; the `kid` of a `key` that was withdrawn: drop it, and read the JWKS again',
-    }),
-    generation: Type.Optional(
-      Type.Integer({
-        description:
-          'of a user or client: only tokens of earlier generations are refused; a `jti` is `<user>.<client>.<random>` with both generations',
-      }),
-    ),
-    except_sid: Type.Optional(Type.String({ description: 'of a user: the session whose tokens stay good' })),
-    revoked_at: Timestamp,
-    expires_at: Type.String({
-      format: 'date-time',
-      description: 'after this no such token is alive, and the entry can be forgotten',
-    }),
-  },
-  { description: 'Which access tokens are refused from now on' },
-)
-
-function toEntry({ kind, id, revokedAt, expiresAt, ...rest }: Revocation): Static<typeof RevocationEntry> {
-  const { generation, exceptSessionId } = rest as { generation?: number; exceptSessionId?: string }
-  return {
-    kind,
-    id,
-    ...(generation !== undefined && { generation }),
-    ...(exceptSessionId !== undefined && { except_sid: exceptSessionId }),
-    revoked_at: toTimestamp(revokedAt),
-    expires_at: toTimestamp(expiresAt),
-  }
-}
-
-/** A page as it is sent. */
+/** A page in the two forms of `GET /revocations`. */
 export interface PageText {
-  /** of `GET /revocations` */
+  /** a JSON response */
   json: string
-  /** of the stream; one buffer for all that follow */
+  /** an event of a stream; one buffer for all followers */
   event: Buffer
 }
 
 const texts = new WeakMap<RevocationPage, PageText>()
 
-/** The text of a page, made once however many are told of it. */
+/** The text of a page, written once for all followers. */
 export function textOf(page: RevocationPage): PageText {
   const known = texts.get(page)
   if (known) return known
   const { revocations, cursor, more } = page
-  const entries = `"revocations":${JSON.stringify(revocations.map(toEntry))}`
+  const entries = `"revocations":${JSON.stringify(revocations.map(toRevocationEntry))}`
   const rest = more ? ',"more":true' : ''
   const text = {
     json: `{${entries},"cursor":${JSON.stringify(cursor)}${rest}}`,
@@ -78,12 +35,14 @@ interface Waiting {
 }
 
 /**
- * Reads pages for those who are behind: one page in a turn of the event loop, whoever asks, so that everything else goes on
- * between them. Those who ask for the same page share it.
+ * Reads pages for followers that are behind: one page in each turn of the event loop, so that other requests go on in between.
+ * Followers at the same position share a page.
+ *
+ * @returns a function that reads the page after a position; undefined for the first @throws {StoreUnavailable}
  */
 export function createPages({
   revocations,
-}: FastifyInstance): (position: string | undefined) => Promise<RevocationPage> {
+}: Pick<FastifyInstance, 'revocations'>): (position: string | undefined) => Promise<RevocationPage> {
   let waiting: Waiting[] = []
   let isReading = false
 
@@ -98,7 +57,7 @@ export function createPages({
         waiting = waiting.filter((one) => one.position !== position)
         for (const { resolve } of answered) resolve(page)
       } catch (error) {
-        // For all of them: they would wait for the same store one after the other.
+        // For all at once: each would wait for the same failing store in turn.
         for (const { reject } of waiting.splice(0)) reject(error)
       }
       await setImmediate()

@@ -4,115 +4,124 @@ import { Refusal } from '../../errors.ts'
 import type { RevocationPage } from '../../stores/store.ts'
 import { textOf } from './revocation-pages.ts'
 
-/** A follower that hears nothing for a few of these knows that it is cut off. */
+/** A follower that hears nothing for a few of these takes the connection for dead. */
 const heartbeatMs = 5_000
-/** A follower with more than this unsent is not sent what is new, and reads the store again when it has taken that. */
-const mostUnsentBytes = 256 * 1024
-/** One that takes nothing for so long is dropped, and comes again with its cursor. */
-const mostUnreadMs = 5_000
-/** Left to a follower to read what is on its way: to one that has lost its right, and to one that does not read, or when this process ends. */
-const lastWordsMs = { dropped: 10_000, cut: 300 }
-const mostStreams = { inAll: 1_000, ofClient: 200 }
+/** A follower with more unsent than this gets no new events. It reads on in the store once it has taken these. */
+const maxUnsentBytes = 256 * 1024
+/** A follower that takes nothing for this long is dropped. It may come again with its cursor. */
+const maxStalledMs = 5_000
+/** Time to flush before the socket is destroyed. */
+const flushBeforeCloseMs = { lostRight: 10_000, stalled: 300, draining: 300 }
+const maxStreams = { total: 1_000, perClient: 200 }
 const retryMs = 1_000
+const retryAfterSeconds = { draining: '1', overloaded: '5' }
 
-/** Streams of server-sent events (WHATWG HTML §9.2) that tell of revocations. Nothing is missed; an entry may come twice. */
+/**
+ * Streams of revocations as server-sent events (WHATWG HTML §9.2). No entry is lost; one may come twice.
+ *
+ * By hand, for the plugins that exist write without a bound to clients that do not read, and format each event for each client.
+ */
 export function createStreams(
-  { revocations, clients, drain }: FastifyInstance,
+  { revocations, clients, drain }: Pick<FastifyInstance, 'revocations' | 'clients' | 'drain'>,
   readPage: (position: string | undefined) => Promise<RevocationPage>,
 ) {
-  const open = new Set<(lingerMs?: number) => void>()
-  const openOf = new Map<string, number>()
+  const open = new Set<(flushMs: number) => void>()
+  const openByClient = new Map<string, number>()
   drain.signal.addEventListener('abort', () => {
-    for (const close of open) close(lastWordsMs.cut)
+    for (const close of open) close(flushBeforeCloseMs.draining)
   })
 
-  function takePlace(clientId: string): void {
-    if (drain.signal.aborted) throw new Refusal('draining', { headers: { 'retry-after': '1' } })
-    const ofClient = openOf.get(clientId) ?? 0
+  function admit(clientId: string): void {
+    if (drain.signal.aborted) throw new Refusal('draining', { headers: { 'retry-after': retryAfterSeconds.draining } })
+    const ofClient = openByClient.get(clientId) ?? 0
     const reason =
-      open.size >= mostStreams.inAll
+      open.size >= maxStreams.total
         ? 'too many streams'
-        : ofClient >= mostStreams.ofClient
+        : ofClient >= maxStreams.perClient
           ? 'too many streams of this client'
           : undefined
-    if (reason !== undefined) throw new Refusal('overloaded', { reason, headers: { 'retry-after': '5' } })
-    openOf.set(clientId, ofClient + 1)
+    if (reason !== undefined)
+      throw new Refusal('overloaded', { reason, headers: { 'retry-after': retryAfterSeconds.overloaded } })
+    openByClient.set(clientId, ofClient + 1)
   }
-  function leavePlace(clientId: string): void {
-    const ofClient = (openOf.get(clientId) ?? 0) - 1
-    if (ofClient > 0) openOf.set(clientId, ofClient)
-    else openOf.delete(clientId)
+  function release(clientId: string): void {
+    const ofClient = (openByClient.get(clientId) ?? 0) - 1
+    if (ofClient > 0) openByClient.set(clientId, ofClient)
+    else openByClient.delete(clientId)
   }
 
   /**
    * Begins a stream.
    *
    * @param since the cursor to begin at; undefined for everything in force
-   * @throws {Refusal} 503 where there are too many, or this process ends; {StoreUnavailable}
+   * @throws {Refusal} 503 when there are too many streams, or this process shuts down; {StoreUnavailable}
    */
   async function stream(reply: FastifyReply, clientId: string, since: string | undefined): Promise<FastifyReply> {
-    takePlace(clientId)
+    admit(clientId)
     const socket = reply.raw
     let position = since
-    /** Whether it has been told all that this process knows, and is told of news as they come. */
+    /** whether the follower has everything in the store, and gets new entries as they come */
     let isLive = false
+    /** whether entries have come while it was not */
     let hasNews = false
 
-    const tell = (page: RevocationPage) => {
+    const send = (page: RevocationPage) => {
       position = page.cursor
       socket.write(textOf(page).event)
     }
     const endFollowing = revocations.follow((page) => {
-      if (isLive && socket.writableLength <= mostUnsentBytes) tell(page)
+      if (isLive && socket.writableLength <= maxUnsentBytes) send(page)
       else {
         hasNews = true
-        if (isLive) void catchUp().catch(() => close(lastWordsMs.cut))
+        if (isLive) void catchUp().catch(() => close(flushBeforeCloseMs.stalled))
       }
-      // Whoever has lost the right is not told more; whoever still has it comes again.
-      if (page.revocations.some(({ kind, id }) => kind === 'client' && id === clientId)) close()
+      // It may have lost the right to follow. If it has not, it comes again.
+      if (page.revocations.some(({ kind, id }) => kind === 'client' && id === clientId))
+        close(flushBeforeCloseMs.lostRight)
     })
-    const close = (lingerMs = lastWordsMs.dropped) => {
+    const close = (flushMs: number) => {
       if (!open.delete(close)) return
-      leavePlace(clientId)
+      release(clientId)
       endFollowing()
       clearInterval(heartbeat)
       if (!reply.sent) return
       socket.end()
-      // Whoever does not read at all would hold the connection, and with it a shutdown.
-      if (!socket.writableFinished) setTimeout(() => socket.destroy(), lingerMs).unref()
+      // A follower that does not read would hold the connection, and a shutdown with it.
+      if (!socket.writableFinished) setTimeout(() => socket.destroy(), flushMs).unref()
     }
     const beat = async () => {
       try {
         const client = await clients.find(clientId)
-        if (client === undefined || client.disabledAt !== undefined || client.introspect === 'none') close()
+        if (client === undefined || client.disabledAt !== undefined || client.introspect === 'none')
+          close(flushBeforeCloseMs.lostRight)
         else if (isLive && revocations.isUpToDate)
           socket.write(`event: heartbeat\nid: ${revocations.cursor}\ndata: {}\n\n`)
       } catch {
-        // The store does not answer: saying nothing tells the follower that there may be something it does not know.
+        // The store does not answer: without heartbeats the follower knows that it may miss something.
       }
     }
     const heartbeat = setInterval(beat, heartbeatMs).unref()
     open.add(close)
-    // From now on: it may go while the store is read, and nothing would tell of it later.
-    socket.on('close', () => close())
-    socket.on('error', () => close())
+    // Before the first read: the follower may leave while the store answers.
+    socket.on('close', () => close(0))
+    socket.on('error', () => close(0))
 
-    /** Waits until the follower has taken what was sent. @throws when it does not */
-    async function room(): Promise<void> {
-      if (socket.writableLength > mostUnsentBytes)
-        await once(socket, 'drain', { signal: AbortSignal.timeout(mostUnreadMs) })
+    /** Waits until the follower has taken what was sent. @throws after `maxStalledMs` */
+    async function flushed(): Promise<void> {
+      if (socket.writableLength > maxUnsentBytes)
+        await once(socket, 'drain', { signal: AbortSignal.timeout(maxStalledMs) })
     }
 
-    /** Reads on in the store until there is nothing new. What comes meanwhile is read there too, and never kept for a slow follower. */
+    /** Reads the store to its end. New entries are read from there too, so that nothing is queued for a slow follower. */
     async function catchUp(): Promise<void> {
       isLive = false
       let page: RevocationPage
       do {
-        await room()
+        await flushed()
         hasNews = false
         page = await readPage(position)
         if (!open.has(close)) return
-        tell(page)
+        send(page)
       } while (page.more || hasNews)
       isLive = true
     }
@@ -127,18 +136,18 @@ export function createStreams(
       socket.writeHead(200, {
         ...(reply.getHeaders() as Record<string, string>),
         'content-type': 'text/event-stream; charset=utf-8',
-        // nginx would keep the events until its buffer is full.
+        // nginx would buffer the events.
         'x-accel-buffering': 'no',
-        // It ends with the stream, and is not kept for another request that a shutdown would have to wait for.
+        // Kept alive for another request, it would hold up a shutdown.
         connection: 'close',
       })
       socket.write(`retry: ${retryMs}\n`)
-      tell(first)
-      if (first.more || hasNews) void catchUp().catch(() => close(lastWordsMs.cut))
+      send(first)
+      if (first.more || hasNews) void catchUp().catch(() => close(flushBeforeCloseMs.stalled))
       else isLive = true
       return reply
     } catch (error) {
-      close()
+      close(0)
       throw error
     }
   }

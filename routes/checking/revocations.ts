@@ -3,8 +3,9 @@ import type { FastifyRequest } from 'fastify'
 import type { Client } from '../../plugins/clients/clients.ts'
 import { ignoreBodies } from '../../plugins/http/bodies.ts'
 import { problemResponses } from '../../schemas/responses.ts'
+import { RevocationEntry } from '../../schemas/revocations.ts'
 import { withClient } from '../../schemas/security.ts'
-import { createPages, RevocationEntry, textOf } from './revocation-pages.ts'
+import { createPages, textOf } from './revocation-pages.ts'
 import { createStreams } from './revocation-streams.ts'
 
 /** Revocations, for services that check access tokens by key alone: pages since a cursor, or a stream. */
