@@ -1,6 +1,6 @@
 /*
- * A storm, from a process of its own: requests at a rate that does not heed the answers, as strangers and broken clients send
- * them. Told by one message, it answers with one.
+ * A storm, from a process of its own: requests at a rate that does not heed the answers, as strangers and broken
+ * clients send them. Told by one message, it answers with one.
  */
 import { connect, type Socket } from 'node:net'
 

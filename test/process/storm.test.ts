@@ -18,8 +18,9 @@ import { moduleFile, program } from '../support/program.ts'
 import type { Storm, StormResult } from './storm.child.ts'
 
 /*
- * More logins than can be hashed. The short form looks at what has to hold on any machine; the long one measures, with the
- * settings that are shipped, and holds the service to the numbers of docs/benchmarks.md: it wants a machine of its own.
+ * More logins than can be hashed. The short form looks at what has to hold on any machine; the long one measures, with
+ * the settings that are shipped, and holds the service to the numbers of docs/benchmarks.md: it wants a machine of its
+ * own.
  */
 
 if (isLong) t.setTimeout(1_800_000)
@@ -321,7 +322,8 @@ t.test('connections that are dropped free their places before they cost a hash',
   const { app, begun, letGo, logIn } = await withGate(t)
   const { hostname, port } = new URL(await listen(app))
   const body = form('nobody', password)
-  const head = `POST /token HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: ${body.length}\r\n\r\n`
+  const fields = `Host: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: ${body.length}`
+  const head = `POST /token HTTP/1.1\r\n${fields}\r\n\r\n`
   void logIn('192.0.2.1')
   await until(async () => begun.length === 1, 10_000, 1)
   const sockets = Array.from({ length: 500 }, () => {

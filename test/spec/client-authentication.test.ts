@@ -472,7 +472,7 @@ overStores(
 )
 
 overStores(
-  'a secret that was made here, and that nobody can guess, is taken during a wait: a neighbour with an old one locks nobody out',
+  'a generated secret, which cannot be guessed, is taken during a wait: a neighbour with an old one locks nobody out',
   async (t, build) => {
     const { app } = await build()
     const orders = await makeClient(app, { id: 'orders' })

@@ -61,7 +61,7 @@ onOneStore(
       const ofToday = median(attempts.slice(0, 4).flatMap(([what]) => times.get(what) ?? []))
       return Object.fromEntries([...times].map(([what, all]) => [what, Number((median(all) / ofToday).toFixed(2))]))
     }
-    // On a machine that does other things meanwhile, more rounds, and in the end a wide bound: without all this it is 0.1 to 0.5.
+    // A busy machine gets more rounds and, in the end, a wide bound: without padding the ratios are 0.1 to 0.5.
     const isWithin = (factor: number) => Object.values(ratios()).every((ratio) => ratio > 1 / factor && ratio < factor)
     for (let round = 0; round < 45 && !(round >= 15 && isWithin(1.1)); round++) {
       for (const [what, name, secret] of shuffled(attempts)) {

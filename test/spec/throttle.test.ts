@@ -16,7 +16,7 @@ import { json, onOneStore, overStores, password, postForm, signUp } from '../sup
 
 t.setTimeout(300_000)
 
-/** One guess at a name: how it ended. Of names that exist, as `exists` says; of a disabled one the right password is wrong, too. */
+/** A guess at a name that exists or does not, with a right or a wrong password. */
 type Guess = { name?: string; exists?: boolean; isRight?: boolean; address?: string; kind?: 'user' | 'client' }
 
 function guess(
@@ -191,9 +191,9 @@ overStores(
     for (const name of ['ada', 'off']) await signUp(app, name)
     await disable(app, 'off')
     const calls = watchStore(app, /./)
-    const work = async (name: string, secret: string) => {
+    const work = async (name: string, secret: string, status = 400) => {
       calls.length = 0
-      t.equal((await tryLogIn(app, name, secret)).statusCode, 400)
+      t.equal((await tryLogIn(app, name, secret)).statusCode, status)
       return [...calls]
         .sort()
         .filter((call) => call !== 'revocationsSince' && call !== 'sweep' && call !== 'findClient')
@@ -208,6 +208,12 @@ overStores(
         t.same(await work(name, secret), ['findFailures', 'findUserByName', 'recordFailure'], `${name}, ${round}`)
       }
     }
+    await work('ada', password, 200)
+    t.same(
+      await work('ada', password, 200),
+      ['createSession', 'findFailures', 'findUserByName'],
+      'once a right one has reset the count',
+    )
   },
 )
 
@@ -325,12 +331,12 @@ async function pour(app: FastifyInstance, atOnce: number, count: number, how: (i
 const anyAddress = (i: number) => `${11 + (i >> 16)}.${(i >> 8) & 255}.${i & 255}.1`
 
 overStores(
-  'names and client ids that nobody has, and addresses, take a bounded number of rows, however many come (contract §5)',
+  'invented names and client ids, and any number of addresses, take a bounded number of rows (contract §5)',
   async (t, build) => {
     t.setTimeout(240_000)
     const { app, config } = await build({ LOG_LEVEL: 'silent' })
     const isEmbedded = config.DATABASE_URL === undefined
-    const [names, others, atOnce] = isEmbedded ? [90_000, 5_000, 1_000] : [1_500, 1_500, 100]
+    const [names, others, atOnce] = isEmbedded ? [20_000, 5_000, 1_000] : [1_500, 1_500, 100]
     await guessTimes(app, 12, { name: 'known' })
     await guessTimes(app, 12, { name: 'nobody', exists: false })
 
@@ -341,9 +347,10 @@ overStores(
     await pour(app, atOnce, others, (i) => ({ name: 'orders', kind: 'client', address: anyAddress(i) }))
     t.ok(heapUsed() - heapBefore < 16e6, 'memory')
     const rows = await countRows(app)
-    for (const kind of ['user@', 'user', 'client@']) t.ok((rows[kind] ?? 0) <= nobodySlots, `${kind}: ${rows[kind]}`)
-    if (isEmbedded)
-      for (const kind of ['user@', 'user']) t.ok((rows[kind] ?? 0) < names / 1.5, `${kind}: ${rows[kind]} of ${names}`)
+    // What so many names take of the slots by chance: with more slots, or a row for each name, it would be more.
+    const expected = (count: number) => nobodySlots * (1 - (1 - 1 / nobodySlots) ** count)
+    for (const [kind, count] of Object.entries({ 'user@': names, user: names, 'client@': others }))
+      t.ok(Math.abs((rows[kind] ?? 0) / expected(count) - 1) < 0.02, `${kind}: ${rows[kind]} rows of ${count}`)
     t.ok((rows['own'] ?? 0) <= 2 + 2 * 65 + 1024, `accounts and clients that exist: ${rows['own']}`)
     t.type(await guess(app, { name: 'known', isRight: true }), 'number', 'who waits still does')
     t.type(await guess(app, { name: 'nobody', exists: false }), 'number', 'also under a name that nobody has')
