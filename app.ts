@@ -7,6 +7,8 @@ import type { Config } from './config.ts'
 import { type ErrorCode, Refusal } from './errors.ts'
 import { type LogDestination, loggerOptions, QuietLog } from './log/fields.ts'
 import passwordPolicy from './plugins/accounts/password-policy.ts'
+import profiles from './plugins/accounts/profiles.ts'
+import userAdmin from './plugins/accounts/user-admin.ts'
 import users from './plugins/accounts/users.ts'
 import clientAuthentication from './plugins/clients/client-authentication.ts'
 import clients from './plugins/clients/clients.ts'
@@ -177,16 +179,18 @@ export async function buildApp(
     await app.register(store)
     await app.register(jobs)
     await app.register(secrets)
+    await app.register(revocations)
+    await app.register(changes)
     await app.register(signingKeys)
     await app.register(jwt)
     await app.register(accessTokens)
     await app.register(refreshTokens)
-    await app.register(revocations)
-    await app.register(changes)
     await app.register(hashing)
     await app.register(passwordPolicy)
     await app.register(throttle)
     await app.register(signIn)
+    await app.register(profiles)
+    await app.register(userAdmin)
     await app.register(users)
     await app.register(clients)
     await app.register(clientAuthentication)

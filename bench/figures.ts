@@ -1,5 +1,5 @@
 /* The figures of a run, each beside its ceilings: what bounds it, measured on the same machine in the same rounds. */
-import type { SigningAlg } from '../plugins/keys/signing-keys.ts'
+import type { SigningAlg } from '../domain/signing-key.ts'
 import type { BareRoute } from './ceilings.ts'
 import { bearerLoad, createLoader, formLoad, type Load, loginLoad, refreshLoad, signupLoad } from './load.ts'
 import { type BenchOptions, type FigureName, figureNames } from './options.ts'

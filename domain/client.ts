@@ -1,3 +1,5 @@
+import { isUuid } from './ids.ts'
+
 /** Who asks for tokens, RFC 6749 §2. */
 export interface Client {
   /** the `client_id` */
@@ -25,4 +27,59 @@ export interface ClientSecret {
   createdAt: number
   /** after which it is refused, where another has taken its place */
   expiresAt?: number
+}
+
+/** What whoever makes a client decides. */
+export type ClientDefinition = Pick<Client, 'id' | 'type' | 'grants' | 'scopes' | 'audience' | 'introspect'>
+
+/** The client that is meant when a request names none. */
+export const firstPartyId = 'first-party'
+/** Opens `/admin/`: asked for by name, and given to users only who have the role of the same name. */
+export const adminScope = 'admin'
+
+/** Used until a client with this id is created. */
+export const builtInFirstParty: Client = {
+  id: firstPartyId,
+  type: 'public',
+  grants: ['password', 'refresh_token'],
+  scopes: [adminScope],
+  audience: [],
+  introspect: 'none',
+  secrets: [],
+  createdAt: 0,
+  isDeclared: false,
+  generation: 0,
+}
+
+/**
+ * Which client of its id this is, for the sessions that it opens: another may be made under the same id. The built-in one is always
+ * the same.
+ *
+ * @returns milliseconds since the epoch; undefined for `first-party`
+ */
+export const clientBirth = ({ id, createdAt }: Client): number | undefined =>
+  id === firstPartyId ? undefined : createdAt
+
+/** RFC 6749 appendix A.1 without the space; it goes into header fields and keys of the store. */
+export const wellFormedClientId = /^[\x21-\x7e]{1,128}$/
+
+/** Checks a definition. @returns the first member that is not acceptable, as a JSON pointer; undefined when all are */
+export function validateClient({
+  id,
+  type,
+  grants,
+  introspect,
+}: ClientDefinition): { pointer: string; detail: string } | undefined {
+  if (!wellFormedClientId.test(id))
+    return { pointer: '/client_id', detail: 'must be 1 to 128 visible ASCII characters' }
+  if (id === '.' || id === '..') return { pointer: '/client_id', detail: 'must not be . or .., which no URL can name' }
+  // The `sub` of a token must not be taken for the other kind.
+  if (isUuid(id.toLowerCase())) return { pointer: '/client_id', detail: 'must not look like the id of a user' }
+  if (id === firstPartyId && type !== 'public') return { pointer: '/type', detail: 'must be public for first-party' }
+  if (type === 'public' && grants.includes('client_credentials')) {
+    return { pointer: '/grants', detail: 'must not have client_credentials for a public client, which has no secret' }
+  }
+  if (type === 'public' && introspect !== 'none')
+    return { pointer: '/introspect', detail: 'is for confidential clients only' }
+  return undefined
 }

@@ -1,9 +1,13 @@
 import { clockSkewSeconds } from './time.ts'
 
+/** Made by `plugins/run/changes.ts` alone, which has everyone refuse the tokens before anything is answered. */
+declare const made: unique symbol
+
 /** Access tokens end: when, and when the last of them will have expired (milliseconds since the epoch). */
 export interface End {
   now: number
   expiresAt: number
+  [made]: true
 }
 
 /**

@@ -187,13 +187,11 @@ export class StoreUnavailable extends Error {
   }
 }
 
-export interface PasswordChange {
+export interface PasswordChange extends End {
   userId: string
   expectedHash: string
   passwordHash: string
   keepSessionId?: string
-  now: number
-  expiresAt: number
 }
 
 export interface RevocationPage {

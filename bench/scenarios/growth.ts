@@ -7,12 +7,14 @@
  * open at once and measured in turn, in rounds; medians of the rounds are printed. With `--assert` it fails when the largest
  * costs more than 1.5 times what the smallest does.
  */
+
 import { closeSync, fdatasyncSync, openSync, writeSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import type { FastifyInstance } from 'fastify'
 import { buildApp } from '../../app.ts'
 import { readConfig } from '../../config.ts'
+import type { Store } from '../../stores/store.ts'
 import { call } from '../load.ts'
 import { median, meter, round } from '../meter.ts'
 import { makeDir, onEnd } from '../processes.ts'
@@ -170,7 +172,7 @@ async function measureCosts(subject: Subject, dir: string): Promise<void> {
     const [index, counter] = [subject.position % size, Math.floor(subject.position / size)]
     subject.position += 1
     const presented = { sessionId: sessionId(index), counter, clientId, scope: undefined, address, userAgent }
-    const { outcome } = await store.rotateSession({ ...limits, ...presented, graceMs: 0, revokedUntil: 0 })
+    const { outcome } = await (store as Store).rotateSession({ ...limits, ...presented, graceMs: 0, revokedUntil: 0 })
     if (outcome !== 'rotated') throw new Error(`a refresh was ${outcome}`)
   })
   if (walBefore !== undefined)

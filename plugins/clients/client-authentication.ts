@@ -2,11 +2,11 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { Lru } from 'toad-cache'
 import type { Caller } from '../../domain/caller.ts'
+import { type Client, firstPartyId } from '../../domain/client.ts'
 import { omitUndefined } from '../../domain/omit-undefined.ts'
 import { Refusal } from '../../errors.ts'
 import { basicChallenge, type ClientCredentials, formReadings, parseBasic } from './client-credentials.ts'
 import { createClientSecrets } from './client-secrets.ts'
-import { type Client, firstPartyId } from './clients.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {

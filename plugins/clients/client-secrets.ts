@@ -1,6 +1,7 @@
 import { timingSafeEqual } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
-import { type Client, hashSecret } from './clients.ts'
+import type { Client } from '../../domain/client.ts'
+import { hashSecret } from './clients.ts'
 
 /** Declared secrets are kept under a MAC, generated ones as a plain hash. */
 const macPrefix = 'hmac:'

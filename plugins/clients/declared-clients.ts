@@ -5,9 +5,9 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { ConfigError } from '../../config.ts'
 import type { Client, ClientSecret } from '../../domain/client.ts'
+import { type ClientDefinition, validateClient } from '../../domain/client.ts'
 import { Refusal } from '../../errors.ts'
 import { clientMembers, toDefinition } from '../../schemas/clients.ts'
-import { type ClientDefinition, whatIsWrong } from './clients.ts'
 
 const Secret = Type.String({ minLength: 1, maxLength: 1024 })
 
@@ -57,7 +57,7 @@ export function readDeclarations(path: string): { definition: ClientDefinition; 
     const { client_id: id, client_secret: secret, audience, ...members } = declaration
     const { type = secret === undefined ? 'public' : 'confidential' } = members
     const definition = toDefinition({ client_id: id, ...members, type, audience: listOf(audience) })
-    const wrong = whatIsWrong(definition)
+    const wrong = validateClient(definition)
     if (wrong) throw expected(`for ${JSON.stringify(id)} that ${wrong.pointer.slice(1)} ${wrong.detail}`)
     if ((type === 'confidential') !== (secret !== undefined)) {
       throw expected(`for ${JSON.stringify(id)} a client_secret if it is confidential, and none if it is public`)
@@ -85,11 +85,15 @@ const memberOf = (pointer: string) =>
 async function applyDeclarations({
   config,
   store,
+  changes,
   clients,
   clientAuthentication,
   now,
   log,
-}: FastifyInstance): Promise<void> {
+}: Pick<
+  FastifyInstance,
+  'config' | 'store' | 'changes' | 'clients' | 'clientAuthentication' | 'now' | 'log'
+>): Promise<void> {
   const path = config.AUTH_CLIENTS_FILE
   if (path === undefined) return
   const declarations = readDeclarations(path)
@@ -118,22 +122,20 @@ async function applyDeclarations({
       const next = { ...before, ...definition, secrets, isDeclared: true }
       if (before && Value.Equal(before, next)) return
       const createdAt = before ? before.createdAt : await clients.birthOf(definition.id)
-      const isDone = before
-        ? await store.replaceClient({ ...before, ...next, generation: before.generation + 1 })
-        : await store.createClient({ ...definition, secrets, isDeclared: true, createdAt, generation: createdAt })
-      if (!isDone) continue
-      log.info(
-        { event: before ? 'client.changed' : 'client.created', client_id: definition.id },
-        'a client was declared',
+      const event = before ? 'client.changed' : 'client.created'
+      const isDone = await changes.make({ log }, event, { client_id: definition.id }, (store) =>
+        before
+          ? store.replaceClient({ ...before, ...next, generation: before.generation + 1 })
+          : store.createClient({ ...definition, secrets, isDeclared: true, createdAt, generation: createdAt }),
       )
-      return
+      if (isDone) return
     }
     throw new Error(`The client ${definition.id} was changed by others all the time`)
   }
 
   async function remove(id: string): Promise<void> {
     try {
-      await clients.remove(log, id)
+      await clients.remove({ log }, id)
     } catch (error) {
       // Another process that starts was faster.
       if (!(error instanceof Refusal && error.code === 'not_found')) throw error
@@ -163,4 +165,7 @@ async function applyDeclarations({
   } while (after !== undefined)
 }
 
-export default fp(applyDeclarations, { name: 'declared-clients', dependencies: ['client-authentication'] })
+export default fp(applyDeclarations, {
+  name: 'declared-clients',
+  dependencies: ['store', 'changes', 'clients', 'client-authentication'],
+})

@@ -5,7 +5,6 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { ConfigError } from '../../config.ts'
 import { keepPrivate, sync } from '../../stores/lmdb/open.ts'
-import type { Store } from '../../stores/store.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -123,7 +122,7 @@ function makeSecret(dataDir: string): void {
 }
 
 /** Whether there is something in a store that only its secret opens, or that only its secret lets go on. */
-async function needsItsSecret(store: Store): Promise<boolean> {
+async function needsItsSecret(store: FastifyInstance['store']): Promise<boolean> {
   const keys = await store.listSigningKeys()
   if (keys.some(({ sealedPrivateKey }) => sealedPrivateKey !== undefined)) return true
   return (await store.exportRows('sessions', { limit: 1 })).rows.length > 0

@@ -6,10 +6,12 @@ import { damageLine, hasLmdbStore, StoreDamaged } from '../../stores/lmdb/file.t
 import { openLmdbStore } from '../../stores/lmdb/store.ts'
 import type { Store } from '../../stores/store.ts'
 import { secretPath } from '../keys/secrets.ts'
+import type { ToldWrites } from './changes.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
-    store: Store
+    /** Without the writes that somebody has to be told of: those go through `changes`. */
+    store: Omit<Store, ToldWrites>
   }
 }
 

@@ -1,11 +1,19 @@
 import { randomUUID } from 'node:crypto'
-import type { FastifyInstance, FastifyRequest } from 'fastify'
+import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { AccessTokenClaims } from '../../domain/access-token.ts'
-import { isCurrent, isExpired, isOfClient, type Session, type SessionLimits } from '../../domain/session.ts'
+import type { Caller } from '../../domain/caller.ts'
+import { adminScope, type Client, clientBirth } from '../../domain/client.ts'
+import {
+  isCurrent,
+  isExpired,
+  isOfClient,
+  type RotationOutcome,
+  type Session,
+  type SessionLimits,
+} from '../../domain/session.ts'
 import type { User } from '../../domain/user.ts'
 import { Refusal } from '../../errors.ts'
-import { adminScope, type Client, firstPartyId } from '../clients/clients.ts'
 import type { SignedIn } from '../login/sign-in.ts'
 
 declare module 'fastify' {
@@ -13,10 +21,6 @@ declare module 'fastify' {
     sessions: ReturnType<typeof createSessions>
   }
 }
-
-/** Which client of its id it is, for the sessions that it opens. The built-in one is always the same. */
-const clientOf = ({ id, createdAt }: Client): { clientCreatedAt?: number } =>
-  id === firstPartyId ? {} : { clientCreatedAt: createdAt }
 
 /** The answer of RFC 6749 §5.1. */
 export interface TokenAnswer {
@@ -29,25 +33,33 @@ export interface TokenAnswer {
 
 type Audience = string | string[]
 
-const longestUserAgent = 256
-
 /**
  * Sessions: opened by a login, kept alive by refreshing, ended. Each is one row for its whole life, and its refresh tokens
  * are numbers with a MAC; what a presented one means is decided by the store in one step (`judgeRotation`).
  */
-function createSessions(app: FastifyInstance) {
-  const { config, store, clients, refreshTokens, accessTokens, revocations, now } = app
+function createSessions({
+  config,
+  store,
+  changes,
+  clients,
+  refreshTokens,
+  accessTokens,
+  revocations,
+  now,
+}: Pick<
+  FastifyInstance,
+  'config' | 'store' | 'changes' | 'clients' | 'refreshTokens' | 'accessTokens' | 'revocations' | 'now'
+>) {
   const graceMs = config.AUTH_REFRESH_GRACE.ms
   const idleTtlMs = config.AUTH_REFRESH_IDLE_TTL.ms
   const maxTtlMs = config.AUTH_REFRESH_MAX_TTL.ms
 
   const limits = (): SessionLimits => ({ now: now(), idleTtlMs, maxTtlMs })
-  const userAgentOf = ({ headers }: FastifyRequest) => (headers['user-agent'] ?? '').slice(0, longestUserAgent)
 
   /** Whether the client that opened a session is still there, and not another of the same id. */
   async function hasItsClient(session: Session): Promise<boolean> {
     const client = await clients.find(session.clientId)
-    return client !== undefined && isOfClient(session, client.id, clientOf(client).clientCreatedAt)
+    return client !== undefined && isOfClient(session, client.id, clientBirth(client))
   }
 
   async function answer(
@@ -80,6 +92,12 @@ function createSessions(app: FastifyInstance) {
     }
   }
 
+  /** Ends a session and refuses its access tokens. @returns false when the user has no such session */
+  const end = (caller: Caller, id: string, userId: string): Promise<boolean> =>
+    changes.make(caller, 'session.ended', { sub: userId, sid: id }, (store, end) =>
+      store.endSession(id, { ...end(), userId }),
+    )
+
   return {
     /**
      * Opens a session for a user who has just logged in.
@@ -87,7 +105,7 @@ function createSessions(app: FastifyInstance) {
      * @throws {Refusal} `invalid_grant` when the user went meanwhile; `invalid_scope` for `admin` without the role
      */
     async open(
-      request: FastifyRequest,
+      caller: Caller,
       { user }: SignedIn,
       client: Client,
       { scope, aud }: { scope: string[]; aud: Audience },
@@ -98,29 +116,28 @@ function createSessions(app: FastifyInstance) {
         })
       }
       const openedAt = now()
+      const birth = clientBirth(client)
       const session: Session = {
         id: randomUUID(),
         userId: user.id,
         clientId: client.id,
-        ...clientOf(client),
+        ...(birth !== undefined && { clientCreatedAt: birth }),
         scope,
         generation: user.generation,
         counter: 0,
         createdAt: openedAt,
         refreshedAt: openedAt,
-        address: request.address,
-        userAgent: userAgentOf(request),
+        address: caller.address,
+        userAgent: caller.userAgent,
       }
-      if (!(await store.createSession(session))) {
+      const { id: sid, clientId: client_id, address } = session
+      const opened = { sub: user.id, sid, client_id, address }
+      if (!(await changes.make(caller, 'login.succeeded', opened, (store) => store.createSession(session)))) {
         throw new Refusal('invalid_grant', {
           detail: 'The username or password is wrong',
           reason: 'the user went or changed during the login',
         })
       }
-      request.log.info(
-        { event: 'login.succeeded', sub: user.id, sid: session.id, client_id: client.id, address: request.address },
-        'a login',
-      )
       return answer(user, client, session, { scope, aud })
     },
 
@@ -131,7 +148,7 @@ function createSessions(app: FastifyInstance) {
      * @throws {Refusal} `invalid_grant` or `invalid_scope`; a spent token ends its session
      */
     async refresh(
-      request: FastifyRequest,
+      caller: Caller,
       token: string,
       client: Client,
       asked: { scope?: string[]; aud: Audience },
@@ -142,42 +159,42 @@ function createSessions(app: FastifyInstance) {
         answer(user, client, session, { scope: asked.scope ?? session.scope, aud: asked.aud })
       // Signed while the disk writes and this thread would only wait, and handed out when it has.
       let prepared: Promise<TokenAnswer> | undefined
-      const result = await store.rotateSession(
+      const prepare = (decided: RotationOutcome) => {
+        if (!('user' in decided)) return
+        prepared = answerTo(decided)
+        // Where the write fails nobody asks for it any more.
+        prepared.catch(() => {})
+      }
+      const told = (result: RotationOutcome) => {
+        if (result.outcome !== 'reused') return undefined
+        const { id: sid, userId: sub, clientId: client_id } = result.session
+        return { sub, sid, client_id, address: caller.address }
+      }
+      const result = await changes.make(caller, 'refresh.reused', told, (store, end) => {
+        const { now, expiresAt } = end()
         // Each by its name: an object that is spread, and then added to, is slow.
-        {
-          now: now(),
+        const presentation = {
+          now,
           idleTtlMs,
           maxTtlMs,
           sessionId: presented.sessionId,
           counter: presented.counter,
-          address: request.address,
-          userAgent: userAgentOf(request),
+          address: caller.address,
+          userAgent: caller.userAgent,
           clientId: client.id,
-          clientCreatedAt: clientOf(client).clientCreatedAt,
+          clientCreatedAt: clientBirth(client),
           scope: asked.scope,
           graceMs,
-          revokedUntil: accessTokens.forgottenAt(),
-        },
-        (decided) => {
-          if (!('user' in decided)) return
-          prepared = answerTo(decided)
-          // Where the write fails nobody asks for it any more.
-          prepared.catch(() => {})
-        },
-      )
+          revokedUntil: expiresAt,
+        }
+        return store.rotateSession(presentation, prepare)
+      })
       switch (result.outcome) {
         case 'rotated':
         case 'repeated':
           return prepared ?? answerTo(result)
-        case 'reused': {
-          await revocations.pull()
-          const { id: sid, userId: sub, clientId: client_id } = result.session
-          request.log.warn(
-            { event: 'refresh.reused', sub, sid, client_id, address: request.address },
-            'a spent refresh token came back',
-          )
+        case 'reused':
           throw refused('a spent refresh token came back, and its session was ended')
-        }
         case 'scope_exceeded':
           throw new Refusal('invalid_scope', { detail: 'The scope is wider than the session' })
         default:
@@ -195,15 +212,7 @@ function createSessions(app: FastifyInstance) {
       return { ...listed, sessions: listed.sessions.filter((_, i) => isLive[i]) }
     },
 
-    /** Ends a session and refuses its access tokens. @returns false when the user has no such session */
-    async end(request: FastifyRequest, id: string, userId: string): Promise<boolean> {
-      const isEnded = await store.endSession(id, { userId, now: now(), expiresAt: accessTokens.forgottenAt() })
-      if (isEnded) {
-        await revocations.pull()
-        request.log.info({ event: 'session.ended', sub: userId, sid: id }, 'a session was ended')
-      }
-      return isEnded
-    },
+    end,
 
     /** The session that a refresh token stands for, while the token is good. For those who only ask: nothing comes of it. */
     async findByRefreshToken(token: string): Promise<{ session: Session; user: User } | undefined> {
@@ -216,28 +225,26 @@ function createSessions(app: FastifyInstance) {
     },
 
     /** Ends the session that a refresh token of this client belongs to. Any other text is ignored, RFC 7009 §2.2. */
-    async endByRefreshToken(request: FastifyRequest, token: string, client: Client): Promise<void> {
+    async endByRefreshToken(caller: Caller, token: string, client: Client): Promise<void> {
       const presented = refreshTokens.decode(token)
       const session = presented && (await store.findSession(presented.sessionId))
-      const isOwn = session && isOfClient(session, client.id, clientOf(client).clientCreatedAt)
-      if (isOwn) await this.end(request, session.id, session.userId)
+      const isOwn = session && isOfClient(session, client.id, clientBirth(client))
+      if (isOwn) await end(caller, session.id, session.userId)
     },
 
     /** Refuses an access token from now on; the whole session, where many of its tokens were revoked one by one. */
-    async revokeAccessToken(request: FastifyRequest, claims: AccessTokenClaims): Promise<void> {
+    async revokeAccessToken(caller: Caller, claims: AccessTokenClaims): Promise<void> {
       const { sid, sub, jti, client_id } = claims
-      const outcome = await revocations.revokeToken(claims)
-      if (outcome === 'recorded')
-        request.log.info({ event: 'token.revoked', sub, jti, client_id }, 'an access token was revoked')
-      if (outcome === 'many' && sid !== undefined && !(await this.end(request, sid, sub)))
+      const told = (outcome: string) => (outcome === 'recorded' ? { sub, jti, client_id } : undefined)
+      const outcome = await changes.make(caller, 'token.revoked', told, () => revocations.revokeToken(claims))
+      if (outcome === 'many' && sid !== undefined && !(await end(caller, sid, sub)))
         await revocations.revokeSession(sid)
     },
 
     /** Ends all sessions of a user and refuses their access tokens. */
-    async endAll(request: FastifyRequest, userId: string): Promise<void> {
-      await store.endUserSessions(userId, { now: now(), expiresAt: accessTokens.forgottenAt() })
-      await revocations.pull()
-      request.log.info({ event: 'sessions.ended', sub: userId }, 'all sessions of a user were ended')
+    async endAll(caller: Caller, userId: string): Promise<void> {
+      const told = () => ({ sub: userId })
+      await changes.make(caller, 'sessions.ended', told, (store, end) => store.endUserSessions(userId, end()))
     },
 
     limits,
@@ -250,5 +257,5 @@ export default fp(
   async (app: FastifyInstance) => {
     app.decorate('sessions', createSessions(app))
   },
-  { name: 'sessions', dependencies: ['store', 'clients', 'refresh-tokens', 'access-tokens', 'revocations'] },
+  { name: 'sessions', dependencies: ['store', 'changes', 'clients', 'refresh-tokens', 'access-tokens', 'revocations'] },
 )

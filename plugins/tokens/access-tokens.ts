@@ -15,7 +15,7 @@ import {
 import { clockSkewSeconds } from '../../domain/time.ts'
 import { Refusal, tokenRefused } from '../../errors.ts'
 import { StoreUnavailable } from '../../stores/store.ts'
-import type { SigningKey } from '../keys/signing-keys.ts'
+import type { SigningKey } from '../keys/key-ring.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {

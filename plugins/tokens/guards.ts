@@ -2,8 +2,8 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { type AccessTokenClaims, hasAudience } from '../../domain/access-token.ts'
 import { bearerTokenOf, isBearer, whatIsMissing } from '../../domain/bearer.ts'
+import { adminScope } from '../../domain/client.ts'
 import { insufficientScope, tokenMissing, tokenRefused, usersOnly } from '../../errors.ts'
-import { adminScope } from '../clients/clients.ts'
 
 const claims: unique symbol = Symbol('claims')
 

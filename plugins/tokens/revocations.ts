@@ -2,9 +2,10 @@ import { setImmediate } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { type AccessTokenClaims, generationsOf } from '../../domain/access-token.ts'
+import { revocationExpiry } from '../../domain/lifetimes.ts'
 import type { Revocation } from '../../domain/revocation.ts'
 import { Refusal } from '../../errors.ts'
-import { type RevocationPage, StoreUnavailable } from '../../stores/store.ts'
+import { type RevocationPage, type Store, StoreUnavailable } from '../../stores/store.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -31,8 +32,8 @@ const retryAfterSeconds = '60'
 /** Entries that are looked at with each poll, for whether they can be forgotten: a hundred thousand take ten seconds. */
 const forgetAtOnce = 5_000
 
-/** Is told what has been revoked, a page at a time. */
-export type Follower = (page: RevocationPage) => void
+/** Hears what has been revoked, a page at a time. What it promises is waited for. */
+export type Follower = (page: RevocationPage) => Promise<void> | void
 
 /** A revocation as it is kept in memory, by kind and id. */
 interface Known {
@@ -47,8 +48,16 @@ interface Known {
 /**
  * What is revoked, answered from memory. Each process follows the store; what it revoked itself it knows before it answers.
  */
-async function createRevocations(app: FastifyInstance) {
-  const { store, now, uptimeMs, log } = app
+async function createRevocations({
+  config,
+  store: anyStore,
+  jobs,
+  now,
+  uptimeMs,
+}: Pick<FastifyInstance, 'config' | 'store' | 'jobs' | 'now' | 'uptimeMs'>) {
+  // The one write of its own; all others go through `changes`, which stands on this.
+  const store = anyStore as Store
+  const accessTtlSeconds = config.AUTH_ACCESS_TTL.seconds
   const inForce = new Map<string, Known>()
   /** how many of `inForce` each owner has */
   const owned = new Map<string, number>()
@@ -109,9 +118,7 @@ async function createRevocations(app: FastifyInstance) {
       const page = await store.revocationsSince(cursor)
       cursor = page.cursor
       for (const revocation of page.revocations) learn(revocation)
-      // Awaited: a key that was withdrawn is to be gone when this process says that it has caught up.
-      if (page.revocations.some(({ kind }) => kind === 'key')) await app.signingKeys.poll()
-      if (page.revocations.length > 0) for (const follower of followers) follower(page)
+      if (page.revocations.length > 0) for (const follower of followers) await follower(page)
       if (!page.more) {
         heardAtMs = askedAtMs
         return
@@ -151,7 +158,7 @@ async function createRevocations(app: FastifyInstance) {
       await underWay
       return false
     }
-    const revocation: Revocation = { kind, id, revokedAt: now(), expiresAt: app.accessTokens.forgottenAt() }
+    const revocation: Revocation = { kind, id, revokedAt: now(), expiresAt: revocationExpiry(now(), accessTtlSeconds) }
     if (owner !== undefined) count(owner, 1)
     const done = store.revoke(revocation).then(() => learn(revocation, owner))
     recording.set(key, done)
@@ -165,22 +172,29 @@ async function createRevocations(app: FastifyInstance) {
     return true
   }
 
-  await catchUp()
-  let isPolling = false
-  const poll = async () => {
-    if (isPolling) return
-    isPolling = true
-    try {
-      await catchUp()
-      forgetSome()
-    } catch (error) {
-      log.warn({ err: error }, 'the revocations could not be fetched; those known stay in force')
-    } finally {
-      isPolling = false
-    }
+  /**
+   * @param claims of a token that has been verified
+   * @throws {StoreUnavailable} when the store has not been heard of for so long that the answer would be a guess
+   */
+  function isRevoked({ jti, sid, sub, client_id: clientId }: AccessTokenClaims): boolean {
+    if (uptimeMs() - heardAtMs > mostStaleMs)
+      throw new StoreUnavailable(new Error('the revocations are too old to vouch for a token'))
+    if (inForce.size === 0) return false
+    if (inForce.has(`jti:${jti}`)) return true
+    const client = inForce.get(`client:${clientId}`)
+    if (client?.generation !== undefined && generationsOf(jti).client < client.generation) return true
+    if (sid === undefined) return false
+    if (inForce.has(`sid:${sid}`)) return true
+    const user = inForce.get(`user:${sub}`)
+    return user?.generation !== undefined && generationsOf(jti).user < user.generation && sid !== user.exceptSessionId
   }
-  const timer = setInterval(poll, pollMs).unref()
-  app.addHook('onClose', async () => clearInterval(timer))
+
+  await catchUp()
+  const poll = async () => {
+    await catchUp()
+    forgetSome()
+  }
+  jobs.every(pollMs, poll, 'the revocations could not be fetched; those known stay in force')
 
   return {
     pull,
@@ -220,7 +234,7 @@ async function createRevocations(app: FastifyInstance) {
      * @throws {Refusal} 503 when too many of a client's own tokens are in force as revocations
      */
     async revokeToken(claims: AccessTokenClaims): Promise<'recorded' | 'known' | 'many'> {
-      if (this.isRevoked(claims)) return 'known'
+      if (isRevoked(claims)) return 'known'
       const { jti, sid, client_id: clientId } = claims
       const owner = sid === undefined ? `client:${clientId}` : `sid:${sid}`
       const tokens = recording.has(`jti:${jti}`) ? 0 : (owned.get(owner) ?? 0)
@@ -237,22 +251,7 @@ async function createRevocations(app: FastifyInstance) {
       await revokeOnce('sid', sid)
     },
 
-    /**
-     * @param claims of a token that has been verified
-     * @throws {StoreUnavailable} when the store has not been heard of for so long that the answer would be a guess
-     */
-    isRevoked({ jti, sid, sub, client_id: clientId }: AccessTokenClaims): boolean {
-      if (uptimeMs() - heardAtMs > mostStaleMs)
-        throw new StoreUnavailable(new Error('the revocations are too old to vouch for a token'))
-      if (inForce.size === 0) return false
-      if (inForce.has(`jti:${jti}`)) return true
-      const client = inForce.get(`client:${clientId}`)
-      if (client?.generation !== undefined && generationsOf(jti).client < client.generation) return true
-      if (sid === undefined) return false
-      if (inForce.has(`sid:${sid}`)) return true
-      const user = inForce.get(`user:${sub}`)
-      return user?.generation !== undefined && generationsOf(jti).user < user.generation && sid !== user.exceptSessionId
-    },
+    isRevoked,
   }
 }
 
@@ -260,5 +259,5 @@ export default fp(
   async (app: FastifyInstance) => {
     app.decorate('revocations', await createRevocations(app))
   },
-  { name: 'revocations', dependencies: ['store', 'access-tokens'] },
+  { name: 'revocations', dependencies: ['store', 'jobs'] },
 )

@@ -11,7 +11,7 @@ const userGone = () => tokenRefused('invalid', 'the user of the token is gone')
 
 /** A user's own account. */
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
-  const { users } = app
+  const { users, profiles } = app
   acceptJson(app)
 
   async function self({ token }: FastifyRequest): Promise<User> {
@@ -35,7 +35,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       },
     },
     async (request) => {
-      const profile = await users.profile(request.token.sub)
+      const profile = await profiles.find(request.token.sub)
       if (!profile) throw userGone()
       const { id, username, roles, createdAt } = profile
       return { id, username, roles, created_at: toTimestamp(createdAt) }
@@ -58,7 +58,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       },
     },
     async (request, reply) => {
-      await users.remove(request, await self(request), request.body.password)
+      await users.remove(request.caller, await self(request), request.body.password)
       return reply.code(204).send(null)
     },
   )
@@ -84,7 +84,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     async (request, reply) => {
       const { current_password: current, new_password: next } = request.body
       const { sid } = request.token
-      await users.changePassword(request, await self(request), {
+      await users.changePassword(request.caller, await self(request), {
         current,
         next,
         ...(sid !== undefined && { keepSessionId: sid }),

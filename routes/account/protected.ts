@@ -5,7 +5,7 @@ import { problemResponses } from '../../schemas/responses.ts'
 import { withToken } from '../../schemas/security.ts'
 
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
-  const { users } = app
+  const { profiles } = app
   ignoreBodies(app)
 
   app.get(
@@ -20,7 +20,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       },
     },
     async (request) => {
-      const user = await users.profile(request.token.sub)
+      const user = await profiles.find(request.token.sub)
       if (!user) throw tokenRefused('invalid', 'the user of the token is gone')
       return { message: `Hello ${user.username}! This is a protected route` }
     },

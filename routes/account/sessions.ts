@@ -49,7 +49,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       },
     },
     async (request, reply) => {
-      const isEnded = await sessions.end(request, request.params.id, request.token.sub)
+      const isEnded = await sessions.end(request.caller, request.params.id, request.token.sub)
       if (!isEnded) throw new Refusal('not_found', { detail: 'There is no such session' })
       return reply.code(204).send(null)
     },
@@ -67,7 +67,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       },
     },
     async (request, reply) => {
-      await sessions.endAll(request, request.token.sub)
+      await sessions.endAll(request.caller, request.token.sub)
       return reply.code(204).send(null)
     },
   )
@@ -86,8 +86,8 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     async (request, reply) => {
       const { sid, sub } = request.token
       // No session, or one that has expired and been swept: the token alone is revoked.
-      const isEnded = sid !== undefined && (await sessions.end(request, sid, sub))
-      if (!isEnded) await sessions.revokeAccessToken(request, request.token)
+      const isEnded = sid !== undefined && (await sessions.end(request.caller, sid, sub))
+      if (!isEnded) await sessions.revokeAccessToken(request.caller, request.token)
       return reply.code(204).send(null)
     },
   )

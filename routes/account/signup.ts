@@ -25,7 +25,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     async (request, reply) => {
       if (config.AUTH_SIGNUP === 'closed') throw new Refusal('signup_closed')
       const { username, password } = request.body
-      const user = await users.signUp(request, username, password)
+      const user = await users.signUp(request.caller, username, password)
       reply.code(201).header('location', `${app.publicPath}/users/me`)
       return { id: user.id, username: user.username, created_at: toTimestamp(user.createdAt) }
     },

@@ -55,7 +55,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     },
     async (request, reply) => {
       const { type = 'confidential', ...members } = request.body
-      const { client, secret } = await clients.create(request.log, toDefinition({ ...members, type }))
+      const { client, secret } = await clients.create(request.caller, toDefinition({ ...members, type }))
       reply.code(201).header('location', `${app.publicPath}/admin/clients/${encodeURIComponent(client.id)}`)
       return { ...toClient(client, now()), ...(secret !== undefined && { client_secret: secret }) }
     },
@@ -105,17 +105,17 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     },
     async (request) => {
       const { id } = request.params
-      const secret = await clients.rotateSecret(request.log, id, request.body.overlap_seconds ?? daySeconds)
+      const secret = await clients.rotateSecret(request.caller, id, request.body.overlap_seconds ?? daySeconds)
       return { client_id: id, client_secret: secret }
     },
   )
 
-  async function remove({ log }: FastifyRequest, id: string): Promise<void> {
+  async function remove({ caller }: FastifyRequest, id: string): Promise<void> {
     const { isDeclared } = await clients.get(id)
     // The next start would bring it back.
     const advice = 'disable it, or take it out of AUTH_CLIENTS_FILE and restart'
     if (isDeclared) throw new Refusal('invalid_request', { detail: `The client is declared: ${advice}` })
-    await clients.remove(log, id)
+    await clients.remove(caller, id)
   }
 
   await app.register(
@@ -138,7 +138,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         done: 'The client is disabled',
         statuses: [409],
         notOwn: true,
-        act: ({ log }, id) => clients.disable(log, id),
+        act: ({ caller }, id) => clients.disable(caller, id),
       },
       {
         method: 'POST',
@@ -146,7 +146,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         operationId: 'adminEnableClient',
         summary: 'Re-enable a client',
         done: 'The client is enabled',
-        act: ({ log }, id) => clients.enable(log, id),
+        act: ({ caller }, id) => clients.enable(caller, id),
       },
     ]),
   )

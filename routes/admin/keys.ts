@@ -48,7 +48,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         response: { 200: AdminKey, ...problemResponses(400, 401, 403, 409, 413, 415, 503) },
       },
     },
-    async ({ body, log }) => shown(await signingKeys.rotateNow(log, { isLeaked: body.leaked === true })),
+    async ({ body, caller }) => shown(await signingKeys.rotateNow(caller, { isLeaked: body.leaked === true })),
   )
 
   await app.register(
@@ -60,7 +60,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         summary: 'Withdraw a key that no longer signs; its tokens are refused',
         done: 'The key is withdrawn',
         statuses: [409],
-        act: ({ log }, kid) => signingKeys.withdraw(log, kid),
+        act: ({ caller }, kid) => signingKeys.withdraw(caller, kid),
       },
     ]),
   )

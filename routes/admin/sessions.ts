@@ -11,7 +11,7 @@ const params = Type.Object({ id: Id })
 
 /** Sessions of users, for administrators. */
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
-  const { users, sessions, store } = app
+  const { userAdmin, sessions, store } = app
   ignoreBodies(app)
 
   app.get(
@@ -31,7 +31,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     },
     async ({ params, query }) => {
       const page = readPage(query, sessionPosition)
-      const { id: userId } = await users.get({ id: idFrom(params, 'user') })
+      const { id: userId } = await userAdmin.get({ id: idFrom(params, 'user') })
       const found = await sessions.list(userId, page)
       return {
         sessions: found.sessions.map(toSession),
@@ -48,7 +48,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         operationId: 'adminEndUserSessions',
         summary: 'End all sessions of a user',
         done: 'All sessions have ended',
-        act: async (request, id) => sessions.endAll(request, (await users.get({ id })).id),
+        act: async (request, id) => sessions.endAll(request.caller, (await userAdmin.get({ id })).id),
       },
     ]),
   )
@@ -63,7 +63,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         done: 'The session has ended',
         async act(request, id) {
           const session = await store.findSession(id)
-          const isEnded = session !== undefined && (await sessions.end(request, session.id, session.userId))
+          const isEnded = session !== undefined && (await sessions.end(request.caller, session.id, session.userId))
           if (!isEnded) throw new Refusal('not_found', { detail: 'There is no such session' })
         },
       },

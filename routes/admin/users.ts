@@ -1,7 +1,7 @@
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
+import { adminScope } from '../../domain/client.ts'
 import type { User } from '../../domain/user.ts'
 import { Refusal } from '../../errors.ts'
-import { adminScope } from '../../plugins/clients/clients.ts'
 import { acceptJson } from '../../plugins/http/json.ts'
 import { Id, Password, RoleNames, Username } from '../../schemas/parts.ts'
 import { noContent, problemResponses } from '../../schemas/responses.ts'
@@ -13,7 +13,7 @@ const params = Type.Object({ id: Id })
 
 /** Accounts, for administrators. */
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
-  const { users } = app
+  const { users, userAdmin } = app
   acceptJson(app)
 
   app.get(
@@ -41,14 +41,14 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     async ({ query }) => {
       const page = readPage(query, anyText)
       if (query.username !== undefined) return { users: (await findNamed(query.username)).map(toUser) }
-      const { users: found, next } = await users.list(page)
+      const { users: found, next } = await userAdmin.list(page)
       return { users: found.map(toUser), ...nextCursor(next) }
     },
   )
 
   async function findNamed(username: string): Promise<User[]> {
     try {
-      return [await users.get({ username })]
+      return [await userAdmin.get({ username })]
     } catch (error) {
       if (error instanceof Refusal && error.code === 'not_found') return []
       throw error
@@ -71,7 +71,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     },
     async (request, reply) => {
       const { username, password, roles = [] } = request.body
-      const user = await users.signUp(request, username, password, roles)
+      const user = await users.signUp(request.caller, username, password, roles)
       reply.code(201).header('location', `${app.publicPath}/admin/users/${user.id}`)
       return toUser(user)
     },
@@ -88,7 +88,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         response: { 200: AdminUser, ...problemResponses(401, 403, 404, 503) },
       },
     },
-    async ({ params }) => toUser(await users.get({ id: idFrom(params, 'user') })),
+    async ({ params }) => toUser(await userAdmin.get({ id: idFrom(params, 'user') })),
   )
 
   app.put(
@@ -110,7 +110,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       const { roles } = request.body
       const id = idFrom(request.params, 'user')
       if (!roles.includes(adminScope)) refuseOwn(request, id)
-      await users.setRoles(request, id, roles)
+      await userAdmin.setRoles(request.caller, id, roles)
       return reply.code(204).send(null)
     },
   )
@@ -131,7 +131,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       },
     },
     async (request, reply) => {
-      await users.setPassword(request, idFrom(request.params, 'user'), request.body.password)
+      await userAdmin.setPassword(request.caller, idFrom(request.params, 'user'), request.body.password)
       return reply.code(204).send(null)
     },
   )
@@ -146,7 +146,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         done: 'The account is deleted',
         statuses: [409],
         notOwn: true,
-        act: users.delete,
+        act: ({ caller }, id) => userAdmin.delete(caller, id),
       },
       {
         method: 'POST',
@@ -156,7 +156,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         done: 'The user is disabled',
         statuses: [409],
         notOwn: true,
-        act: users.disable,
+        act: ({ caller }, id) => userAdmin.disable(caller, id),
       },
       {
         method: 'POST',
@@ -164,7 +164,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         operationId: 'adminEnableUser',
         summary: 'Re-enable a user',
         done: 'The user is enabled',
-        act: users.enable,
+        act: ({ caller }, id) => userAdmin.enable(caller, id),
       },
     ]),
   )

@@ -1,6 +1,6 @@
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
-import type { Client } from '../../plugins/clients/clients.ts'
+import type { Client } from '../../domain/client.ts'
 import { ignoreBodies } from '../../plugins/http/bodies.ts'
 import { problemResponses } from '../../schemas/responses.ts'
 import { RevocationEntry } from '../../schemas/revocations.ts'

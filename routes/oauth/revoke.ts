@@ -34,9 +34,9 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       const { token, ...form } = request.body
       const client = await clientAuthentication.identify(request.caller, request.headers.authorization, form)
       if (!token) throw missingParameter('token')
-      await sessions.endByRefreshToken(request, token, client)
+      await sessions.endByRefreshToken(request.caller, token, client)
       const claims = await accessTokens.verify(request, token).catch(ignoreRefusal)
-      if (claims?.client_id === client.id) await sessions.revokeAccessToken(request, claims)
+      if (claims?.client_id === client.id) await sessions.revokeAccessToken(request.caller, claims)
       return {}
     },
   )

@@ -210,13 +210,13 @@ export function openLmdbStore(dataDir: string): Store {
         users.put(id, { ...user, passwordHash })
         return true
       }),
-    changePassword: ({ userId, expectedHash, passwordHash, keepSessionId, now, expiresAt }) =>
+    changePassword: ({ userId, expectedHash, passwordHash, keepSessionId, ...end }) =>
       write(() => {
         const user = users.get(userId)
         if (user?.passwordHash !== expectedHash) return false
         const kept = keepSessionId === undefined ? undefined : sessions.get(keepSessionId)
         const isKept = kept?.userId === userId && kept.generation === user.generation
-        beginGeneration({ ...user, passwordHash }, { now, expiresAt }, isKept ? kept : undefined)
+        beginGeneration({ ...user, passwordHash }, end, isKept ? kept : undefined)
         return true
       }),
     deleteUser: (id, { now, expiresAt }) =>

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { End } from '../../domain/lifetimes.ts'
 import { namesOne, type Revocation } from '../../domain/revocation.ts'
 import { isAhead, keyOf, type TableName, type Tables, tableNames } from '../rows.ts'
 import { revocationPages, type Store, StoreUnavailable } from '../store.ts'
@@ -211,7 +212,7 @@ async function countExtra(source: Store, target: Store, table: TableName): Promi
 
 async function removeExtra<T extends TableName>(source: Store, target: Store, table: T, now: number): Promise<number> {
   // What is recorded along with it is in force for no time: it must not stand for the revocation of the source, which is copied later.
-  const end = { now, expiresAt: 0 }
+  const end = { now, expiresAt: 0 } as End
   const remove: { [T in TableName]: (row: Tables[T]) => Promise<unknown> } = {
     clients: ({ id }) => target.deleteClient(id, end),
     users: ({ id }) => target.deleteUser(id, end),

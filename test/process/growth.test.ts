@@ -17,6 +17,7 @@ import {
   password,
   refresh,
   signUp,
+  storeOf,
   type TestApp,
   type Tokens,
 } from '../support/helper.ts'
@@ -74,7 +75,8 @@ async function countRows(store: Store, table: 'sessions' | 'failures'): Promise<
 overStores('months go by: what has expired leaves, what lives stays, and the store does not grow', async (t, build) => {
   const test = await build({ AUTH_REFRESH_MAX_TTL: '3650d', AUTH_REFRESH_IDLE_TTL: '30d' })
   const { app, clock } = test
-  const { store, sessions } = app
+  const { sessions } = app
+  const store = storeOf(app)
   await signUp(app)
   const kept: Tokens[] = await Promise.all(Array.from({ length: keptSessions }, () => logIn(app)))
   const first = (await store.findSession(String(claimsOf((kept[0] as Tokens).access_token)['sid']))) as Session

@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyInstance, InjectOptions, LightMyRequestResponse } from 'fastify'
 import { exportPKCS8, generateKeyPair } from 'jose'
 import type { Test } from 'tap'
+import type { End } from '../../domain/lifetimes.ts'
 import type { User } from '../../domain/user.ts'
 import {
   type Build,
@@ -20,6 +21,7 @@ import {
   postForm,
   refresh,
   signUp,
+  storeOf,
   type TestApp,
   type Tokens,
   withToken,
@@ -49,7 +51,7 @@ async function administered(build: Build, settings: Record<string, string> = {})
   const test = await build(settings)
   const { app } = test
   const { id: adminId } = json(await signUp(app, 'root'))
-  await app.store.setRoles({ userId: adminId, expectedRoles: [], roles: ['admin'] })
+  await storeOf(app).setRoles({ userId: adminId, expectedRoles: [], roles: ['admin'] })
   const { access_token: token } = json(await logInAs(app, 'root', { scope: 'admin' }))
   const answers: LightMyRequestResponse[] = []
   const call: Call = async (method, url, payload) => {
@@ -147,7 +149,7 @@ overStores(
       'not by a token that did not ask for it',
     )
 
-    await app.store.setRoles({ userId: id, expectedRoles: ['admin', 'editor'], roles: ['editor'] })
+    await storeOf(app).setRoles({ userId: id, expectedRoles: ['admin', 'editor'], roles: ['editor'] })
     const refused = await asAda(app)
     await isProblem(t, refused, 403, 'insufficient_scope', 'by what is in the store, whatever is remembered')
     t.equal(refused.headers['www-authenticate'], lackingScope)
@@ -176,7 +178,7 @@ overStores("a client's own token with the scope admin works, for as long as the 
   t.equal((await asRobot('/admin/users', 'GET', narrow)).statusCode, 403)
   await isProblem(t, await asRobot('/admin/clients/robot', 'DELETE'), 409, 'own_account', 'itself')
   const client = await app.clients.get('robot')
-  await app.store.replaceClient({ ...client, scopes: ['other'], generation: client.generation + 1 })
+  await storeOf(app).replaceClient({ ...client, scopes: ['other'], generation: client.generation + 1 })
   await isProblem(
     t,
     await asRobot('/admin/users'),
@@ -184,7 +186,7 @@ overStores("a client's own token with the scope admin works, for as long as the 
     'insufficient_scope',
     'a scope that is not the client’s any more',
   )
-  await app.store.replaceClient({ ...client, generation: client.generation + 2 })
+  await storeOf(app).replaceClient({ ...client, generation: client.generation + 2 })
   t.equal((await asRobot('/admin/users')).statusCode, 200)
   await call('POST', '/admin/clients/robot/disable')
   t.equal((await asRobot('/admin/users')).headers['www-authenticate'], challenges.revoked)
@@ -478,7 +480,10 @@ overStores('a list is complete and has nobody twice, while users come and go', a
       if (limit !== 7) continue
       const gone = leaving.pop()
       if (gone)
-        await app.store.deleteUser(rows[names.indexOf(gone)]?.id ?? '', { now: clock.now, expiresAt: clock.now })
+        await storeOf(app).deleteUser(rows[names.indexOf(gone)]?.id ?? '', {
+          now: clock.now,
+          expiresAt: clock.now,
+        } as End)
       await app.store.importRows('users', [userNamed(`n${leaving.length}`, clock.now)])
     } while (cursor)
     t.equal(new Set(seen).size, seen.length, `limit ${limit}: nobody twice`)

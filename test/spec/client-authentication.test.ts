@@ -366,8 +366,8 @@ overStores(
   async (t, build) => {
     const { app, logs } = await build()
     const [orders, disabled] = [await makeClient(app, { id: 'orders' }), await makeClient(app, { id: 'disabled' })]
-    await app.clients.disable(app.log, 'disabled')
-    await app.clients.create(app.log, {
+    await app.clients.disable(app, 'disabled')
+    await app.clients.create(app, {
       id: 'web',
       type: 'public',
       grants: ['password'],
@@ -408,7 +408,7 @@ overStores(
   async (t, build) => {
     const { app } = await build()
     const [orders, disabled] = [await makeClient(app, { id: 'orders' }), await makeClient(app, { id: 'disabled' })]
-    await app.clients.disable(app.log, 'disabled')
+    await app.clients.disable(app, 'disabled')
     const calls = watchStore(app, /client|failure/i)
     const work = async (client: Credentials) => {
       calls.length = 0
@@ -638,7 +638,7 @@ overStores(
     const ofClient = json(await byBasic(app, client, elsewhere)).access_token
     t.not(claimsOf(ofClient)['sub'], claimsOf(ofUser)['sub'])
     t.equal(claimsOf(ofClient)['sub'], 'ada')
-    await app.clients.disable(app.log, 'ada')
+    await app.clients.disable(app, 'ada')
     const check = (token: string) => app.inject({ url: '/verify', headers: { authorization: `Bearer ${token}` } })
     t.same(
       [(await check(ofClient)).statusCode, (await check(ofUser)).statusCode],

@@ -144,7 +144,7 @@ overStores('each client has its grants; any other is unauthorized_client', async
 overStores('a public client gets no token of its own', async (t, build) => {
   const { app } = await build()
   const definition = { type: 'public', grants: ['password'], scopes: [], audience: [], introspect: 'none' } as const
-  await app.clients.create(app.log, { ...definition, id: 'web', grants: ['password'], scopes: [], audience: [] })
+  await app.clients.create(app, { ...definition, id: 'web', grants: ['password'], scopes: [], audience: [] })
   const grant = { grant_type: 'client_credentials' }
   isOAuthError(t, await postForm(app, '/token', grant), 400, 'unauthorized_client', 'first-party')
   isOAuthError(
@@ -411,7 +411,7 @@ overStores('a new secret is taken at once, and the one before it for as long as 
   const { app, clock } = await build()
   const first = await makeClient(app, { id: 'orders' })
   const token = await tokenOf(app, first)
-  const second = { id: 'orders', secret: await app.clients.rotateSecret(app.log, 'orders', 60) }
+  const second = { id: 'orders', secret: await app.clients.rotateSecret(app, 'orders', 60) }
   t.match(second.secret, /^lks_[A-Za-z0-9_-]{43}$/, '256 bits')
   t.ok(await tokenOf(app, first))
   t.ok(await tokenOf(app, second))
@@ -420,12 +420,12 @@ overStores('a new secret is taken at once, and the one before it for as long as 
   t.ok(await tokenOf(app, second))
   t.equal((await verify(app, token)).statusCode, 204, 'tokens live on')
 
-  const third = { id: 'orders', secret: await app.clients.rotateSecret(app.log, 'orders', 60) }
-  const fourth = { id: 'orders', secret: await app.clients.rotateSecret(app.log, 'orders', 60) }
+  const third = { id: 'orders', secret: await app.clients.rotateSecret(app, 'orders', 60) }
+  const fourth = { id: 'orders', secret: await app.clients.rotateSecret(app, 'orders', 60) }
   isOAuthError(t, await clientCredentials(app, second), 401, 'invalid_client', 'two are good, not three')
   for (const client of [third, fourth]) t.ok(await tokenOf(app, client))
 
-  const last = { id: 'orders', secret: await app.clients.rotateSecret(app.log, 'orders', 0) }
+  const last = { id: 'orders', secret: await app.clients.rotateSecret(app, 'orders', 0) }
   isOAuthError(
     t,
     await clientCredentials(app, fourth),
@@ -440,7 +440,7 @@ overStores('a new secret is taken at once, and the one before it for as long as 
 overStores('of secrets that are made at once two are good: the newest, and the one before it', async (t, build) => {
   const { app } = await build()
   await makeClient(app, { id: 'orders' })
-  const made = await Promise.all(Array.from({ length: 5 }, () => app.clients.rotateSecret(app.log, 'orders', 60)))
+  const made = await Promise.all(Array.from({ length: 5 }, () => app.clients.rotateSecret(app, 'orders', 60)))
   t.equal(new Set(made).size, 5)
   const good = []
   for (const secret of made)
@@ -456,13 +456,13 @@ overStores(
     const orders = await makeClient(one.app, { id: 'orders' })
     t.ok(await tokenOf(two.app, orders), 'a client made elsewhere')
     const token = await tokenOf(two.app, orders)
-    const changed = { id: 'orders', secret: await one.app.clients.rotateSecret(one.app.log, 'orders', 0) }
+    const changed = { id: 'orders', secret: await one.app.clients.rotateSecret(one.app, 'orders', 0) }
     t.ok(await tokenOf(two.app, changed), 'the new secret')
     await until(async () => (await clientCredentials(two.app, orders)).statusCode === 401)
     await until(async () => (await verify(two.app, token)).statusCode === 401)
-    await one.app.clients.disable(one.app.log, 'orders')
+    await one.app.clients.disable(one.app, 'orders')
     await until(async () => (await clientCredentials(two.app, changed)).statusCode === 401)
-    await one.app.clients.enable(one.app.log, 'orders')
+    await one.app.clients.enable(one.app, 'orders')
     t.ok(await tokenOf(two.app, changed), 'a client that is enabled again is served at once')
   },
 )
@@ -480,7 +480,7 @@ overStores(
       await tokenOf(app, another),
       await logIn(app),
     ]
-    await app.clients.disable(app.log, 'orders')
+    await app.clients.disable(app, 'orders')
     isOAuthError(t, await clientCredentials(app, orders), 401, 'invalid_client', 'client_credentials')
     isOAuthError(t, await passwordGrant(app, orders), 401, 'invalid_client', 'password')
     isOAuthError(t, await refreshGrant(app, orders, login.refresh_token), 401, 'invalid_client', 'refresh_token')
@@ -494,7 +494,7 @@ overStores(
     )
     for (const good of [other, direct.access_token]) t.equal((await verify(app, good)).statusCode, 204, 'nobody else')
 
-    await app.clients.enable(app.log, 'orders')
+    await app.clients.enable(app, 'orders')
     t.equal((await verify(app, await tokenOf(app, orders))).statusCode, 204)
     t.equal((await verify(app, token)).statusCode, 401, 'what was refused stays so')
     const next = await refreshGrant(app, orders, login.refresh_token)
@@ -509,7 +509,7 @@ overStores(
     const { app, clock } = await build()
     const orders = await makeClient(app, { id: 'orders' })
     const token = await tokenOf(app, orders)
-    await app.clients.remove(app.log, 'orders')
+    await app.clients.remove(app, 'orders')
     isOAuthError(t, await clientCredentials(app, orders), 401, 'invalid_client')
     t.equal((await verify(app, token)).headers['www-authenticate'], challenges.revoked)
     clock.now += 10
@@ -524,7 +524,7 @@ overStores('a client that is disabled while it asks gets no token that is good a
   const { app } = await build()
   const orders = await makeClient(app, { id: 'orders' })
   const race = Array.from({ length: 20 }, () => clientCredentials(app, orders))
-  const disabled = app.clients.disable(app.log, 'orders')
+  const disabled = app.clients.disable(app, 'orders')
   race.push(...Array.from({ length: 20 }, () => clientCredentials(app, orders)))
   const answers = await Promise.all(race)
   await disabled

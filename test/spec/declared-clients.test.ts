@@ -243,7 +243,7 @@ overStores('a start that finds nothing new changes nothing', async (t, build) =>
   const second = await first.restart()
   t.same(await second.app.store.exportRows('clients', { limit: 100 }), before)
   t.notOk(second.logs.some(({ event }) => String(event).startsWith('client.')))
-  await second.app.clients.disable(second.app.log, 'orders')
+  await second.app.clients.disable(second.app, 'orders')
   const disabled = await second.app.store.exportRows('clients', { limit: 100 })
   const third = await second.restart()
   t.same(await third.app.store.exportRows('clients', { limit: 100 }), disabled, 'one that is disabled neither')
@@ -300,7 +300,7 @@ overStores(
   async (t, build) => {
     const path = await writeClients(t, [declare(orders)])
     const first = await build({ AUTH_CLIENTS_FILE: path })
-    await first.app.clients.disable(first.app.log, 'orders')
+    await first.app.clients.disable(first.app, 'orders')
     const made = await makeClient(first.app, { id: 'files' })
     await writeFile(path, JSON.stringify([declare(orders, { scopes: ['a'] }), declare(files)]))
     const { app } = await first.restart()
@@ -308,7 +308,7 @@ overStores(
     isOAuthError(t, await clientCredentials(app, orders), 401, 'invalid_client', 'disabled')
     isOAuthError(t, await clientCredentials(app, made), 401, 'invalid_client', 'the secret that was made')
     t.ok(await tokenOf(app, files))
-    const rotated = await errorOf(app.clients.rotateSecret(app.log, 'files', 0))
+    const rotated = await errorOf(app.clients.rotateSecret(app, 'files', 0))
     t.match(rotated, { statusCode: 400, detail: /AUTH_CLIENTS_FILE/ }, 'the secret is in the file, and nowhere else')
   },
 )

@@ -14,6 +14,7 @@ import {
   postForm,
   refresh,
   signUp,
+  storeOf,
   type Tokens,
   withToken,
 } from '../support/helper.ts'
@@ -824,7 +825,7 @@ overStores(
       await signUp(app, `user${index}`)
       const tokens = await logIn(app, `user${index}`)
       const spare = await logIn(app, `user${index}`)
-      const original = app.store[method]
+      const original = storeOf(app)[method]
       const fail = () => Promise.reject(new StoreUnavailable(new Error('SELECT secret FROM disk at /var/lib')))
       Object.assign(app.store, { [method]: fail })
       let failures = 0
@@ -862,7 +863,7 @@ overStores('a store that fails ends no session and takes no login', async (t, bu
   const tokens = await logIn(app)
   const failing = new Set<string>()
   for (const method of storeMethods) {
-    const original = app.store[method] as (...args: unknown[]) => unknown
+    const original = storeOf(app)[method] as (...args: unknown[]) => unknown
     const orFail = (...args: unknown[]) =>
       failing.has(method) ? Promise.reject(new StoreUnavailable(new Error('down'))) : original(...args)
     Object.assign(app.store, { [method]: orFail })

@@ -1,9 +1,10 @@
 import type { FastifyInstance } from 'fastify'
 import t from 'tap'
+import type { End } from '../../domain/lifetimes.ts'
 import { argon2 } from '../../plugins/login/argon2.ts'
 import { createStoredHashes } from '../../plugins/login/stored-hashes.ts'
 import { from, until } from '../support/client-helper.ts'
-import { json, onOneStore, overStores, password, postForm, signUp } from '../support/helper.ts'
+import { json, onOneStore, overStores, password, postForm, signUp, storeOf } from '../support/helper.ts'
 
 const tryLogIn = (app: FastifyInstance, username: string, secret: string, options = {}) =>
   postForm(app, '/token', { username, password: secret }, options)
@@ -44,7 +45,7 @@ onOneStore(
     for (const name of ['ada', 'off', ...Object.keys(cheaper)].map((text) => text.replaceAll(/[ ,]/g, '_')))
       await signUp(app, name)
     const off = await app.store.findUserByName('off')
-    await app.store.disableUser(off?.id ?? '', { now: 0, expiresAt: 1 })
+    await storeOf(app).disableUser(off?.id ?? '', { now: 0, expiresAt: 1 } as End)
     for (const [name, cost] of Object.entries(cheaper)) {
       await storeHash(app, name.replaceAll(/[ ,]/g, '_'), await argon2.hash(password, { ...today, ...cost }))
     }

@@ -2,6 +2,7 @@ import type { FastifyInstance } from 'fastify'
 import type { Test } from 'tap'
 import { buildApp } from '../../app.ts'
 import { readConfig } from '../../config.ts'
+import type { End } from '../../domain/lifetimes.ts'
 import {
   basic,
   type Credentials,
@@ -29,6 +30,7 @@ import {
   postForm,
   refresh,
   signUp,
+  storeOf,
   type Tokens,
   withToken,
 } from '../support/helper.ts'
@@ -116,7 +118,7 @@ overStores('an access token that is good is told of by its claims', async (t, bu
 overStores('roles and several audiences are told', async (t, build) => {
   const { app, all } = await serve(build)
   const user = await app.store.findUserByName('ada')
-  await app.store.setRoles({ userId: user?.id as string, expectedRoles: [], roles: ['editor', 'reader'] })
+  await storeOf(app).setRoles({ userId: user?.id as string, expectedRoles: [], roles: ['editor', 'reader'] })
   const both = await makeClient(app, { id: 'both', grants: ['password'], audience: [files, 'https://mail.example'] })
   const { access_token } = await logInBy(app, both)
   t.match(json(await introspect(app, all, access_token)), {
@@ -191,9 +193,9 @@ overStores(
       },
       'of a user who is disabled': async ({ access_token }) => {
         const sub = claimsOf(access_token)['sub'] as string
-        await app.store.disableUser(sub, { now: clock.now, expiresAt: clock.now + 3600 * second })
+        await storeOf(app).disableUser(sub, { now: clock.now, expiresAt: clock.now + 3600 * second } as End)
         await app.revocations.pull()
-        await app.store.enableUser(sub)
+        await storeOf(app).enableUser(sub)
       },
       'at its end': async () => {
         clock.now += 600 * second
@@ -214,7 +216,7 @@ overStores('only a confidential client with the right may ask', async (t, build)
   const { access_token: token } = await logIn(app)
   const none = await makeClient(app, { id: 'none' })
   const disabled = await makeClient(app, { id: 'disabled', introspect: 'all' })
-  await app.clients.disable(app.log, 'disabled')
+  await app.clients.disable(app, 'disabled')
   const unauthenticated = {
     'no credentials': await postForm(app, '/introspect', { token }),
     'a bearer token': await withToken(app, token, {
@@ -286,7 +288,7 @@ overStores(
     const before = await tokenOf(app, self)
     const stored = await app.clients.find('self')
     if (stored)
-      await app.store.replaceClient({
+      await storeOf(app).replaceClient({
         ...stored,
         audience: ['https://moved.example'],
         generation: stored.generation + 1,
@@ -381,14 +383,14 @@ overStores(
     }
     await signUp(app)
     const { refresh_token } = await logInBy(app, web)
-    await app.clients.disable(app.log, 'web')
+    await app.clients.disable(app, 'web')
     await isInactive(t, app, all, refresh_token, 'of a client that is disabled')
-    await app.clients.enable(app.log, 'web')
+    await app.clients.enable(app, 'web')
     t.equal(await isActive(app, all, refresh_token), true)
     const client = await app.store.findClient('web')
-    if (client) await app.store.replaceClient({ ...client, grants: ['password'], generation: client.generation + 1 })
+    if (client) await storeOf(app).replaceClient({ ...client, grants: ['password'], generation: client.generation + 1 })
     await until(async () => !(await isActive(app, all, refresh_token)))
-    await app.clients.remove(app.log, 'web')
+    await app.clients.remove(app, 'web')
     await isInactive(t, app, all, refresh_token, 'of a client that is gone')
   },
 )
@@ -550,7 +552,7 @@ overStores('of a client that is disabled nothing is good, and enabled again its 
   })
   const login = await logInBy(app, web)
   const own = await tokenOf(app, web)
-  await app.clients.disable(app.log, 'web')
+  await app.clients.disable(app, 'web')
   for (const token of [login.access_token, login.refresh_token, own])
     await isInactive(t, app, all, token, 'of a disabled client')
   isOAuthError(t, await refreshBy(app, web, login.refresh_token), 401, 'invalid_client')
@@ -558,7 +560,7 @@ overStores('of a client that is disabled nothing is good, and enabled again its 
   isOAuthError(t, await introspect(app, web, own), 401, 'invalid_client')
   isOAuthError(t, await postForm(app, '/revoke', { token: login.refresh_token }, basic(web)), 401, 'invalid_client')
 
-  await app.clients.enable(app.log, 'web')
+  await app.clients.enable(app, 'web')
   for (const token of [login.access_token, own]) await isInactive(t, app, all, token, 'access tokens of before')
   const next = json(await refreshBy(app, web, login.refresh_token))
   t.equal(await isActive(app, web, next.access_token), true)

@@ -5,7 +5,7 @@ import type { FastifyInstance } from 'fastify'
 import t from 'tap'
 import { readConfig } from '../../config.ts'
 import { createPasswordPolicy } from '../../plugins/accounts/password-policy.ts'
-import { json, logIn, onOneStore, password, postForm, signUp, withToken } from '../support/helper.ts'
+import { json, logIn, onOneStore, password, postForm, signUp, storeOf, withToken } from '../support/helper.ts'
 
 const tryLogIn = (app: FastifyInstance, username: string, secret: string) =>
   postForm(app, '/token', { username, password: secret })
@@ -76,7 +76,7 @@ onOneStore(
   async (t, build) => {
     const { app } = await build()
     const { id } = json(await signUp(app))
-    await app.store.setRoles({ userId: id, expectedRoles: [], roles: ['admin'] })
+    await storeOf(app).setRoles({ userId: id, expectedRoles: [], roles: ['admin'] })
     const { access_token } = json(await postForm(app, '/token', { username: 'ada', password, scope: 'admin' }))
     const call = (method: 'POST' | 'PUT', url: string, payload: object) =>
       withToken(app, access_token, { method, url, payload })

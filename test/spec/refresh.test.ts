@@ -11,6 +11,7 @@ import {
   postForm,
   refresh,
   signUp,
+  storeOf,
   type Tokens,
   withToken,
 } from '../support/helper.ts'
@@ -219,7 +220,7 @@ overStores('a text that this server did not make is refused before the store is 
   const { access_token, refresh_token } = await logIn(app)
   const { sessionId, counter } = partsOf(app, refresh_token)
   let reads = 0
-  const { store } = app
+  const store = storeOf(app)
   for (const name of ['rotateSession', 'findSession', 'findUser'] as const) {
     const original = store[name] as (...args: unknown[]) => unknown
     const counted = (...args: unknown[]) => {
@@ -347,7 +348,7 @@ overStores(
     t.equal(foreign.statusCode, 401, 'a client that does not exist')
 
     const definition = { id: 'another', type: 'public', scopes: [], audience: [], introspect: 'none' } as const
-    await app.clients.create(app.log, { ...definition, grants: ['refresh_token'], scopes: [], audience: [] })
+    await app.clients.create(app, { ...definition, grants: ['refresh_token'], scopes: [], audience: [] })
     for (const token of [
       login.refresh_token,
       next.refresh_token,

@@ -25,6 +25,7 @@ import {
   postForm,
   refresh,
   signUp,
+  storeOf,
   type TestApp,
   withToken,
 } from '../support/helper.ts'
@@ -284,8 +285,8 @@ async function endEverything(app: FastifyInstance): Promise<string[]> {
 
   const client = await makeClient(app, { id: 'orders' })
   const { generation = 0 } = (await app.clients.find(client.id)) ?? {}
-  await app.clients.disable(app.log, 'orders')
-  await app.clients.remove(app.log, 'orders')
+  await app.clients.disable(app, 'orders')
+  await app.clients.remove(app, 'orders')
   told.push(`client:orders ${generation + 1}`, `client:orders ${generation + 2}`)
   return told
 }
@@ -441,9 +442,9 @@ overStores(
     const { app, clock } = test
     const beside = await test.beside()
     const losses: Record<string, (id: string) => Promise<unknown>> = {
-      disabled: (id) => app.clients.disable(app.log, id),
-      deleted: (id) => app.clients.remove(app.log, id),
-      'its secret has leaked': (id) => app.clients.rotateSecret(app.log, id, 0),
+      disabled: (id) => app.clients.disable(app, id),
+      deleted: (id) => app.clients.remove(app, id),
+      'its secret has leaked': (id) => app.clients.rotateSecret(app, id, 0),
     }
     const other = await follow(t, app, test.follower)
     for (const [i, [what, lose]] of Object.entries(losses).entries()) {
@@ -467,8 +468,8 @@ overStores(
 
 overStores('a client that lost its right and has it again can follow from the beginning', async (t, build) => {
   const { app, follower } = await serve(build)
-  await app.clients.disable(app.log, follower.id)
-  await app.clients.enable(app.log, follower.id)
+  await app.clients.disable(app, follower.id)
+  await app.clients.enable(app, follower.id)
   const stream = await follow(t, app, follower)
   await until(() => has(stream, 'client', follower.id))
   const { access_token } = await logIn(app)
@@ -621,7 +622,7 @@ async function fill({ app, config }: TestApp, rows: number): Promise<Set<string>
   const ids = Array.from({ length: rows }, (_, i) => `0.${app.now()}.${String(i).padStart(36, '0')}`)
   const times = { revokedAt: app.now(), expiresAt: app.now() + 660_000 }
   if (config.DATABASE_URL === undefined) {
-    await Promise.all(ids.map((id) => app.store.revoke({ kind: 'jti', id, ...times })))
+    await Promise.all(ids.map((id) => storeOf(app).revoke({ kind: 'jti', id, ...times })))
     return new Set(ids)
   }
   const client = new pg.Client(config.DATABASE_URL)
@@ -737,7 +738,7 @@ onOneStore(
   async (t, build) => {
     const { app } = await serve(build)
     const [client, other] = [await makeClient(app, { id: 'many' }), await makeClient(app, { id: 'few' })]
-    const { store } = app
+    const store = storeOf(app)
     const { revoke, revocationsSince } = store
     // What a revocation writes and reads is for other tests.
     store.revoke = async () => {}

@@ -2,6 +2,7 @@ import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import type { FastifyInstance, LightMyRequestResponse } from 'fastify'
 import t from 'tap'
+import type { End } from '../../domain/lifetimes.ts'
 import { createLocalFailures } from '../../plugins/login/local-failures.ts'
 import type { Judge, Verdict } from '../../plugins/login/throttle.ts'
 import {
@@ -12,7 +13,7 @@ import {
   rawBasic,
   watchStore,
 } from '../support/client-helper.ts'
-import { json, onOneStore, overStores, password, postForm, signUp } from '../support/helper.ts'
+import { json, onOneStore, overStores, password, postForm, signUp, storeOf } from '../support/helper.ts'
 
 t.setTimeout(300_000)
 
@@ -52,7 +53,7 @@ const tryLogIn = (app: FastifyInstance, username: string, secret: string, addres
 
 async function disable(app: FastifyInstance, username: string): Promise<string> {
   const user = await app.store.findUserByName(username)
-  await app.store.disableUser(user?.id ?? '', { now: Date.now(), expiresAt: Date.now() })
+  await storeOf(app).disableUser(user?.id ?? '', { now: Date.now(), expiresAt: Date.now() } as End)
   return user?.id ?? ''
 }
 
@@ -73,7 +74,7 @@ overStores(
     const id = await disable(app, 'ada')
     for (let count = 0; count < 8; count++)
       t.equal((await tryLogIn(app, 'ada', count < 5 ? `guess ${count}` : password)).statusCode, 400)
-    await app.store.enableUser(id)
+    await storeOf(app).enableUser(id)
     const atOnce = await Promise.all(Array.from({ length: 10 }, (_, i) => tryLogIn(app, 'ada', `guess ${i}`)))
     t.equal(atOnce.filter(({ statusCode }) => statusCode === 400).length, 2, 'two more are judged, and eight are not')
     t.equal((await tryLogIn(app, 'ada', password)).statusCode, 429)

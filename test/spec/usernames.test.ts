@@ -1,7 +1,17 @@
 import fc from 'fast-check'
 import t from 'tap'
 import { isUsername, mapUsername } from '../../domain/usernames.ts'
-import { json, logIn, onOneStore, overStores, password, postForm, signUp, withToken } from '../support/helper.ts'
+import {
+  json,
+  logIn,
+  onOneStore,
+  overStores,
+  password,
+  postForm,
+  signUp,
+  storeOf,
+  withToken,
+} from '../support/helper.ts'
 
 /** Text of all of Unicode, and of what names are made of. */
 const anyText = fc.string({ unit: 'binary', maxLength: 12 })
@@ -144,7 +154,7 @@ overStores('a name of 254 characters of four bytes each works on every route', a
   const { id } = json(await signUp(app, first))
   t.equal((await signUp(app, first.toLowerCase())).statusCode, 409, 'one account in either case')
   t.equal((await signUp(app, second)).statusCode, 201)
-  await app.store.setRoles({ userId: id, expectedRoles: [], roles: ['admin'] })
+  await storeOf(app).setRoles({ userId: id, expectedRoles: [], roles: ['admin'] })
   const { access_token } = json(
     await postForm(app, '/token', { username: first.toLowerCase(), password, scope: 'admin' }),
   )

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { setImmediate } from 'node:timers/promises'
 import type { Test } from 'tap'
 import type { Client } from '../../domain/client.ts'
+import type { End } from '../../domain/lifetimes.ts'
 import { everyGeneration, type Revocation } from '../../domain/revocation.ts'
 import type { PresentedRefresh, RotationOutcome, Session } from '../../domain/session.ts'
 import type { SigningKeyRecord } from '../../domain/signing-key.ts'
@@ -14,7 +15,7 @@ const day = 86_400_000
 const now = 1_800_000_000_000
 const limits = { idleTtlMs: 30 * day, maxTtlMs: 90 * day }
 const graceMs = 30_000
-const end = { now, expiresAt: now + 600_000 }
+const end = { now, expiresAt: now + 600_000 } as End
 
 /** Starts N calls in the same turn, so that none has an answer before all are under way. */
 const atOnce = <T>(n: number, call: (i: number) => Promise<T>): Promise<T[]> =>
@@ -354,7 +355,7 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
     )
     t.same(await rotate(session), { outcome: 'unknown' })
     t.ok(await isAlive(neighbour))
-    const later = { now: end.now + 5, expiresAt: end.expiresAt + 5 }
+    const later = { now: end.now + 5, expiresAt: end.expiresAt + 5 } as End
     t.equal(await store.disableUser(user.id, later), true)
     t.match(await store.findUser(user.id), { disabledAt: later.now, generation: 3 })
     const recorded = await everyRevocation(({ id }) => id === user.id)
@@ -1263,8 +1264,8 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
         await addSession(user, { createdAt: now - limits.maxTtlMs + 1, refreshedAt: now - limits.idleTtlMs + 1 }),
       )
     }
-    await store.deleteUser(gone.id, { now, expiresAt: now })
-    await store.endUserSessions(renewed.id, { now, expiresAt: now })
+    await store.deleteUser(gone.id, { now, expiresAt: now } as End)
+    await store.endUserSessions(renewed.id, { now, expiresAt: now } as End)
     live.push(await addSession({ ...renewed, generation: 2 }))
     const inForce = Array.from({ length: 5 }, () => makeJti({ expiresAt: now + 1 }))
     for (const revocation of inForce) {

@@ -4,6 +4,7 @@ import t, { type Test } from 'tap'
 import { buildApp, version } from '../../app.ts'
 import { readConfig } from '../../config.ts'
 import type { Client } from '../../domain/client.ts'
+import type { End } from '../../domain/lifetimes.ts'
 import { checkStore } from '../../stores/moving/check.ts'
 import { migrations } from '../../stores/postgres/migrations.ts'
 import { everyStatement } from '../../stores/postgres/sql.ts'
@@ -20,6 +21,7 @@ import {
   postForm,
   refresh,
   signUp,
+  storeOf,
   withToken,
 } from '../support/helper.ts'
 import { startPostgres } from '../support/postgres.ts'
@@ -79,11 +81,11 @@ async function live(t: Test, url: string): Promise<Fixture['tokens']> {
     },
     secrets: [{ hash: 'sha256:new', createdAt: madeAt }],
   }
-  await app.store.createClient(service)
+  await storeOf(app).createClient(service)
   const old = { hash: 'sha256:old', createdAt: madeAt - 1000, expiresAt: madeAt + 86_400_000 }
-  await app.store.replaceClient({ ...service, secrets: [...service.secrets, old], generation: madeAt + 1 })
+  await storeOf(app).replaceClient({ ...service, secrets: [...service.secrets, old], generation: madeAt + 1 })
   for (const id of ['a-public-one', 'a-deleted-one']) {
-    await app.store.createClient({
+    await storeOf(app).createClient({
       ...service,
       id,
       type: 'public',
@@ -92,7 +94,7 @@ async function live(t: Test, url: string): Promise<Fixture['tokens']> {
       disabledAt: madeAt,
     })
   }
-  await app.store.deleteClient('a-deleted-one', { now: madeAt, expiresAt: madeAt + 600_000 })
+  await storeOf(app).deleteClient('a-deleted-one', { now: madeAt, expiresAt: madeAt + 600_000 } as End)
   await app.close()
   return {
     good: adaNext.access_token,

@@ -7,6 +7,7 @@ import t, { type Test } from 'tap'
 import { buildApp } from '../../app.ts'
 import { readConfig } from '../../config.ts'
 import type { Client } from '../../domain/client.ts'
+import type { End } from '../../domain/lifetimes.ts'
 import type { PresentedRefresh, Session } from '../../domain/session.ts'
 import type { User } from '../../domain/user.ts'
 import { openLmdbStore } from '../../stores/lmdb/store.ts'
@@ -22,7 +23,7 @@ const postgres = await startPostgres(t, ['-c', 'fsync=off'])
 const secret = 'the secret of all stores in this test file'
 
 const now = Date.now()
-const end = { now, expiresAt: now + 600_000 }
+const end = { now, expiresAt: now + 600_000 } as End
 
 function makeUser(over: Partial<User> = {}): User {
   const id = randomUUID()

@@ -22,6 +22,7 @@ import {
   postForm,
   refresh,
   signUp,
+  storeOf,
   type TestApp,
   withToken,
 } from '../support/helper.ts'
@@ -178,14 +179,14 @@ overStores(
   async (t, build) => {
     const { app, clock } = await build()
     await signUp(app)
-    await app.signingKeys.rotateNow(app.log, { isLeaked: false })
+    await app.signingKeys.rotateNow(app, { isLeaked: false })
     clock.now += 9 * minute
     const { access_token } = await logIn(app)
     const first = kidOf(access_token)
     clock.now += 2 * minute
-    const { revoke, removeSigningKey } = app.store
+    const { revoke, removeSigningKey } = storeOf(app)
     const heal = failStore(app, /^(revoke|removeSigningKey|withdrawSigningKeys)$/)
-    await t.rejects(app.signingKeys.withdraw(app.log, first))
+    await t.rejects(app.signingKeys.withdraw(app, first))
     t.ok(await isAccepted(app, access_token), 'nothing has happened')
     heal()
     // Whatever two writes there were, each of them fails in its turn.
@@ -194,7 +195,7 @@ overStores(
         app.store,
         Object.fromEntries(Object.keys(second).map((name) => [name, () => Promise.reject(new Error('half'))])),
       )
-      await app.signingKeys.withdraw(app.log, first).catch(() => {})
+      await app.signingKeys.withdraw(app, first).catch(() => {})
       Object.assign(app.store, second)
     }
     t.equal(await challengeTo(app, access_token), challenges.invalid)
@@ -225,7 +226,7 @@ overStores(
       const before = await makeClient(app, { id: 'app', grants })
       const [login, own] = [await logInBy(before), await tokenOf(app, before)]
       const { sid } = claimsOf(login.access_token)
-      await app.clients.remove(app.log, 'app')
+      await app.clients.remove(app, 'app')
       clock.now += stepMs
       const after = await makeClient(app, { id: 'app', grants })
       const row = await app.store.findSession(String(sid))
@@ -286,7 +287,7 @@ onOneStore(
     const { app, clock } = await build()
     const old = await makeClient(app, { id: 'svc' })
     clock.now += year
-    const secret = await app.clients.rotateSecret(app.log, 'svc', 86_400)
+    const secret = await app.clients.rotateSecret(app, 'svc', 86_400)
     clock.now -= year
     const status = async (of: string) => (await clientCredentials(app, { id: 'svc', secret: of })).statusCode
     t.same([await status(old.secret), await status(secret)], [200, 200])

@@ -3,9 +3,9 @@ import { join } from 'node:path'
 import type { FastifyInstance, InjectOptions, LightMyRequestResponse } from 'fastify'
 import type { Test } from 'tap'
 import type { Caller } from '../../domain/caller.ts'
-import type { ClientDefinition } from '../../plugins/clients/clients.ts'
+import type { ClientDefinition } from '../../domain/client.ts'
 import { StoreUnavailable } from '../../stores/store.ts'
-import { json, newDir, postForm } from './helper.ts'
+import { json, newDir, postForm, storeOf } from './helper.ts'
 
 export interface Credentials {
   id: string
@@ -34,7 +34,7 @@ export async function makeClient(
   app: FastifyInstance,
   definition: Partial<ClientDefinition> & { id: string },
 ): Promise<Credentials> {
-  const { client, secret = '' } = await app.clients.create(app.log, {
+  const { client, secret = '' } = await app.clients.create(app, {
     type: 'confidential',
     grants: ['client_credentials'],
     scopes: [],
@@ -53,7 +53,7 @@ export async function makeClientWithChosenSecret(
   const { id } = await makeClient(app, definition)
   const client = await app.clients.get(id)
   const secrets = [{ hash: app.clientAuthentication.hashDeclared('correct horse'), createdAt: client.createdAt }]
-  await app.store.replaceClient({ ...client, secrets, generation: client.generation + 1 })
+  await storeOf(app).replaceClient({ ...client, secrets, generation: client.generation + 1 })
   return { id, secret: 'correct horse' }
 }
 
@@ -103,7 +103,7 @@ export function failStore(app: FastifyInstance, names = /./): () => void {
 /** @returns the names of the store's methods in the order in which they are called from now on */
 export function watchStore(app: FastifyInstance, names: RegExp): string[] {
   const calls: string[] = []
-  for (const [name, method] of Object.entries(app.store)) {
+  for (const [name, method] of Object.entries(storeOf(app))) {
     if (typeof method !== 'function' || !names.test(name)) continue
     const watched = (...args: unknown[]) => {
       calls.push(name)

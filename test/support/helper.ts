@@ -8,6 +8,7 @@ import type { Test } from 'tap'
 import t from 'tap'
 import { buildApp } from '../../app.ts'
 import { type Config, readConfig } from '../../config.ts'
+import type { Store } from '../../stores/store.ts'
 import { schemaController } from './compilers.ts'
 import { accessPostgres, type SharedPostgres, startPostgres } from './postgres.ts'
 
@@ -208,3 +209,6 @@ export function sendRaw(origin: string, text: string): Promise<string> {
     socket.on('close', () => resolve(answer)).on('error', reject)
   })
 }
+
+/** The store of an app with all of its methods, for what a test has happen behind the app's back. */
+export const storeOf = (app: FastifyInstance): Store => app.store as Store

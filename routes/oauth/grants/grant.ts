@@ -2,9 +2,9 @@ import { type TOptional, type TString, Type } from '@fastify/type-provider-typeb
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { Config } from '../../../config.ts'
 import type { Client } from '../../../domain/client.ts'
+import { adminScope } from '../../../domain/client.ts'
 import { audienceOf, parseScope } from '../../../domain/grant.ts'
 import { missingParameter, Refusal } from '../../../errors.ts'
-import { adminScope } from '../../../plugins/clients/clients.ts'
 import type { TokenResponse } from '../../../schemas/oauth.ts'
 import { Scope } from '../../../schemas/parts.ts'
 

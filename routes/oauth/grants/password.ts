@@ -20,7 +20,7 @@ export const password = grant({
       aud: grantAudience(client, form.resource, config),
     }
     const step = await signIn.withPassword(request.caller, username, password)
-    if ('done' in step) return sessions.open(request, step.done, client, asked)
+    if ('done' in step) return sessions.open(request.caller, step.done, client, asked)
     return step satisfies never
   },
 })

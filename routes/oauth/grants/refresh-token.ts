@@ -13,6 +13,6 @@ export const refreshToken = grant({
     const token = required(form, 'refresh_token')
     const aud = grantAudience(client, form.resource, config)
     const scope = readScope(form.scope)
-    return sessions.refresh(request, token, client, { aud, ...(scope && { scope }) })
+    return sessions.refresh(request.caller, token, client, { aud, ...(scope && { scope }) })
   },
 })

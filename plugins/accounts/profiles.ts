@@ -1,0 +1,64 @@
+import type { FastifyInstance } from 'fastify'
+import fp from 'fastify-plugin'
+import { Lru } from 'toad-cache'
+import type { User } from '../../domain/user.ts'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    profiles: ReturnType<typeof createProfiles>
+  }
+}
+
+/** What people and services may see of a user. */
+export type Profile = Pick<User, 'id' | 'username' | 'roles' | 'createdAt'>
+
+/** A younger entry is shown as it is. */
+const freshMs = 5_000
+/** An older entry is not shown, but read again first. */
+const staleMs = 60_000
+
+/** A cache of what is shown of users. A change made by this process shows with the next request, one made elsewhere after `freshMs`. */
+function createProfiles({ store, events, uptimeMs }: Pick<FastifyInstance, 'store' | 'events' | 'uptimeMs'>) {
+  const known = new Lru<Profile & { readAtMs: number }>(10_000)
+  events.on('user', ({ sub }) => known.delete(sub))
+
+  async function read(id: string): Promise<Profile | undefined> {
+    const user = await store.findUser(id)
+    if (!user || user.disabledAt !== undefined) {
+      known.delete(id)
+      return undefined
+    }
+    const { username, roles, createdAt } = user
+    const profile = { id, username, roles, createdAt, readAtMs: uptimeMs() }
+    known.set(id, profile)
+    return profile
+  }
+
+  return {
+    /**
+     * What may be shown of the user of an access token that has been verified.
+     *
+     * From memory, and read again behind the response, so that a store that stalls delays nobody; a user who is gone or
+     * disabled is refused by the revocation already. Only a user of whom nothing was asked for a while is waited for.
+     *
+     * @returns undefined when the user is gone or disabled
+     */
+    async find(id: string): Promise<Profile | undefined> {
+      const profile = known.get(id)
+      if (!profile) return read(id)
+      const ageMs = uptimeMs() - profile.readAtMs
+      if (ageMs < freshMs) return profile
+      const reading = read(id).catch(() => profile)
+      if (ageMs >= staleMs) return reading
+      profile.readAtMs = uptimeMs()
+      return profile
+    },
+  }
+}
+
+export default fp(
+  async (app: FastifyInstance) => {
+    app.decorate('profiles', createProfiles(app))
+  },
+  { name: 'profiles', dependencies: ['store', 'events'] },
+)

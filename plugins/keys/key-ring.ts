@@ -1,0 +1,107 @@
+import { createPrivateKey, createPublicKey, type JsonWebKey, type KeyObject } from 'node:crypto'
+import type { FastifyInstance } from 'fastify'
+import type { SigningKeyRecord } from '../../domain/signing-key.ts'
+import { readKeyFile, type SigningAlg } from './key-material.ts'
+
+/** A key as it is used: verifying needs the public half, signing the private one too. */
+export interface SigningKey {
+  kid: string
+  alg: SigningAlg
+  publicKey: KeyObject
+  privateKey: KeyObject | undefined
+  /** how AUTH_SECRET stands to what is in the store; undefined where nothing is sealed */
+  sealedBy: 'current' | 'previous' | 'another' | undefined
+  publicJwk: JsonWebKey
+  createdAt: number
+  signsFrom: number
+}
+
+/** An unknown kid has the store read at most once in this time, so that forged ones cost nothing. */
+const lookAgainMs = 1_000
+
+/** What a sealed private key is bound to. */
+export const sealContext = (kid: string) => `signing key ${kid}`
+
+/** The signing keys as this process knows them, which is how the store had them when it was last read. */
+export function createKeyRing({
+  config,
+  store,
+  secrets,
+  now,
+  uptimeMs,
+}: Pick<FastifyInstance, 'config' | 'store' | 'secrets' | 'now' | 'uptimeMs'>) {
+  const alg = config.AUTH_SIGNING_ALG
+  const operatorKey = config.AUTH_SIGNING_KEY_FILE ? readKeyFile(config.AUTH_SIGNING_KEY_FILE, alg) : undefined
+
+  let keys = new Map<string, SigningKey>()
+  let newestFirst: SigningKey[] = []
+  let lookedAtMs = Number.NEGATIVE_INFINITY
+  /** the last look, which may be under way or have failed */
+  let looked: Promise<void> | undefined
+
+  /** Reads the store, keeping the objects of the keys that are known already. */
+  function load(): Promise<void> {
+    lookedAtMs = uptimeMs()
+    looked = read()
+    return looked
+  }
+
+  async function read(): Promise<void> {
+    const records = await store.listSigningKeys()
+    keys = new Map(records.map((record) => [record.kid, keys.get(record.kid) ?? open(record)]))
+    newestFirst = [...keys.values()].sort((a, b) => b.createdAt - a.createdAt)
+  }
+
+  function open(record: SigningKeyRecord): SigningKey {
+    const { kid, sealedPrivateKey, createdAt, signsFrom } = record
+    const publicJwk: JsonWebKey = JSON.parse(record.publicJwk)
+    const opened = sealedPrivateKey && secrets.open(sealedPrivateKey, sealContext(kid))
+    const unsealed = opened && createPrivateKey({ key: opened.plaintext, format: 'der', type: 'pkcs8' })
+    return {
+      kid,
+      alg: record.alg,
+      publicKey: createPublicKey({ key: publicJwk, format: 'jwk' }),
+      privateKey: kid === operatorKey?.kid ? operatorKey.privateKey : unsealed,
+      sealedBy: sealedPrivateKey && (!opened ? 'another' : opened.byPrevious ? 'previous' : 'current'),
+      publicJwk,
+      createdAt,
+      signsFrom,
+    }
+  }
+
+  const canSign = (key: SigningKey) => key.alg === alg && key.privateKey !== undefined
+
+  /** The key that signs now. @returns undefined for a command on a store that no service with its settings has used */
+  function signing(): SigningKey | undefined {
+    const own = operatorKey && keys.get(operatorKey.kid)
+    // The oldest where none is ready yet: the clock was ahead when it was made.
+    return own ?? newestFirst.find((key) => canSign(key) && key.signsFrom <= now()) ?? newestFirst.findLast(canSign)
+  }
+
+  return {
+    alg,
+    operatorKey,
+    load,
+    signing,
+
+    /** @throws where there is none, which only a command can meet */
+    current(): SigningKey & { privateKey: KeyObject } {
+      const key = signing()
+      if (!key?.privateKey) throw new Error('There is no key to sign with')
+      return key as SigningKey & { privateKey: KeyObject }
+    },
+    /** The one that signs in the store's service, which may have other settings than this command. */
+    signingAnywhere: (): SigningKey | undefined =>
+      signing() ?? newestFirst.find((key) => key.signsFrom <= now()) ?? newestFirst.at(-1),
+
+    /** The key of a kid, looked up again when it is unknown: another process may have made it. */
+    async find(kid: string): Promise<SigningKey | undefined> {
+      // Concurrent requests wait for the same look, and none is told that a key is not ours because we could not look.
+      if (!keys.has(kid)) await (uptimeMs() - lookedAtMs >= lookAgainMs ? load() : looked)
+      return keys.get(kid)
+    },
+    get: (kid: string): SigningKey | undefined => keys.get(kid),
+    newestFirst: (): SigningKey[] => newestFirst,
+    newestOfAlg: (): SigningKey | undefined => newestFirst.find((key) => key.alg === alg),
+  }
+}
