@@ -2,6 +2,7 @@ import { type TSchema, Type } from '@sinclair/typebox'
 import type { Client, ClientSecret } from '../domain/client.ts'
 import type { Failures } from '../domain/failures.ts'
 import { uuid as uuidPattern } from '../domain/ids.ts'
+import type { ShortRecord } from '../domain/record.ts'
 import type { Revocation } from '../domain/revocation.ts'
 import type { Session } from '../domain/session.ts'
 import type { SigningKeyRecord } from '../domain/signing-key.ts'
@@ -20,6 +21,7 @@ export interface Tables {
   sessions: Session
   signingKeys: SigningKeyRecord
   failures: Failures & { key: string }
+  records: ShortRecord
 }
 
 export type TableName = keyof Tables
@@ -142,6 +144,24 @@ export const tables: { readonly [T in TableName]: Table<Tables[T]> } = {
     rising: [],
     columns: { key: text, count: positive, lastAt: number, tag: optional(text) },
   },
+  records: {
+    name: 'records',
+    key: 'id',
+    rising: ['version'],
+    columns: {
+      id: name,
+      kind: name,
+      owner: text,
+      source: text,
+      data: text,
+      createdAt: number,
+      expiresAt: number,
+      misses: number,
+      version: number,
+      spentAt: optional(number),
+      gave: optional(text),
+    },
+  },
 }
 
 export const tableNames = Object.keys(tables) as TableName[]
@@ -163,7 +183,7 @@ export const revocationColumns: Columns<Merged<Revocation>> = {
   expiresAt: number,
 }
 
-/** The key of a row: the `id` of users, clients and sessions, the `kid` of signing keys, the `key` of failures. */
+/** The key of a row: the `id` of users, clients, sessions and records, the `kid` of signing keys, the `key` of failures. */
 export function keyOf<T extends TableName>(row: Tables[T]): string {
   return 'id' in row ? row.id : 'kid' in row ? row.kid : row.key
 }

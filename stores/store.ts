@@ -1,6 +1,7 @@
 import type { Client } from '../domain/client.ts'
 import type { FailureKey, Failures, Held } from '../domain/failures.ts'
 import type { End } from '../domain/lifetimes.ts'
+import type { RecordBounds, RecordKey, RecordTaking, ShortRecord } from '../domain/record.ts'
 import type { Revocation } from '../domain/revocation.ts'
 import type { PresentedRefresh, RotationOutcome, Session, SessionLimits } from '../domain/session.ts'
 import type { SigningKeyRecord } from '../domain/signing-key.ts'
@@ -71,8 +72,13 @@ export interface Store {
 
   // Sessions: one row each for its whole life
 
-  /** Opens a session. @returns false when the user is gone, disabled, or no longer of the generation that the session was made for */
-  createSession(session: Session): Promise<boolean>
+  /**
+   * Opens a session.
+   * @param taking a record that is taken in the same step, such as an authorization code
+   * @returns false when the user is gone, disabled, or no longer of the generation that the session was made for, or when there is
+   *   no such record: then neither is done
+   */
+  createSession(session: Session, taking?: RecordTaking): Promise<boolean>
   /**
    * The heart of the service: decides what a presented refresh token means, and does it, in one step.
    * @param onDecided hears of the outcome when it is known and perhaps not yet on disk, so that an answer can be made ready while
@@ -133,6 +139,31 @@ export interface Store {
   /** Sets the last failure to `now` where it lies ahead of it. The count stays. */
   capFailures(keys: FailureKey[], now: number): Promise<void>
   clearFailures(keys: FailureKey[]): Promise<void>
+
+  // Short-lived records. What takes one and acts on it takes it inside its own step, as `createSession` does.
+
+  /**
+   * Adds a record.
+   * @returns false when its owner or its source has as many live records of the kind as it may, or the id is taken
+   */
+  issueRecord(record: ShortRecord, bounds: RecordBounds): Promise<boolean>
+  /** @returns the record, also one that is spent and kept; undefined when it is unknown, expired or of another kind */
+  findRecord(key: RecordKey): Promise<ShortRecord | undefined>
+  /**
+   * Takes a record, which has exactly one winner among any number of requests.
+   * @returns the record as it was; undefined when it is unknown, spent, expired or of another kind
+   */
+  takeRecord(taking: RecordTaking): Promise<ShortRecord | undefined>
+  /**
+   * Counts a wrong guess; at `most` the record is gone.
+   * @returns the misses, this one too; undefined when there is no live record
+   */
+  missRecord(key: RecordKey, most: number): Promise<number | undefined>
+  /** Replaces the data of a live record. @returns false when its version is no longer `expectedVersion` */
+  replaceRecord(key: RecordKey, expectedVersion: number, data: string): Promise<boolean>
+  /** Removes the records of an owner that are not spent. @returns how many there were */
+  endRecords(owner: string, kinds: string[]): Promise<number>
+  removeRecord(id: string): Promise<void>
 
   // Housekeeping
 

@@ -19,7 +19,7 @@ import { checkFile, hasLmdbStore, lmdbDirectory, lmdbFile, readWhollyBytes } fro
 const options = {
   // A directory, whatever its name ends with.
   noSubdir: false,
-  maxDbs: 16,
+  maxDbs: 32,
   permissionsMode: 0o600,
   // Sync before a commit is visible, so that no process ever acts on what a power cut could take back.
   overlappingSync: false,

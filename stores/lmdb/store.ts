@@ -1,8 +1,8 @@
 import { isDeepStrictEqual } from 'node:util'
-import type { Database, RootDatabase } from 'lmdb'
-import type { Client } from '../../domain/client.ts'
+import type { Database } from 'lmdb'
 import { type FailureKey, type Failures, isHeld, noneHeld } from '../../domain/failures.ts'
 import type { End } from '../../domain/lifetimes.ts'
+import type { ShortRecord } from '../../domain/record.ts'
 import { everyGeneration, type Revocation } from '../../domain/revocation.ts'
 import {
   isCurrent,
@@ -16,7 +16,9 @@ import type { SigningKeyRecord } from '../../domain/signing-key.ts'
 import { isFuture } from '../../domain/time.ts'
 import type { User } from '../../domain/user.ts'
 import { beforeGrace, clockOf, revocationsPerPage, type Store, StoreUnavailable, type SweepStep } from '../store.ts'
+import { openDatabases } from './databases.ts'
 import { openEnvironment } from './open.ts'
+import { createLmdbRecords } from './records.ts'
 import { createLmdbRevocations } from './revocations.ts'
 import { byUserKey, createLmdbTransfer, uuidLength } from './transfer.ts'
 
@@ -30,22 +32,6 @@ type Stage = {
 /** Sorts behind every UUID, so that a range `[prefix, prefix + last]` holds all keys that begin with the prefix. */
 const last = '\uffff'
 
-function openTables(root: RootDatabase) {
-  const table = <T, K extends string | number = string>(name: string): Database<T, K> => root.openDB<T, K>({ name })
-  return {
-    users: table<User>('users'),
-    usersByName: table<string>('users_by_name'),
-    clients: table<Client>('clients'),
-    sessions: table<Session>('sessions'),
-    sessionsByUser: table<0>('sessions_by_user'),
-    signingKeys: table<SigningKeyRecord>('signing_keys'),
-    failures: table<Failures>('failures'),
-    revocations: table<Revocation, number>('revocations'),
-    revocationsById: table<number>('revocations_by_id'),
-    counters: table<number>('counters'),
-  }
-}
-
 /**
  * The embedded store: one LMDB environment in a directory, which several processes on the machine may open at once.
  *
@@ -58,7 +44,7 @@ function openTables(root: RootDatabase) {
  * @throws {NodeJS.ErrnoException} when the directory cannot be made, written or locked
  */
 export function openLmdbStore(dataDir: string): Store {
-  const { root, tables, isNew } = openEnvironment(dataDir, openTables)
+  const { root, tables, isNew } = openEnvironment(dataDir, openDatabases)
   const { users, usersByName, clients, sessions, sessionsByUser, signingKeys } = tables
   const { failures, revocations, revocationsById, counters } = tables
 
@@ -87,6 +73,7 @@ export function openLmdbStore(dataDir: string): Store {
     remove: removeRevocation,
     since,
   } = createLmdbRevocations({ revocations, revocationsById, counters })
+  const records = createLmdbRecords(tables)
   function removeSession(session: Session): void {
     sessions.remove(session.id)
     sessionsByUser.remove(byUserKey(session))
@@ -175,6 +162,18 @@ export function openLmdbStore(dataDir: string): Store {
       sweep(number: number, revocation: Revocation) {
         removeRevocation(number, revocation)
         return true
+      },
+    },
+    {
+      table: tables.records,
+      isDue: ({ createdAt, expiresAt }: ShortRecord, step: SweepStep) =>
+        expiresAt <= step.now || isFuture(createdAt, clockOf(step)),
+      sweep(id: string, record: ShortRecord, step: SweepStep) {
+        const isOld = record.expiresAt <= step.now
+        const createdAt = clockOf(step)
+        if (isOld) records.remove(id)
+        else records.put({ ...record, createdAt, expiresAt: createdAt + record.expiresAt - record.createdAt })
+        return isOld
       },
     },
   ] as Stage[]
@@ -283,9 +282,10 @@ export function openLmdbStore(dataDir: string): Store {
         return true
       }),
 
-    createSession: (session) =>
+    createSession: (session, taking) =>
       write(() => {
         if (!isCurrent(session, users.get(session.userId))) return false
+        if (taking && !records.take(taking)) return false
         sessions.put(session.id, session)
         sessionsByUser.put(byUserKey(session), 0)
         return true
@@ -388,6 +388,14 @@ export function openLmdbStore(dataDir: string): Store {
       write(() => {
         for (const of of keys) if (failuresOf(of)) failures.remove(of.key)
       }),
+
+    issueRecord: (record, bounds) => write(() => records.issue(record, bounds)),
+    findRecord: (key) => read(() => records.find(key)),
+    takeRecord: (taking) => write(() => records.take(taking)),
+    missRecord: (key, most) => write(() => records.miss(key, most)),
+    replaceRecord: (key, expectedVersion, data) => write(() => records.replace(key, expectedVersion, data)),
+    endRecords: (owner, kinds) => write(() => records.endOf(owner, kinds)),
+    removeRecord: (id) => write(() => records.remove(id)),
 
     async sweep(step) {
       const [stage, after] = readCursor(step.cursor)

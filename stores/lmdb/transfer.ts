@@ -1,27 +1,10 @@
 import type { Database } from 'lmdb'
-import type { Client } from '../../domain/client.ts'
-import type { Failures } from '../../domain/failures.ts'
-import type { Revocation } from '../../domain/revocation.ts'
 import type { Session } from '../../domain/session.ts'
-import type { SigningKeyRecord } from '../../domain/signing-key.ts'
-import type { User } from '../../domain/user.ts'
 import { isAhead, keyOf, type TableName, type Tables } from '../rows.ts'
 import { type Finding, type Store, unreadableRow } from '../store.ts'
+import type { Databases } from './databases.ts'
+import { createLmdbRecords, holderKeys } from './records.ts'
 import { byIdKey } from './revocations.ts'
-
-/** The databases of one LMDB environment. */
-interface Databases {
-  users: Database<User, string>
-  usersByName: Database<string, string>
-  clients: Database<Client, string>
-  sessions: Database<Session, string>
-  sessionsByUser: Database<0, string>
-  signingKeys: Database<SigningKeyRecord, string>
-  failures: Database<Failures, string>
-  revocations: Database<Revocation, number>
-  revocationsById: Database<number, string>
-  counters: Database<number, string>
-}
 
 /** Orders the sessions of a user by age: milliseconds keep 13 digits until the year 2286. */
 export const byUserKey = (session: Session) => `${session.userId}/${session.createdAt}/${session.id}`
@@ -54,6 +37,8 @@ export function createLmdbTransfer(
     revocations,
     revocationsById,
     counters,
+    records,
+    recordsByHolder,
   } = databases
 
   const rowAt: { [T in TableName]: (key: string) => Tables[T] | undefined } = {
@@ -65,6 +50,7 @@ export function createLmdbTransfer(
       const row = failures.get(key)
       return row && { key, ...row }
     },
+    records: (key) => records.get(key),
   }
 
   const put: { [T in TableName]: (row: Tables[T]) => boolean } = {
@@ -94,6 +80,10 @@ export function createLmdbTransfer(
     },
     failures({ key, ...row }) {
       failures.put(key, row)
+      return true
+    },
+    records(record) {
+      createLmdbRecords(databases).put(record)
       return true
     },
   }
@@ -166,6 +156,18 @@ export function createLmdbTransfer(
         signingKeys.get(kid)?.kid === kid ? undefined : 'the row does not fit its key',
       )
       yield* eachKey('failures', failures, (key) => (failures.get(key) ? undefined : 'the row is empty'))
+      yield* eachKey('records', records, (id) => {
+        const record = records.get(id)
+        if (record?.id !== id) return 'the row does not fit its key'
+        const isIndexed = holderKeys(record).every((key) => recordsByHolder.get(key) === record.expiresAt)
+        return isIndexed || record.spentAt !== undefined ? undefined : 'the record is missing in the index of holders'
+      })
+      yield* eachKey('records_by_holder', recordsByHolder, (key) => {
+        const record = records.get(key.slice(key.lastIndexOf(' ') + 1))
+        return record && record.spentAt === undefined && holderKeys(record).includes(key)
+          ? undefined
+          : 'the index entry has no record'
+      })
       yield* eachKey('revocations', revocations, (number) => {
         if (!revocations.get(number)) return 'the row is empty'
         return number <= (counters.get('revocations') ?? 0) ? undefined : 'its number is still to be given out'

@@ -219,6 +219,7 @@ async function removeExtra<T extends TableName>(source: Store, target: Store, ta
     sessions: ({ id }) => target.endSession(id, end),
     signingKeys: ({ kid }) => target.removeSigningKey(kid),
     failures: (row) => target.clearFailures([row]),
+    records: ({ id }) => target.removeRecord(id),
   }
   let count = 0
   for await (const rows of extraOf(source, target, table)) {

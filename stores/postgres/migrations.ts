@@ -100,6 +100,29 @@ export const migrations: readonly { version: number; statements: readonly string
       'ALTER TABLE latchkey_failures ADD COLUMN IF NOT EXISTS tag text',
     ],
   },
+  {
+    version: 4,
+    statements: [
+      `CREATE TABLE IF NOT EXISTS latchkey_records (
+        id text PRIMARY KEY,
+        created_at bigint NOT NULL,
+        expires_at bigint NOT NULL,
+        misses bigint NOT NULL,
+        version bigint NOT NULL,
+        spent_at bigint,
+        owner_slot bigint,
+        source_slot bigint,
+        kind text NOT NULL,
+        owner text NOT NULL,
+        source text NOT NULL,
+        data text NOT NULL,
+        gave text
+      )`,
+      // A live record has a slot of its owner and one of its source: an owner with n slots has at most n, whatever is raced.
+      `CREATE UNIQUE INDEX IF NOT EXISTS latchkey_records_by_owner ON latchkey_records (kind, owner, owner_slot)`,
+      `CREATE UNIQUE INDEX IF NOT EXISTS latchkey_records_by_source ON latchkey_records (kind, source, source_slot)`,
+    ],
+  },
 ]
 
 /** The steps that were taken, one row each. */

@@ -19,7 +19,7 @@ export interface Statement {
   readonly text: string
 }
 
-const { signingKeys, clients, users, sessions, failures } = tables
+const { signingKeys, clients, users, sessions, failures, records } = tables
 
 /** Revocations are numbered in this many independent lines, so that ending sessions waits for no more than every eighth other one. */
 export const revocationLines = 8
@@ -74,6 +74,59 @@ const replacingClient = (first: number) => `
  */
 const rotated = `${sessions.select('s', { without: ['clientId', 'counter', 'refreshedAt', 'address', 'userAgent'] })},
       ${users.select('u', { without: ['id', 'disabledAt', 'generation'] })}`
+
+/** Whether `r` is the live record of a kind and an id at a time, which are the values from the first. */
+const isLiveRecord = (first = 1) =>
+  `r.kind = $${first}::text AND r.id = $${first + 1}::text AND r.expires_at > $${first + 2}::bigint AND r.spent_at IS NULL`
+
+/**
+ * Takes a record in the statement of what it is taken for, so that both happen or neither. One that is presented many times at once
+ * is locked by the first; the others wait for its commit, look at the row anew, and find it spent.
+ *
+ * @param first number of the first of its values: kind, id, now, what it gave, until when that is kept
+ * @param act CTEs that change something only where there is a row of `held (id, owner, data, …)`, the last of them `acted` with a row
+ *   where it was done
+ */
+const takingRecord = (first: number, act = 'acted AS (SELECT 1 AS one FROM held)') => `
+  WITH held AS (
+    SELECT ${records.list} FROM latchkey_records r WHERE ${isLiveRecord(first)} FOR UPDATE
+  ),
+  ${act},
+  taken AS (
+    UPDATE latchkey_records r
+    SET spent_at = $${first + 2}::bigint, gave = $${first + 3}::text, expires_at = $${first + 4}::bigint, data = '',
+      version = r.version + 1, owner_slot = NULL, source_slot = NULL
+    FROM held WHERE r.id = held.id AND EXISTS (SELECT 1 FROM acted)
+    RETURNING r.id
+  )
+  SELECT held.* FROM held JOIN taken ON taken.id = held.id`
+
+const opening = (from: string) => `
+    INSERT INTO latchkey_sessions (${sessions.list})
+    SELECT ${sessions.parameters}
+    FROM ${from}
+    WHERE u.id = ${sessions.parameter('userId')} AND u.generation = ${sessions.parameter('generation')}
+      AND u.disabled_at IS NULL
+    RETURNING id`
+
+/**
+ * A slot that no live record of an owner or source has. Rows that were moved here have none, and count all the same.
+ *
+ * @param most parameter: how many there are @param start parameter: where the search begins, so that two at once seldom choose the same
+ */
+const freeSlot = (holder: 'owner' | 'source', most: string, start: string) => `
+      SELECT g.n % ${most}::bigint AS slot FROM generate_series(${start}::bigint, ${start}::bigint + ${most}::bigint - 1) AS g (n)
+      WHERE NOT EXISTS (
+          SELECT 1 FROM latchkey_records r
+          WHERE r.kind = ${records.parameter('kind')} AND r.${holder} = ${records.parameter(holder)}
+            AND r.${holder}_slot = g.n % ${most}::bigint)
+        AND ${most}::bigint > (
+          SELECT count(*) FROM latchkey_records r
+          WHERE r.kind = ${records.parameter('kind')} AND r.${holder} = ${records.parameter(holder)}
+            AND r.expires_at > ${records.parameter('createdAt')} AND r.spent_at IS NULL)
+        AND NOT EXISTS (SELECT 1 FROM latchkey_records r WHERE r.id = ${records.parameter('id')})
+      LIMIT 1`
+const [perOwner, perSource, start] = [1, 2, 3].map((i) => `$${records.count + i}`) as [string, string, string]
 
 /** Locked in the order of the keys: two calls with the same keys in another order would wait for each other. */
 const lockedFailures = `
@@ -159,13 +212,8 @@ const prepared = {
 
   // The user's row is not locked: the session carries the generation that it was opened for, so a password change or an
   // end of all sessions that commits between this snapshot and this commit has ended it as if it had been there before.
-  createSession: `
-    INSERT INTO latchkey_sessions (${sessions.list})
-    SELECT ${sessions.parameters}
-    FROM latchkey_users u
-    WHERE u.id = ${sessions.parameter('userId')} AND u.generation = ${sessions.parameter('generation')}
-      AND u.disabled_at IS NULL
-    RETURNING id`,
+  createSession: opening('latchkey_users u'),
+  createSessionTaking: takingRecord(sessions.count + 1, `acted AS (${opening('latchkey_users u, held')})`),
   // Compare and set, by the same conditions as judgeRotation's `rotated`. No row: see `findRotation`.
   // A creation in the future becomes now; the same value again is no change to PostgreSQL, and the update stays a heap-only one.
   rotateSession: `
@@ -289,6 +337,40 @@ const prepared = {
   capFailures: `
     UPDATE latchkey_failures SET last_at = $3::bigint
     WHERE last_at > $3::bigint AND key IN (${lockedFailures})`,
+  // No row: another call took the slot. Nothing free: the bound, or slots of what has expired.
+  issueRecord: `
+    WITH free_owner AS (${freeSlot('owner', perOwner, start)}),
+    free_source AS (${freeSlot('source', perSource, start)}),
+    issued AS (
+      INSERT INTO latchkey_records (${records.list}, owner_slot, source_slot)
+      SELECT ${records.parameters}, free_owner.slot, free_source.slot FROM free_owner, free_source
+      ON CONFLICT DO NOTHING
+      RETURNING id
+    )
+    SELECT (SELECT count(*) FROM issued) AS issued, (SELECT count(*) FROM free_owner, free_source) AS free`,
+  removeExpiredRecords: `
+    DELETE FROM latchkey_records
+    WHERE kind = $1::text AND (owner = $2::text OR source = $3::text) AND expires_at <= $4::bigint
+    RETURNING id`,
+  findRecord: `
+    SELECT ${records.list} FROM latchkey_records
+    WHERE kind = $1::text AND id = $2::text AND expires_at > $3::bigint`,
+  takeRecord: takingRecord(1),
+  missRecord: `
+    UPDATE latchkey_records r SET misses = r.misses + 1, version = r.version + 1,
+      spent_at = CASE WHEN r.misses + 1 >= $4::bigint THEN $3::bigint END,
+      expires_at = CASE WHEN r.misses + 1 >= $4::bigint THEN $3::bigint ELSE r.expires_at END
+    WHERE ${isLiveRecord()}
+    RETURNING misses`,
+  replaceRecord: `
+    UPDATE latchkey_records r SET data = $5::text, version = r.version + 1
+    WHERE ${isLiveRecord()} AND r.version = $4::bigint
+    RETURNING id`,
+  endRecords: `
+    DELETE FROM latchkey_records WHERE owner = $1::text AND kind = ANY($2::text[]) AND spent_at IS NULL
+    RETURNING id`,
+  removeRecord: 'DELETE FROM latchkey_records WHERE id = $1',
+
   clearFailures: `DELETE FROM latchkey_failures WHERE key IN (${lockedFailures})`,
 } as const
 
@@ -333,6 +415,10 @@ const planned = {
     '$2::smallint, $3::bigint',
     't.expires_at <= $4::bigint',
   ),
+  sweepRecords: sweeping('latchkey_records', 'id', '$2::text', 't.expires_at <= $3::bigint', 'created_at > $4::bigint'),
+  putRecordsRight: `
+    UPDATE latchkey_records SET created_at = $3::bigint, expires_at = $3::bigint + expires_at - created_at
+    WHERE id > $1::text AND id <= $2::text AND created_at > $4::bigint`,
   schemaVersion: 'SELECT max(version) AS version FROM latchkey_schema',
   // Through the index of the names, which is broken when the sort order of the system changed under it (a new glibc).
   checkNames: `
@@ -370,6 +456,7 @@ const imports: { [T in TableName]: string } = {
   }),
   sessions: importing('sessions'),
   failures: importing('failures'),
+  records: importing('records'),
 }
 
 /** For the moving of a table. Planned anew each time: one process uses them now and then. */

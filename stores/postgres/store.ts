@@ -1,6 +1,7 @@
 import { Lru } from 'toad-cache'
 import { type FailureKey, type Failures, noneHeld } from '../../domain/failures.ts'
 import { isUuid } from '../../domain/ids.ts'
+import type { RecordTaking } from '../../domain/record.ts'
 import { everyGeneration, namesOne, type Revocation } from '../../domain/revocation.ts'
 import { judgeRotation, type PresentedRefresh, type RotationOutcome } from '../../domain/session.ts'
 import { elapsedMs, futureFrom } from '../../domain/time.ts'
@@ -12,7 +13,7 @@ import { revocationLines, type Statement, statements } from './sql.ts'
 import { type Fields, firstUuid, revocations, tables } from './tables.ts'
 import { createPostgresTransfer } from './transfer.ts'
 
-const { users, clients, sessions, signingKeys, failures } = tables
+const { users, clients, sessions, signingKeys, failures, records } = tables
 /** Where a statement returns both. */
 const [readSession, readUser] = [sessions.readAs('s'), users.readAs('u')]
 
@@ -37,6 +38,9 @@ function toRotation(
 
 /** Each time it is run again, another call has moved the session on. */
 const rotationTriesAtMost = 10
+
+/** Each time, another call has taken the slot that was chosen. */
+const issueTriesAtMost = 50
 
 /** So many sessions are remembered whose refresh got no answer. */
 const unansweredAtMost = 10_000
@@ -160,6 +164,15 @@ export async function openPostgresStore(url: string, options?: PoolOptions): Pro
         runForOne<SweptRow>(statements.sweepRevocations, limit, ...after.split(' '), revocationsBefore),
       position: ({ line, number }: SweptRow) => `${line} ${number}`,
     },
+    {
+      sweep: async (step: SweepStep, after = '') => {
+        const future = futureFrom(clockOf(step))
+        const row = await runForOne<SweptRow>(statements.sweepRecords, step.limit, after, step.now, future)
+        if (row && row.ahead > 0) await run(statements.putRecordsRight, after, row.id, clockOf(step), future)
+        return row
+      },
+      position: ({ id }: SweptRow) => id,
+    },
   ]
 
   return {
@@ -214,7 +227,10 @@ export async function openPostgresStore(url: string, options?: PoolOptions): Pro
         : hadEffect(statements.replaceClient, ...clients.values(client)),
     deleteClient: (id, { now, expiresAt }) => hadEffect(statements.deleteClient, ...recorded(now, expiresAt), id),
 
-    createSession: (session) => hadEffect(statements.createSession, ...sessions.values(session)),
+    createSession: (session, taking) =>
+      taking
+        ? hadEffect(statements.createSessionTaking, ...sessions.values(session), ...takingValues(taking))
+        : hadEffect(statements.createSession, ...sessions.values(session)),
     rotateSession: async (presented) =>
       isUuid(presented.sessionId) ? rotatePatiently(presented) : { outcome: 'unknown' },
     async findSession(id) {
@@ -297,6 +313,39 @@ export async function openPostgresStore(url: string, options?: PoolOptions): Pro
     capFailures: async (keys, now) => void (await run(statements.capFailures, ...keysAndTags(keys), now)),
     clearFailures: async (keys) => void (await run(statements.clearFailures, ...keysAndTags(keys))),
 
+    async issueRecord(record, { perOwner, perSource }) {
+      const { kind, owner, source, createdAt } = record
+      for (let tries = 1; tries <= issueTriesAtMost; tries++) {
+        const start = Math.floor(Math.random() * 2 ** 31)
+        const { issued = 0, free = 0 } =
+          (await runForOne<{ issued: number; free: number }>(
+            statements.issueRecord,
+            ...records.values(record),
+            perOwner,
+            perSource,
+            start,
+          )) ?? {}
+        if (issued > 0) return true
+        if (free > 0) continue
+        if (!(await hadEffect(statements.removeExpiredRecords, kind, owner, source, createdAt))) return false
+      }
+      throw new StoreUnavailable(new Error(`Others took the slot ${issueTriesAtMost} times`))
+    },
+    async findRecord({ kind, id, now }) {
+      const row = await runForOne(statements.findRecord, kind, id, now)
+      return row && records.read(row)
+    },
+    async takeRecord(taking) {
+      const row = await runForOne(statements.takeRecord, ...takingValues(taking))
+      return row && records.read(row)
+    },
+    missRecord: async ({ kind, id, now }, most) =>
+      (await runForOne<{ misses: number }>(statements.missRecord, kind, id, now, most))?.misses,
+    replaceRecord: ({ kind, id, now }, expectedVersion, data) =>
+      hadEffect(statements.replaceRecord, kind, id, now, expectedVersion, data),
+    endRecords: async (owner, kinds) => (await run(statements.endRecords, owner, kinds)).length,
+    removeRecord: async (id) => void (await run(statements.removeRecord, id)),
+
     async sweep(step) {
       const [, text = '0', after] = step.cursor?.match(/^([0-9])(?: (.*))?$/s) ?? []
       const number = Number(text)
@@ -310,6 +359,9 @@ export async function openPostgresStore(url: string, options?: PoolOptions): Pro
     ...createPostgresTransfer(run),
   }
 }
+
+/** The values of `takingRecord`. What is not to be kept has expired with the taking. */
+const takingValues = ({ kind, id, now, keep }: RecordTaking) => [kind, id, now, keep?.gave, keep?.until ?? now]
 
 const uuidOrNull = (text: string | undefined) => (text !== undefined && isUuid(text) ? text : null)
 

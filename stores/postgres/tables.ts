@@ -127,6 +127,7 @@ export const tables: { [T in TableName]: ReturnType<typeof createTable<Tables[T]
   users: createTable(rows.users),
   sessions: createTable(rows.sessions),
   failures: createTable(rows.failures),
+  records: createTable(rows.records),
 }
 
 export const revocations = createColumns(revocationColumns)

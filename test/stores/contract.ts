@@ -10,6 +10,7 @@ import { clockSkewMs } from '../../domain/time.ts'
 import type { User } from '../../domain/user.ts'
 import { keyOf, type TableName, type Tables } from '../../stores/rows.ts'
 import { type Finding, revocationPages, type Store, StoreUnavailable, type SweepStep } from '../../stores/store.ts'
+import { makeRecord, recordContract } from './records.ts'
 
 const day = 86_400_000
 const now = 1_800_000_000_000
@@ -1391,11 +1392,13 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
       ...{ key: `${kind}-${t.name}`, count: 3, lastAt: now },
       ...(kind === 'tagged' && { tag: 'a tag' }),
     }))
+    const records = [makeRecord({ misses: 2, version: 3 }), makeRecord({ spentAt: now, gave: 'a session', data: '' })]
     t.equal(await store.importRows('users', [...users, disabled]), 21)
     t.equal(await store.importRows('clients', clients), 21)
     t.equal(await store.importRows('sessions', sessions), 20)
     t.equal(await store.importRows('signingKeys', keys), 2)
     t.equal(await store.importRows('failures', failures), 2)
+    t.equal(await store.importRows('records', records), 2)
 
     const given: { [T in TableName]: Tables[T][] } = {
       users: [...users, disabled],
@@ -1403,6 +1406,7 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
       sessions,
       signingKeys: keys,
       failures,
+      records,
     }
     for (const table of Object.keys(given) as TableName[]) {
       const rows = new Map((await everyRow(table)).map((row) => [keyOf(row), row]))
@@ -1515,6 +1519,8 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
     )
   })
 
+  await recordContract(t, name, open)
+
   t.test(
     `[${name}] close finishes what is under way, and every call after it rejects with StoreUnavailable`,
     async (t) => {
@@ -1527,6 +1533,7 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
       t.ok(await store.findUser(user.id), 'the other handle goes on')
 
       const session = makeSession(user)
+      const recordKey = { kind: 'kind', id: 'id', now }
       const calls: Record<Exclude<keyof Store, 'name' | 'isNew' | 'close'>, () => Promise<unknown>> = {
         ping: () => closing.ping(),
         createUser: () => closing.createUser(makeUser()),
@@ -1560,6 +1567,13 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
         recordFailure: () => closing.recordFailure([{ key: 'key' }], now),
         capFailures: () => closing.capFailures([{ key: 'key' }], now),
         clearFailures: () => closing.clearFailures([{ key: 'key' }]),
+        issueRecord: () => closing.issueRecord(makeRecord(), { perOwner: 1, perSource: 1 }),
+        findRecord: () => closing.findRecord(recordKey),
+        takeRecord: () => closing.takeRecord(recordKey),
+        missRecord: () => closing.missRecord(recordKey, 5),
+        replaceRecord: () => closing.replaceRecord(recordKey, 1, ''),
+        endRecords: () => closing.endRecords('owner', ['kind']),
+        removeRecord: () => closing.removeRecord('id'),
         sweep: () => closing.sweep({ ...limits, now, failuresBefore: now, limit: 1 }),
         exportRows: () => closing.exportRows('users', { limit: 1 }),
         findRows: () => closing.findRows('users', [user.id]),

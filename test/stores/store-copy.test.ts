@@ -8,6 +8,7 @@ import { buildApp } from '../../app.ts'
 import { readConfig } from '../../config.ts'
 import type { Client } from '../../domain/client.ts'
 import type { End } from '../../domain/lifetimes.ts'
+import type { RecordKey } from '../../domain/record.ts'
 import type { PresentedRefresh, Session } from '../../domain/session.ts'
 import type { User } from '../../domain/user.ts'
 import { openLmdbStore } from '../../stores/lmdb/store.ts'
@@ -18,6 +19,7 @@ import type { Finding, Store } from '../../stores/store.ts'
 import { run, runJson, start } from '../support/cli.ts'
 import { cheapHashing, isAccepted, json, logIn, newDir, refresh, signUp, type Tokens } from '../support/helper.ts'
 import { startPostgres } from '../support/postgres.ts'
+import { makeRecord } from './records.ts'
 
 const postgres = await startPostgres(t, ['-c', 'fsync=off'])
 const secret = 'the secret of all stores in this test file'
@@ -78,7 +80,7 @@ function keep<S extends Store>(t: Test, store: S): S {
 const newLmdb = async (t: Test) => keep(t, openLmdbStore(await newDir(t)))
 const newPostgres = async (t: Test) => keep(t, await openPostgresStore(await postgres.createDatabase()))
 
-async function fill(store: Store, n: number): Promise<{ clients: Client[]; users: User[]; sessions: Session[] }> {
+async function fill(store: Store, n: number) {
   const clients = Array.from({ length: n / 10 }, (_, i) => makeClient(i % 10 === 0 ? { disabledAt: now } : {}))
   const users = Array.from({ length: n }, (_, i) => makeUser(i % 10 === 0 ? { disabledAt: now } : {}))
   const sessions = users.map((user, i) => makeSession(user, { counter: i + 1 }))
@@ -91,7 +93,11 @@ async function fill(store: Store, n: number): Promise<{ clients: Client[]; users
   await Promise.all(
     users.slice(0, 20).map(({ id }) => store.revoke({ kind: 'jti', id, revokedAt: now, expiresAt: end.expiresAt })),
   )
-  return { clients, users, sessions }
+  const records = Array.from({ length: n / 10 }, (_, i) => makeRecord({ owner: `owner ${i % 3}`, createdAt: now }))
+  await store.importRows('records', records)
+  const keep = { gave: 'a session', until: now + 1000 }
+  await store.takeRecord({ kind: 'code', id: records[0]?.id ?? '', now, keep })
+  return { clients, users, sessions, records }
 }
 const copy = (source: Store, target: Store, remove = false) => copyStore(source, target, { remove, now })
 
@@ -101,7 +107,7 @@ t.test(
   'thousands of rows go from LMDB to PostgreSQL and back, and each table is the same by count and checksum',
   async (t) => {
     const [first, middle, last] = [await newLmdb(t), await newPostgres(t), await newLmdb(t)]
-    const { clients, users, sessions } = await fill(first, 3500)
+    const { clients, users, sessions, records } = await fill(first, 3500)
     for (const [source, target] of [
       [first, middle],
       [middle, last],
@@ -113,6 +119,7 @@ t.test(
         { table: 'users', source: { rows: 3500 }, target: { rows: 3500 }, written: 3500, isSame: true },
         { table: 'sessions', source: { rows: 3500 }, target: { rows: 3500 }, written: 3500, isSame: true },
         { table: 'failures', source: { rows: 50 }, target: { rows: 50 }, written: 50, isSame: true },
+        { table: 'records', source: { rows: 350 }, target: { rows: 350 }, written: 350, isSame: true },
         { table: 'revocations', source: { rows: 20 }, target: { rows: 20 }, written: 20, isSame: true },
       ])
       for (const { source, target } of reports) t.equal(source.checksum, target.checksum)
@@ -125,14 +132,18 @@ t.test(
     t.strictSame(await last.findClient(clients[7]?.id ?? ''), clients[7])
     t.match(await last.rotateSession(present(sessions[7] as Session)), { outcome: 'rotated' })
     t.equal((await last.revocationsSince()).revocations.length, 20)
+    const [spent, live] = records.map(({ id, kind }) => ({ id, kind, now }))
+    t.match(await last.findRecord(spent as RecordKey), { gave: 'a session', data: '' })
+    t.strictSame(await last.takeRecord(live as RecordKey), records[1])
   },
 )
 
 for (const [name, newTarget] of Object.entries({ lmdb: newLmdb, pg: newPostgres })) {
   t.test(`what happened in the source since is brought along [${name}]`, async (t) => {
     const [source, target] = [await newLmdb(t), await newTarget(t)]
-    const { clients, users, sessions } = await fill(source, 100)
+    const { clients, users, sessions, records } = await fill(source, 100)
     await copy(source, target)
+    await source.takeRecord({ kind: 'code', id: records[3]?.id ?? '', now })
 
     const [gone, changed] = [users[1] as User, users[2] as User]
     await source.deleteUser(gone.id, end)
@@ -158,6 +169,7 @@ for (const [name, newTarget] of Object.entries({ lmdb: newLmdb, pg: newPostgres 
         ['users', 1],
         ['sessions', 1],
         ['failures', 1],
+        ['records', 1],
       ],
       'what was ended stays until it is asked for',
     )

@@ -1,0 +1,31 @@
+import type { Database, RootDatabase } from 'lmdb'
+import type { Client } from '../../domain/client.ts'
+import type { Failures } from '../../domain/failures.ts'
+import type { ShortRecord } from '../../domain/record.ts'
+import type { Revocation } from '../../domain/revocation.ts'
+import type { Session } from '../../domain/session.ts'
+import type { SigningKeyRecord } from '../../domain/signing-key.ts'
+import type { User } from '../../domain/user.ts'
+
+export type Databases = ReturnType<typeof openDatabases>
+
+/** Opens the databases of an environment, and makes those that are missing: the tables, each with its indexes. */
+export function openDatabases(root: RootDatabase) {
+  const open = <V, K extends string | number = string>(name: string): Database<V, K> => root.openDB<V, K>({ name })
+  return {
+    users: open<User>('users'),
+    usersByName: open<string>('users_by_name'),
+    clients: open<Client>('clients'),
+    sessions: open<Session>('sessions'),
+    sessionsByUser: open<0>('sessions_by_user'),
+    signingKeys: open<SigningKeyRecord>('signing_keys'),
+    failures: open<Failures>('failures'),
+    records: open<ShortRecord>('records'),
+    /** of each record that is not spent, when it expires: by its owner, and by its source */
+    recordsByHolder: open<number>('records_by_holder'),
+    revocations: open<Revocation, number>('revocations'),
+    /** the number of the revocation of what is named, see `namesOne` */
+    revocationsById: open<number>('revocations_by_id'),
+    counters: open<number>('counters'),
+  }
+}

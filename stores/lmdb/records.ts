@@ -1,0 +1,101 @@
+import type { Database } from 'lmdb'
+import {
+  isLive,
+  type RecordBounds,
+  type RecordKey,
+  type RecordTaking,
+  type ShortRecord,
+  spentRecord,
+} from '../../domain/record.ts'
+
+interface Databases {
+  records: Database<ShortRecord, string>
+  /** of each record that is not spent, when it expires: by its owner, and by its source */
+  recordsByHolder: Database<number, string>
+}
+
+/** Sorts behind every id. */
+const last = '\uffff'
+
+/** JSON, so that no owner is the beginning of another. */
+const prefixOf = (holder: 'owner' | 'source', kind: string, value: string) =>
+  `${holder} ${JSON.stringify([kind, value])} `
+
+/** The keys of a record in the index of owners and sources. */
+export const holderKeys = ({ id, kind, owner, source }: ShortRecord): [string, string] => [
+  `${prefixOf('owner', kind, owner)}${id}`,
+  `${prefixOf('source', kind, source)}${id}`,
+]
+
+/** Short-lived records in the embedded store. All but `find` only inside a transaction. */
+export function createLmdbRecords({ records, recordsByHolder }: Databases) {
+  function remove(id: string): void {
+    const record = records.get(id)
+    if (!record) return
+    records.remove(id)
+    for (const key of holderKeys(record)) recordsByHolder.remove(key)
+  }
+  function put(record: ShortRecord): void {
+    remove(record.id)
+    records.put(record.id, record)
+    if (record.spentAt !== undefined) return
+    for (const key of holderKeys(record)) recordsByHolder.put(key, record.expiresAt)
+  }
+
+  function live({ kind, id, now }: RecordKey): ShortRecord | undefined {
+    const record = records.get(id)
+    return record && record.kind === kind && isLive(record, now) ? record : undefined
+  }
+  const idsOf = (prefix: string) =>
+    [...recordsByHolder.getKeys({ start: prefix, end: prefix + last })].map((key) => key.slice(prefix.length))
+  function hasRoom(prefix: string, most: number, now: number): boolean {
+    let count = 0
+    for (const { value: expiresAt } of recordsByHolder.getRange({ start: prefix, end: prefix + last })) {
+      if (now < expiresAt && ++count >= most) return false
+    }
+    return count < most
+  }
+
+  return {
+    put,
+    remove,
+    issue(record: ShortRecord, { perOwner, perSource }: RecordBounds): boolean {
+      const { id, kind, owner, source, createdAt } = record
+      if (records.doesExist(id)) return false
+      if (!hasRoom(prefixOf('owner', kind, owner), perOwner, createdAt)) return false
+      if (!hasRoom(prefixOf('source', kind, source), perSource, createdAt)) return false
+      put(record)
+      return true
+    },
+    find({ kind, id, now }: RecordKey): ShortRecord | undefined {
+      const record = records.get(id)
+      return record && record.kind === kind && now < record.expiresAt ? record : undefined
+    },
+    /** The last thing that may refuse before the first write of what the record is taken for. */
+    take({ keep, ...key }: RecordTaking): ShortRecord | undefined {
+      const record = live(key)
+      if (record && keep) put(spentRecord(record, key.now, keep))
+      else if (record) remove(record.id)
+      return record
+    },
+    miss(key: RecordKey, most: number): number | undefined {
+      const record = live(key)
+      if (!record) return undefined
+      const misses = record.misses + 1
+      if (misses >= most) remove(record.id)
+      else put({ ...record, misses, version: record.version + 1 })
+      return misses
+    },
+    replace(key: RecordKey, expectedVersion: number, data: string): boolean {
+      const record = live(key)
+      if (record?.version !== expectedVersion) return false
+      put({ ...record, data, version: expectedVersion + 1 })
+      return true
+    },
+    endOf(owner: string, kinds: string[]): number {
+      const ids = kinds.flatMap((kind) => idsOf(prefixOf('owner', kind, owner)))
+      for (const id of ids) remove(id)
+      return ids.length
+    },
+  }
+}
