@@ -1,5 +1,4 @@
 import { fork } from 'node:child_process'
-import { join } from 'node:path'
 import { checkFile, hasLmdbStore, lmdbFile, StoreDamaged } from '../stores/lmdb/file.ts'
 import { checkStore } from '../stores/moving/check.ts'
 import type { Finding, Store } from '../stores/store.ts'
@@ -106,7 +105,8 @@ async function examineEmbedded(
       )
     }
   }
-  const child = fork(join(import.meta.dirname, 'store-check-child.js'), {
+  // Beside this file, in the language that this one is in.
+  const child = fork(import.meta.filename.replace('store-check', 'store-check-child'), {
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
   })
   child.send({ place, secrets })

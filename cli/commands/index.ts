@@ -9,7 +9,7 @@ const serve: FreeCommand = {
   usage: 'serve',
   about: 'start the service, as npm start does',
   hasNoJson: true,
-  run: async () => (await import('../serve.ts')).serve(),
+  run: async (io) => (await import('../serve.ts')).serve(io),
 }
 
 /** Every command of `latchkey`, in the order of its help. */

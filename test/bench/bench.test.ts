@@ -6,7 +6,7 @@ import { svgOf } from '../../bench/chart.ts'
 import type { FigureName } from '../../bench/options.ts'
 import { floorsOf, sizingOf, tableOf, textOf } from '../../bench/report.ts'
 import type { BenchResult, FigureLine } from '../../bench/run.ts'
-import { run, start } from '../support/cli.ts'
+import { run, runProcess, start } from '../support/cli.ts'
 import { cheapHashing, newDir } from '../support/helper.ts'
 
 // No figure is judged here: a test may run beside others, on any machine.
@@ -18,7 +18,7 @@ const settings = { ...cheapHashing, TMPDIR: own }
 
 t.test('a run measures everything without an error, and leaves nothing behind', async (t) => {
   const svg = join(await newDir(t), 'chart.svg')
-  const { code, stdout, stderr } = await run([...short, '--json', '--svg', svg], settings)
+  const { code, stdout, stderr } = await runProcess([...short, '--json', '--svg', svg], settings)
   t.equal(code, 0, stderr)
   const { machine, settings: used, figures, floors, sizing, service, notes } = JSON.parse(stdout)
   t.strictSame(
@@ -67,7 +67,7 @@ t.test('it measures a service that runs, and takes its account back', async (t) 
       if (found) resolve(found)
     })
   })
-  const { code, stdout, stderr } = await run([...short, '--url', url, '--only', 'signups,protected', '--json'])
+  const { code, stdout, stderr } = await runProcess([...short, '--url', url, '--only', 'signups,protected', '--json'])
   t.equal(code, 0, stderr)
   const { figures, notes } = JSON.parse(stdout)
   t.match(figures, [{ name: 'protected', errors: 0, ceilings: [{ title: 'bare GET' }] }])
@@ -78,12 +78,14 @@ t.test('it measures a service that runs, and takes its account back', async (t) 
 })
 
 t.test('what cannot be is refused in one line', async (t) => {
-  const refused = async (args: string[], exitCode: number, line: RegExp, env?: Record<string, string>) => {
-    const { code, stderr } = await run(['bench', ...args], env)
+  type Refused = [args: string[], exitCode: number, line: RegExp, env?: Record<string, string>]
+  const refusedBy = async (latchkey: typeof run, ...[args, exitCode, line, env]: Refused) => {
+    const { code, stderr } = await latchkey(['bench', ...args], env)
     t.equal(code, exitCode, args.join(' '))
     t.match(stderr, line)
     t.equal(stderr.trim().split('\n').length, 1)
   }
+  const refused = (...what: Refused) => refusedBy(run, ...what)
   await Promise.all([
     refused(['--only', 'logins,nonsense'], 64, /nonsense/),
     refused(['--duration', '0'], 64, /--duration/),
@@ -91,8 +93,10 @@ t.test('what cannot be is refused in one line', async (t) => {
     refused(['--database-url', 'postgres://me:secret@127.0.0.1/db'], 64, /shown to everyone/),
     refused(['--database-url-env', 'NOT_SET'], 78, /NOT_SET: expected a URL/),
   ])
-  await refused(['--url', 'http://127.0.0.1:1'], 1, /127\.0\.0\.1:1 does not answer/)
-  await refused(['--only', 'verify'], 1, /The service did not start: .*AUTH_SIGNING_ALG/, { AUTH_SIGNING_ALG: 'HS256' })
+  await refusedBy(runProcess, ['--url', 'http://127.0.0.1:1'], 1, /127\.0\.0\.1:1 does not answer/)
+  await refusedBy(runProcess, ['--only', 'verify'], 1, /The service did not start: .*AUTH_SIGNING_ALG/, {
+    AUTH_SIGNING_ALG: 'HS256',
+  })
 })
 
 t.test('interrupted, it ends everything it started', async (t) => {

@@ -16,7 +16,7 @@ import { checkStore } from '../../stores/moving/check.ts'
 import { copyStore } from '../../stores/moving/copy.ts'
 import { openPostgresStore } from '../../stores/postgres/store.ts'
 import type { Finding, Store } from '../../stores/store.ts'
-import { run, runJson, start } from '../support/cli.ts'
+import { run, runJson, runProcess, start } from '../support/cli.ts'
 import { cheapHashing, isAccepted, json, logIn, newDir, refresh, signUp, type Tokens } from '../support/helper.ts'
 import { startPostgres } from '../support/postgres.ts'
 import { makeRecord } from './records.ts'
@@ -520,7 +520,7 @@ t.test('serve is the service: it listens, ends with the exit code of the service
   t.match(log, /Latchkey listens on http/)
   child.kill('SIGTERM')
   t.same(await once(child, 'exit'), [0, null])
-  const { code, stderr } = await run(['serve'], { PORT: 'none' })
+  const { code, stderr } = await runProcess(['serve'], { PORT: 'none' })
   t.equal(code, 78)
   t.match(stderr, /^PORT: /)
 })

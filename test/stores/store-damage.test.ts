@@ -19,7 +19,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { checkFile, StoreDamaged } from '../../stores/lmdb/file.ts'
-import { run } from '../support/cli.ts'
+import { run, runProcess } from '../support/cli.ts'
 import { cheapHashing, newDir, password } from '../support/helper.ts'
 import { program } from '../support/program.ts'
 
@@ -444,9 +444,9 @@ t.test('a command on a damaged store says so and ends with 1', async (t) => {
   const data = join(dir, 'data')
   truncateSync(dataOf(data), 9 * pageBytes)
   const env = { ...cheapHashing, AUTH_DATA_DIR: data }
-  const check = await run(['store', 'check'], env)
+  const check = await runProcess(['store', 'check'], env)
   t.match(check, { code: 1, stdout: /ERROR +data\.mdb +1 +data\.mdb is cut short/, stderr: '' })
-  const list = await run(['user', 'list'], env)
+  const list = await runProcess(['user', 'list'], env)
   t.match(list, { code: 1, stdout: '', stderr: /^AUTH_DATA_DIR: the store in .+ is damaged \(.+\n$/ })
 })
 
