@@ -1,10 +1,6 @@
-import { randomUUID } from 'node:crypto'
-import { existsSync, readFileSync } from 'node:fs'
-import type { Socket } from 'node:net'
-import { dirname, join } from 'node:path'
-import Fastify, { type FastifyError, type FastifyInstance, type FastifyServerOptions } from 'fastify'
+import Fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastify'
+import { version } from './config/version.ts'
 import type { Config } from './config.ts'
-import { type ErrorCode, Refusal } from './errors.ts'
 import { type LogDestination, loggerOptions, QuietLog } from './log/fields.ts'
 import passwordPolicy from './plugins/accounts/password-policy.ts'
 import profiles from './plugins/accounts/profiles.ts'
@@ -16,11 +12,12 @@ import declaredClients from './plugins/clients/declared-clients.ts'
 import caller from './plugins/http/caller.ts'
 import clientAddress from './plugins/http/client-address.ts'
 import cors from './plugins/http/cors.ts'
-import { Drain, drainingResponse } from './plugins/http/draining.ts'
-import errors, { commonHeaders, rawRefusal, sendRefusal, toRefusal } from './plugins/http/errors.ts'
+import draining, { Drain } from './plugins/http/draining.ts'
+import errors from './plugins/http/errors.ts'
 import jwt from './plugins/http/jwt.ts'
 import knownPaths from './plugins/http/known-paths.ts'
 import openapi from './plugins/http/openapi.ts'
+import { maxParamLength, prepareServer, serverOptions } from './plugins/http/server-options.ts'
 import secrets from './plugins/keys/secrets.ts'
 import signingKeys from './plugins/keys/signing-keys.ts'
 import hashing from './plugins/login/hashing.ts'
@@ -56,20 +53,24 @@ import tokenRoute from './routes/oauth/token.ts'
 declare module 'fastify' {
   interface FastifyInstance {
     config: Config
-    /** the path of the issuer, without a slash at its end: a proxy in front takes it away, so it is written before each path that goes out */
+    /**
+     * the path of the issuer, without a slash at its end: a proxy in front removes it, so each path that goes out
+     * begins with it
+     */
     publicPath: string
     /** milliseconds since the epoch; the one clock of the app, which tests move */
     now: () => number
-    /** milliseconds on a clock that nobody sets, for how long something has lasted */
+    /** milliseconds on a monotonic clock, for durations */
     uptimeMs: () => number
-    /** aborted when the process begins to end: it is not ready any more, and every answer ends its connection */
-    drain: Drain
-    /** of an app that is built for one command and never listens; undefined for the service */
+    /** set in an app that is built for one command and never listens; undefined in the service */
     command: Command | undefined
   }
 }
 
-/** A command looks, or does the one thing it was told: only the service makes what is missing, rotates, sweeps and declares. */
+/**
+ * A command reads, or does one thing. Only the service makes what is missing, rotates keys, sweeps and declares
+ * clients.
+ */
 export interface Command {
   /** what its requests to `/admin/` carry in the place of a token; known to its process alone */
   key: string
@@ -77,7 +78,7 @@ export interface Command {
   makesSecret: boolean
 }
 
-/** What a caller may put in the place of the usual. */
+/** In the place of the defaults; most are for tests. */
 export interface AppOptions {
   now?: () => number
   uptimeMs?: () => number
@@ -90,15 +91,8 @@ export interface AppOptions {
   command?: Command
 }
 
-const maxBodyBytes = 16 * 1024
-/** Where very much was revoked, a start reads for a while on a busy machine; a store that does not answer ends it sooner. */
+/** A start reads all revocations, which takes long on a busy machine. A store that does not answer ends it sooner. */
 const startTimeoutMs = 5 * 60_000
-/** As long as a client_id may be; no id is longer. */
-const maxParamLength = 128
-/** Longest time for the header of a request to arrive, and for all of it; slower ones hold a socket for nothing. */
-const arrivalTimeoutMs = 15_000
-/** How often Node looks, of that time. */
-const arrivalChecks = 15
 
 /**
  * Builds the service: the one app that the server runs and the tests call.
@@ -113,7 +107,7 @@ export async function buildApp(
     now = Date.now,
     uptimeMs = () => performance.now(),
     logStream,
-    requestTimeoutMs = arrivalTimeoutMs,
+    requestTimeoutMs,
     schemaController,
     command,
   }: AppOptions = {},
@@ -121,53 +115,23 @@ export async function buildApp(
   const drain = new Drain()
   const rewriteUrl = findMetadata(config.AUTH_ISSUER)
   const app = Fastify({
+    ...serverOptions(config, drain, requestTimeoutMs),
+    ...(rewriteUrl && { rewriteUrl }),
     logger: loggerOptions(config.LOG_LEVEL, logStream),
     logController: new QuietLog(),
-    genReqId: () => randomUUID(),
-    bodyLimit: maxBodyBytes,
     pluginTimeout: startTimeoutMs,
-    requestTimeout: requestTimeoutMs,
-    routerOptions: { maxParamLength },
-    ...(rewriteUrl && { rewriteUrl }),
     ...(schemaController && { schemaController }),
-    // Node would answer a request without Host by itself, with no body and no id; plugins/http/strict-http.ts does it.
-    http: {
-      requireHostHeader: false,
-      ServerResponse: drainingResponse(drain),
-      // Not longer than requestTimeout, or Node takes the one for the other.
-      headersTimeout: requestTimeoutMs,
-      connectionsCheckingInterval: requestTimeoutMs / arrivalChecks,
-    },
-    keepAliveTimeout: config.AUTH_KEEP_ALIVE.ms,
-    return503OnClosing: false,
-    forceCloseConnections: 'idle',
-    // A number stays a number and what is unknown is refused: nothing is guessed.
-    ajv: { customOptions: { coerceTypes: false, removeAdditional: false, useDefaults: false, allErrors: true } },
-    clientErrorHandler,
-    frameworkErrors: (error, request, reply) => {
-      reply.headers(commonHeaders(request.id))
-      app.letReadAcrossOrigins(request as never, reply as never)
-      sendRefusal(reply as never, request.url === '*' ? new Refusal('not_found') : toRefusal(error), undefined)
-    },
   })
-  // RFC 9110 §10.1.1 lets an expectation that is not understood be ignored; Node would answer 417 with no body and no id.
-  app.server.on('checkExpectation', app.routing)
-  // Node would drop the fields after the first thousands without a word, and 16 KiB of them are bound enough.
-  app.server.maxHeadersCount = 0
-  // Nobody is connected to another host through here; Node would close the connection without a word.
-  app.server.on('connect', (_request, socket: Socket) =>
-    socket.end(rawRefusal('method_not_allowed', randomUUID(), 'allow: GET, HEAD')),
-  )
+  prepareServer(app)
   app.removeAllContentTypeParsers()
   app.decorate('config', config)
   app.decorate('publicPath', new URL(config.AUTH_ISSUER).pathname.replace(/\/$/, ''))
   app.decorate('now', now)
   app.decorate('uptimeMs', uptimeMs)
-  app.decorate('drain', drain)
-  app.addHook('preClose', async () => drain.begin())
   app.decorate('command', command)
 
   try {
+    await app.register(draining, { drain })
     await app.register(clientAddress)
     await app.register(caller)
     await app.register(errors)
@@ -231,25 +195,4 @@ export async function buildApp(
     throw error
   }
   return app
-}
-
-export const version: string = readVersion()
-
-/** The package is beside the sources, and above wherever they were built to. */
-function readVersion(directory = import.meta.dirname): string {
-  const path = join(directory, 'package.json')
-  if (existsSync(path)) return JSON.parse(readFileSync(path, 'utf8')).version
-  return readVersion(dirname(directory))
-}
-
-/** What Node's HTTP parser refuses never becomes a request. */
-function clientErrorHandler(this: FastifyInstance, error: FastifyError & { code?: string }, socket: Socket): void {
-  if (error.code === 'ECONNRESET' || socket.destroyed || !socket.writable) return void socket.destroy()
-  const codes: Record<string, ErrorCode> = {
-    HPE_HEADER_OVERFLOW: 'header_too_large',
-    ERR_HTTP_REQUEST_TIMEOUT: 'request_timeout',
-  }
-  const id = randomUUID()
-  this.log.info({ reqId: id, reason: error.code }, 'a request could not be read')
-  socket.end(rawRefusal(codes[error.code] ?? 'malformed_request', id))
 }

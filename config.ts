@@ -3,14 +3,9 @@ import { availableParallelism } from 'node:os'
 import { type StaticDecode, type TSchema, Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import { distance } from 'fastest-levenshtein'
-import {
-  whatIsWrongWithDatabaseUrl,
-  whatIsWrongWithHost,
-  whatIsWrongWithIssuer,
-  whatIsWrongWithProxy,
-} from './config/checks.ts'
+import { validateDatabaseUrl, validateHost, validateIssuer, validateProxy } from './config/checks.ts'
 import { type Duration, durationPattern, parseDuration } from './config/durations.ts'
-import { whatIsWrongWithOrigin } from './config/origins.ts'
+import { validateOrigin } from './config/origins.ts'
 
 /** A setting that is wrong or unsafe; the process ends with exit code 78 (EX_CONFIG of sysexits.h). */
 export class ConfigError extends Error {}
@@ -65,25 +60,24 @@ const OneOf = <const T extends string[]>(values: [...T], options: { default?: T[
     ),
   )
 
-/** What is wrong with a text that fits the schema, if anything is. */
+/** @returns what is wrong with a text that fits the schema, or undefined */
 type Check = (text: string) => string | undefined
 
 const membersOf = (text: string) => text.split(',').map((member) => member.trim())
 
-/** Comma-separated text to a list of members that are neither empty nor have a blank in them, each checked on its own. */
+/** A comma-separated list of members without blanks, each checked on its own. */
 const ListOf = (check: Check, options: { expected: string; description: string }) =>
   Type.Transform(Type.String({ pattern: '^[^,\\s]+( *, *[^,\\s]+)*$', check, isList: true, ...options }))
     .Decode(membersOf)
     .Encode((list) => list.join(','))
 
 /**
- * Every setting: its type, default, check and description. `.env.example` is written from it, and
- * a test holds the two together.
+ * Every setting: type, default, check and description. `.env.example` is written from it, and a test compares the two.
  */
 export const Settings = Type.Object({
   HOST: Type.String({
     default: '127.0.0.1',
-    check: whatIsWrongWithHost,
+    check: validateHost,
     expected: 'an address of this machine, such as 127.0.0.1, 0.0.0.0 or ::, or a name that has one',
     description: 'Address to listen on, or a name that has one',
   }),
@@ -99,7 +93,7 @@ export const Settings = Type.Object({
   DATABASE_URL: Type.Optional(
     Type.String({
       pattern: '^postgres(ql)?://.',
-      check: whatIsWrongWithDatabaseUrl,
+      check: validateDatabaseUrl,
       secret: true,
       expected: 'a URL such as postgres://user:password@host:5432/database',
       description: 'PostgreSQL instead of the embedded store; several hosts are tried in turn: host1:5432,host2:5432',
@@ -131,7 +125,7 @@ export const Settings = Type.Object({
   AUTH_ISSUER: Type.Optional(
     Type.String({
       pattern: '^[Hh][Tt][Tt][Pp][Ss]?://.',
-      check: whatIsWrongWithIssuer,
+      check: validateIssuer,
       expected: 'an http(s) URL without user name, query or fragment, such as https://auth.example.com',
       description: 'The iss of every token; http://localhost:PORT when not set',
     }),
@@ -187,15 +181,16 @@ export const Settings = Type.Object({
   }),
   AUTH_THROTTLE: OneOf(['on', 'off'], { default: 'on', description: 'Waits after failed logins; off for a load test' }),
   AUTH_TRUSTED_PROXIES: Type.Optional(
-    ListOf(whatIsWrongWithProxy, {
+    ListOf(validateProxy, {
       expected: 'a comma-separated list of addresses and CIDR ranges, such as 10.0.0.0/8, ::1',
       description: 'Peers whose X-Forwarded-For is believed',
     }),
   ),
   AUTH_CORS_ORIGINS: Type.Optional(
-    ListOf(whatIsWrongWithOrigin, {
+    ListOf(validateOrigin, {
       expected:
-        'a comma-separated list of origins as browsers send them, such as https://app.example.com, http://localhost:5173',
+        'a comma-separated list of origins as browsers send them, ' +
+        'such as https://app.example.com, http://localhost:5173',
       description:
         'Origins that browsers may call from; also https://*.example.com, and of apps, such as capacitor://localhost',
     }),
@@ -213,7 +208,8 @@ export const Settings = Type.Object({
   AUTH_KEEP_ALIVE: DurationFrom('1s', '1d', {
     default: '130s',
     description:
-      'For so long an idle connection is kept; longer than the proxy in front keeps it, which must be the first to close',
+      'For so long an idle connection is kept; longer than the proxy in front keeps it, ' +
+      'which must be the first to close',
   }),
   AUTH_INSECURE: Type.Optional(OneOf(['1'], { description: 'Allows argon2 below the OWASP minimum; for tests' })),
 })
@@ -221,11 +217,11 @@ export const Settings = Type.Object({
 /** The settings after their check: durations with their units, numbers as numbers. */
 export type Settings = StaticDecode<typeof Settings>
 
-/** What the service is built from. The secret comes separately, because it may have to be made. */
+/** What the service is built from. The secret is read separately, because it may have to be made. */
 export interface Config extends Settings {
   AUTH_ISSUER: string
   AUTH_AUDIENCE: string
-  /** Things to tell the operator at start that are no reason not to. */
+  /** for the operator at start; none of them stops it */
   warnings: string[]
 }
 
@@ -292,7 +288,7 @@ function takeFromFile(given: Record<string, string>, name: 'AUTH_SECRET' | 'DATA
   return file
 }
 
-/** A file that is read later, when the store is open: what can be told of it without reading it is told now. */
+/** Checks a file that is read later, when the store is open, as far as that is possible without reading it. */
 function refuseUnreadable(given: Record<string, string>, name: 'AUTH_SIGNING_KEY_FILE' | 'AUTH_CLIENTS_FILE'): void {
   const path = given[name]
   if (path === undefined) return
@@ -311,21 +307,21 @@ const unreadable = (name: string, path: string, got?: string) =>
   new ConfigError(`${name}: expected a file that can be read, got ${got} for ${JSON.stringify(path)}`)
 
 /**
- * What may come by file is the same text by variable: editors end files with a line break, and tools make variables of files.
+ * Trims the secrets that may come by file: editors end files with a line break, and tools turn files into variables.
  *
- * @returns what to warn about
+ * @returns warnings
  */
 function trimSecrets(given: Record<string, string>): string[] {
   const { AUTH_SECRET: secret, AUTH_SECRET_FILE: file } = given
   for (const name of ['AUTH_SECRET', 'AUTH_SECRET_PREVIOUS', 'DATABASE_URL'])
     if (given[name]) given[name] = given[name].trim()
   if (secret === undefined || file !== undefined || secret === given['AUTH_SECRET']) return []
-  // Until 0.2.0 the variable was taken with its blanks: what was sealed so still opens.
+  // Until 0.2.0 the variable was not trimmed: what was sealed with it still opens.
   given['AUTH_SECRET_PREVIOUS'] ??= secret
   return ['AUTH_SECRET begins or ends with a blank or a line break, which is left out']
 }
 
-/** Memory (KiB) and passes that OWASP's password storage cheat sheet gives as the least for argon2id, any one of them. */
+/** Minimum memory (KiB) and passes for argon2id by OWASP's password storage cheat sheet; any one of them. */
 const owaspArgon2: [memoryKiB: number, passes: number][] = [
   [47_104, 1],
   [19_456, 2],
@@ -335,16 +331,15 @@ const owaspArgon2: [memoryKiB: number, passes: number][] = [
 ]
 
 function refuseUnsafe(settings: Settings): void {
-  const { AUTH_ARGON2_MEMORY: memory, AUTH_ARGON2_TIME: passes } = settings
+  const { AUTH_ARGON2_MEMORY: memory, AUTH_ARGON2_TIME: passes, AUTH_ARGON2_PARALLELISM: lanes } = settings
   if (!settings.AUTH_INSECURE && !owaspArgon2.some(([m, t]) => memory >= m && passes >= t)) {
     throw new ConfigError(
-      `AUTH_ARGON2_MEMORY: expected the OWASP minimum, m=19456 KiB with AUTH_ARGON2_TIME=2 or an equal of it, got m=${memory}, t=${passes}; AUTH_INSECURE=1 allows it for tests`,
+      'AUTH_ARGON2_MEMORY: expected the OWASP minimum, m=19456 KiB with AUTH_ARGON2_TIME=2 or an equal of it, ' +
+        `got m=${memory}, t=${passes}; AUTH_INSECURE=1 allows it for tests`,
     )
   }
-  if (memory < 8 * settings.AUTH_ARGON2_PARALLELISM) {
-    throw new ConfigError(
-      `AUTH_ARGON2_MEMORY: expected at least 8 KiB for each of ${settings.AUTH_ARGON2_PARALLELISM} lanes, got ${memory}`,
-    )
+  if (memory < 8 * lanes) {
+    throw new ConfigError(`AUTH_ARGON2_MEMORY: expected at least 8 KiB for each of ${lanes} lanes, got ${memory}`)
   }
   if (settings.AUTH_REFRESH_GRACE.ms >= settings.AUTH_REFRESH_IDLE_TTL.ms) {
     throw new ConfigError('AUTH_REFRESH_GRACE: expected less than AUTH_REFRESH_IDLE_TTL')
@@ -361,7 +356,10 @@ function refuseUnsafe(settings: Settings): void {
 
 const names = Object.keys(Settings.properties)
 
-/** What Kubernetes sets for each Service: for one called `auth` or `auth-metrics`, under names like those of settings. */
+/**
+ * Variables that Kubernetes sets for each Service: those of one called `auth` or `auth-metrics` are named like
+ * settings.
+ */
 const fromKubernetes = {
   name: /^AUTH_(.+_)?(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$/,
   value: /^(tcp|udp|sctp):\/\//,

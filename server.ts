@@ -46,7 +46,10 @@ async function main(): Promise<void> {
   process.exit(exitCode)
 }
 
-/** Before a store is made, so that a port that is taken leaves none behind. (Not beside a store: its clients would connect here.) */
+/**
+ * Before a store is made, so that a port that is taken leaves none behind. (Not beside a store: its clients would
+ * connect here.)
+ */
 async function tryPorts({ HOST, PORT, AUTH_METRICS_PORT }: Config): Promise<void> {
   await tryPort(HOST, PORT, 'PORT')
   if (AUTH_METRICS_PORT) await tryPort(HOST, AUTH_METRICS_PORT, 'AUTH_METRICS_PORT')

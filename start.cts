@@ -1,6 +1,7 @@
 /*
- * Where the process begins. Password hashes and the store's commits share libuv's threads, and a pool that hashing fills
- * stalls every commit. Its size is read once, before the first ES module is loaded: hence CommonJS, and this file.
+ * Where the process begins. Password hashes and the store's commits share libuv's thread pool, and a pool full of
+ * hashes stalls every commit. Node reads its size once, before the first ES module is loaded: hence this file, in
+ * CommonJS.
  */
 const { loadEnvFile } = require('./config/env-file.cjs') as { loadEnvFile(): string | undefined }
 const fs = process.getBuiltinModule('node:fs')
@@ -12,23 +13,23 @@ if (problem !== undefined) {
   process.exit(78)
 }
 
-/** For the store's commits, file access and name look-ups, beside the hashes. */
+/** Beside the hashes: for the store's commits, files and name look-ups. */
 const otherThreads = 4
 const { AUTH_HASH_CONCURRENCY, AUTH_WORKERS } = process.env
 const hashes = Number(AUTH_HASH_CONCURRENCY) || os.availableParallelism()
-/** Each of them has its part of the hashes; they inherit the size. */
+/** Each worker has a share of the hashes, and inherits the size from the primary. */
 const workers = AUTH_WORKERS === 'auto' ? os.availableParallelism() : Number(AUTH_WORKERS) || 1
 
 process.env['UV_THREADPOOL_SIZE'] ??= String(Math.min(Math.ceil(hashes / workers), 1020) + otherThreads)
 
 /**
- * Hashes leave the cores to whoever answers requests: with as many of them as there are cores, every other request would wait for
- * its turn. Linux only, where each thread has a niceness of its own. They get their full share of what nobody else wants.
+ * Hashing threads are nicer than the thread that answers requests: otherwise hashes on every core would slow down each
+ * request. Idle cores are theirs in full. On Linux only, where each thread has its own niceness.
  */
 const poolNiceness = 5
 const threads = () => (process.platform === 'linux' ? fs.readdirSync('/proc/self/task') : [])
 
-/** A sandbox may have no /proc, or refuse this. Then all threads are alike, and everything works. */
+/** A sandbox may have no /proc, or forbid this. All threads have the same priority then. */
 function attempt<T>(work: () => T): T | undefined {
   try {
     return work()

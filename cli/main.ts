@@ -1,5 +1,5 @@
-import { readFileSync } from 'node:fs'
 import { Command, CommanderError, Option } from 'commander'
+import { version } from '../config/version.ts'
 import type { AdminCommand, FreeCommand, Io } from './command.ts'
 import { commands } from './commands/index.ts'
 import { exitCodes } from './exit.ts'
@@ -53,7 +53,7 @@ export function createProgram({ stdout, stderr }: Pick<Io, 'stdout' | 'stderr'>,
   const widthOf = (stream: Io['stdout']) => (stream.isTTY ? stream.columns : undefined) as number
   const program = new Command('latchkey')
     .description('Runs and looks after Latchkey, a small auth service.')
-    .version(version())
+    .version(version)
     .addHelpText('after', help)
     .exitOverride()
     .configureOutput({
@@ -101,16 +101,4 @@ function addCommand(parent: Command, entry: AdminCommand | FreeCommand, action: 
   if (entry.help !== undefined) command.addHelpText('after', entry.help)
   // Behind the arguments, commander passes the options and the command itself.
   command.action((...given) => action(entry, given.slice(0, -2).flat(), given.at(-2)))
-}
-
-/** The package is above `cli/`, and above `dist/cli/` where it was built to. */
-function version(): string {
-  for (const path of ['../package.json', '../../package.json']) {
-    try {
-      return JSON.parse(readFileSync(new URL(path, import.meta.url), 'utf8')).version
-    } catch {
-      // In the other.
-    }
-  }
-  return 'unknown'
 }

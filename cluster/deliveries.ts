@@ -1,8 +1,8 @@
 import type { Worker } from 'node:cluster'
 
 /**
- * Watches the connections that the primary passes to a worker. The primary keeps each open until the worker says that it has it;
- * when the worker is killed in between, Node forgets the connection, and its client would wait for ever.
+ * Watches the connections that the primary passes to a worker. The primary keeps each open until the worker says that
+ * it has it; when the worker is killed in between, Node forgets the connection, and its client would wait for ever.
  */
 export function watchDeliveries({ process: child }: Worker) {
   let last: { close?(): void } | undefined
@@ -21,7 +21,10 @@ export function watchDeliveries({ process: child }: Worker) {
   })
   return {
     isBusy: () => isUnderWay,
-    /** Closes the last connection in case it was not taken. One that was is closed here already, and closing it again does nothing. */
+    /**
+     * Closes the last connection in case it was not taken. One that was is closed here already, and closing it again
+     * does nothing.
+     */
     closeLast: () => last?.close?.(),
   }
 }

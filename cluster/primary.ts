@@ -10,9 +10,9 @@ import { createTotals } from './totals.ts'
 import { createWorkers, type Outcome } from './workers.ts'
 
 /*
- * AUTH_WORKERS: several processes on one port and one store. The primary accepts connections and deals them out, passes on that
- * a worker has revoked something, sums the metrics, and replaces workers that end. It opens no store and answers no request, so
- * little can end it. A worker is the service as a single process runs it.
+ * AUTH_WORKERS: several processes on one port and one store. The primary accepts connections and deals them out, passes
+ * on that a worker has revoked something, sums the metrics, and replaces workers that end. It opens no store and
+ * answers no request, so little can end it. A worker is the service as a single process runs it.
  */
 
 const metricsTimeoutMs = 1_000

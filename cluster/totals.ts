@@ -2,8 +2,8 @@ import { AggregatorRegistry, type Registry } from 'prom-client'
 import type { Snapshot } from '../plugins/run/metrics.ts'
 
 /**
- * Sums the metrics of several processes. What a process had counted when it was last asked stays in the sum after its end: a
- * counter that falls is taken for one that began anew, and every rate computed from it leaps.
+ * Sums the metrics of several processes. What a process had counted when it was last asked stays in the sum after its
+ * end: a counter that falls is taken for one that began anew, and every rate computed from it leaps.
  */
 export function createTotals() {
   const latest = new Map<number, Snapshot>()

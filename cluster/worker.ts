@@ -28,8 +28,8 @@ export function joinPrimary(workerNumber: number) {
 
   return {
     /**
-     * Makes an app that does not listen yet one of several. A revocation made here is known to the others before it is answered,
-     * and theirs are known here.
+     * Makes an app that does not listen yet one of several. A revocation made here is known to the others before it is
+     * answered, and theirs are known here.
      */
     async join(joining: FastifyInstance): Promise<void> {
       app = joining
@@ -39,7 +39,10 @@ export function joinPrimary(workerNumber: number) {
       // For revocations between the app's own start and the moment at which the others began to wait for it.
       await app.revocations.catchUp()
     },
-    /** Says that this worker has no connections left to wait for, and closes its port when the primary closes that of all. */
+    /**
+     * Says that this worker has no connections left to wait for, and closes its port when the primary closes that of
+     * all.
+     */
     async drained(server: Server): Promise<void> {
       primary.request('drained', [])
       for (const until = performance.now() + closeTimeoutMs; server.listening && performance.now() < until; )

@@ -93,7 +93,10 @@ export function createWorkers(config: Config, log: FastifyBaseLogger, onEnded: (
     })
   }
 
-  /** Resolves when every other worker knows what was revoked, or its time is up. A worker that is late already is not waited for. */
+  /**
+   * Resolves when every other worker knows what was revoked, or its time is up. A worker that is late already is not
+   * waited for.
+   */
   async function catchUpOthers(member: Member): Promise<void> {
     const others = [...members.values()].filter((other) => other !== member && other.hasJoined)
     await Promise.all(
@@ -144,7 +147,10 @@ export function createWorkers(config: Config, log: FastifyBaseLogger, onEnded: (
     setTimeout(() => !outcome && start(number), pauseMs)
   }
 
-  /** Once all workers are drained, and before any of them closes: a connection that is dealt out then would find no listener. */
+  /**
+   * Once all workers are drained, and before any of them closes: a connection that is dealt out then would find no
+   * listener.
+   */
   async function closePort(): Promise<void> {
     if (isPortClosed || [...members.values()].some(({ isDrained }) => !isDrained)) return
     isPortClosed = true

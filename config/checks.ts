@@ -4,14 +4,13 @@ import ipaddr from 'ipaddr.js'
 import { splitHosts } from '../stores/postgres/hosts.ts'
 
 /*
- * What can be told wrong of a setting from its text alone. Each check gives the reason, or undefined when there is none; what is a
- * secret is never in it.
+ * Checks of settings by their text alone. Each returns what is wrong, or undefined; a secret is never repeated in it.
  */
 
 const hostName = /^(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*\.?$/i
 
 /** HOST: an address, or a name, which is looked up later. */
-export function whatIsWrongWithHost(text: string): string | undefined {
+export function validateHost(text: string): string | undefined {
   if (isIP(text)) return undefined
   if (/^\[.*\]$/.test(text) && isIP(text.slice(1, -1))) return 'an IPv6 address stands here without brackets'
   if (/^([0-9.]+|[a-z0-9.-]+):[0-9]+$/i.test(text)) return 'the port is set by PORT'
@@ -21,8 +20,8 @@ export function whatIsWrongWithHost(text: string): string | undefined {
     : 'it is neither an address nor a name'
 }
 
-/** AUTH_ISSUER: a URL as RFC 8414 §2 has it, and one that everybody reads in the same way, since it is compared as text. */
-export function whatIsWrongWithIssuer(text: string): string | undefined {
+/** AUTH_ISSUER: a URL by RFC 8414 §2, in its canonical form, because it is compared as text. */
+export function validateIssuer(text: string): string | undefined {
   const [, authority = '', path = ''] = /^https?:\/\/([^/]*)(.*)$/i.exec(text) ?? []
   if (/[\s\\?#]|[\0-\x20\x7f]/.test(text)) return 'it has a blank, a backslash, a query or a fragment'
   if (authority.includes('@')) return 'it has a user name'
@@ -39,12 +38,12 @@ export function whatIsWrongWithIssuer(text: string): string | undefined {
   return /\/(\.|%2e){1,2}(\/|$)/i.test(path) ? 'its path has . or .. in it' : undefined
 }
 
-/** The widest ranges that are one owner's: 10.0.0.0/8 and fc00::/7. */
+/** Of the widest private ranges, 10.0.0.0/8 and fc00::/7; a wider range has several owners. */
 const fewestBits = { ipv4: 8, ipv6: 7 }
 const anyIpv4 = ipaddr.parse('::ffff:0:0') as ipaddr.IPv6
 
-/** A member of AUTH_TRUSTED_PROXIES: an address, or a CIDR range with as many bits as its kind has. */
-export function whatIsWrongWithProxy(text: string): string | undefined {
+/** A member of AUTH_TRUSTED_PROXIES: an address or a CIDR range. */
+export function validateProxy(text: string): string | undefined {
   const [address = '', bits, ...more] = text.split('/')
   if (!isIP(address) || more.length > 0) return 'it is neither an address nor a range'
   const parsed = ipaddr.parse(address)
@@ -63,10 +62,10 @@ export function whatIsWrongWithProxy(text: string): string | undefined {
 const encode =
   'in user names, passwords and the name of the database, / @ : # ? and % are written %2F %40 %3A %23 %3F and %25'
 
-/** DATABASE_URL, read as the pool reads it. Never repeats any of it, for it holds a password. */
-export function whatIsWrongWithDatabaseUrl(text: string): string | undefined {
+/** DATABASE_URL, parsed as the pool parses it. Nothing of it is repeated, for it holds a password. */
+export function validateDatabaseUrl(text: string): string | undefined {
   const [, rest = ''] = /^[a-z]+:\/\/[^/?#]*(.*)$/s.exec(text) ?? []
-  // A password with one of these ends where it stands, and the rest would be taken for something else.
+  // These characters end a password, and its rest would be read as host or database.
   if (/^[^=]*@/.test(rest) || rest.includes('#')) return `it cannot be read; ${encode}`
   const { parse } = createRequire(import.meta.url)('pg-connection-string') as typeof import('pg-connection-string')
   const urls = splitHosts(text)

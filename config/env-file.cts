@@ -1,6 +1,6 @@
 /*
- * The file `.env` of the directory in which Latchkey is started. CommonJS and without an import, because start.cts has to read it
- * before the first ES module is loaded.
+ * The file `.env` of the working directory. CommonJS without an import, because start.cts reads it before the first ES
+ * module is loaded.
  */
 const fs: typeof import('node:fs') = process.getBuiltinModule('node:fs')
 
@@ -9,9 +9,9 @@ const assignment = /^[ \t]*(export\s+)?[A-Za-z_][\w.-]*\s*=\s*("[^"]*"|'[^']*'|`
 const ignored = /^[ \t]*(#[^\n]*)?$/
 
 /**
- * Takes settings from `.env`, where there is one; those of the environment win.
+ * Adds the settings of `.env`, if there is one, to the environment, which takes precedence.
  *
- * @returns what is wrong with the file, on one line that repeats none of it; then nothing was taken
+ * @returns what is wrong with the file, in a line that repeats none of it; nothing was added then
  */
 function loadEnvFile(path = '.env'): string | undefined {
   let text: string
@@ -33,7 +33,7 @@ function firstWrongLine(lines: string[]): number | undefined {
     let next = first + 1
     const line = lines[first] as string
     const quote = /=\s*(["'`])/.exec(line)
-    // A quote that is open goes on to the line in which it closes.
+    // A quoted value may end on a later line.
     if (quote && !ignored.test(line)) {
       const isOpen = (text: string) => text.slice(quote.index + quote[0].length).indexOf(quote[1] as string) === -1
       while (next < lines.length && isOpen(lines.slice(first, next).join('\n'))) next += 1

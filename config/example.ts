@@ -13,7 +13,7 @@ const headings: Partial<Record<keyof Settings, string>> = {
   AUTH_INSECURE: 'For tests only',
 }
 
-/** Defaults that differ from machine to machine are told by their description alone. */
+/** Their defaults depend on the machine; the description says how. */
 const ofTheMachine: (keyof Settings)[] = ['AUTH_HASH_CONCURRENCY']
 
 const preface = `

@@ -4,30 +4,30 @@ import { distance } from 'fastest-levenshtein'
 import { uuid } from '../domain/ids.ts'
 
 /*
- * The members of AUTH_CORS_ORIGINS. Browsers send an origin in one form only (RFC 6454 §6.2, WHATWG URL), and it is compared as
- * text: what differs from that form in a letter would never match, so it is told at start.
+ * The members of AUTH_CORS_ORIGINS. Browsers send an origin in one form only (RFC 6454 §6.2, WHATWG URL), and it is
+ * compared as text: a member in another form would never match, so it is refused at start.
  */
 
 /** `https://*.example.com`, with or without a port */
 const wildcard = /^(https?:\/\/)\*\.([^*]+)$/
-/** Schemes whose pages have the origin `null`, or none at all. */
+/** Schemes whose pages have the origin `null` or none. */
 const neverSent = new Set(['about:', 'blob:', 'data:', 'file:', 'ftp:', 'javascript:', 'mailto:', 'ws:', 'wss:'])
-/** What browsers make of the id of an extension. */
+/** The host of the origin of a browser extension, by its scheme. */
 const extensionHosts: Record<string, [form: RegExp, description: string]> = {
   'chrome-extension:': [/^[a-p]{32}$/, 'the 32 letters a to p of an extension id'],
   'moz-extension:': [uuid, 'a UUID in lower case'],
 }
 
 /**
- * What keeps a text from being an origin that a browser sends, or one that is safe to allow.
+ * Checks that a text is an origin that browsers send, and one that is safe to allow.
  *
- * @returns the reason, and what to write instead where that can be told; undefined when nothing does
+ * @returns what is wrong, and what to write instead where that is known; or undefined
  */
-export function whatIsWrongWithOrigin(text: string): string | undefined {
+export function validateOrigin(text: string): string | undefined {
   if (text === '*') return 'it would allow every page there is; list the origins'
   if (text.toLowerCase() === 'null') return 'it is the origin of any local file and any sandboxed frame'
   const [, scheme, parent] = wildcard.exec(text) ?? []
-  if (scheme !== undefined && parent !== undefined) return whatIsWrongWithWildcard(scheme, parent)
+  if (scheme !== undefined && parent !== undefined) return validateWildcard(scheme, parent)
   if (text.includes('*'))
     return 'a wildcard stands for the leftmost labels of an http or https name, as in https://*.example.com'
 
@@ -35,10 +35,10 @@ export function whatIsWrongWithOrigin(text: string): string | undefined {
   if (!url) return 'it is no URL'
   return url.protocol === 'http:' || url.protocol === 'https:'
     ? whatDiffers(text, url.origin)
-    : whatIsWrongWithAppOrigin(text, url)
+    : validateAppOrigin(text, url)
 }
 
-function whatIsWrongWithWildcard(scheme: string, parent: string): string | undefined {
+function validateWildcard(scheme: string, parent: string): string | undefined {
   const url = parse(`${scheme}x.${parent}`)
   if (!url) return 'it is no URL with a wildcard'
   const differs = whatDiffers(`${scheme}x.${parent}`, url.origin)
@@ -47,7 +47,7 @@ function whatIsWrongWithWildcard(scheme: string, parent: string): string | undef
   return name === 'localhost' || isOwned(name) ? undefined : `anybody can have a name below ${name}`
 }
 
-function whatIsWrongWithAppOrigin(text: string, { protocol, host }: URL): string | undefined {
+function validateAppOrigin(text: string, { protocol, host }: URL): string | undefined {
   if (neverSent.has(protocol)) return `no browser sends an origin that begins with ${protocol}`
   const meant = ['http:', 'https:'].find((known) => distance(known, protocol) === 1)
   if (meant) return `${protocol} is no scheme of a browser; did you mean ${meant}//?`
@@ -63,7 +63,10 @@ function whatDiffers(text: string, origin: string): string | undefined {
   return `a browser sends ${origin}`
 }
 
-/** Whether a name belongs to somebody, and is no public suffix such as `co.uk` or `github.io`. The list is large, and wildcards are rare. */
+/**
+ * Whether a name is below a public suffix such as `co.uk` or `github.io`. The list is large, so it is loaded for a
+ * wildcard only.
+ */
 function isOwned(name: string): boolean {
   if (isIP(name.replace(/^\[|\]$/g, ''))) return false
   const { getDomain } = createRequire(import.meta.url)('tldts') as typeof import('tldts')
@@ -81,10 +84,9 @@ function parse(text: string): URL | undefined {
 const labels = /^[a-z0-9_-]+(\.[a-z0-9_-]+)*$/
 
 /**
- * Makes the comparison of an `Origin` header with the origins that are allowed.
+ * Makes a function that tells whether an `Origin` is allowed.
  *
- * @param origins as `whatIsWrongWithOrigin` lets through; `*.` stands for one label or more
- * @returns whether an origin is one of them
+ * @param origins that `validateOrigin` accepts; `*.` stands for one label or more
  */
 export function originMatcher(origins: string[]): (origin: string) => boolean {
   const exact = new Set(origins.filter((origin) => !wildcard.test(origin)))

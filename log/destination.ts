@@ -10,10 +10,11 @@ const blockLength = 2_048
 const mostUnreadBytes = 4 * 1024 * 1024
 
 /**
- * stdout, written to once in a turn of the event loop: with a write for each line, the log is a tenth of the cost of refusing a
- * request in a storm. (pino's own blocks are written later, and block for ever on a pipe that nobody reads.)
+ * stdout, written to once in a turn of the event loop: with a write for each line, the log is a tenth of the cost of
+ * refusing a request in a storm. (pino's own blocks are written later, and block for ever on a pipe that nobody reads.)
  *
- * The service never waits for the log: a line that cannot be written is dropped, and the next line that can says how many were.
+ * The service never waits for the log: a line that cannot be written is dropped, and the next line that can says how
+ * many were.
  */
 export async function stdoutInBlocks(): Promise<Required<LogDestination>> {
   const { stdout } = process

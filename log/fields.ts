@@ -24,7 +24,10 @@ export function loggerOptions(level: string, stream?: LogDestination) {
   }
 }
 
-/** Logs each request at debug only. At info there are the events, and the requests that were refused (`plugins/http/errors.ts`). */
+/**
+ * Logs each request at debug only. At info there are the events, and the requests that were refused
+ * (`plugins/http/errors.ts`).
+ */
 export class QuietLog extends LogController {
   override incomingRequest(): void {}
 

@@ -4,12 +4,15 @@ import type { FastifyInstance } from 'fastify'
 import { holdMs } from '../plugins/http/draining.ts'
 
 /*
- * The end of a process behind a proxy (RFC 9112 §9.6). A connection that is closed while a request is on its way to it loses a
- * POST that may not be sent again. So the process first says on every response that the connection ends with it, and goes on
- * answering; then it closes the port.
+ * The end of a process behind a proxy (RFC 9112 §9.6). A connection that is closed while a request is on its way to it
+ * loses a POST that may not be sent again. So the process first says on every response that the connection ends with
+ * it, and goes on answering; then it closes the port.
  */
 
-/** How long it goes on answering, and at most this share of AUTH_SHUTDOWN_GRACE. Proxies ask for `/readyz` about once a second. */
+/**
+ * How long it goes on answering, and at most this share of AUTH_SHUTDOWN_GRACE. Proxies ask for `/readyz` about once a
+ * second.
+ */
 const drainMs = 2_000
 const drainShareOfGrace = 1 / 3
 /** Without a connection for this long, no more are expected. */
@@ -17,7 +20,9 @@ const quietMs = 300
 const checkMs = 20
 /** Left of the grace for the store to close, when connections that do not end are cut. */
 const closingReserveMs = 500
-/** Time for the first byte on connections opened just before the end, such as those that browsers open ahead of need. */
+/**
+ * Time for the first byte on connections opened just before the end, such as those that browsers open ahead of need.
+ */
 const silentMs = 500
 /** A longer turn of the event loop has done other work, and connections may be waiting. */
 const idleTurnMs = 0.3
@@ -36,8 +41,8 @@ export function openSockets(server: Server): Set<Socket> {
 }
 
 /**
- * Ends the service. Requests are answered until all connections are closed or the time is up; then the port is closed, and
- * requests in flight are finished. Connections left shortly before the end of the grace are cut.
+ * Ends the service. Requests are answered until all connections are closed or the time is up; then the port is closed,
+ * and requests in flight are finished. Connections left shortly before the end of the grace are cut.
  *
  * @param sockets the open connections
  * @param graceMs AUTH_SHUTDOWN_GRACE, milliseconds
@@ -52,7 +57,8 @@ export async function drainAndClose(
   setTimeout(() => app.server.closeAllConnections(), graceMs - closingReserveMs).unref()
   app.drain.begin()
   if (sockets.size > 0) await untilAllClosed(sockets, Math.min(drainMs, graceMs * drainShareOfGrace))
-  // A client that waits for its response opens no connection meanwhile, and closing the port resets those not accepted yet.
+  // A client that waits for its response opens no connection meanwhile, and closing the port resets those not accepted
+  // yet.
   const release = app.drain.hold()
   if (sockets.size > 0) await untilNoneConnects(app.server)
   await closePort()
@@ -92,8 +98,8 @@ async function untilNoneConnects(server: Server): Promise<void> {
 }
 
 /**
- * Resolves right after a turn of the event loop that had nothing to do. Closing the port resets connections that the kernel has
- * accepted and Node has not; in the same turn there are none.
+ * Resolves right after a turn of the event loop that had nothing to do. Closing the port resets connections that the
+ * kernel has accepted and Node has not; in the same turn there are none.
  *
  * @param isBusy whether the turn that has just ended had something to do
  */
@@ -108,7 +114,10 @@ export async function idleTurn(isBusy: () => boolean): Promise<void> {
   }
 }
 
-/** Closes the port of a server that shares it with no other. Later connections are refused, and their clients may go elsewhere. */
+/**
+ * Closes the port of a server that shares it with no other. Later connections are refused, and their clients may go
+ * elsewhere.
+ */
 export async function closePort(server: Server): Promise<void> {
   let hasAccepted = true
   const note = () => {

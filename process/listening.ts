@@ -9,8 +9,8 @@ export class PortTaken extends Error {}
 type PortSetting = 'PORT' | 'AUTH_METRICS_PORT'
 
 /**
- * Resolves HOST to one address. A name may have several, such as localhost with 127.0.0.1 and ::1: on the second Fastify would
- * listen by another server, whose requests would be cut at a shutdown.
+ * Resolves HOST to one address. A name may have several, such as localhost with 127.0.0.1 and ::1: on the second
+ * Fastify would listen by another server, whose requests would be cut at a shutdown.
  *
  * @throws {ConfigError} when it is neither an address nor a name that has one
  */
@@ -53,7 +53,8 @@ export async function listen(server: Server, host: string, port: number, setting
 }
 
 /**
- * Listens on a port for a moment, to find out whether it can be listened on. Connections are accepted meanwhile, and dropped.
+ * Listens on a port for a moment, to find out whether it can be listened on. Connections are accepted meanwhile, and
+ * dropped.
  *
  * @returns the port; for 0 one that is free
  * @throws as `listen` does

@@ -4,8 +4,8 @@ export const shuttingDown = 'shutting down: requests in flight are finished firs
 const oneCtrlCMs = 500
 
 /**
- * Calls `stop` at the first SIGTERM or SIGINT. A second Ctrl-C ends the process at once, with exit code 130. A second SIGTERM
- * changes nothing: a supervisor that cannot wait sends SIGKILL.
+ * Calls `stop` at the first SIGTERM or SIGINT. A second Ctrl-C ends the process at once, with exit code 130. A second
+ * SIGTERM changes nothing: a supervisor that cannot wait sends SIGKILL.
  *
  * @param isWorker a terminal sends Ctrl-C to every process, and only the primary decides
  */

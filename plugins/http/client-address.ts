@@ -4,23 +4,24 @@ import fp from 'fastify-plugin'
 
 declare module 'fastify' {
   interface FastifyRequest {
-    /** where the request comes from, as `createAddressReader` says; the one place that tells */
+    /** the address that the request comes from, in canonical form; see `createAddressReader` */
     readonly address: string
   }
 }
 
-/** A chain of proxies is not longer. Whoever sends more members gets the last one that was looked at. */
+/** No chain of proxies is longer. Of more members, the last that was read counts. */
 const mostHops = 32
-/** No address with its port, brackets, quotes and zone is longer. */
+/** In characters: room for an address with port, brackets, quotes and zone. */
 const longestMember = 128
 
 /**
- * Finds out which address a request comes from: the peer of the socket or, when that is a trusted proxy, the rightmost address in
- * `X-Forwarded-For` that is not one. What stands left of that one is what a client claims, and is not looked at.
+ * Makes a function that finds the address of a request: the peer of the socket or, behind a trusted proxy, the
+ * rightmost address in `X-Forwarded-For` that is not a trusted proxy. Everything to the left of it is only the client's
+ * claim, and is ignored.
  *
  * @param trusted addresses and CIDR ranges
- * @returns a function of the peer and the header to an address in canonical form. Where the header has something else than an
- * address in the decisive place, the peer counts: a text that anybody may vary must never stand for an address
+ * @returns a function of the peer and the header to an address in canonical form. It is the peer's where the header has
+ * no address in the decisive place: throttling by a text that a client can vary would count nothing
  */
 export function createAddressReader(
   trusted: string[] = [],
@@ -49,19 +50,19 @@ export function createAddressReader(
   }
 }
 
-/** An address as proxies write it: bare, in quotes, with a port, an IPv6 one in brackets too. */
+/** Reads an address as proxies write it: bare, quoted, with a port, IPv6 also in brackets. */
 function readMember(member: string): string | undefined {
   if (member.length > longestMember) return undefined
   const text = /^"(.*)"$/.exec(member)?.[1]?.trim() ?? member
-  // An IPv6 address without brackets has no port: its last group would be one, too.
+  // Without brackets an IPv6 address has no port, which could not be told from its last group.
   const [, bracketed, dotted, port = '0'] = /^(?:\[([^\]]*:[^\]]*)\]|([\d.]+))(?::(\d{1,5}))?$/.exec(text) ?? []
   return Number(port) > 65_535 ? undefined : canonicalAddress(bracketed ?? dotted ?? text)
 }
 
 /**
- * The one text of an address: IPv4 where an IPv6 address only wraps one, IPv6 by RFC 5952, without a zone.
+ * The canonical form of an address: IPv4 also for an IPv4-mapped IPv6 address, IPv6 by RFC 5952 and without a zone.
  *
- * @returns undefined for what is no address; strictly, so `010.0.0.1`, `1.2.3` and `0x7f.1` are none
+ * @returns undefined for any other text, `010.0.0.1`, `1.2.3` and `0x7f.1` among them
  */
 function canonicalAddress(text: string): string | undefined {
   const kind = isIP(text)
@@ -71,7 +72,7 @@ function canonicalAddress(text: string): string | undefined {
   return /^::ffff:([\d.]+)$/.exec(canonical)?.[1] ?? canonical
 }
 
-/** A range of IPv4 addresses that are wrapped in IPv6 is one of IPv4. */
+/** A range of IPv4-mapped IPv6 addresses becomes one of IPv4. */
 function addRange(proxies: BlockList, range: string): void {
   const [text = '', bits] = range.split('/')
   const address = canonicalAddress(text) ?? text

@@ -5,27 +5,36 @@ import { originMatcher } from '../../config/origins.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /** Lets the page that sent a request read the answer, where its origin may; for answers that no hook is run for. */
+    /** Sets the CORS fields of a response that no hook is run for. */
     letReadAcrossOrigins: (request: FastifyRequest, reply: FastifyReply) => void
   }
 }
 
 const exposedHeaders = ['x-request-id', 'www-authenticate', 'retry-after', 'location', 'allow']
+/**
+ * Tracing libraries add `traceparent`, `tracestate` and `baggage` to every fetch; the login form of Swagger UI
+ * `x-requested-with`.
+ */
 const allowedHeaders = [
-  ...['authorization', 'content-type', 'cache-control', 'last-event-id', 'x-request-id'],
-  // Tracing, which libraries add to every fetch.
-  ...['traceparent', 'tracestate', 'baggage'],
-  // The login form of Swagger UI, and so of FastAPI's /docs.
+  'authorization',
+  'content-type',
+  'cache-control',
+  'last-event-id',
+  'x-request-id',
+  'traceparent',
+  'tracestate',
+  'baggage',
   'x-requested-with',
 ]
 
-/** Whether a browser asks if it may send what it was asked to send, Fetch §3.2.2. */
+/** Whether a request is a CORS preflight, Fetch §3.2.2. */
 export const isPreflight = ({ method, headers }: FastifyRequest): boolean =>
   method === 'OPTIONS' && headers.origin !== undefined && headers['access-control-request-method'] !== undefined
 
 /**
- * Lets browsers of the origins in AUTH_CORS_ORIGINS call this service, and read every answer of it, also one that is sent before a
- * route is reached. No cookie is ever read, so none is allowed for. Preflights are answered by `known-paths`.
+ * Lets pages of the origins in AUTH_CORS_ORIGINS call this service and read every response, also one that is sent
+ * before a route is reached. Credentials are not allowed, for no cookie is ever read. `known-paths.ts` answers
+ * preflights.
  */
 export default fp(
   async (app: FastifyInstance) => {

@@ -1,11 +1,19 @@
 import { type IncomingMessage, type OutgoingHttpHeaders, ServerResponse } from 'node:http'
+import type { FastifyInstance } from 'fastify'
+import fp from 'fastify-plugin'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    drain: Drain
+  }
+}
 
 /** Longest time for which responses are held: their clients wait for it. */
 export const holdMs = 50
 
 /**
- * The end of the service, as requests see it. Once it has begun, every response ends its connection (RFC 9112 §9.6), and for a
- * moment all responses may be held.
+ * The end of the service, as requests see it. Once it has begun, every response ends its connection (RFC 9112 §9.6),
+ * and for a moment all responses may be held.
  */
 export class Drain {
   readonly #controller = new AbortController()
@@ -53,3 +61,12 @@ export function drainingResponse(drain: Drain): typeof ServerResponse {
     }
   }
 }
+
+/** Begins the drain when the app closes, if nothing has before. */
+export default fp(
+  async (app: FastifyInstance, { drain }: { drain: Drain }) => {
+    app.decorate('drain', drain)
+    app.addHook('preClose', async () => drain.begin())
+  },
+  { name: 'draining' },
+)

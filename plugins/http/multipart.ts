@@ -3,8 +3,9 @@ import { malformedBody } from './bodies.ts'
 import { addField, newForm } from './form.ts'
 
 /*
- * `multipart/form-data` (RFC 7578) with fields only, as tutorials and API clients send a login. General parsers stream files, skip
- * what they do not understand, and let the last of two names win. A body of a few KiB either has one reading or is refused.
+ * `multipart/form-data` (RFC 7578) with fields only, as tutorials and API clients send a login. General parsers stream
+ * files, skip what they do not understand, and let the last of two names win. A body of a few KiB either has one
+ * reading or is refused.
  */
 
 /** RFC 2046 §5.1.1, as a token or in quotes. */
@@ -38,8 +39,9 @@ export function acceptMultipart(scope: FastifyInstance): void {
  *
  * @param contentType the field of the request, with the boundary
  * @returns names and values; a repeated name is left to the caller
- * @throws {SyntaxError} with words for the client: for a boundary that is missing, repeated or not at the end; for text before or
- * after the parts; for a part that is a file, is not UTF-8 text, or has a header section that RFC 7578 does not allow
+ * @throws {SyntaxError} with words for the client: for a boundary that is missing, repeated or not at the end; for text
+ * before or after the parts; for a part that is a file, is not UTF-8 text, or has a header section that RFC 7578 does
+ * not allow
  */
 export function parseMultipart(body: Buffer, contentType: string): [name: string, value: string][] {
   const boundaries = [...contentType.matchAll(boundaryParameter)]

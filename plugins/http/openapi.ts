@@ -13,7 +13,9 @@ const tags = {
 /** The one inline style of the page. */
 const inlineStyle = "'unsafe-hashes' 'sha256-RL3ie0nH+Lzz2YNqQN83mnU0J1ot4QL7b99vMdIX99w='"
 
-/** The page loads nothing from elsewhere, and has to work where there is no TLS before it: upgraded to https it would be blank. */
+/**
+ * The page loads nothing from elsewhere. It has to work without TLS, where an upgrade to https would leave it blank.
+ */
 const forPlainHttp = (policy: string) =>
   policy
     .replace(/upgrade-insecure-requests;?/, '')
@@ -21,8 +23,8 @@ const forPlainHttp = (policy: string) =>
     .replace(/(style-src [^;]*)https:/, `$1${inlineStyle}`)
 
 /**
- * The page finds its files beside it, wherever a proxy serves it, so it has one place: with a slash at the end. Redirects are
- * relative for the same reason.
+ * The page loads its files by relative paths, so that a proxy may serve it anywhere; hence one URL, with a slash, and
+ * relative redirects.
  */
 async function toPage({ url }: FastifyRequest, reply: FastifyReply): Promise<FastifyReply | undefined> {
   const [path = ''] = url.split('?', 1)
@@ -31,7 +33,9 @@ async function toPage({ url }: FastifyRequest, reply: FastifyReply): Promise<Fas
   return undefined
 }
 
-/** Describes every route by OpenAPI 3.1, from the schemas that it is checked by: `/openapi.json`, and `/docs` to try it. */
+/**
+ * Describes every route by OpenAPI 3.1, from the schemas that it is checked by: `/openapi.json`, and `/docs` to try it.
+ */
 export default fp(
   async (app: FastifyInstance, { version }: { version: string }) => {
     const { publicPath: path } = app
@@ -44,10 +48,10 @@ export default fp(
           version,
           license: { name: 'Apache License 2.0', identifier: 'Apache-2.0' },
         },
-        // Of the host that the document was got from; the path is that which a proxy in front adds.
+        // Relative to the host of the document; the path is the one that a proxy in front adds.
         servers: [{ url: path === '' ? '/' : path }],
         tags: Object.entries(tags).map(([name, description]) => ({ name, description })),
-        // What says nothing else is open to all.
+        // Routes that say nothing else are public.
         security: [],
         components: {
           securitySchemes: {
@@ -77,8 +81,12 @@ export default fp(
       staticCSP: true,
       transformStaticCSP: (policy) => forPlainHttp(policy),
       uiConfig: {
-        ...{ deepLinking: true, tryItOutEnabled: true, layout: 'BaseLayout', validatorUrl: null },
-        // Runs in the page. Otherwise the browser itself asks for the credentials of `WWW-Authenticate: Basic`, and the page hangs.
+        deepLinking: true,
+        tryItOutEnabled: true,
+        layout: 'BaseLayout',
+        validatorUrl: null,
+        // Runs in the page. Without it the browser itself asks for the credentials of `WWW-Authenticate: Basic`, and
+        // the page hangs.
         requestInterceptor: (request) => Object.assign(request, { credentials: 'omit' }),
       },
       theme: { title: 'Latchkey' },

@@ -3,18 +3,21 @@ import type { FastifyRequest } from 'fastify'
 import { Refusal } from '../../errors.ts'
 
 /*
- * What HTTP leaves to the recipient to refuse, and Node's parser lets pass. A proxy that reads such a request in another way than
- * this service does is how guards are passed, so nothing here is repaired and nothing is chosen.
+ * Requests that HTTP lets a recipient refuse, and that Node's parser accepts. If a proxy reads such a request
+ * differently, it may let pass what it should stop. So nothing is repaired, and none of two readings is chosen.
  */
 
-/** Fields that may come once and decide something, each with a bit of its own. */
+/** Fields that decide something and may come once, each with its bit. */
 const once = new Map(
   ['host', 'content-type', 'content-length', 'authorization', 'last-event-id'].map((name, index) => [name, 1 << index]),
 )
-/** A look at the length of a name spares nearly all comparisons. */
+/** Comparing lengths first spares nearly all comparisons of names. */
 const lengths = new Set([...once.keys()].map(({ length }) => length))
 
-/** RFC 3986 §3.2: a name (of which a comma would make two hosts), an IPv4 address, or an IPv6 address in brackets; and a port. */
+/**
+ * RFC 3986 §3.2: a name (without a comma, which could separate two hosts), an IPv4 address, or an IPv6 address in
+ * brackets; and a port.
+ */
 const authority = /^(?:\[([0-9A-Fa-f:.]{2,45})\]|(?:[A-Za-z0-9._~!$&'()*+;=-]|%[0-9A-Fa-f]{2})+)(?::(\d{0,5}))?$/
 const mostPort = 65_535
 
@@ -24,8 +27,9 @@ const malformed = (detail: string) => new Refusal('malformed_request', { detail 
  * Refuses a request whose header section or target has more than one reading.
  *
  * @returns whether the connection has to be closed after the answer, RFC 9112 §6.1
- * @throws {Refusal} 400 for a field that is repeated (RFC 9110 §5.3), for a Host that is missing, repeated or invalid (RFC 9112 §3.2),
- * for a transfer coding other than chunked (RFC 9112 §6.1), and for a query with a bad percent-encoding
+ * @throws {Refusal} 400 for a field that is repeated (RFC 9110 §5.3), for a Host that is missing, repeated or invalid
+ * (RFC 9112 §3.2), for a transfer coding other than chunked (RFC 9112 §6.1), and for a query with a bad
+ * percent-encoding
  */
 export function refuseAmbiguous({ raw }: FastifyRequest): boolean {
   const { headers, rawHeaders, httpVersion, method, url = '' } = raw
@@ -43,9 +47,10 @@ export function refuseAmbiguous({ raw }: FastifyRequest): boolean {
 }
 
 /**
- * Proxies ask `/verify` with the fields of another request and without its body, so a field alone is nothing to refuse.
+ * Refuses a body in a content coding, RFC 9110 §8.4. The field alone is no reason: proxies ask `/verify` with the
+ * fields of another request and without its body.
  *
- * @throws {Refusal} 415 for a body in a content coding, RFC 9110 §8.4: none is undone here
+ * @throws {Refusal} 415
  */
 export function refuseEncoded({ raw: { headers } }: FastifyRequest): void {
   const { 'content-encoding': codings, 'content-length': length, 'transfer-encoding': transferEncoding } = headers
@@ -59,7 +64,7 @@ export function refuseEncoded({ raw: { headers } }: FastifyRequest): void {
 
 const slash = 0x2f
 
-/** @returns the name of a field that came more than once; Node joins some of them, and keeps the first of others */
+/** @returns the name of a repeated field: Node joins the values of some, and keeps the first of others */
 function repeatedField(rawHeaders: string[]): string | undefined {
   let seen = 0
   for (let index = 0; index < rawHeaders.length; index += 2) {
@@ -73,7 +78,7 @@ function repeatedField(rawHeaders: string[]): string | undefined {
   return undefined
 }
 
-/** The one that nearly every request has. */
+/** Nearly every request has the same. */
 let lastGoodHost: string | undefined
 
 function checkHost(host: string | undefined, httpVersion: string): void {
@@ -90,14 +95,14 @@ function isAuthority(text: string): boolean {
   return whole !== undefined && (ipv6 === undefined || isIPv6(ipv6)) && Number(port) <= mostPort
 }
 
-/** RFC 9112 §3.2.2. No Host is used for anything here; of two that differ, a proxy may have used the other. */
+/** RFC 9112 §3.2.2. Host is not used here, but a proxy may have used either of two that differ. */
 function checkAbsoluteForm(url: string, host: string | undefined): void {
   const named = /^https?:\/\/([^/?#]*)/i.exec(url)?.[1]
   if (named === undefined || !isAuthority(named)) throw malformed('The request target is not valid')
   if (host === '') throw malformed('The header field Host is not valid')
 }
 
-/** The router reads the path; a query is read by a parser that keeps what it cannot decode. */
+/** The router refuses a bad path. The parser of queries would keep what it cannot decode. */
 function checkQuery(url: string): void {
   const start = url.indexOf('?')
   if (start < 0 || !url.includes('%', start)) return

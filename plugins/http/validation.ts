@@ -1,24 +1,25 @@
 import type { FastifySchemaValidationError } from 'fastify'
 import { type InvalidMember, Refusal } from '../../errors.ts'
+import type { Shape } from './error-families.ts'
 
-/** So many members are named; an answer is never much longer than what asked for it. */
+/** Members that are named: a response is never much longer than its request. */
 const mostNamed = 5
 
 /**
- * Turns what the schema of a route found into a refusal that names the first few members, each once, and says how many more there are.
+ * Turns the errors of a route's schema into a refusal that names the first few members, each once, and counts the
+ * others.
  *
- * @param found by Ajv; the parsers of bodies bound how much that can be
+ * @param found by Ajv; the body parsers limit their number
  * @param part of the request: body, querystring, params
  */
-export function invalid(found: FastifySchemaValidationError[], part = 'body', family?: 'oauth'): Refusal {
+export function invalid(found: FastifySchemaValidationError[], part = 'body', { hasMembers }: Shape): Refusal {
   const members = new Map<string, InvalidMember>()
   for (const error of found) {
     const member = toMember(error)
     if (!members.has(member.pointer)) members.set(member.pointer, member)
   }
   const errors = [...members.values()].slice(0, mostNamed)
-  // RFC 6749 has no list, so there the words hold all that is named.
-  const named = family === 'oauth' ? errors : errors.slice(0, 1)
+  const named = hasMembers ? errors.slice(0, 1) : errors
   const rest = members.size - named.length
   const words = named.map(({ pointer, detail }) => `${pointer || `the ${nameOf(part)}`} ${detail}`)
   return new Refusal('invalid_request', { detail: words.join(', ') + (rest > 0 ? `, and ${rest} more` : ''), errors })
@@ -44,6 +45,8 @@ function toMember({
   return { pointer: instancePath, detail: isBlank ? 'must not be empty' : message }
 }
 
-/** The pointer (RFC 6901 §3) of a member that nobody asked for. Its name may be a secret put in the wrong place, so only a short word is repeated. */
+/**
+ * The pointer (RFC 6901 §3) of an unknown member. Its name may be a misplaced secret: only a short word is repeated.
+ */
 const unknownMember = (name: string) =>
   /^[\x21-\x7e]{1,32}$/.test(name) ? `/${name.replaceAll('~', '~0').replaceAll('/', '~1')}` : ''

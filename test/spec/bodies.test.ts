@@ -49,7 +49,7 @@ const withoutBody = (method: string, url: string) =>
 
 function whatIsWrong(
   { statusCode, headers, body }: LightMyRequestResponse,
-  family: 'oauth' | undefined,
+  family: string | undefined,
   isHead: boolean,
 ) {
   if (statusCode >= 500) return `${statusCode} ${body}`

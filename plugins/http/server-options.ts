@@ -1,0 +1,102 @@
+import { randomUUID } from 'node:crypto'
+import { type Server, STATUS_CODES } from 'node:http'
+import type { Socket } from 'node:net'
+import type { FastifyHttpOptions, FastifyInstance } from 'fastify'
+import type { Config } from '../../config.ts'
+import { type ErrorCode, Refusal } from '../../errors.ts'
+import { type Drain, drainingResponse } from './draining.ts'
+import { renderError, shapeOf } from './error-families.ts'
+import { commonHeaders, sendRefusal, toRefusal } from './errors.ts'
+
+/*
+ * What is set on the server itself, below routes and plugins. Node's parser answers some requests alone, without a body and an
+ * id; here all of them are answered in the same shape.
+ */
+
+const maxBodyBytes = 16 * 1024
+/** As long as a client_id may be; no id is longer. */
+export const maxParamLength = 128
+/** Time for the header of a request to arrive, and for all of it. A slower one holds a socket for nothing. */
+const arrivalTimeoutMs = 15_000
+/** How often within that time Node looks for requests that are late. */
+const arrivalChecks = 15
+
+/**
+ * The options of Fastify and of Node's server.
+ *
+ * @param requestTimeoutMs in which a request has to arrive
+ */
+export function serverOptions({ AUTH_KEEP_ALIVE }: Config, drain: Drain, requestTimeoutMs = arrivalTimeoutMs) {
+  return {
+    genReqId: () => randomUUID(),
+    bodyLimit: maxBodyBytes,
+    requestTimeout: requestTimeoutMs,
+    routerOptions: { maxParamLength },
+    http: {
+      // A request without Host is refused by `strict-http.ts`.
+      requireHostHeader: false,
+      ServerResponse: drainingResponse(drain),
+      // Not longer than requestTimeout, or Node swaps the two.
+      headersTimeout: requestTimeoutMs,
+      connectionsCheckingInterval: requestTimeoutMs / arrivalChecks,
+    },
+    keepAliveTimeout: AUTH_KEEP_ALIVE.ms,
+    return503OnClosing: false,
+    forceCloseConnections: 'idle',
+    // Nothing is guessed: a number stays a number, and an unknown member is refused.
+    ajv: { customOptions: { coerceTypes: false, removeAdditional: false, useDefaults: false, allErrors: true } },
+    clientErrorHandler,
+    // Errors of the router, before any hook.
+    frameworkErrors(error, request, reply) {
+      reply.headers(commonHeaders(request.id))
+      request.server.letReadAcrossOrigins(request, reply)
+      sendRefusal(reply, request.url === '*' ? new Refusal('not_found') : toRefusal(error))
+    },
+  } satisfies FastifyHttpOptions<Server>
+}
+
+/** Sets what is no option: how requests are treated that Node would answer, or cut, by itself. */
+export function prepareServer({ server, routing }: FastifyInstance): void {
+  // RFC 9110 §10.1.1 lets an unknown expectation be ignored; Node would answer 417.
+  server.on('checkExpectation', routing)
+  // By default Node drops fields after the first 2,000 without a word. Their 16 KiB are limit enough.
+  server.maxHeadersCount = 0
+  // Tunnels are refused; Node would close the connection without a word.
+  server.on('connect', (_request, socket: Socket) =>
+    socket.end(rawRefusal('method_not_allowed', randomUUID(), 'allow: GET, HEAD')),
+  )
+}
+
+/** A request that Node's parser refuses never reaches Fastify. */
+function clientErrorHandler(this: FastifyInstance, error: Error & { code?: string }, socket: Socket): void {
+  const { code = '' } = error
+  if (code === 'ECONNRESET' || socket.destroyed || !socket.writable) return void socket.destroy()
+  const codes: Record<string, ErrorCode> = {
+    HPE_HEADER_OVERFLOW: 'header_too_large',
+    ERR_HTTP_REQUEST_TIMEOUT: 'request_timeout',
+  }
+  const id = randomUUID()
+  this.log.info({ reqId: id, reason: code }, 'a request could not be read')
+  socket.end(rawRefusal(codes[code] ?? 'malformed_request', id))
+}
+
+/**
+ * Writes a whole HTTP response by hand, for a socket without a request.
+ *
+ * @param fields more of its header section
+ */
+function rawRefusal(code: ErrorCode, requestId: string, ...fields: string[]): string {
+  const refusal = new Refusal(code)
+  const [mediaType, body] = renderError(refusal, shapeOf(), requestId)
+  return [
+    `HTTP/1.1 ${refusal.statusCode} ${STATUS_CODES[refusal.statusCode]}`,
+    `content-type: ${mediaType}`,
+    `content-length: ${Buffer.byteLength(body)}`,
+    'cache-control: no-store',
+    `x-request-id: ${requestId}`,
+    'connection: close',
+    ...fields,
+    '',
+    body,
+  ].join('\r\n')
+}
