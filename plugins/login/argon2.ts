@@ -8,12 +8,8 @@ import { dirname, join } from 'node:path'
  * imports.
  */
 
-const compiledPath = join(
-  dirname(createRequire(import.meta.url).resolve('argon2/package.json')),
-  'build',
-  'Release',
-  'argon2.node',
-)
+const packageDir = dirname(createRequire(import.meta.url).resolve('argon2/package.json'))
+const compiledPath = join(packageDir, 'build/Release/argon2.node')
 
 function canRunCompiled(): boolean {
   if (!existsSync(compiledPath)) return false

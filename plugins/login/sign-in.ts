@@ -15,19 +15,19 @@ declare module 'fastify' {
 /** Authentication Method References, RFC 8176 §2. */
 export type Amr = 'pwd'
 
-/** A user who has proved who they are, and by what. */
+/** A user who has signed in, and by which methods. */
 export interface SignedIn {
   user: User
   amr: Amr[]
 }
 
 /**
- * What a sign-in has come to. Whoever takes a step handles each member, with `step satisfies never` behind the last
- * one: another member, such as a factor that is still needed, does not compile until every way in handles it.
+ * The result of one step of a sign-in. Callers handle every member, with `step satisfies never` behind the last one: a
+ * new member, such as a factor that is still needed, does not compile until each of them handles it.
  */
 export type SignInStep = { done: SignedIn }
 
-/** Where a person proves who they are, whatever by. What it ends in is for the grants. */
+/** Signs users in, by any method. Sessions and tokens are left to the grants. */
 function createSignIn({
   store,
   hashing,
@@ -55,7 +55,7 @@ function createSignIn({
 
   return {
     /**
-     * Signs in by username and password. A hash below today's settings is replaced.
+     * Signs in by username and password. A hash below the current settings is replaced.
      *
      * @throws {Refusal} 400 `invalid_grant`, the same for a wrong password and for a user who is unknown, disabled or
      * gone; 429 while a wait is on; 503 when hashing is overloaded
