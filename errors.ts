@@ -2,8 +2,8 @@ import { bearerChallenge, type TokenFailure, tokenFailures } from './domain/bear
 import { omitUndefined } from './domain/omit-undefined.ts'
 
 /**
- * Every error response: HTTP status, code of RFC 6749 §5.2 (for OAuth endpoints), and title (of the RFC 9457 problem, for all other
- * routes). `docs/errors.md` explains each. The exact reason goes to the log only.
+ * Every error response: HTTP status, code of RFC 6749 §5.2 (for OAuth endpoints), and title (of the RFC 9457 problem,
+ * for all other routes). `docs/errors.md` explains each. The exact reason goes to the log only.
  */
 const table = {
   malformed_request: [400, 'invalid_request', 'The request could not be read'],

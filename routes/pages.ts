@@ -2,8 +2,8 @@ import { Type } from '@fastify/type-provider-typebox'
 import { Refusal } from '../errors.ts'
 
 /*
- * Pages of a list. A cursor is a position in the order of the store, in base64url so that clients take it as opaque. It is checked
- * before the store sees it: a store is asked only for what could be a position.
+ * Pages of a list. A cursor is a position in the order of the store, in base64url so that clients take it as opaque. It
+ * is checked before the store sees it: a store is asked only for what could be a position.
  */
 
 const maxLimit = 100

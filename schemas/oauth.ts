@@ -16,7 +16,7 @@ export type TokenResponse = Static<typeof TokenResponse>
 
 export const RefreshToken = Type.String({ description: 'The refresh token of the last response' })
 
-/** Members of a form by which a client names and authenticates itself, RFC 6749 §2.3.1. The empty examples make /docs send none. */
+/** How a client authenticates itself in a form, RFC 6749 §2.3.1. The empty examples make /docs send none. */
 export const clientCredentials = {
   client_id: Type.Optional(Type.String({ description: '`first-party` by default', examples: [''] })),
   client_secret: Type.Optional(Type.String({ examples: [''] })),

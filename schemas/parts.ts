@@ -8,7 +8,7 @@ export const Username = Type.String({
   // NFKC may join four characters into one.
   maxLength: 1016,
   description:
-    "1 to 254 letters with their marks, digits and `._-@+'`; compared and counted after NFKC and lower case, shown as typed",
+    "1 to 254 letters with their marks, digits and `._-@+'`; compared and counted in NFKC lower case, shown as typed",
   examples: ['ada'],
 })
 
@@ -33,7 +33,7 @@ export const Scope = Type.String({ description: 'Scopes, separated by spaces', e
 
 export const Roles = Type.Array(Type.String())
 
-/** Roles that somebody sets: `GET /verify` hands them on in one header field with a comma between them, and a proxy may quote that. */
+/** Roles to set. `GET /verify` joins them by commas in one header field, which a proxy may quote. */
 export const RoleNames = Type.Array(Type.String({ pattern: `^${roleCharacter}{1,64}$` }), {
   uniqueItems: true,
   maxItems: 32,

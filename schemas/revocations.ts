@@ -14,14 +14,14 @@ export const RevocationEntry = Type.Object(
     ]),
     id: Type.String({
       description:
-        'The `jti`, `sid`, `sub` or `client_id` of the refused tokens; the `kid` of a withdrawn `key`: drop it, and fetch ' +
-        'the JWKS again',
+        'The `jti`, `sid`, `sub` or `client_id` of the refused tokens; the `kid` of a withdrawn `key`: drop it, and ' +
+        'fetch the JWKS again',
     }),
     generation: Type.Optional(
       Type.Integer({
         description:
-          'For a user or client: only tokens of earlier generations are refused. A `jti` is `<user>.<client>.<random>` ' +
-          'with both generations',
+          'For a user or client: only tokens of earlier generations are refused. A `jti` holds both generations: ' +
+          '`<user>.<client>.<random>`',
       }),
     ),
     except_sid: Type.Optional(Type.String({ description: 'For a user: the session whose tokens stay valid' })),

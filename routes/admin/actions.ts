@@ -21,8 +21,8 @@ export function idFrom({ id }: { id: string }, what: 'user' | 'session'): string
 }
 
 /**
- * Refuses to let administrators disable, delete or demote themselves: so one is always left, without counting them. (Two who remove
- * each other at once need the command line.)
+ * Refuses to let administrators disable, delete or demote themselves: so one is always left, without counting them.
+ * (Two who remove each other at once need the command line.)
  */
 export function refuseOwn({ token }: FastifyRequest, id: string): void {
   if (token.sub === id) throw new Refusal('own_account')

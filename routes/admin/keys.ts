@@ -39,7 +39,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
             leaked: Type.Optional(
               Type.Boolean({
                 description:
-                  'After a leak: the new key signs at once, the others are withdrawn, and every access token is refused',
+                  'After a leak: the new key signs at once, the others are withdrawn, all access tokens are refused',
               }),
             ),
           },

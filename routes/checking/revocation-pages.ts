@@ -35,8 +35,8 @@ interface Waiting {
 }
 
 /**
- * Reads pages for followers that are behind: one page in each turn of the event loop, so that other requests go on in between.
- * Followers at the same position share a page.
+ * Reads pages for followers that are behind: one page in each turn of the event loop, so that other requests go on in
+ * between. Followers at the same position share a page.
  *
  * @returns a function that reads the page after a position; undefined for the first @throws {StoreUnavailable}
  */

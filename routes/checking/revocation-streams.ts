@@ -19,7 +19,8 @@ const retryAfterSeconds = { draining: '1', overloaded: '5' }
 /**
  * Streams of revocations as server-sent events (WHATWG HTML §9.2). No entry is lost; one may come twice.
  *
- * By hand, for the plugins that exist write without a bound to clients that do not read, and format each event for each client.
+ * Written here, for existing plugins queue without a bound for a client that does not read, and format an event once for
+ * each client.
  */
 export function createStreams(
   { revocations, clients, drain }: Pick<FastifyInstance, 'revocations' | 'clients' | 'drain'>,
@@ -112,7 +113,7 @@ export function createStreams(
         await once(socket, 'drain', { signal: AbortSignal.timeout(maxStalledMs) })
     }
 
-    /** Reads the store to its end. New entries are read from there too, so that nothing is queued for a slow follower. */
+    /** Reads the store to its end, new entries too: so nothing is queued for a slow follower. */
     async function catchUp(): Promise<void> {
       isLive = false
       let page: RevocationPage

@@ -29,9 +29,10 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         operationId: 'listRevocations',
         summary: 'Follow revocations',
         description:
-          'For confidential clients with the introspection right, by HTTP Basic. With `Accept: text/event-stream`, a stream ' +
-          'of events `revocations` (the first at once) and `heartbeat` (every 5 s while this process is up to date), each with ' +
-          'the cursor as its id. `more` is true where there is another page: ask for it at once, or wait for its event.',
+          'For confidential clients with the introspection right, by HTTP Basic. With `Accept: text/event-stream`, a ' +
+          'stream of events `revocations` (the first at once) and `heartbeat` (every 5 s while this process is up to ' +
+          'date), each with the cursor as its id. `more` is true where there is another page: ask for it at once, or ' +
+          'wait for its event.',
         tags: ['checking'],
         security: withClient,
         produces: ['application/json', 'text/event-stream'],

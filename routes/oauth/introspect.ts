@@ -37,7 +37,7 @@ const inactive: IntrospectionResponse = { active: false }
 /**
  * RFC 7662. A token is inactive until every check has passed: it is valid, and meant for the client that asks.
  *
- * Access tokens are checked in memory, refresh tokens in the store. Nothing is changed: a spent refresh token ends no session here.
+ * Access tokens are checked in memory, refresh tokens in the store. A spent refresh token ends no session here.
  */
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
   const { config, clients, clientAuthentication, accessTokens, revocations, sessions } = app
@@ -58,9 +58,9 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
   }
 
   /**
-   * A refresh token is for Latchkey alone. A service that took an `active` one for an access token would accept a stolen one for
-   * weeks. So it is active only for its own client, for clients with the right to all, and for others of its audience that
-   * send the hint `refresh_token`.
+   * A refresh token is for Latchkey alone. A service that took an `active` one for an access token would accept a
+   * stolen one for weeks. So it is active only for its own client, for clients with the right to all, and for others of
+   * its audience that send the hint `refresh_token`.
    */
   async function introspectRefreshToken(
     token: string,

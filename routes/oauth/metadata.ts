@@ -9,10 +9,12 @@ const oauthMetadata = '/.well-known/oauth-authorization-server'
 const openIdMetadata = '/.well-known/openid-configuration'
 
 /**
- * Where clients look for the metadata of an issuer with a path: the path behind the well-known part (RFC 8414 §3.1) or, by OpenID
- * Connect Discovery §4, before it. Compared as text, for a path may hold characters that the router's patterns give a meaning.
+ * Where clients look for the metadata of an issuer with a path: the path behind the well-known part (RFC 8414 §3.1) or,
+ * by OpenID Connect Discovery §4, before it. Compared as text, for a path may hold characters that the router's
+ * patterns give a meaning.
  *
- * @returns a function for `rewriteUrl`, from the target of a request to that of the route; undefined where the issuer has no path
+ * @returns a function for `rewriteUrl`, from the target of a request to that of the route; undefined where the issuer
+ * has no path
  */
 export function findMetadata(issuer: string): ((request: { url?: string | undefined }) => string) | undefined {
   const path = normalise(new URL(issuer).pathname.replace(/\/$/, ''))

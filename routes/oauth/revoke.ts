@@ -18,7 +18,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         operationId: 'revokeToken',
         summary: 'Revoke a token',
         description:
-          'A refresh token: its session ends. An access token: it is refused; its session ends after many of its tokens. ' +
+          'A refresh token ends its session. An access token is refused; after many of its tokens, the session ends. ' +
           '200 for an unknown token too.',
         tags: ['tokens'],
         security: maybeWithClient,

@@ -56,7 +56,11 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
   )
 }
 
-/** FastAPI's OAuth2PasswordRequestForm, and many tutorials, log in without a `grant_type`. @throws {Refusal} naming what is missing */
+/**
+ * FastAPI's OAuth2PasswordRequestForm, and many tutorials, log in without a `grant_type`.
+ *
+ * @throws {Refusal} naming what is missing
+ */
 function impliedGrant({ username, password }: Record<string, string | undefined>): GrantType {
   if (username !== undefined && password !== undefined) return 'password'
   throw missingParameter(username !== undefined ? 'password' : password !== undefined ? 'username' : 'grant_type')

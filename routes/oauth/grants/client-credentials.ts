@@ -1,6 +1,6 @@
 import { grant, grantAudience, grantScope, narrowing } from './grant.ts'
 
-/** A confidential client gets an access token of its own, RFC 6749 §4.4. Nothing is stored, so there is no refresh token. */
+/** A confidential client gets an access token of its own, RFC 6749 §4.4. Nothing is stored: no refresh token. */
 export const clientCredentials = grant({
   parameters: narrowing,
 

@@ -45,7 +45,12 @@ export function required<Parameter extends string>(
   return value
 }
 
-/** Reads the parameter `scope`. @returns its names; undefined where it is left out @throws {Refusal} 400 `invalid_scope` */
+/**
+ * Reads the parameter `scope`.
+ *
+ * @returns its names; undefined where it is left out
+ * @throws {Refusal} 400 `invalid_scope`
+ */
 export function readScope(scope: string | undefined): string[] | undefined {
   if (!scope) return undefined
   const names = parseScope(scope)
@@ -54,8 +59,8 @@ export function readScope(scope: string | undefined): string[] | undefined {
 }
 
 /**
- * The scope of a new grant, RFC 6749 §3.3: what is asked for, or all scopes of the client. `admin` has to be asked for by name where a user
- * is behind the grant.
+ * The scope of a new grant, RFC 6749 §3.3: what is asked for, or all scopes of the client. `admin` has to be asked for
+ * by name where a user is behind the grant.
  *
  * @throws {Refusal} 400 `invalid_scope`
  */

@@ -2,7 +2,7 @@ import { Type } from '@fastify/type-provider-typebox'
 import { RefreshToken } from '../../../schemas/oauth.ts'
 import { grant, grantAudience, narrowing, readScope, required } from './grant.ts'
 
-/** A session goes on with the next pair of tokens, RFC 6749 §6. A `scope` narrows the access token; the session keeps its own. */
+/** The next pair of tokens of a session, RFC 6749 §6. `scope` narrows the access token, not the session. */
 export const refreshToken = grant({
   parameters: {
     refresh_token: Type.Optional(Type.String({ description: RefreshToken.description as string, examples: [''] })),
