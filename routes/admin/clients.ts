@@ -91,7 +91,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
                 minimum: 0,
                 maximum: maxOverlapSeconds,
                 description:
-                  'How long the old secret stays valid, a day by default. After a leak 0: access tokens are refused too',
+                  'How long the old secret stays valid, a day by default. 0 after a leak: access tokens are refused',
               }),
             ),
           },

@@ -19,8 +19,8 @@ const retryAfterSeconds = { draining: '1', overloaded: '5' }
 /**
  * Streams of revocations as server-sent events (WHATWG HTML §9.2). No entry is lost; one may come twice.
  *
- * Written here, for existing plugins queue without a bound for a client that does not read, and format an event once for
- * each client.
+ * Not by a plugin: the existing ones queue without a bound for a client that does not read, and format each event anew
+ * for each client.
  */
 export function createStreams(
   { revocations, clients, drain }: Pick<FastifyInstance, 'revocations' | 'clients' | 'drain'>,
