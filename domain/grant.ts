@@ -1,9 +1,16 @@
-import type { Client } from './client.ts'
+import { adminScope, type Client } from './client.ts'
 import { isScopeName } from './scope.ts'
+import type { User } from './user.ts'
 
 /** Values of `grant_type`. What each does is in `routes/oauth/grants/`. */
 export const grantTypes = ['password', 'refresh_token', 'client_credentials'] as const
 export type GrantType = (typeof grantTypes)[number]
+
+/** What a token request is granted. */
+export interface Granted {
+  scope: string[]
+  aud: string | string[]
+}
 
 /** Reads a `scope`, RFC 6749 §3.3. @returns its names, each once; undefined where it is malformed */
 export function parseScope(scope: string): string[] | undefined {
@@ -19,3 +26,13 @@ export function parseScope(scope: string): string[] | undefined {
  */
 export const audienceOf = ({ audience }: Client, fallback: string): string[] =>
   audience.length > 0 ? audience : [fallback]
+
+/** Whether a user may have a scope: `admin` is for users with the role of the same name. */
+const mayHave = ({ roles }: User, name: string): boolean => name !== adminScope || roles.includes(adminScope)
+
+/** Whether a user may have every name of a scope. */
+export const mayHaveScope = (user: User, scope: string[]): boolean => scope.every((name) => mayHave(user, name))
+
+/** The part of a granted scope that its client still has, and its user may still have. */
+export const remainingScope = (scope: string[], client: Client, user: User): string[] =>
+  scope.filter((name) => client.scopes.includes(name) && mayHave(user, name))

@@ -14,3 +14,15 @@ export interface SigningKeyRecord {
   /** before this it is published and does not sign */
   signsFrom: number
 }
+
+/** A signing key without its secrets. */
+export interface SigningKeyStatus {
+  kid: string
+  alg: SigningAlg
+  /** published and not signing yet, signing, or only verifying what it signed before */
+  state: 'next' | 'current' | 'previous'
+  createdAt: number
+  signsFrom: number
+  /** of a previous one: when it is removed */
+  retiresAt?: number
+}

@@ -1,5 +1,5 @@
 import { type Static, Type } from '@sinclair/typebox'
-import type { Client } from '../domain/client.ts'
+import type { Client, ClientDefinition } from '../domain/client.ts'
 import { grantTypes } from '../domain/grant.ts'
 import { scopeCharacter } from '../domain/scope.ts'
 import { Timestamp, toTimestamp } from './parts.ts'
@@ -40,6 +40,8 @@ export const clientMembers = {
 export const AdminClient = Type.Object({
   client_id: ClientId,
   ...clientMembers,
+  // A newer release may have stored others.
+  grants: Type.Array(Type.String(), { description: clientMembers.grants.description as string }),
   declared: Type.Boolean({ description: 'Whether it is in AUTH_CLIENTS_FILE' }),
   created_at: Timestamp,
   disabled_at: Type.Optional(Timestamp),
@@ -56,7 +58,8 @@ type NewClient = Partial<Omit<Static<typeof AdminClient>, 'introspect'>> & {
 }
 
 /** Gives the members that a new client does not name their defaults, the same over HTTP and in AUTH_CLIENTS_FILE. */
-export function toDefinition({ client_id: id, type, scopes = [], audience = [], ...rest }: NewClient) {
+export function toDefinition(json: NewClient): ClientDefinition {
+  const { client_id: id, type, scopes = [], audience = [], ...rest } = json
   const { grants = type === 'confidential' ? ['client_credentials'] : [], introspect = false } = rest
   return { id, type, grants, scopes, audience, introspect: toRight(introspect) }
 }
@@ -70,7 +73,7 @@ export function toClient(client: Client, now: number): Static<typeof AdminClient
   return {
     client_id: id,
     type,
-    grants: grants as Static<typeof clientMembers.grants>,
+    grants,
     scopes,
     audience,
     introspect: introspect === 'all' ? 'all' : introspect === 'audience',

@@ -1,5 +1,6 @@
-import { Type } from '@sinclair/typebox'
-import { Timestamp } from './parts.ts'
+import { type Static, Type } from '@sinclair/typebox'
+import type { SigningKeyStatus } from '../domain/signing-key.ts'
+import { Timestamp, toTimestamp } from './parts.ts'
 
 /** A signing key as administrators see it. */
 export const AdminKey = Type.Object({
@@ -11,4 +12,20 @@ export const AdminKey = Type.Object({
   created_at: Timestamp,
   signs_from: Timestamp,
   retires_at: Type.Optional(Timestamp),
+})
+
+export const toKey = ({
+  kid,
+  alg,
+  state,
+  createdAt,
+  signsFrom,
+  retiresAt,
+}: SigningKeyStatus): Static<typeof AdminKey> => ({
+  kid,
+  alg,
+  state,
+  created_at: toTimestamp(createdAt),
+  signs_from: toTimestamp(signsFrom),
+  ...(retiresAt !== undefined && { retires_at: toTimestamp(retiresAt) }),
 })

@@ -2,28 +2,16 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { ConfigError } from '../../config.ts'
 import type { Caller } from '../../domain/caller.ts'
-import type { SigningKeyRecord } from '../../domain/signing-key.ts'
+import type { SigningKeyRecord, SigningKeyStatus } from '../../domain/signing-key.ts'
 import { clockSkewMs, createSteadyClock, elapsedMs, isFuture } from '../../domain/time.ts'
 import { Refusal } from '../../errors.ts'
-import { generatePair, publicJwkOf, type SigningAlg } from './key-material.ts'
+import { generatePair, publicJwkOf } from './key-material.ts'
 import { createKeyRing, type SigningKey, sealContext } from './key-ring.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
     signingKeys: Awaited<ReturnType<typeof createSigningKeys>>
   }
-}
-
-/** A key as it may be shown. */
-export interface SigningKeyStatus {
-  kid: string
-  alg: SigningAlg
-  /** published and not signing yet, signing now, or only verifying what it signed before */
-  state: 'next' | 'current' | 'previous'
-  createdAt: number
-  signsFrom: number
-  /** of a previous one: when it is removed */
-  retiresAt?: number
 }
 
 /** A new key is published for this long before it signs: twice the max-age of the JWKS. */

@@ -4,6 +4,7 @@ import fp from 'fastify-plugin'
 import type { AccessTokenClaims } from '../../domain/access-token.ts'
 import type { Caller } from '../../domain/caller.ts'
 import { adminScope, type Client, clientBirth } from '../../domain/client.ts'
+import { type Granted, mayHaveScope, remainingScope } from '../../domain/grant.ts'
 import {
   isCurrent,
   isExpired,
@@ -14,6 +15,7 @@ import {
 } from '../../domain/session.ts'
 import type { User } from '../../domain/user.ts'
 import { Refusal } from '../../errors.ts'
+import type { TokenResponse } from '../../schemas/oauth.ts'
 import type { SignedIn } from '../login/sign-in.ts'
 
 declare module 'fastify' {
@@ -21,17 +23,6 @@ declare module 'fastify' {
     sessions: ReturnType<typeof createSessions>
   }
 }
-
-/** The answer of RFC 6749 §5.1. */
-export interface TokenAnswer {
-  access_token: string
-  token_type: 'Bearer'
-  expires_in: number
-  refresh_token?: string
-  scope?: string
-}
-
-type Audience = string | string[]
 
 /**
  * Sessions: opened by a login, kept alive by refreshing, ended. Each is one row for its whole life, and its refresh tokens
@@ -62,20 +53,12 @@ function createSessions({
     return client !== undefined && isOfClient(session, client.id, clientBirth(client))
   }
 
-  async function answer(
-    user: User,
-    client: Client,
-    session: Session,
-    asked: { scope: string[]; aud: Audience },
-  ): Promise<TokenAnswer> {
-    // What the client may not have any more it does not get again; nor who is no administrator any more that scope.
-    const scope = asked.scope.filter(
-      (name) => client.scopes.includes(name) && (name !== adminScope || user.roles.includes(adminScope)),
-    )
+  async function respond(user: User, client: Client, session: Session, granted: Granted): Promise<TokenResponse> {
+    const scope = remainingScope(granted.scope, client, user)
     const scopeText = scope.length > 0 ? { scope: scope.join(' ') } : undefined
     return {
       access_token: await accessTokens.issue({
-        aud: asked.aud,
+        aud: granted.aud,
         sub: user.id,
         client_id: session.clientId,
         sid: session.id,
@@ -104,13 +87,9 @@ function createSessions({
      *
      * @throws {Refusal} `invalid_grant` when the user went meanwhile; `invalid_scope` for `admin` without the role
      */
-    async open(
-      caller: Caller,
-      { user }: SignedIn,
-      client: Client,
-      { scope, aud }: { scope: string[]; aud: Audience },
-    ): Promise<TokenAnswer> {
-      if (scope.includes(adminScope) && !user.roles.includes(adminScope)) {
+    async open(caller: Caller, { user }: SignedIn, client: Client, granted: Granted): Promise<TokenResponse> {
+      const { scope } = granted
+      if (!mayHaveScope(user, scope)) {
         throw new Refusal('invalid_scope', {
           detail: `The scope ${adminScope} is for users with the role ${adminScope}`,
         })
@@ -138,30 +117,30 @@ function createSessions({
           reason: 'the user went or changed during the login',
         })
       }
-      return answer(user, client, session, { scope, aud })
+      return respond(user, client, session, granted)
     },
 
     /**
      * Trades a refresh token for the next pair, RFC 6749 §6 and RFC 9700 §4.14.2.
      *
-     * @param asked `scope` to narrow the access token to, the session keeps its own; `aud` of the access token
+     * @param asked of the access token: undefined for the whole scope of the session, which keeps its own
      * @throws {Refusal} `invalid_grant` or `invalid_scope`; a spent token ends its session
      */
     async refresh(
       caller: Caller,
       token: string,
       client: Client,
-      asked: { scope?: string[]; aud: Audience },
-    ): Promise<TokenAnswer> {
+      asked: { scope: string[] | undefined; aud: Granted['aud'] },
+    ): Promise<TokenResponse> {
       const presented = refreshTokens.decode(token)
       if (!presented) throw refused('not a refresh token of ours')
-      const answerTo = ({ user, session }: { user: User; session: Session }) =>
-        answer(user, client, session, { scope: asked.scope ?? session.scope, aud: asked.aud })
+      const respondTo = ({ user, session }: { user: User; session: Session }) =>
+        respond(user, client, session, { scope: asked.scope ?? session.scope, aud: asked.aud })
       // Signed while the disk writes and this thread would only wait, and handed out when it has.
-      let prepared: Promise<TokenAnswer> | undefined
+      let prepared: Promise<TokenResponse> | undefined
       const prepare = (decided: RotationOutcome) => {
         if (!('user' in decided)) return
-        prepared = answerTo(decided)
+        prepared = respondTo(decided)
         // Where the write fails nobody asks for it any more.
         prepared.catch(() => {})
       }
@@ -192,7 +171,7 @@ function createSessions({
       switch (result.outcome) {
         case 'rotated':
         case 'repeated':
-          return prepared ?? answerTo(result)
+          return prepared ?? respondTo(result)
         case 'reused':
           throw refused('a spent refresh token came back, and its session was ended')
         case 'scope_exceeded':

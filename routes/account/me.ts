@@ -1,5 +1,6 @@
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
+import { omitUndefined } from '../../domain/omit-undefined.ts'
 import type { User } from '../../domain/user.ts'
 import { tokenRefused } from '../../errors.ts'
 import { acceptJson } from '../../plugins/http/json.ts'
@@ -83,12 +84,8 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     },
     async (request, reply) => {
       const { current_password: current, new_password: next } = request.body
-      const { sid } = request.token
-      await users.changePassword(request.caller, await self(request), {
-        current,
-        next,
-        ...(sid !== undefined && { keepSessionId: sid }),
-      })
+      const change = omitUndefined({ current, next, keepSessionId: request.token.sid })
+      await users.changePassword(request.caller, await self(request), change)
       return reply.code(204).send(null)
     },
   )

@@ -1,8 +1,6 @@
-import { type FastifyPluginAsyncTypebox, type Static, Type } from '@fastify/type-provider-typebox'
+import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
 import { acceptJson } from '../../plugins/http/json.ts'
-import type { SigningKeyStatus } from '../../plugins/keys/signing-keys.ts'
-import { AdminKey } from '../../schemas/keys.ts'
-import { toTimestamp } from '../../schemas/parts.ts'
+import { AdminKey, toKey } from '../../schemas/keys.ts'
 import { problemResponses } from '../../schemas/responses.ts'
 import { actions, adminRoute, allowNoBody } from './actions.ts'
 
@@ -21,7 +19,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         response: { 200: Type.Object({ keys: Type.Array(AdminKey) }), ...problemResponses(401, 403, 503) },
       },
     },
-    async () => ({ keys: (await signingKeys.list()).map(shown) }),
+    async () => ({ keys: (await signingKeys.list()).map(toKey) }),
   )
 
   app.post(
@@ -48,7 +46,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         response: { 200: AdminKey, ...problemResponses(400, 401, 403, 409, 413, 415, 503) },
       },
     },
-    async ({ body, caller }) => shown(await signingKeys.rotateNow(caller, { isLeaked: body.leaked === true })),
+    async ({ body, caller }) => toKey(await signingKeys.rotateNow(caller, { isLeaked: body.leaked === true })),
   )
 
   await app.register(
@@ -65,14 +63,5 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     ]),
   )
 }
-
-const shown = ({ kid, alg, state, createdAt, signsFrom, retiresAt }: SigningKeyStatus): Static<typeof AdminKey> => ({
-  kid,
-  alg,
-  state,
-  created_at: toTimestamp(createdAt),
-  signs_from: toTimestamp(signsFrom),
-  ...(retiresAt !== undefined && { retires_at: toTimestamp(retiresAt) }),
-})
 
 export default plugin

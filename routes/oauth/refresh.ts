@@ -32,12 +32,12 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         response: { 200: TokenResponse, ...oauthResponses(400, 401, 413, 415, 429, 503) },
       },
     },
-    async (request, reply) => {
+    async ({ caller, headers, body }, reply) => {
       reply.header('pragma', 'no-cache')
-      const { refresh_token, ...credentials } = request.body as { refresh_token: string; client_id?: string }
-      const client = await clientAuthentication.identify(request.caller, request.headers.authorization, credentials)
+      const { refresh_token, ...credentials } = body as { refresh_token: string; client_id?: string }
+      const client = await clientAuthentication.identify(caller, headers.authorization, credentials)
       checkGrant(client, 'refresh_token')
-      return grants.refresh_token.handle(app, { request, client, form: { refresh_token } })
+      return grants.refresh_token.handle(app, { caller, client, form: { refresh_token } })
     },
   )
 }

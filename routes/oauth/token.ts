@@ -45,13 +45,12 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         response: { 200: TokenResponse, ...oauthResponses(400, 401, 413, 415, 429, 503) },
       },
     },
-    async (request, reply) => {
+    async ({ caller, headers, body: form }, reply) => {
       reply.header('pragma', 'no-cache')
-      const form = request.body
-      const client = await clientAuthentication.identify(request.caller, request.headers.authorization, form)
+      const client = await clientAuthentication.identify(caller, headers.authorization, form)
       const type = chooseGrant(form)
       checkGrant(client, type)
-      return grants[type].handle(app, { request, client, form })
+      return grants[type].handle(app, { caller, client, form })
     },
   )
 }

@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyInstance, InjectOptions, LightMyRequestResponse } from 'fastify'
 import { exportPKCS8, generateKeyPair } from 'jose'
 import type { Test } from 'tap'
+import type { Client } from '../../domain/client.ts'
 import type { End } from '../../domain/lifetimes.ts'
 import type { User } from '../../domain/user.ts'
 import {
@@ -833,4 +834,14 @@ onOneStore('while the store is away, /admin/ is 503 and changes nothing', async 
   )
   app.store.findUser = findUser
   t.equal((await call('GET', '/admin/clients/x')).statusCode, 404)
+})
+
+onOneStore('a client with a grant that only a newer release knows is shown', async (t, build) => {
+  const { app, call } = await administered(build)
+  json(await call('POST', '/admin/clients', { client_id: 'orders' }))
+  const [orders] = (await app.store.exportRows('clients', { limit: 1 })).rows as Client[]
+  const grants = ['urn:ietf:params:oauth:grant-type:token-exchange']
+  await app.store.importRows('clients', [{ ...(orders as Client), id: 'newer', grants }])
+  t.match(json(await call('GET', '/admin/clients')).clients, [{ client_id: 'newer', grants }, { client_id: 'orders' }])
+  t.same(json(await call('GET', '/admin/clients/newer')).grants, grants)
 })

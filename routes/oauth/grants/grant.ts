@@ -1,8 +1,8 @@
 import { type TOptional, type TString, Type } from '@fastify/type-provider-typebox'
-import type { FastifyInstance, FastifyRequest } from 'fastify'
+import type { FastifyInstance } from 'fastify'
 import type { Config } from '../../../config.ts'
-import type { Client } from '../../../domain/client.ts'
-import { adminScope } from '../../../domain/client.ts'
+import type { Caller } from '../../../domain/caller.ts'
+import { adminScope, type Client } from '../../../domain/client.ts'
 import { audienceOf, parseScope } from '../../../domain/grant.ts'
 import { missingParameter, Refusal } from '../../../errors.ts'
 import type { TokenResponse } from '../../../schemas/oauth.ts'
@@ -10,7 +10,7 @@ import { Scope } from '../../../schemas/parts.ts'
 
 /** A token request of a client that has been authenticated and may use the grant. */
 interface TokenRequest<Parameter extends string> {
-  request: FastifyRequest
+  caller: Caller
   client: Client
   form: { [name in Parameter]?: string | undefined }
 }

@@ -11,16 +11,16 @@ export const password = grant({
   },
   isServed: ({ AUTH_PASSWORD_GRANT }) => AUTH_PASSWORD_GRANT === 'on',
 
-  async handle({ config, signIn, sessions }, { request, client, form }) {
+  async handle({ config, signIn, sessions }, { caller, client, form }) {
     const username = required(form, 'username')
     const password = required(form, 'password')
     // Before the password is checked: what is refused anyway costs no hash.
-    const asked = {
+    const granted = {
       scope: grantScope(client, form.scope, { ofUser: true }),
       aud: grantAudience(client, form.resource, config),
     }
-    const step = await signIn.withPassword(request.caller, username, password)
-    if ('done' in step) return sessions.open(request.caller, step.done, client, asked)
+    const step = await signIn.withPassword(caller, username, password)
+    if ('done' in step) return sessions.open(caller, step.done, client, granted)
     return step satisfies never
   },
 })

@@ -9,10 +9,10 @@ export const refreshToken = grant({
     ...narrowing,
   },
 
-  async handle({ config, sessions }, { request, client, form }) {
+  async handle({ config, sessions }, { caller, client, form }) {
     const token = required(form, 'refresh_token')
     const aud = grantAudience(client, form.resource, config)
     const scope = readScope(form.scope)
-    return sessions.refresh(request.caller, token, client, { aud, ...(scope && { scope }) })
+    return sessions.refresh(caller, token, client, { scope, aud })
   },
 })
