@@ -3,11 +3,24 @@ import { fold } from './password-guesses.ts'
 /** The package lists short English passwords; the entries added here have this rank. */
 const addedRank = 64
 
+/** Passwords in lower case, with their ranks. */
+type Ranks = ReadonlyMap<string, number>
+
+let ranks: Promise<Ranks> | undefined
+
 /**
- * Reads the passwords that attackers try first, in lower case, with their ranks. Not at start: most processes of a
- * service never see a new password.
+ * Reads the passwords that attackers try first, in lower case, with their ranks: once a process. Not at start: most
+ * processes of a service never see a new password.
  */
-export async function readCommonPasswords(): Promise<ReadonlyMap<string, number>> {
+export function readCommonPasswords(): Promise<Ranks> {
+  ranks ??= readRanks().catch((error) => {
+    ranks = undefined
+    throw error
+  })
+  return ranks
+}
+
+async function readRanks(): Promise<Ranks> {
   const { dictionary } = await import('@zxcvbn-ts/language-common')
   const ranks = new Map<string, number>()
   for (const entry of dictionary['passwords-common'] as string[]) ranks.set(entry, ranks.size + 1)

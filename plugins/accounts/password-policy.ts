@@ -40,23 +40,18 @@ const advice = 'a few words in a row will do'
 export function createPasswordPolicy({ config }: Pick<FastifyInstance, 'config'>) {
   const leastCharacters = config.AUTH_PASSWORD_MIN
   const ofService = namesIn(`latchkey ${new URL(config.AUTH_ISSUER).hostname}`)
-  let ranks: Promise<Knowledge['ranks']> | undefined
 
   /** @returns what makes the password too easy to guess; undefined for a strong one */
   async function weaknessOf(password: string, nameKey: string): Promise<Kind | undefined> {
     const text = fold(password)
     if (text !== '' && text.replaceAll(fold(nameKey), '') === '') return 'name'
     if (periodOf(text) <= Math.min(shortPiece, text.length / 2)) return 'repeat'
-    ranks ??= readCommonPasswords().catch((error) => {
-      ranks = undefined
-      throw error
-    })
     const names: Knowledge['names'] = new Map([
       ...ofService.map((name) => [name, 'service'] as const),
       ...namesIn(nameKey).map((name) => [name, 'name'] as const),
     ])
     const enough = Math.min(strongBits.max, strongBits.perCharacter * text.length)
-    const { bits, kind } = explain(password, { ranks: await ranks, names }, enough)
+    const { bits, kind } = explain(password, { ranks: await readCommonPasswords(), names }, enough)
     return bits < enough ? kind : undefined
   }
 

@@ -15,8 +15,6 @@ import {
 } from '../support/client-helper.ts'
 import { json, onOneStore, overStores, password, postForm, signUp, storeOf } from '../support/helper.ts'
 
-t.setTimeout(300_000)
-
 /** A guess at a name that exists or does not, with a right or a wrong password. */
 type Guess = { name?: string; exists?: boolean; isRight?: boolean; address?: string; kind?: 'user' | 'client' }
 
