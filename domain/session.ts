@@ -47,8 +47,6 @@ export interface PresentedRefresh extends SessionLimits {
   /** of the new access token; undefined for the scope of the session */
   scope: string[] | undefined
   graceMs: number
-  /** when the last access token of the session will have expired, for the revocation in case of theft */
-  revokedUntil: number
   address: string
   userAgent: string
 }

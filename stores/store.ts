@@ -44,7 +44,7 @@ export interface Store {
    * kept session moves along, and a revocation is recorded for the access tokens of the others.
    * @returns false when the stored hash is no longer `expectedHash`
    */
-  changePassword(change: PasswordChange): Promise<boolean>
+  changePassword(change: PasswordChange, end: End): Promise<boolean>
   /** Removes the user and the name, and records the revocation. The sessions are dead with it. @returns false when there was none */
   deleteUser(id: string, end: End): Promise<boolean>
   /** Marks the user as disabled since `now`, and ends every session as `endUserSessions` does. @returns false when there was none */
@@ -52,7 +52,7 @@ export interface Store {
   /** @returns false when there was none */
   enableUser(id: string): Promise<boolean>
   /** Sets the roles; with `end`, ends every session too. @returns false when the stored ones are no longer `expectedRoles`, or the user is gone */
-  setRoles(change: { userId: string; expectedRoles: string[]; roles: string[]; end?: End }): Promise<boolean>
+  setRoles(change: { userId: string; expectedRoles: string[]; roles: string[] }, end?: End): Promise<boolean>
   /** Users in the order of their mapped names, as the database sorts. @param page `after` is the `next` of the page before */
   listUsers(page: { after?: string; limit: number }): Promise<{ users: User[]; next?: string }>
 
@@ -81,10 +81,15 @@ export interface Store {
   createSession(session: Session, taking?: RecordTaking): Promise<boolean>
   /**
    * The heart of the service: decides what a presented refresh token means, and does it, in one step.
+   * @param end of the session, when a spent token came back
    * @param onDecided hears of the outcome when it is known and perhaps not yet on disk, so that an answer can be made ready while
    * the disk writes. A store need not call it, and a write may fail after it: nothing may leave the process before the promise has resolved
    */
-  rotateSession(presented: PresentedRefresh, onDecided?: (outcome: RotationOutcome) => void): Promise<RotationOutcome>
+  rotateSession(
+    presented: PresentedRefresh,
+    end: End,
+    onDecided?: (outcome: RotationOutcome) => void,
+  ): Promise<RotationOutcome>
   findSession(id: string): Promise<Session | undefined>
   /** The live sessions of a user, newest first. @param page `after` is the `next` of the page before */
   listSessions(
@@ -93,7 +98,7 @@ export interface Store {
     page: { after?: string; limit: number },
   ): Promise<{ sessions: Session[]; next?: string }>
   /** Ends one session and records its revocation. @returns false when there is no such session of that user (any user when none is named) */
-  endSession(id: string, end: End & { userId?: string }): Promise<boolean>
+  endSession(id: string, end: End, userId?: string): Promise<boolean>
   /** Ends all sessions of a user: the next generation begins, and the revocation of the one before is recorded. */
   endUserSessions(userId: string, end: End): Promise<boolean>
 
@@ -218,7 +223,7 @@ export class StoreUnavailable extends Error {
   }
 }
 
-export interface PasswordChange extends End {
+export interface PasswordChange {
   userId: string
   expectedHash: string
   passwordHash: string

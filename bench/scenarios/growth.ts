@@ -14,6 +14,7 @@ import { join } from 'node:path'
 import type { FastifyInstance } from 'fastify'
 import { buildApp } from '../../app.ts'
 import { readConfig } from '../../config.ts'
+import type { End } from '../../domain/lifetimes.ts'
 import type { Store } from '../../stores/store.ts'
 import { call } from '../load.ts'
 import { median, meter, round } from '../meter.ts'
@@ -47,6 +48,8 @@ const concurrency = 32
 const flatWithin = 1.5
 const sweepLimit = 500
 const starts = 3
+/** Nothing is stolen here. */
+const noEnd = { now: 0, expiresAt: 0 } as End
 
 interface Subject extends Loaded {
   store: string
@@ -172,7 +175,7 @@ async function measureCosts(subject: Subject, dir: string): Promise<void> {
     const [index, counter] = [subject.position % size, Math.floor(subject.position / size)]
     subject.position += 1
     const presented = { sessionId: sessionId(index), counter, clientId, scope: undefined, address, userAgent }
-    const { outcome } = await (store as Store).rotateSession({ ...limits, ...presented, graceMs: 0, revokedUntil: 0 })
+    const { outcome } = await (store as Store).rotateSession({ ...limits, ...presented, graceMs: 0 }, noEnd)
     if (outcome !== 'rotated') throw new Error(`a refresh was ${outcome}`)
   })
   if (walBefore !== undefined)

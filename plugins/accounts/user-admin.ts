@@ -69,7 +69,7 @@ function createUserAdmin({
         const { roles: expectedRoles } = await get({ id })
         const isTakingAway = expectedRoles.some((role) => !roles.includes(role))
         const isSet = await changes.make(by, 'user.roles_set', { sub: id, roles }, (store, end) =>
-          store.setRoles({ userId: id, expectedRoles, roles, ...(isTakingAway && { end: end() }) }),
+          store.setRoles({ userId: id, expectedRoles, roles }, isTakingAway ? end() : undefined),
         )
         if (isSet) return
       }
@@ -89,7 +89,7 @@ function createUserAdmin({
       for (let tries = 1; tries <= triesAtMost; tries++) {
         const { passwordHash: expectedHash } = await get({ id })
         const isSet = await changes.make(caller, 'password.set', { sub: id }, (store, end) =>
-          store.changePassword({ ...end(), userId: id, expectedHash, passwordHash }),
+          store.changePassword({ userId: id, expectedHash, passwordHash }, end()),
         )
         if (isSet) return
       }

@@ -76,7 +76,7 @@ function createUsers({
       const { id: userId, passwordHash: expectedHash } = user
       const { keepSessionId } = change
       const isChanged = await changes.make(caller, 'password.changed', { sub: userId }, (store, end) =>
-        store.changePassword({ ...end(), userId, expectedHash, passwordHash, ...(keepSessionId && { keepSessionId }) }),
+        store.changePassword({ userId, expectedHash, passwordHash, ...(keepSessionId && { keepSessionId }) }, end()),
       )
       if (!isChanged) throw wrongPassword('/current_password')
     },

@@ -77,9 +77,7 @@ function createSessions({
 
   /** Ends a session and refuses its access tokens. @returns false when the user has no such session */
   const end = (caller: Caller, id: string, userId: string): Promise<boolean> =>
-    changes.make(caller, 'session.ended', { sub: userId, sid: id }, (store, end) =>
-      store.endSession(id, { ...end(), userId }),
-    )
+    changes.make(caller, 'session.ended', { sub: userId, sid: id }, (store, end) => store.endSession(id, end(), userId))
 
   return {
     /**
@@ -150,10 +148,10 @@ function createSessions({
         return { sub, sid, client_id, address: caller.address }
       }
       const result = await changes.make(caller, 'refresh.reused', told, (store, end) => {
-        const { now, expiresAt } = end()
+        const ending = end()
         // Each by its name: an object that is spread, and then added to, is slow.
         const presentation = {
-          now,
+          now: ending.now,
           idleTtlMs,
           maxTtlMs,
           sessionId: presented.sessionId,
@@ -164,9 +162,8 @@ function createSessions({
           clientCreatedAt: clientBirth(client),
           scope: asked.scope,
           graceMs,
-          revokedUntil: expiresAt,
         }
-        return store.rotateSession(presentation, prepare)
+        return store.rotateSession(presentation, ending, prepare)
       })
       switch (result.outcome) {
         case 'rotated':

@@ -105,7 +105,7 @@ export function openLmdbStore(dataDir: string): Store {
   }
 
   /** Only inside a transaction. */
-  function rotate(presented: PresentedRefresh): RotationOutcome {
+  function rotate(presented: PresentedRefresh, end: End): RotationOutcome {
     const session = sessions.get(presented.sessionId)
     const user = session && users.get(session.userId)
     const outcome = judgeRotation(session, user, presented)
@@ -122,7 +122,7 @@ export function openLmdbStore(dataDir: string): Store {
         return { outcome, session, user }
       case 'reused':
         removeSession(session)
-        record({ kind: 'sid', id: session.id, revokedAt: presented.now, expiresAt: presented.revokedUntil })
+        record({ kind: 'sid', id: session.id, revokedAt: end.now, expiresAt: end.expiresAt })
         return { outcome, session }
       default:
         return { outcome }
@@ -209,7 +209,7 @@ export function openLmdbStore(dataDir: string): Store {
         users.put(id, { ...user, passwordHash })
         return true
       }),
-    changePassword: ({ userId, expectedHash, passwordHash, keepSessionId, ...end }) =>
+    changePassword: ({ userId, expectedHash, passwordHash, keepSessionId }, end) =>
       write(() => {
         const user = users.get(userId)
         if (user?.passwordHash !== expectedHash) return false
@@ -241,7 +241,7 @@ export function openLmdbStore(dataDir: string): Store {
         users.put(id, user as User)
         return true
       }),
-    setRoles: ({ userId, expectedRoles, roles, end }) =>
+    setRoles: ({ userId, expectedRoles, roles }, end) =>
       write(() => {
         const user = users.get(userId)
         if (!user || !isDeepStrictEqual(user.roles, expectedRoles)) return false
@@ -290,9 +290,9 @@ export function openLmdbStore(dataDir: string): Store {
         sessionsByUser.put(byUserKey(session), 0)
         return true
       }),
-    rotateSession: (presented, onDecided) =>
+    rotateSession: (presented, end, onDecided) =>
       write(() => {
-        const outcome = rotate(presented)
+        const outcome = rotate(presented, end)
         // After the transaction's callbacks, when the disk is written to and this thread would only wait.
         if (onDecided) setImmediate(onDecided, outcome)
         return outcome
@@ -317,7 +317,7 @@ export function openLmdbStore(dataDir: string): Store {
         }
         return { sessions: found }
       }),
-    endSession: (id, { userId, now, expiresAt }) =>
+    endSession: (id, { now, expiresAt }, userId) =>
       write(() => {
         const session = sessions.get(id)
         if (!session || (userId !== undefined && session.userId !== userId)) return false

@@ -1,6 +1,7 @@
 import { Lru } from 'toad-cache'
 import { type FailureKey, type Failures, noneHeld } from '../../domain/failures.ts'
 import { isUuid } from '../../domain/ids.ts'
+import type { End } from '../../domain/lifetimes.ts'
 import type { RecordTaking } from '../../domain/record.ts'
 import { everyGeneration, namesOne, type Revocation } from '../../domain/revocation.ts'
 import { judgeRotation, type PresentedRefresh, type RotationOutcome } from '../../domain/session.ts'
@@ -79,7 +80,7 @@ export async function openPostgresStore(url: string, options?: PoolOptions): Pro
   const unanswered = new Lru<{ counter: number; since: number; toldAt: number }>(unansweredAtMost)
 
   const rotate = createRotations(run)
-  async function rotateSession(presented: PresentedRefresh): Promise<RotationOutcome> {
+  async function rotateSession(presented: PresentedRefresh, end: End): Promise<RotationOutcome> {
     for (let tries = 1; tries <= rotationTriesAtMost; tries++) {
       const rotated = await rotate(presented)
       if (rotated) return toRotation(rotated, presented)
@@ -90,7 +91,7 @@ export async function openPostgresStore(url: string, options?: PoolOptions): Pro
       // spent and an age only grows, so a verdict upon that moment is a true one; but for a verdict of `rotated` it is to be tried again.
       const outcome = judgeRotation(session, user, presented)
       if (outcome === 'repeated') return { outcome, session, user }
-      if (outcome === 'reused') return endReusedSession(presented)
+      if (outcome === 'reused') return endReusedSession(presented, end)
       if (outcome !== 'rotated') return { outcome }
     }
     throw new StoreUnavailable(new Error(`The session was ahead of us ${rotationTriesAtMost} times`))
@@ -101,13 +102,13 @@ export async function openPostgresStore(url: string, options?: PoolOptions): Pro
    * the same token as it was asked to, would find it spent beyond the grace. So time that the store took from a client does
    * not count: who comes again within the grace is judged as of the first time that there was no answer.
    */
-  async function rotatePatiently(presented: PresentedRefresh): Promise<RotationOutcome> {
+  async function rotatePatiently(presented: PresentedRefresh, end: End): Promise<RotationOutcome> {
     const { sessionId, counter, now, graceMs } = presented
     const askedAtMs = performance.now()
     const before = unanswered.get(sessionId)
     const since = before?.counter === counter && elapsedMs(before.toldAt, now) <= graceMs ? before.since : now
     try {
-      return await rotateSession({ ...presented, graceMs: graceMs + elapsedMs(since, now) })
+      return await rotateSession({ ...presented, graceMs: graceMs + elapsedMs(since, now) }, end)
     } catch (error) {
       unanswered.set(sessionId, { counter, since, toldAt: now + performance.now() - askedAtMs })
       throw error
@@ -115,13 +116,11 @@ export async function openPostgresStore(url: string, options?: PoolOptions): Pro
   }
 
   /** Theft pays for one more round trip: CockroachDB takes no UPDATE and DELETE of one table in one statement. */
-  async function endReusedSession({
-    sessionId,
-    counter,
-    now,
-    revokedUntil,
-  }: PresentedRefresh): Promise<RotationOutcome> {
-    const ended = await runForOne(statements.endReusedSession, ...recorded(now, revokedUntil), sessionId, counter)
+  async function endReusedSession(
+    { sessionId, counter }: PresentedRefresh,
+    { now, expiresAt }: End,
+  ): Promise<RotationOutcome> {
+    const ended = await runForOne(statements.endReusedSession, ...recorded(now, expiresAt), sessionId, counter)
     return ended ? { outcome: 'reused', session: readSession(ended) } : { outcome: 'unknown' }
   }
 
@@ -193,7 +192,7 @@ export async function openPostgresStore(url: string, options?: PoolOptions): Pro
     },
     replacePasswordHash: async (id, expectedHash, passwordHash) =>
       isUuid(id) && (await hadEffect(statements.replacePasswordHash, id, expectedHash, passwordHash)),
-    changePassword: async ({ userId, expectedHash, passwordHash, keepSessionId, now, expiresAt }) =>
+    changePassword: async ({ userId, expectedHash, passwordHash, keepSessionId }, { now, expiresAt }) =>
       isUuid(userId) &&
       (await hadEffect(
         statements.changePassword,
@@ -205,7 +204,7 @@ export async function openPostgresStore(url: string, options?: PoolOptions): Pro
     disableUser: async (id, { now, expiresAt }) =>
       isUuid(id) && (await hadEffect(statements.disableUser, ...recorded(now, expiresAt), id)),
     enableUser: async (id) => isUuid(id) && (await hadEffect(statements.enableUser, id)),
-    setRoles: async ({ userId, expectedRoles, roles, end }) =>
+    setRoles: async ({ userId, expectedRoles, roles }, end) =>
       isUuid(userId) &&
       (await (end
         ? hadEffect(statements.setRolesAndEnd, ...recorded(end.now, end.expiresAt), userId, expectedRoles, roles)
@@ -231,8 +230,8 @@ export async function openPostgresStore(url: string, options?: PoolOptions): Pro
       taking
         ? hadEffect(statements.createSessionTaking, ...sessions.values(session), ...takingValues(taking))
         : hadEffect(statements.createSession, ...sessions.values(session)),
-    rotateSession: async (presented) =>
-      isUuid(presented.sessionId) ? rotatePatiently(presented) : { outcome: 'unknown' },
+    rotateSession: async (presented, end) =>
+      isUuid(presented.sessionId) ? rotatePatiently(presented, end) : { outcome: 'unknown' },
     async findSession(id) {
       const row = isUuid(id) && (await runForOne(statements.findSession, id))
       return row ? sessions.read(row) : undefined
@@ -249,7 +248,7 @@ export async function openPostgresStore(url: string, options?: PoolOptions): Pro
         ? { sessions: page, next: `${oldest.createdAt}/${oldest.id}` }
         : { sessions: page }
     },
-    endSession: async (id, { userId, now, expiresAt }) =>
+    endSession: async (id, { now, expiresAt }, userId) =>
       isUuid(id) &&
       (userId === undefined || isUuid(userId)) &&
       (await hadEffect(statements.endSession, ...recorded(now, expiresAt), id, userId)),

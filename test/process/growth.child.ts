@@ -6,6 +6,7 @@
 import { randomUUID } from 'node:crypto'
 import { readFileSync, statSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
+import type { End } from '../../domain/lifetimes.ts'
 import type { Session } from '../../domain/session.ts'
 import type { User } from '../../domain/user.ts'
 import { openLmdbStore } from '../../stores/lmdb/store.ts'
@@ -97,9 +98,8 @@ async function refreshUntil(end: number): Promise<void> {
       counter,
       scope: undefined,
       graceMs: 0,
-      revokedUntil: at,
     }
-    const { outcome } = await store.rotateSession(presented)
+    const { outcome } = await store.rotateSession(presented, { now: at, expiresAt: at } as End)
     if (outcome !== 'rotated') throw new Error(`a refresh was ${outcome}`)
     session.counter += 1
   }

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
+import type { End } from '../../domain/lifetimes.ts'
 import type { PresentedRefresh, Session } from '../../domain/session.ts'
 import type { User } from '../../domain/user.ts'
 import { splitHosts } from '../../stores/postgres/hosts.ts'
@@ -15,6 +16,7 @@ import { storeContract } from './contract.ts'
 const postgres = await startPostgres(t)
 
 const now = 1_800_000_000_000
+const end = { now, expiresAt: now } as End
 function makeUser(): User {
   const id = randomUUID()
   return { id, username: id, nameKey: id, passwordHash: 'hash', roles: [], createdAt: now, generation: 1 }
@@ -33,7 +35,7 @@ const present = (session: Session, counter: number): PresentedRefresh => ({
     idleTtlMs: 1000,
     maxTtlMs: 1000,
   },
-  ...{ graceMs: 100, revokedUntil: now, address: '', userAgent: '' },
+  ...{ graceMs: 100, address: '', userAgent: '' },
 })
 
 async function openStore(t: Test, url: string): Promise<Store> {
@@ -163,7 +165,7 @@ t.test('refreshes that come together share statements, and each is told of its o
   const sessions = Array.from({ length: 100 }, () => makeSession(user))
   for (const session of sessions) await one.createSession(session)
   const of = (session: Session, over: Partial<PresentedRefresh>, store = one) =>
-    store.rotateSession({ ...present(session, 1), ...over })
+    store.rotateSession({ ...present(session, 1), ...over }, end)
 
   const outcomes = await Promise.all(
     sessions.map(async (session, i) => {
@@ -208,7 +210,7 @@ t.test('a plan that was made while a table had few rows reads no more of it once
   // So small that to read the whole of it would be the cheapest.
   await postgres.execute('ANALYZE', url)
   for (let counter = 1; counter <= 20; counter++) {
-    const outcomes = await Promise.all(sessions.map((session) => store.rotateSession(present(session, counter))))
+    const outcomes = await Promise.all(sessions.map((session) => store.rotateSession(present(session, counter), end)))
     t.ok(outcomes.every(({ outcome }) => outcome === 'rotated'))
   }
   // What a connection has done is counted when it ends.
@@ -271,7 +273,7 @@ t.test('a server that stalls is StoreUnavailable within five seconds, however ma
         ? store.ping()
         : i % 3 === 1
           ? store.createUser(makeUser())
-          : store.rotateSession(present(session, 1)),
+          : store.rotateSession(present(session, 1), end),
     ),
   )
   const failures = await Promise.all([...calls, failure(() => openPostgresStore(url))])
@@ -336,17 +338,18 @@ t.test(
     // What is written from here on may be lost with the primary: the tail of an asynchronous standby.
     let counter = 1
     standby.stall()
-    for (; counter < 20; counter++) t.equal((await store.rotateSession(present(session, counter))).outcome, 'rotated')
+    for (; counter < 20; counter++)
+      t.equal((await store.rotateSession(present(session, counter), end)).outcome, 'rotated')
     await store.revoke({ kind: 'jti', id: 'lost', revokedAt: now, expiresAt: now })
     const { cursor: later } = await store.revocationsSince(cursor)
     await primary.kill()
     standby.resume()
-    const { error, ms } = await failure(() => store.rotateSession(present(session, counter)))
+    const { error, ms } = await failure(() => store.rotateSession(present(session, counter), end))
     t.ok(error instanceof StoreUnavailable && ms < 5000, 'no host is writable')
     await standby.execute('SELECT pg_promote()')
 
     const healedMs = await healed(async () => {
-      const rotated = await store.rotateSession(present(session, counter))
+      const rotated = await store.rotateSession(present(session, counter), end)
       t.match(rotated, { outcome: 'rotated', session: { counter: counter + 1 } })
     })
     t.ok(healedMs < 5000, `healed in ${healedMs.toFixed()} ms`)

@@ -70,7 +70,7 @@ const present = (session: Session): PresentedRefresh => ({
     idleTtlMs: 1e9,
     maxTtlMs: 1e9,
   },
-  ...{ graceMs: 100, revokedUntil: now, address: '', userAgent: '' },
+  ...{ graceMs: 100, address: '', userAgent: '' },
 })
 
 function keep<S extends Store>(t: Test, store: S): S {
@@ -130,7 +130,7 @@ t.test(
     }
     t.strictSame(await last.findUserByName(users[7]?.nameKey ?? ''), users[7])
     t.strictSame(await last.findClient(clients[7]?.id ?? ''), clients[7])
-    t.match(await last.rotateSession(present(sessions[7] as Session)), { outcome: 'rotated' })
+    t.match(await last.rotateSession(present(sessions[7] as Session), end), { outcome: 'rotated' })
     t.equal((await last.revocationsSince()).revocations.length, 20)
     const [spent, live] = records.map(({ id, kind }) => ({ id, kind, now }))
     t.match(await last.findRecord(spent as RecordKey), { gave: 'a session', data: '' })
@@ -149,8 +149,8 @@ for (const [name, newTarget] of Object.entries({ lmdb: newLmdb, pg: newPostgres 
     await source.deleteUser(gone.id, end)
     const heir = makeUser({ nameKey: gone.nameKey })
     await source.createUser(heir)
-    await source.changePassword({ userId: changed.id, expectedHash: changed.passwordHash, passwordHash: 'new', ...end })
-    await source.rotateSession(present(sessions[3] as Session))
+    await source.changePassword({ userId: changed.id, expectedHash: changed.passwordHash, passwordHash: 'new' }, end)
+    await source.rotateSession(present(sessions[3] as Session), end)
     await source.endSession(sessions[4]?.id ?? '', end)
     await source.clearFailures([{ key: users[5]?.id ?? '' }])
     const [removed, remade, rotated] = clients as [Client, Client, Client]
@@ -195,8 +195,8 @@ for (const [name, newTarget] of Object.entries({ lmdb: newLmdb, pg: newPostgres 
     const { clients, users, sessions } = await fill(source, 20)
     await copy(source, target)
     const [user, session] = [users[1] as User, sessions[2] as Session]
-    await target.rotateSession(present(session))
-    await target.changePassword({ userId: user.id, expectedHash: user.passwordHash, passwordHash: 'new', ...end })
+    await target.rotateSession(present(session), end)
+    await target.changePassword({ userId: user.id, expectedHash: user.passwordHash, passwordHash: 'new' }, end)
     const client = { ...(clients[1] as Client), secrets: [], generation: now + 1 }
     await target.replaceClient(client)
     const newcomer = makeUser()
