@@ -86,7 +86,7 @@ export interface AppOptions {
   logStream?: LogDestination
   /** milliseconds in which a request has to arrive */
   requestTimeoutMs?: number
-  /** how schemas are compiled: tests build many apps, and compile each schema once */
+  /** how schemas are compiled: tests build many apps, and compile each schema once; a command, those that it uses */
   schemaController?: FastifyServerOptions['schemaController']
   command?: Command
 }

@@ -1,5 +1,4 @@
 import type { KeyObject } from 'node:crypto'
-import jwt from '@fastify/jwt'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { signingAlgs } from '../../domain/signing-key.ts'
@@ -28,7 +27,9 @@ declare module '@fastify/jwt' {
  */
 export default fp(
   async (app: FastifyInstance) => {
-    const { config, signingKeys } = app
+    const { config, signingKeys, command } = app
+    // Its requests carry the key of its process, and no token.
+    if (command) return
     const pems = new WeakMap<KeyObject, string>()
 
     function pemOf(key: KeyObject): string {
@@ -47,7 +48,7 @@ export default fp(
     }
 
     app.decorateRequest('presentedToken', '')
-    await app.register(jwt, {
+    await app.register(import('@fastify/jwt'), {
       secret: { public: findPublicKey },
       decode: { complete: true },
       verify: {
