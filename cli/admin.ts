@@ -141,7 +141,7 @@ function createAdmin(open: () => Promise<FastifyInstance>, key: string, log: Log
   }
 }
 
-/** A problem (RFC 9457) in one line, with the members of the body that it names; and the cause, which an operator may see. */
+/** A problem (RFC 9457) in one line, with the members of the body that it names; after a 5xx, with the cause. */
 function lineOf({ status, detail, errors = [] }: Json, cause: string | undefined): string {
   const unsaid = errors
     .filter((error: Json) => !detail.includes(error.detail))

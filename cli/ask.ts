@@ -7,7 +7,7 @@ import { CommandError, exitCodes } from './exit.ts'
 
 /** 128 + SIGINT */
 const interruptedExitCode = 130
-/** No letter that is taken for another: 32 of them, 5 bits each. */
+/** 32 letters, 5 bits each, without those that look alike. */
 const letters = 'abcdefghijkmnpqrstuvwxyz23456789'
 const groupLength = 5
 const leastGroups = 5
@@ -15,10 +15,10 @@ const leastGroups = 5
 const isTerminal = ({ stdin, stderr }: Io) => stdin.isTTY === true && stderr.isTTY === true
 
 /**
- * Asks on the terminal, on stderr, for stdout is for results.
+ * Asks on stderr, for stdout is for results.
  *
- * @param isSecret what is typed is not shown
- * @throws {CommandError} when whoever is asked leaves
+ * @param isSecret hides what is typed
+ * @throws {CommandError} 130 after Ctrl-C or Ctrl-D
  */
 async function ask({ stdin, stderr }: Io, questions: string[], { isSecret }: { isSecret: boolean }): Promise<string[]> {
   const nowhere = new Writable({ write: (_chunk, _encoding, done) => done() })
@@ -50,10 +50,10 @@ export interface PasswordOptions {
 }
 
 /**
- * A new password, from wherever the options say.
+ * Asks for a new password, reads it from stdin, or generates it.
  *
- * @param least characters, for one that is made
- * @throws {CommandError} usage, where there is nobody to ask
+ * @param least characters of a generated one
+ * @throws {CommandError} usage, without a terminal and without an option
  */
 export async function readNewPassword(
   io: Io,
@@ -65,7 +65,7 @@ export async function readNewPassword(
   if (generate) return generatePassword(least)
   if (isTerminal(io)) {
     const [first, second] = await ask(io, ['Password: ', 'Again: '], { isSecret: true })
-    if (first !== second) throw new CommandError('The two are not the same. Nothing was changed.', exitCodes.problems)
+    if (first !== second) throw new CommandError('The passwords do not match. Nothing was changed.', exitCodes.problems)
     return first as string
   }
   if (!passwordStdin)
@@ -78,17 +78,17 @@ export async function readNewPassword(
   }
 }
 
-/** Groups of letters with a hyphen between them: 125 bits, or more where more characters are asked for. */
+/** Groups of letters separated by hyphens: at least 125 bits. */
 function generatePassword(least: number): string {
   const group = () => Array.from({ length: groupLength }, () => letters[randomInt(letters.length)]).join('')
   const groups = Math.max(leastGroups, Math.ceil((least + 1) / (groupLength + 1)))
   return Array.from({ length: groups }, group).join('-')
 }
 
-/** Goes on only if it is really meant. @throws {CommandError} when it is not, or there is nobody to ask and no --yes */
+/** Asks for a confirmation. @throws {CommandError} when it is refused; usage, without a terminal and without --yes */
 export async function confirm(io: Io, question: string, { yes }: { yes?: true }): Promise<void> {
   if (yes) return
-  if (!isTerminal(io)) throw new CommandError('Not on a terminal: pass --yes if it is really meant', exitCodes.usage)
+  if (!isTerminal(io)) throw new CommandError('Not on a terminal: pass --yes to confirm', exitCodes.usage)
   const [answer] = await ask(io, [`${question} [y/N] `], { isSecret: false })
   if (!/^y(es)?$/i.test(answer?.trim() ?? '')) throw new CommandError('Nothing was changed.', exitCodes.problems)
 }

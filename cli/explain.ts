@@ -2,7 +2,7 @@ import { ConfigError } from '../config.ts'
 import { StoreUnavailable } from '../stores/store.ts'
 import { CommandError, exitCodes } from './exit.ts'
 
-/** @returns the line that says what went wrong, and the exit code */
+/** @returns one line for stderr, and the exit code */
 export function explain(error: unknown): { line: string; exitCode: number } {
   if (error instanceof CommandError) return { line: error.message, exitCode: error.exitCode }
   if (error instanceof ConfigError) return { line: error.message, exitCode: exitCodes.setting }

@@ -12,14 +12,14 @@ First steps
   latchkey client add reports --introspect  a service that asks about tokens
 
 Exit codes
-  0 fine   1 refused, not found, or problems were found   64 wrong usage   69 the store is unavailable   78 a setting is wrong
+  0 ok   1 refused, not found, or problems found   64 usage error   69 store unavailable   78 invalid setting
 
-Settings come from the environment and from .env here, as for the service; every command works beside a running one.
-Each takes --help, with examples, and --json for scripts. docs/cli.md has them in one table.`
+Settings come from the environment and from .env, as for the service. Every command works beside a running service,
+and takes --help and --json. docs/cli.md lists them all.`
 
 const passwordHelp = `
-The password is asked for on a terminal, read from stdin with --password-stdin (one line end after it is not
-part of it), or made with --generate. It is never an argument: those are shown to everyone on the machine.`
+The password is asked for on a terminal, read from stdin with --password-stdin (without its last line break), or
+generated. It is never an argument: everyone on the machine can read those.`
 
 /**
  * Runs `latchkey`.
@@ -52,7 +52,7 @@ type Action = (command: AdminCommand | FreeCommand, args: string[], options: Rec
 export function createProgram({ stdout, stderr }: Pick<Io, 'stdout' | 'stderr'>, action: Action): Command {
   const widthOf = (stream: Io['stdout']) => (stream.isTTY ? stream.columns : undefined) as number
   const program = new Command('latchkey')
-    .description('Runs and looks after Latchkey, a small auth service.')
+    .description('Runs and manages Latchkey, a small auth service.')
     .version(version)
     .addHelpText('after', help)
     .exitOverride()
@@ -82,10 +82,10 @@ function addCommand(parent: Command, entry: AdminCommand | FreeCommand, action: 
     ...entry.options,
     ...(takesPassword && {
       '--password-stdin': 'read the password from stdin',
-      '--generate': 'make a strong password and print it',
+      '--generate': 'generate a strong password and print it',
     }),
-    ...('confirm' in entry && { '--yes': 'do not ask' }),
-    ...(!entry.hasNoJson && { '--json': 'one JSON document' }),
+    ...('confirm' in entry && { '--yes': 'skip the confirmation' }),
+    ...(!entry.hasNoJson && { '--json': 'print one JSON document' }),
   }
   for (const [flags, details] of Object.entries(options)) {
     const { about, isRequired, isRepeatable, conflicts, value, parse } =

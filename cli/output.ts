@@ -1,15 +1,15 @@
 import type { Io } from './command.ts'
 
-/** How a command speaks: results on stdout, everything else on stderr. */
+/** Results go to stdout, everything else to stderr. */
 export interface Output {
-  /** for `--json`: one document, or a table for people */
+  /** `--json`: one document, in the place of text */
   isJson: boolean
   print(line: string): void
-  /** of the terminal, for a table; what is no terminal has no end */
+  /** width of the terminal that stdout is; else Infinity */
   columns: number
-  /** Says how far long work has come: on a terminal in one line that changes, elsewhere a line now and then. */
+  /** Shows the progress of long work: on a terminal in one line that changes, elsewhere in a line every ten seconds. */
   progress(line: string): void
-  /** Takes the line of the progress away, before something else is printed. */
+  /** Clears the line of the progress. */
   endProgress(): void
 }
 
@@ -19,7 +19,7 @@ const elsewhereMs = 10_000
 export function createOutput(isJson: boolean, { stdout, stderr }: Io): Output {
   const isTerminal = stderr.isTTY === true
   const everyMs = isTerminal ? terminalMs : elsewhereMs
-  let saidAt = performance.now()
+  let shownAt = performance.now()
   let isShown = false
   const endProgress = () => {
     if (isShown) stderr.write('\r\x1b[K')
@@ -33,8 +33,8 @@ export function createOutput(isJson: boolean, { stdout, stderr }: Io): Output {
       stdout.write(`${line}\n`)
     },
     progress(line) {
-      if (performance.now() - saidAt < everyMs) return
-      saidAt = performance.now()
+      if (performance.now() - shownAt < everyMs) return
+      shownAt = performance.now()
       isShown = isTerminal
       stderr.write(isTerminal ? `\r\x1b[K${line}` : `${line}\n`)
     },
@@ -51,7 +51,7 @@ export function fields(of: Record<string, string | number | undefined>): string 
     .join('\n')
 }
 
-/** A time as people read it, in UTC. @param timestamp RFC 3339 */
+/** A time for people, in UTC. @param timestamp RFC 3339 */
 export const when = (timestamp: string | undefined): string =>
   timestamp === undefined ? '' : `${timestamp.slice(0, 19).replace('T', ' ')}Z`
 
@@ -61,5 +61,5 @@ export const timeOf =
   (row: Record<string, string | undefined>): string =>
     when(row[member])
 
-/** What stands in a database is not to move the cursor of the terminal. */
+/** Text from a store must not control the terminal. */
 export const printable = (text: string) => text.replace(/\p{C}/gu, '\ufffd')

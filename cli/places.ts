@@ -14,10 +14,11 @@ export type Place = { kind: 'lmdb'; dir: string; label: string } | { kind: 'pg';
 type Env = Record<string, string | undefined>
 
 /**
- * Reads an argument that names a store. Passwords are taken from the environment only: arguments are shown to everyone on the machine.
+ * Reads an argument that names a store. It may hold no password: everyone on the machine can read arguments.
  *
  * @param text undefined for the store that the settings choose
- * @throws {CommandError} usage @throws {ConfigError} when it names a setting that is missing
+ * @throws {CommandError} usage
+ * @throws {ConfigError} when it names a setting that is missing
  */
 export function readPlace(text: string | undefined, { DATABASE_URL, AUTH_DATA_DIR }: Config, env: Env): Place {
   const embedded = (dir: string): Place => ({ kind: 'lmdb', dir, label: `lmdb ${dir}` })
@@ -61,8 +62,8 @@ export const isSamePlace = (a: Place, b: Place) =>
 /**
  * Opens a store.
  *
- * @param mustExist whether an embedded store that is not there is refused, rather than made
- * @throws {CommandError} when it is not there or cannot be opened @throws {StoreUnavailable} when the database does not answer
+ * @param mustExist refuses an embedded store that is missing, rather than making it
+ * @throws {CommandError} when it is missing, damaged or cannot be opened
  */
 export async function openPlace(place: Place, { mustExist }: { mustExist: boolean }): Promise<Store> {
   if (place.kind === 'pg') {
@@ -88,23 +89,23 @@ export async function openPlace(place: Place, { mustExist }: { mustExist: boolea
   }
 }
 
-/** A command reads a store for so long, before LMDB has it. */
+/** Longest time to check the pages of a store before LMDB opens it. */
 const longestCheckMs = 2_000
 
-/** @throws {CommandError} where there is an embedded store with a damaged page, which would end the command by a signal */
+/** @throws {CommandError} for an embedded store with a damaged page, at which LMDB would end the process by a signal */
 export function refuseDamaged(dataDir: string): void {
   try {
     if (hasLmdbStore(dataDir)) checkFile(lmdbFile(dataDir), { withinMs: longestCheckMs })
   } catch (error) {
-    // What else is wrong is said when it is opened.
+    // Opening the store reports everything else.
     if (error instanceof StoreDamaged) throw new CommandError(damageLine(dataDir, error), exitCodes.problems)
   }
 }
 
 /**
- * The secrets that a store is used with: AUTH_SECRET, or else the one that was made beside an embedded store.
+ * The secrets of a store: AUTH_SECRET, or else the secret file beside an embedded store.
  *
- * @returns the current one first; none when there is none to be found
+ * @returns the current one first; empty when none is known
  */
 export function secretsFor(place: Place, { AUTH_SECRET, AUTH_SECRET_PREVIOUS }: Config): string[] {
   const made = place.kind === 'lmdb' ? readMadeSecret(place.dir) : undefined
@@ -119,8 +120,8 @@ export function opener(secrets: string[]): (key: SigningKeyRecord) => boolean {
 }
 
 /**
- * Reads the settings. With DATABASE_URL and no AUTH_SECRET, the secret beside an embedded store is to be found, so that a move away
- * from there needs none to be set.
+ * Reads the settings. With DATABASE_URL and no AUTH_SECRET, the secret beside an embedded store is taken, so that moving
+ * away from it needs no other setting.
  */
 export function readSettings(env: Env): Config {
   const isOpen = (env['DATABASE_URL'] || env['DATABASE_URL_FILE']) && !env['AUTH_SECRET'] && !env['AUTH_SECRET_FILE']

@@ -1,24 +1,24 @@
 import { explain } from './explain.ts'
 import { openPlace, type Place } from './places.ts'
-import { examine, type Said } from './store-check.ts'
+import { type ChildMessage, examine } from './store-check.ts'
 
-/* The process of `latchkey store check` that LMDB is in. */
+/* The child of `latchkey store check`, which opens LMDB. */
 
 const progressMs = 100
 
 process.once('message', async ({ place, secrets }: { place: Place; secrets: string[] }) => {
-  let saidAt = 0
+  let sentAt = 0
   try {
     const store = await openPlace(place, { mustExist: true })
     const examined = await examine(store, secrets, (table, read) => {
-      if (performance.now() - saidAt < progressMs) return
-      saidAt = performance.now()
-      process.send?.({ progress: [table, read] } satisfies Said)
+      if (performance.now() - sentAt < progressMs) return
+      sentAt = performance.now()
+      process.send?.({ progress: [table, read] } satisfies ChildMessage)
     })
     await store.close()
-    process.send?.({ examined } satisfies Said)
+    process.send?.({ examined } satisfies ChildMessage)
   } catch (error) {
-    process.send?.({ failed: explain(error) } satisfies Said)
+    process.send?.({ failed: explain(error) } satisfies ChildMessage)
   }
   process.disconnect()
 })

@@ -8,7 +8,7 @@ import { type Output, printable } from './output.ts'
 import { opener, openPlace, type Place, readPlace, readSettings, secretsFor } from './places.ts'
 import { table } from './table.ts'
 
-/** Findings of one kind, counted; of many the first few are named. */
+/** Findings of one kind, counted; the first few are named. */
 interface Kind extends Omit<Finding, 'key'> {
   count: number
   keys: string[]
@@ -21,14 +21,14 @@ export interface Examined {
   rows: Record<string, number>
 }
 
-/** What the child says. */
-export type Said =
+/** A message of the child. */
+export type ChildMessage =
   | { progress: [table: string, read: number] }
   | { examined: Examined }
   | { failed: { line: string; exitCode: number } }
 
 /**
- * `latchkey store check`: reads everything and says what is wrong.
+ * `latchkey store check`: reads every row and reports what is wrong.
  *
  * @returns the exit code: 0 when there is no error, 1 when there is
  */
@@ -86,7 +86,7 @@ const damage = (what: string): Examined => ({
   rows: {},
 })
 
-/** The file first, as a file; then its rows, in a process of their own: one that a damaged page ends takes nobody along. */
+/** Checks the pages of the file, then its rows, in a child: at a damaged page LMDB ends the process by a signal. */
 async function examineEmbedded(
   place: Place & { kind: 'lmdb' },
   secrets: string[],
@@ -105,22 +105,22 @@ async function examineEmbedded(
       )
     }
   }
-  // Beside this file, in the language that this one is in.
+  // Beside this file, `.ts` or compiled.
   const child = fork(import.meta.filename.replace('store-check', 'store-check-child'), {
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
   })
   child.send({ place, secrets })
-  let said: Said | undefined
-  child.on('message', (message: Said) => {
+  let last: ChildMessage | undefined
+  child.on('message', (message: ChildMessage) => {
     if ('progress' in message) onProgress(...message.progress)
-    else said = message
+    else last = message
   })
   const signal = await new Promise<NodeJS.Signals | number | null>((resolve, reject) => {
     child.once('error', reject)
     child.once('close', (code, signal) => resolve(signal ?? code))
   })
-  if (said && 'failed' in said) throw new CommandError(said.failed.line, said.failed.exitCode)
-  if (said && 'examined' in said) return said.examined
+  if (last && 'failed' in last) throw new CommandError(last.failed.line, last.failed.exitCode)
+  if (last && 'examined' in last) return last.examined
   return damage(`reading its rows ended the process by ${signal}`)
 }
 

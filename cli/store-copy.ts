@@ -10,7 +10,7 @@ import { isSamePlace, opener, openPlace, type Place, readPlace, readSettings, se
 import { table } from './table.ts'
 
 /**
- * `latchkey store copy`: brings one store up to date with another, and says whether they are the same now.
+ * `latchkey store copy`: brings one store up to date with another, and compares them.
  *
  * @returns the exit code: 0 when the two hold the same, 1 when they do not
  */
@@ -54,7 +54,7 @@ async function copy(source: Store, target: Store, remove: boolean, output: Outpu
   }
 }
 
-/** Under another secret every refresh token would be refused: everyone would be logged out by a copy that looks perfect. */
+/** Under another secret the target would refuse every refresh token: a copy that looks perfect logs everyone out. */
 async function requireSecret(source: Store, from: Place, config: Config): Promise<void> {
   const sealed = (await source.listSigningKeys()).filter(({ sealedPrivateKey }) => sealedPrivateKey !== undefined)
   const secrets = secretsFor(from, config)
@@ -71,7 +71,7 @@ async function requireSecret(source: Store, from: Place, config: Config): Promis
   )
 }
 
-/** What the service on the target has to be started with, where it would not find it by itself. */
+/** The secret that the service on the target needs, where it would not find it by itself. */
 function secretNote(from: Place, to: Place, config: Config, env: NodeJS.ProcessEnv): string | undefined {
   const [secret] = secretsFor(from, config)
   const made = to.kind === 'lmdb' ? join(to.dir, 'secret') : undefined
@@ -114,9 +114,8 @@ function report({ from, to, tables, note, seconds }: Report, output: Output): nu
   output.print('')
   if (isSame) output.print('The two stores hold the same.')
   if (extra > 0) {
-    output.print(
-      `The target has ${count(extra, 'row')} that the source does not have: ended since an earlier copy, or the target's own.`,
-    )
+    const why = "ended since an earlier copy, or the target's own"
+    output.print(`The target has ${count(extra, 'row')} that the source does not have: ${why}.`)
     output.print('Copy again with --delete to remove them.')
   }
   if (newer > 0) output.print(`${count(newer, 'row')} in the target went on after the source did, and were left alone.`)

@@ -1,9 +1,9 @@
 import stringWidth from 'string-width'
 
 /**
- * Lines up cells in columns, numbers to the right, by the width that a terminal gives each character.
+ * Aligns cells in columns, numbers to the right, by the width of each character on a terminal.
  *
- * @param columns of the terminal; text longer than an id is cut where a line would not fit
+ * @param columns width of the terminal; text longer than an id is cut where a line would not fit
  */
 export function table(head: string[], rows: (string | number)[][], columns: number): string {
   const isNumeric = head.map((_, column) => rows.length > 0 && rows.every((cells) => typeof cells[column] === 'number'))
@@ -32,11 +32,11 @@ export function table(head: string[], rows: (string | number)[][], columns: numb
 }
 
 const gap = '  '
-/** An id is whole: it is there to be copied. */
+/** Ids stay whole, for they are copied. */
 const longestWhole = 36
 const characters = new Intl.Segmenter()
 
-/** A text in at most as many columns as an id has. */
+/** Cuts a text to the width of an id. */
 function cut(text: string): string {
   if (stringWidth(text) <= longestWhole) return text
   let kept = ''

@@ -3,10 +3,11 @@ import { type FigureName, figureNames } from '../../bench/options.ts'
 import type { FreeCommand } from '../command.ts'
 
 const help = `
-What can be measured: ${figureNames.join(', ')}
+Figures: ${figureNames.join(', ')}
 
-With --url, an account is made for the run and removed at its end, or that of LATCHKEY_USERNAME and LATCHKEY_PASSWORD is used,
-whose sessions all end; a confidential client comes by LATCHKEY_CLIENT_ID and LATCHKEY_CLIENT_SECRET. See docs/benchmarks.md.`
+With --url, an account is created for the run and deleted at its end. LATCHKEY_USERNAME and LATCHKEY_PASSWORD name
+another, whose sessions all end; LATCHKEY_CLIENT_ID and LATCHKEY_CLIENT_SECRET name a confidential client.
+See docs/benchmarks.md.`
 
 function positive(text: string): number {
   const value = Number(text)
@@ -29,24 +30,24 @@ function names(text: string): FigureName[] {
 
 export const bench: FreeCommand = {
   usage: 'bench',
-  about: 'measure how fast the service is here, beside what its parts can do by themselves',
+  about: 'measure the service on this machine, beside what its parts can do alone',
   options: {
     '--duration <seconds>': {
-      about: 'for each figure and each ceiling, all rounds together',
+      about: 'for each figure and ceiling, over all rounds',
       parse: positive,
       value: 3,
     },
     '--rounds <number>': {
-      about: 'how often each is measured; medians are reported',
+      about: 'measurements of each; medians are reported',
       parse: wholeNumber,
       value: 3,
     },
-    '--connections <number>': { about: 'requests under way at once', parse: wholeNumber, value: 32 },
-    '--only <names>': { about: 'some of the figures, with commas between them', parse: names },
-    '--workers <number>': 'processes of the service, or auto: AUTH_WORKERS',
-    '--database-url-env <name>': 'on PostgreSQL, at the URL in this environment variable',
-    '--database-url <url>': 'on PostgreSQL, at a URL without a password (it may be in PGPASSWORD)',
-    '--url <url>': 'a service that runs, rather than one of its own',
+    '--connections <number>': { about: 'concurrent requests', parse: wholeNumber, value: 32 },
+    '--only <names>': { about: 'figures, separated by commas', parse: names },
+    '--workers <number>': 'AUTH_WORKERS: a number of processes, or auto',
+    '--database-url-env <name>': 'PostgreSQL at the URL in this environment variable',
+    '--database-url <url>': 'PostgreSQL at a URL without a password (PGPASSWORD may hold it)',
+    '--url <url>': 'a running service, instead of a temporary one',
     '--svg <file>': 'write a chart',
   },
   help,

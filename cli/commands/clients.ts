@@ -38,20 +38,20 @@ function describe(client: Json): string {
 
 const add: AdminCommand = {
   usage: 'add <id>',
-  about: 'make a client; the secret of a confidential one is printed now and never again',
+  about: 'create a client; the secret of a confidential one is shown once',
   options: {
-    '--public': 'for browsers and apps, which cannot keep a secret',
+    '--public': 'for a browser or mobile app, which cannot keep a secret',
     '--grant <grant>': {
-      about: 'password, refresh_token or client_credentials (when not given, if confidential); can be repeated',
+      about: 'password, refresh_token or client_credentials (default if confidential); repeatable',
       isRepeatable: true,
     },
-    '--scope <scope>': { about: 'a scope that it may ask for; can be repeated', isRepeatable: true },
+    '--scope <scope>': { about: 'a scope it may request; repeatable', isRepeatable: true },
     '--audience <url>': {
-      about: 'what its tokens are for, AUTH_AUDIENCE when not given; can be repeated',
+      about: 'audience of its tokens, AUTH_AUDIENCE by default; repeatable',
       isRepeatable: true,
     },
-    '--introspect': 'it may ask about tokens that are meant for its audience, and follow revocations',
-    '--introspect-all': { about: 'it may ask about all tokens', conflicts: 'introspect' },
+    '--introspect': 'may introspect tokens for its audience, and follow revocations',
+    '--introspect-all': { about: 'may introspect all tokens', conflicts: 'introspect' },
   },
   help: `
 Examples
@@ -73,10 +73,10 @@ Examples
 
 const rotateSecret: AdminCommand = {
   usage: 'rotate-secret <id>',
-  about: 'make another secret, printed now and never again',
+  about: 'create a new secret, shown once',
   options: {
-    '--overlap <duration>': 'how long the secret before stays good; 24h when not given',
-    '--leaked': { about: 'the secret before is refused at once, and its access tokens too', conflicts: 'overlap' },
+    '--overlap <duration>': 'how long the old secret stays valid, 24h by default',
+    '--leaked': { about: 'refuse the old secret and its access tokens at once', conflicts: 'overlap' },
   },
   help: `
 Examples
@@ -101,12 +101,12 @@ const switching = (act: 'disable' | 'enable', about: string, done: string): Admi
 
 export const clients: Group = {
   name: 'client',
-  about: 'make, look at and change clients: who may ask for tokens',
+  about: 'manage clients, which request tokens',
   commands: [
     add,
     {
       usage: 'list',
-      about: 'all clients, by id; first-party is built in, and listed once somebody has made one of the name',
+      about: 'list clients by id; the built-in first-party only once it was created',
       list: () => ({
         path: '/admin/clients',
         member: 'clients',
@@ -122,16 +122,16 @@ export const clients: Group = {
     },
     {
       usage: 'show <id>',
-      about: 'one client',
+      about: 'show a client',
       act: ({ call }, given) => call('GET', pathOf(given)),
       text: describe,
     },
     rotateSecret,
-    switching('disable', 'refuse a client, and its tokens', 'disabled, and its tokens are refused'),
-    switching('enable', 'let a disabled client in again', 'enabled'),
+    switching('disable', 'disable a client and refuse its tokens', 'disabled, and its tokens are refused'),
+    switching('enable', 'enable a disabled client', 'enabled'),
     {
       usage: 'delete <id>',
-      about: 'delete a client; its tokens are refused',
+      about: 'delete a client and refuse its tokens',
       find: ({ call }, id) => call('GET', `/admin/clients/${encodeURIComponent(id)}`),
       confirm: (given) => `Delete the client ${nameOf(given)} for good?`,
       act: ({ call }, given) => call('DELETE', pathOf(given)),

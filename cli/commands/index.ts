@@ -7,7 +7,7 @@ import { sessions, users } from './users.ts'
 
 const serve: FreeCommand = {
   usage: 'serve',
-  about: 'start the service, as npm start does',
+  about: 'start the service',
   hasNoJson: true,
   run: async (io) => (await import('../serve.ts')).serve(io),
 }

@@ -3,11 +3,11 @@ import { fields, timeOf } from '../output.ts'
 
 export const keys: Group = {
   name: 'keys',
-  about: 'look at and replace the keys that access tokens are signed with',
+  about: 'manage the keys that sign access tokens',
   commands: [
     {
       usage: 'list',
-      about: 'the signing keys, newest first',
+      about: 'list signing keys, newest first',
       list: () => ({
         path: '/admin/keys',
         member: 'keys',
@@ -23,11 +23,11 @@ export const keys: Group = {
     },
     {
       usage: 'rotate',
-      about: 'make the next key now; it is published at once and signs in ten minutes',
-      options: { '--leaked': 'a key has leaked: the new one signs at once, all others are withdrawn' },
+      about: 'create the next key; it is published at once and signs in ten minutes',
+      options: { '--leaked': 'sign with the new key at once and withdraw all others' },
       help: `
-With --leaked every access token is refused, here within a second and by other services when they fetch the JWKS again (five
-minutes at most). Sessions stay: clients refresh and go on.`,
+With --leaked every access token is refused: here within a second, by other services when they fetch the JWKS again
+(five minutes at most). Sessions stay: clients refresh and go on.`,
       makesSecret: true,
       act: ({ call }, { options: { leaked } }) => call('POST', '/admin/keys/rotate', leaked ? { leaked } : {}),
       text: (key, { options: { leaked } }) =>
@@ -36,7 +36,7 @@ minutes at most). Sessions stay: clients refresh and go on.`,
     },
     {
       usage: 'withdraw <kid>',
-      about: 'take a key away that does not sign any more; what it signed is refused',
+      about: 'withdraw a key that no longer signs; its tokens are refused',
       act: ({ call }, { args: [kid = ''] }) => call('DELETE', `/admin/keys/${encodeURIComponent(kid)}`),
       json: (_answer, { args: [kid] }) => ({ kid, withdrawn: true }),
       text: () => 'The key is withdrawn, and what it signed is refused.',

@@ -10,23 +10,23 @@ A store is one of
 
 export const stores: Group = {
   name: 'store',
-  about: 'move and check stores',
+  about: 'copy and check stores',
   commands: [
     {
       usage: 'copy',
       about: 'bring one store up to date with another; safe to repeat',
       options: {
-        '--from <store>': { about: 'where from', isRequired: true },
-        '--to <store>': { about: 'where to', isRequired: true },
-        '--delete': 'remove from the target what the source does not have (any more)',
+        '--from <store>': { about: 'the source', isRequired: true },
+        '--to <store>': { about: 'the target', isRequired: true },
+        '--delete': 'delete rows of the target that the source does not have',
       },
       help,
       run: async (io, options, output) => (await import('../store-copy.ts')).storeCopy(io, options, output),
     },
     {
       usage: 'check',
-      about: 'read everything and say what is wrong',
-      options: { '--store <store>': 'which one; that of the settings when not given' },
+      about: 'read every row and report what is wrong',
+      options: { '--store <store>': 'the store of the settings by default' },
       help,
       run: async (io, options, output) => (await import('../store-check.ts')).storeCheck(io, options, output),
     },

@@ -34,10 +34,10 @@ const generated = ({ options, password }: Given) => (options['generate'] ? { pas
 
 const add: AdminCommand = {
   usage: 'add <name>',
-  about: 'make a user; also the first administrator, before the service was ever started',
+  about: 'create a user; also the first administrator, before the first start',
   options: {
     '--role <role>': {
-      about: 'a role that it gets, admin to administer Latchkey; can be repeated',
+      about: 'a role, such as admin; repeatable',
       isRepeatable: true,
     },
   },
@@ -57,7 +57,7 @@ Examples
 
 const show: AdminCommand = {
   usage: 'show <name or id>',
-  about: 'one user, and how many sessions there are',
+  about: 'show a user and the number of sessions',
   find: findUser,
   async act({ pages }, given) {
     let sessions = 0
@@ -77,12 +77,12 @@ const show: AdminCommand = {
 
 export const users: Group = {
   name: 'user',
-  about: 'make, look at and change users',
+  about: 'manage users',
   commands: [
     add,
     {
       usage: 'list',
-      about: 'all users, by name',
+      about: 'list users by name',
       list: () => ({
         path: '/admin/users',
         member: 'users',
@@ -98,7 +98,7 @@ export const users: Group = {
     show,
     {
       usage: 'disable <name or id>',
-      about: 'end the sessions of a user, who cannot log in any more',
+      about: 'disable a user and end all sessions',
       find: findUser,
       act: ({ call }, given) => call('POST', `${pathOf(given)}/disable`),
       json: asItIsNow,
@@ -106,7 +106,7 @@ export const users: Group = {
     },
     {
       usage: 'enable <name or id>',
-      about: 'let a disabled user log in again',
+      about: 'enable a disabled user',
       find: findUser,
       act: ({ call }, given) => call('POST', `${pathOf(given)}/enable`),
       json: asItIsNow,
@@ -114,7 +114,7 @@ export const users: Group = {
     },
     {
       usage: 'delete <name or id>',
-      about: 'delete a user, with all sessions',
+      about: 'delete a user and all sessions',
       find: findUser,
       confirm: ({ found }) => `Delete ${found.username} (${found.id}) for good?`,
       act: ({ call }, given) => call('DELETE', pathOf(given)),
@@ -123,17 +123,19 @@ export const users: Group = {
     },
     {
       usage: 'set-password <name or id>',
-      about: 'set a password; all sessions end',
+      about: 'set a password and end all sessions',
       find: findUser,
       takesPassword: true,
       act: ({ call }, given) => call('PUT', `${pathOf(given)}/password`, { password: given.password }),
       json: (_answer, given) => ({ id: given.found.id, username: given.found.username, ...generated(given) }),
-      text: (_answer, given) =>
-        `${given.found.username} has a new password, and is logged out everywhere.\n${fields(generated(given))}`.trimEnd(),
+      text(_answer, given) {
+        const line = `${given.found.username} has a new password, and is logged out everywhere.`
+        return `${line}\n${fields(generated(given))}`.trimEnd()
+      },
     },
     {
       usage: 'set-roles <name or id> [roles...]',
-      about: 'set the roles, none to take all away; when one is taken away, all sessions end',
+      about: 'replace the roles, or remove all; removing one ends all sessions',
       help: '\nExamples\n  latchkey user set-roles ada admin editor\n  latchkey user set-roles ada',
       find: findUser,
       act: ({ call }, given) => call('PUT', `${pathOf(given)}/roles`, { roles: given.args.slice(1) }),
@@ -142,7 +144,7 @@ export const users: Group = {
     },
     {
       usage: 'sessions <name or id>',
-      about: 'the live sessions of a user, newest first',
+      about: 'list the live sessions of a user, newest first',
       find: findUser,
       list: (given) => ({
         path: `${pathOf(given)}/sessions`,
@@ -159,7 +161,7 @@ export const users: Group = {
     },
     {
       usage: 'end-sessions <name or id>',
-      about: 'log a user out everywhere',
+      about: 'end all sessions of a user',
       find: findUser,
       act: ({ call }, given) => call('DELETE', `${pathOf(given)}/sessions`),
       json: asItIsNow,
@@ -170,11 +172,11 @@ export const users: Group = {
 
 export const sessions: Group = {
   name: 'session',
-  about: 'end single sessions; "user sessions" lists them',
+  about: 'end a session; "user sessions" lists them',
   commands: [
     {
       usage: 'end <id>',
-      about: 'end one session',
+      about: 'end a session',
       act: ({ call }, { args: [id = ''] }) => call('DELETE', `/admin/sessions/${encodeURIComponent(id)}`),
       json: (_answer, { args: [id] }) => ({ id, ended: true }),
       text: () => 'The session has ended.',

@@ -20,7 +20,7 @@ t.test('a password is asked for twice on stderr and not shown, and whoever leave
   t.same(await add(`${password}\nanother one\n`), {
     code: 1,
     stdout: '',
-    stderr: 'Password: \nAgain: \nThe two are not the same. Nothing was changed.\n',
+    stderr: 'Password: \nAgain: \nThe passwords do not match. Nothing was changed.\n',
   })
   t.same(await add('corr\x03'), { code: 130, stdout: '', stderr: 'Password: \nNothing was changed.\n' }, 'Ctrl-C')
   t.same(await add('\x04'), { code: 130, stdout: '', stderr: 'Password: \nNothing was changed.\n' }, 'Ctrl-D')
