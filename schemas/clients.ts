@@ -36,6 +36,9 @@ export const clientMembers = {
   }),
 }
 
+/** The same, each with a default. */
+export const newClientMembers = Type.Partial(Type.Object(clientMembers)).properties
+
 /** A client as administrators see it. */
 export const AdminClient = Type.Object({
   client_id: ClientId,

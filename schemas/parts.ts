@@ -1,7 +1,11 @@
-import { Type } from '@sinclair/typebox'
+import { type TProperties, Type } from '@sinclair/typebox'
 import { roleCharacter } from '../domain/scope.ts'
 
 /* Parts that several schemas share. */
+
+/** An object with these members and no others: an unknown one is 400, for it may be a misspelt one. */
+export const strictObject = <Members extends TProperties>(members: Members) =>
+  Type.Object(members, { additionalProperties: false })
 
 export const Username = Type.String({
   minLength: 1,

@@ -34,4 +34,4 @@ export const problemResponses = (...statuses: number[]) => each(statuses, proble
 export const oauthResponses = (...statuses: number[]) => each(statuses, OAuthError)
 
 /** The 204 of a route, for its `schema.response`. */
-export const noContent = (description: string) => Type.Null({ description })
+export const Done = Type.Null({ description: 'Done' })

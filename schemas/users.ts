@@ -11,7 +11,14 @@ export const AdminUser = Type.Object({
   disabled_at: Type.Optional(Timestamp),
 })
 
-export const toUser = ({ id, username, roles, createdAt, disabledAt }: User): Static<typeof AdminUser> => ({
+/** A user as they see themselves; and as a new one is answered with. */
+export const Profile = Type.Omit(AdminUser, ['disabled_at'])
+export const NewUser = Type.Omit(Profile, ['roles'])
+
+type Shown = Pick<User, 'id' | 'username' | 'roles' | 'createdAt' | 'disabledAt'>
+
+/** What the schema of a route does not have is left out of its response. */
+export const toUser = ({ id, username, roles, createdAt, disabledAt }: Shown): Static<typeof AdminUser> => ({
   id,
   username,
   roles,

@@ -7,7 +7,7 @@ import { ConfigError } from '../../config.ts'
 import type { Client, ClientSecret } from '../../domain/client.ts'
 import { type ClientDefinition, validateClient } from '../../domain/client.ts'
 import { Refusal } from '../../errors.ts'
-import { clientMembers, toDefinition } from '../../schemas/clients.ts'
+import { clientMembers, newClientMembers, toDefinition } from '../../schemas/clients.ts'
 
 const Secret = Type.String({ minLength: 1, maxLength: 1024 })
 
@@ -15,7 +15,7 @@ const Declaration = Type.Object(
   {
     client_id: Type.String(),
     client_secret: Type.Optional(Type.Union([Secret, Type.Array(Secret, { minItems: 1, maxItems: 2 })])),
-    ...Type.Partial(Type.Object(clientMembers)).properties,
+    ...newClientMembers,
     audience: Type.Optional(Type.Union([Type.String({ minLength: 1 }), clientMembers.audience])),
     introspect: Type.Optional(Type.Union([clientMembers.introspect, Type.Literal('audience')])),
   },

@@ -1,12 +1,13 @@
-import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
 import { omitUndefined } from '../../domain/omit-undefined.ts'
 import type { User } from '../../domain/user.ts'
 import { tokenRefused } from '../../errors.ts'
 import { acceptJson } from '../../plugins/http/json.ts'
-import { Id, Password, PresentedPassword, Roles, Timestamp, toTimestamp, Username } from '../../schemas/parts.ts'
-import { noContent, problemResponses } from '../../schemas/responses.ts'
+import { Password, PresentedPassword, strictObject } from '../../schemas/parts.ts'
+import { Done, problemResponses } from '../../schemas/responses.ts'
 import { withToken } from '../../schemas/security.ts'
+import { Profile, toUser } from '../../schemas/users.ts'
 
 const userGone = () => tokenRefused('invalid', 'the user of the token is gone')
 
@@ -29,17 +30,13 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         summary: 'Get your profile',
         tags: ['accounts'],
         security: withToken,
-        response: {
-          200: Type.Object({ id: Id, username: Username, roles: Roles, created_at: Timestamp }),
-          ...problemResponses(401, 403, 503),
-        },
+        response: { 200: Profile, ...problemResponses(401, 403, 503) },
       },
     },
     async (request) => {
       const profile = await profiles.find(request.token.sub)
       if (!profile) throw userGone()
-      const { id, username, roles, createdAt } = profile
-      return { id, username, roles, created_at: toTimestamp(createdAt) }
+      return toUser(profile)
     },
   )
 
@@ -51,11 +48,8 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         summary: 'Delete your account and its sessions',
         tags: ['accounts'],
         security: withToken,
-        body: Type.Object({ password: PresentedPassword }, { additionalProperties: false }),
-        response: {
-          204: noContent('The account is deleted'),
-          ...problemResponses(400, 401, 403, 413, 415, 429, 503),
-        },
+        body: strictObject({ password: PresentedPassword }),
+        response: { 204: Done, ...problemResponses(400, 401, 403, 413, 415, 429, 503) },
       },
     },
     async (request, reply) => {
@@ -72,14 +66,8 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         summary: 'Change your password; every other session ends',
         tags: ['accounts'],
         security: withToken,
-        body: Type.Object(
-          { current_password: PresentedPassword, new_password: Password },
-          { additionalProperties: false },
-        ),
-        response: {
-          204: noContent('The password is changed'),
-          ...problemResponses(400, 401, 403, 413, 415, 429, 503),
-        },
+        body: strictObject({ current_password: PresentedPassword, new_password: Password }),
+        response: { 204: Done, ...problemResponses(400, 401, 403, 413, 415, 429, 503) },
       },
     },
     async (request, reply) => {

@@ -1,8 +1,8 @@
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
 import { Refusal } from '../../errors.ts'
 import { ignoreBodies } from '../../plugins/http/bodies.ts'
-import { Id } from '../../schemas/parts.ts'
-import { noContent, problemResponses } from '../../schemas/responses.ts'
+import { Id, strictObject } from '../../schemas/parts.ts'
+import { Done, problemResponses } from '../../schemas/responses.ts'
 import { withToken } from '../../schemas/security.ts'
 import { OwnSession, toSession } from '../../schemas/sessions.ts'
 import { NextCursor, nextCursor, PageQuery, readPage, sessionPosition } from '../pages.ts'
@@ -20,7 +20,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         summary: 'List your sessions, newest first',
         tags: ['sessions'],
         security: withToken,
-        querystring: Type.Object(PageQuery, { additionalProperties: false }),
+        querystring: strictObject(PageQuery),
         response: {
           200: Type.Object({ sessions: Type.Array(OwnSession), next_cursor: NextCursor }),
           ...problemResponses(400, 401, 403, 503),
@@ -45,7 +45,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         tags: ['sessions'],
         security: withToken,
         params: Type.Object({ id: Id }),
-        response: { 204: noContent('The session has ended'), ...problemResponses(401, 403, 404, 503) },
+        response: { 204: Done, ...problemResponses(401, 403, 404, 503) },
       },
     },
     async (request, reply) => {
@@ -63,7 +63,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         summary: 'End all sessions, including this one',
         tags: ['sessions'],
         security: withToken,
-        response: { 204: noContent('All sessions have ended'), ...problemResponses(401, 403, 503) },
+        response: { 204: Done, ...problemResponses(401, 403, 503) },
       },
     },
     async (request, reply) => {
@@ -80,7 +80,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         summary: 'Log out: end this session',
         tags: ['sessions'],
         security: withToken,
-        response: { 204: noContent('The session has ended'), ...problemResponses(401, 403, 503) },
+        response: { 204: Done, ...problemResponses(401, 403, 503) },
       },
     },
     async (request, reply) => {

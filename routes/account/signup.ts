@@ -1,8 +1,9 @@
-import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Refusal } from '../../errors.ts'
 import { acceptJson } from '../../plugins/http/json.ts'
-import { Id, Password, Timestamp, toTimestamp, Username } from '../../schemas/parts.ts'
+import { Password, strictObject, Username } from '../../schemas/parts.ts'
 import { problemResponses } from '../../schemas/responses.ts'
+import { NewUser, toUser } from '../../schemas/users.ts'
 
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
   const { config, users } = app
@@ -15,11 +16,8 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         operationId: 'signUp',
         summary: 'Sign up: create an account',
         tags: ['accounts'],
-        body: Type.Object({ username: Username, password: Password }, { additionalProperties: false }),
-        response: {
-          201: Type.Object({ id: Id, username: Username, created_at: Timestamp }, { description: 'The account' }),
-          ...problemResponses(400, 403, 409, 413, 415, 503),
-        },
+        body: strictObject({ username: Username, password: Password }),
+        response: { 201: NewUser, ...problemResponses(400, 403, 409, 413, 415, 503) },
       },
     },
     async (request, reply) => {
@@ -27,7 +25,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       const { username, password } = request.body
       const user = await users.signUp(request.caller, username, password)
       reply.code(201).header('location', `${app.publicPath}/users/me`)
-      return { id: user.id, username: user.username, created_at: toTimestamp(user.createdAt) }
+      return toUser(user)
     },
   )
 }

@@ -1,9 +1,10 @@
 import type { FastifyPluginAsyncTypebox, Static, TObject } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
+import type { Caller } from '../../domain/caller.ts'
 import { isUuid } from '../../domain/ids.ts'
 import { Refusal } from '../../errors.ts'
 import { ignoreBodies } from '../../plugins/http/bodies.ts'
-import { noContent, problemResponses } from '../../schemas/responses.ts'
+import { Done, problemResponses } from '../../schemas/responses.ts'
 import { withAdminToken } from '../../schemas/security.ts'
 
 /** Members of the schema of every route of `/admin/`. */
@@ -30,17 +31,15 @@ export function refuseOwn({ token }: FastifyRequest, id: string): void {
 
 /** An act on one row: without a body, answered with 204. */
 interface Action {
-  method: 'DELETE' | 'POST'
-  url: string
+  /** method and path */
+  route: `${'DELETE' | 'POST'} /admin/${string}`
   operationId: string
   summary: string
-  /** of the 204 */
-  done: string
-  /** of the error responses, beside 401, 403, 404 and 503 */
-  statuses?: number[]
-  /** refused where it would end the caller's own access to `/admin/` */
+  /** refused with 409 where it would end the caller's own access to `/admin/` */
   notOwn?: boolean
-  act(request: FastifyRequest, id: string): Promise<unknown>
+  /** of other error responses than 401, 403, 404 and 503 */
+  statuses?: number[]
+  act(caller: Caller, id: string): Promise<unknown>
 }
 
 /**
@@ -57,7 +56,8 @@ export const actions =
   async (app) => {
     app.removeAllContentTypeParsers()
     ignoreBodies(app)
-    for (const { method, url, operationId, summary, done, statuses = [], notOwn = false, act } of list) {
+    for (const { route, operationId, summary, statuses = [], notOwn = false, act } of list) {
+      const [method = '', url = ''] = route.split(' ')
       app.route({
         method,
         url,
@@ -66,12 +66,12 @@ export const actions =
           ...adminRoute,
           summary,
           params,
-          response: { 204: noContent(done), ...problemResponses(401, 403, 404, 503, ...statuses) },
+          response: { 204: Done, ...problemResponses(401, 403, 404, 503, ...statuses, ...(notOwn ? [409] : [])) },
         },
         handler: async (request, reply) => {
           const id = idOf(request.params as Static<Params>)
           if (notOwn) refuseOwn(request, id)
-          await act(request, id)
+          await act(request.caller, id)
           return reply.code(204).send(null)
         },
       })

@@ -1,8 +1,9 @@
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
-import type { FastifyRequest } from 'fastify'
+import type { Caller } from '../../domain/caller.ts'
 import { Refusal } from '../../errors.ts'
 import { acceptJson } from '../../plugins/http/json.ts'
-import { AdminClient, ClientId, ClientSecret, clientMembers, toClient, toDefinition } from '../../schemas/clients.ts'
+import { AdminClient, ClientId, ClientSecret, newClientMembers, toClient, toDefinition } from '../../schemas/clients.ts'
+import { strictObject } from '../../schemas/parts.ts'
 import { problemResponses } from '../../schemas/responses.ts'
 import { anyText, NextCursor, nextCursor, PageQuery, readPage } from '../pages.ts'
 import { actions, adminRoute, allowNoBody } from './actions.ts'
@@ -24,7 +25,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         operationId: 'adminListClients',
         ...adminRoute,
         summary: 'List clients, by id',
-        querystring: Type.Object(PageQuery, { additionalProperties: false }),
+        querystring: strictObject(PageQuery),
         response: {
           200: Type.Object({ clients: Type.Array(AdminClient), next_cursor: NextCursor }),
           ...problemResponses(400, 401, 403, 503),
@@ -44,9 +45,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         operationId: 'adminCreateClient',
         ...adminRoute,
         summary: 'Create a client; a confidential one gets a secret',
-        body: Type.Composite([Type.Object({ client_id: ClientId }), Type.Partial(Type.Object(clientMembers))], {
-          additionalProperties: false,
-        }),
+        body: strictObject({ client_id: ClientId, ...newClientMembers }),
         response: {
           201: Type.Composite([AdminClient, Type.Object({ client_secret: Type.Optional(ClientSecret) })]),
           ...problemResponses(400, 401, 403, 409, 413, 415, 503),
@@ -84,19 +83,16 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         ...adminRoute,
         summary: 'Rotate the secret; the old one stays valid for a while',
         params,
-        body: Type.Object(
-          {
-            overlap_seconds: Type.Optional(
-              Type.Integer({
-                minimum: 0,
-                maximum: maxOverlapSeconds,
-                description:
-                  'How long the old secret stays valid, a day by default. 0 after a leak: access tokens are refused',
-              }),
-            ),
-          },
-          { additionalProperties: false },
-        ),
+        body: strictObject({
+          overlap_seconds: Type.Optional(
+            Type.Integer({
+              minimum: 0,
+              maximum: maxOverlapSeconds,
+              description:
+                'How long the old secret stays valid, a day by default. 0 after a leak: access tokens are refused',
+            }),
+          ),
+        }),
         response: {
           200: Type.Object({ client_id: ClientId, client_secret: ClientSecret }),
           ...problemResponses(400, 401, 403, 404, 413, 415, 503),
@@ -110,7 +106,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     },
   )
 
-  async function remove({ caller }: FastifyRequest, id: string): Promise<void> {
+  async function remove(caller: Caller, id: string): Promise<void> {
     const { isDeclared } = await clients.get(id)
     // The next start would bring it back.
     const advice = 'disable it, or take it out of AUTH_CLIENTS_FILE and restart'
@@ -121,32 +117,25 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
   await app.register(
     actions(params, ({ id }) => id, [
       {
-        method: 'DELETE',
-        url: '/admin/clients/:id',
+        route: 'DELETE /admin/clients/:id',
         operationId: 'adminDeleteClient',
         summary: 'Delete a client; its tokens are refused',
-        done: 'The client is deleted',
-        statuses: [400, 409],
         notOwn: true,
+        statuses: [400],
         act: remove,
       },
       {
-        method: 'POST',
-        url: '/admin/clients/:id/disable',
+        route: 'POST /admin/clients/:id/disable',
         operationId: 'adminDisableClient',
         summary: 'Disable a client; its tokens are refused',
-        done: 'The client is disabled',
-        statuses: [409],
         notOwn: true,
-        act: ({ caller }, id) => clients.disable(caller, id),
+        act: clients.disable,
       },
       {
-        method: 'POST',
-        url: '/admin/clients/:id/enable',
+        route: 'POST /admin/clients/:id/enable',
         operationId: 'adminEnableClient',
         summary: 'Re-enable a client',
-        done: 'The client is enabled',
-        act: ({ caller }, id) => clients.enable(caller, id),
+        act: clients.enable,
       },
     ]),
   )

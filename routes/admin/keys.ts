@@ -1,6 +1,7 @@
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
 import { acceptJson } from '../../plugins/http/json.ts'
 import { AdminKey, toKey } from '../../schemas/keys.ts'
+import { strictObject } from '../../schemas/parts.ts'
 import { problemResponses } from '../../schemas/responses.ts'
 import { actions, adminRoute, allowNoBody } from './actions.ts'
 
@@ -32,17 +33,14 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         summary: 'Create the next signing key now',
         description:
           'It is published at once and signs in ten minutes. Returns the next key where there already is one.',
-        body: Type.Object(
-          {
-            leaked: Type.Optional(
-              Type.Boolean({
-                description:
-                  'After a leak: the new key signs at once, the others are withdrawn, all access tokens are refused',
-              }),
-            ),
-          },
-          { additionalProperties: false },
-        ),
+        body: strictObject({
+          leaked: Type.Optional(
+            Type.Boolean({
+              description:
+                'After a leak: the new key signs at once, the others are withdrawn, all access tokens are refused',
+            }),
+          ),
+        }),
         response: { 200: AdminKey, ...problemResponses(400, 401, 403, 409, 413, 415, 503) },
       },
     },
@@ -52,13 +50,11 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
   await app.register(
     actions(Type.Object({ kid: Type.String() }), ({ kid }) => kid, [
       {
-        method: 'DELETE',
-        url: '/admin/keys/:kid',
+        route: 'DELETE /admin/keys/:kid',
         operationId: 'adminWithdrawKey',
         summary: 'Withdraw a key that no longer signs; its tokens are refused',
-        done: 'The key is withdrawn',
         statuses: [409],
-        act: ({ caller }, kid) => signingKeys.withdraw(caller, kid),
+        act: signingKeys.withdraw,
       },
     ]),
   )

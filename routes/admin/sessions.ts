@@ -1,7 +1,7 @@
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
 import { Refusal } from '../../errors.ts'
 import { ignoreBodies } from '../../plugins/http/bodies.ts'
-import { Id } from '../../schemas/parts.ts'
+import { Id, strictObject } from '../../schemas/parts.ts'
 import { problemResponses } from '../../schemas/responses.ts'
 import { AdminSession, toSession } from '../../schemas/sessions.ts'
 import { NextCursor, nextCursor, PageQuery, readPage, sessionPosition } from '../pages.ts'
@@ -22,7 +22,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         ...adminRoute,
         summary: 'List the sessions of a user, newest first',
         params,
-        querystring: Type.Object(PageQuery, { additionalProperties: false }),
+        querystring: strictObject(PageQuery),
         response: {
           200: Type.Object({ sessions: Type.Array(AdminSession), next_cursor: NextCursor }),
           ...problemResponses(400, 401, 403, 404, 503),
@@ -43,12 +43,10 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
   await app.register(
     actions(params, (params) => idFrom(params, 'user'), [
       {
-        method: 'DELETE',
-        url: '/admin/users/:id/sessions',
+        route: 'DELETE /admin/users/:id/sessions',
         operationId: 'adminEndUserSessions',
         summary: 'End all sessions of a user',
-        done: 'All sessions have ended',
-        act: async (request, id) => sessions.endAll(request.caller, (await userAdmin.get({ id })).id),
+        act: async (caller, id) => sessions.endAll(caller, (await userAdmin.get({ id })).id),
       },
     ]),
   )
@@ -56,14 +54,12 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
   await app.register(
     actions(params, (params) => idFrom(params, 'session'), [
       {
-        method: 'DELETE',
-        url: '/admin/sessions/:id',
+        route: 'DELETE /admin/sessions/:id',
         operationId: 'adminEndSession',
         summary: 'End a session',
-        done: 'The session has ended',
-        async act(request, id) {
+        async act(caller, id) {
           const session = await store.findSession(id)
-          const isEnded = session !== undefined && (await sessions.end(request.caller, session.id, session.userId))
+          const isEnded = session !== undefined && (await sessions.end(caller, session.id, session.userId))
           if (!isEnded) throw new Refusal('not_found', { detail: 'There is no such session' })
         },
       },

@@ -3,8 +3,8 @@ import { adminScope } from '../../domain/client.ts'
 import type { User } from '../../domain/user.ts'
 import { Refusal } from '../../errors.ts'
 import { acceptJson } from '../../plugins/http/json.ts'
-import { Id, Password, RoleNames, Username } from '../../schemas/parts.ts'
-import { noContent, problemResponses } from '../../schemas/responses.ts'
+import { Id, Password, RoleNames, strictObject, Username } from '../../schemas/parts.ts'
+import { Done, problemResponses } from '../../schemas/responses.ts'
 import { AdminUser, toUser } from '../../schemas/users.ts'
 import { anyText, NextCursor, nextCursor, PageQuery, readPage } from '../pages.ts'
 import { actions, adminRoute, idFrom, refuseOwn } from './actions.ts'
@@ -23,15 +23,12 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         operationId: 'adminListUsers',
         ...adminRoute,
         summary: 'List users, by name',
-        querystring: Type.Object(
-          {
-            ...PageQuery,
-            username: Type.Optional(
-              Type.String({ pattern: '\\S', description: 'Only the user of this name, in any spelling' }),
-            ),
-          },
-          { additionalProperties: false },
-        ),
+        querystring: strictObject({
+          ...PageQuery,
+          username: Type.Optional(
+            Type.String({ pattern: '\\S', description: 'Only the user of this name, in any spelling' }),
+          ),
+        }),
         response: {
           200: Type.Object({ users: Type.Array(AdminUser), next_cursor: NextCursor }),
           ...problemResponses(400, 401, 403, 503),
@@ -62,10 +59,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         operationId: 'adminCreateUser',
         ...adminRoute,
         summary: 'Create an account, also while signup is closed',
-        body: Type.Object(
-          { username: Username, password: Password, roles: Type.Optional(RoleNames) },
-          { additionalProperties: false },
-        ),
+        body: strictObject({ username: Username, password: Password, roles: Type.Optional(RoleNames) }),
         response: { 201: AdminUser, ...problemResponses(400, 401, 403, 409, 413, 415, 503) },
       },
     },
@@ -99,11 +93,8 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         ...adminRoute,
         summary: 'Set the roles; removing one ends all sessions',
         params,
-        body: Type.Object({ roles: RoleNames }, { additionalProperties: false }),
-        response: {
-          204: noContent('The roles are set'),
-          ...problemResponses(400, 401, 403, 404, 409, 413, 415, 503),
-        },
+        body: strictObject({ roles: RoleNames }),
+        response: { 204: Done, ...problemResponses(400, 401, 403, 404, 409, 413, 415, 503) },
       },
     },
     async (request, reply) => {
@@ -123,11 +114,8 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         ...adminRoute,
         summary: 'Set a password; all sessions end',
         params,
-        body: Type.Object({ password: Password }, { additionalProperties: false }),
-        response: {
-          204: noContent('The password is set'),
-          ...problemResponses(400, 401, 403, 404, 413, 415, 503),
-        },
+        body: strictObject({ password: Password }),
+        response: { 204: Done, ...problemResponses(400, 401, 403, 404, 413, 415, 503) },
       },
     },
     async (request, reply) => {
@@ -139,32 +127,24 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
   await app.register(
     actions(params, (params) => idFrom(params, 'user'), [
       {
-        method: 'DELETE',
-        url: '/admin/users/:id',
+        route: 'DELETE /admin/users/:id',
         operationId: 'adminDeleteUser',
         summary: 'Delete an account and its sessions',
-        done: 'The account is deleted',
-        statuses: [409],
         notOwn: true,
-        act: ({ caller }, id) => userAdmin.delete(caller, id),
+        act: userAdmin.delete,
       },
       {
-        method: 'POST',
-        url: '/admin/users/:id/disable',
+        route: 'POST /admin/users/:id/disable',
         operationId: 'adminDisableUser',
         summary: 'Disable a user; all sessions end',
-        done: 'The user is disabled',
-        statuses: [409],
         notOwn: true,
-        act: ({ caller }, id) => userAdmin.disable(caller, id),
+        act: userAdmin.disable,
       },
       {
-        method: 'POST',
-        url: '/admin/users/:id/enable',
+        route: 'POST /admin/users/:id/enable',
         operationId: 'adminEnableUser',
         summary: 'Re-enable a user',
-        done: 'The user is enabled',
-        act: ({ caller }, id) => userAdmin.enable(caller, id),
+        act: userAdmin.enable,
       },
     ]),
   )

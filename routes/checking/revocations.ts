@@ -2,6 +2,7 @@ import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typ
 import type { FastifyRequest } from 'fastify'
 import type { Client } from '../../domain/client.ts'
 import { ignoreBodies } from '../../plugins/http/bodies.ts'
+import { strictObject } from '../../schemas/parts.ts'
 import { problemResponses } from '../../schemas/responses.ts'
 import { RevocationEntry } from '../../schemas/revocations.ts'
 import { withClient } from '../../schemas/security.ts'
@@ -36,18 +37,15 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         tags: ['checking'],
         security: withClient,
         produces: ['application/json', 'text/event-stream'],
-        querystring: Type.Object(
-          {
-            since: Type.Optional(
-              Type.String({
-                pattern: '\\S',
-                maxLength: 256,
-                description: '`cursor` of the last response; without it, all revocations in force',
-              }),
-            ),
-          },
-          { additionalProperties: false },
-        ),
+        querystring: strictObject({
+          since: Type.Optional(
+            Type.String({
+              pattern: '\\S',
+              maxLength: 256,
+              description: '`cursor` of the last response; without it, all revocations in force',
+            }),
+          ),
+        }),
         response: {
           200: Type.Object({
             revocations: Type.Array(RevocationEntry),

@@ -3,30 +3,28 @@ import { hasAudience } from '../../domain/access-token.ts'
 import { roleCharacter, scopePattern } from '../../domain/scope.ts'
 import { insufficientScope, tokenRefused } from '../../errors.ts'
 import { ignoreBodies } from '../../plugins/http/bodies.ts'
+import { strictObject } from '../../schemas/parts.ts'
 import { problemResponses } from '../../schemas/responses.ts'
 import { withToken } from '../../schemas/security.ts'
 
 /** An unknown, empty, repeated or malformed demand is 400: a proxy's typing error must not open the service. */
-const Demands = Type.Object(
-  {
-    scope: Type.Optional(
-      Type.String({
-        pattern: scopePattern,
-        description: 'Scopes that the token must have, separated by spaces',
-      }),
-    ),
-    audience: Type.Optional(
-      Type.String({ pattern: '\\S', description: 'The audience that the token must have; AUTH_AUDIENCE by default' }),
-    ),
-    role: Type.Optional(
-      Type.String({
-        pattern: `^${roleCharacter}+$`,
-        description: 'A role that the user must have',
-      }),
-    ),
-  },
-  { additionalProperties: false },
-)
+const Demands = strictObject({
+  scope: Type.Optional(
+    Type.String({
+      pattern: scopePattern,
+      description: 'Scopes that the token must have, separated by spaces',
+    }),
+  ),
+  audience: Type.Optional(
+    Type.String({ pattern: '\\S', description: 'The audience that the token must have; AUTH_AUDIENCE by default' }),
+  ),
+  role: Type.Optional(
+    Type.String({
+      pattern: `^${roleCharacter}+$`,
+      description: 'A role that the user must have',
+    }),
+  ),
+})
 
 /** For reverse proxies: nginx `auth_request`, Traefik ForwardAuth, Caddy `forward_auth`. */
 const plugin: FastifyPluginAsyncTypebox = async (app) => {

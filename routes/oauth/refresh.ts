@@ -2,6 +2,7 @@ import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typ
 import { acceptForms } from '../../plugins/http/form.ts'
 import { acceptJson } from '../../plugins/http/json.ts'
 import { clientCredentials, RefreshToken, TokenResponse } from '../../schemas/oauth.ts'
+import { strictObject } from '../../schemas/parts.ts'
 import { oauthResponses } from '../../schemas/responses.ts'
 import { checkGrant, grants } from './grants/index.ts'
 
@@ -22,7 +23,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         body: {
           content: {
             'application/json': {
-              schema: Type.Object({ refresh_token: RefreshToken }, { additionalProperties: false }),
+              schema: strictObject({ refresh_token: RefreshToken }),
             },
             'application/x-www-form-urlencoded': {
               schema: Type.Object({ refresh_token: RefreshToken, client_id: clientCredentials.client_id }),
