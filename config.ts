@@ -1,75 +1,14 @@
-import { accessSync, constants, readFileSync, statSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { type StaticDecode, type TSchema, Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
-import { distance } from 'fastest-levenshtein'
 import { validateDatabaseUrl, validateHost, validateIssuer, validateProxy } from './config/checks.ts'
-import { type Duration, durationPattern, parseDuration } from './config/durations.ts'
+import { ConfigError } from './config/error.ts'
+import { refuseUnreadable, takeFromFile, trimSecrets } from './config/files.ts'
+import { isFromKubernetes, unknownNames } from './config/names.ts'
 import { validateOrigin } from './config/origins.ts'
+import { type Check, DurationFrom, ListOf, membersOf, OneOf, WholeNumber, Workers } from './config/types.ts'
 
-/** A setting that is wrong or unsafe; the process ends with exit code 78 (EX_CONFIG of sysexits.h). */
-export class ConfigError extends Error {}
-
-/** Of a text that the pattern of the schema has let through. */
-const durationOf = (text: string) => parseDuration(text) as Duration
-
-/** @param most what fits into a timer of Node (24 days) or the calendar, and makes sense */
-const DurationFrom = (least: string, most: string, options: { default: string; description: string }) =>
-  Type.Transform(
-    Type.String({
-      pattern: durationPattern,
-      expected: `a duration such as 90, 90s, 10m, 12h or 30d, from ${least} to ${most}`,
-      isInRange: (text: string) =>
-        durationOf(text).ms >= durationOf(least).ms && durationOf(text).ms <= durationOf(most).ms,
-      ...options,
-    }),
-  )
-    .Decode(durationOf)
-    .Encode(({ seconds }) => `${seconds}s`)
-
-const WholeNumber = (least: number, most: number, options: { default?: string; description: string }) =>
-  Type.Transform(
-    Type.String({
-      pattern: '^[0-9]{1,9}$',
-      expected: `a whole number from ${least} to ${most}`,
-      isInRange: (text: string) => Number(text) >= least && Number(text) <= most,
-      ...options,
-    }),
-  )
-    .Decode(Number)
-    .Encode(String)
-
-/** A number of processes; `auto` is one for each core. */
-const Workers = (most: number, options: { default: string; description: string }) =>
-  Type.Transform(
-    Type.String({
-      pattern: '^(auto|[0-9]{1,9})$',
-      expected: `a whole number from 1 to ${most}, or auto`,
-      isInRange: (text: string) => text === 'auto' || (Number(text) >= 1 && Number(text) <= most),
-      ...options,
-    }),
-  )
-    .Decode((text) => (text === 'auto' ? Math.min(availableParallelism(), most) : Number(text)))
-    .Encode(String)
-
-const OneOf = <const T extends string[]>(values: [...T], options: { default?: T[number]; description: string }) =>
-  Type.Unsafe<T[number]>(
-    Type.Union(
-      values.map((value) => Type.Literal(value)),
-      { expected: values.map((value) => `"${value}"`).join(' or '), ...options },
-    ),
-  )
-
-/** @returns what is wrong with a text that fits the schema, or undefined */
-type Check = (text: string) => string | undefined
-
-const membersOf = (text: string) => text.split(',').map((member) => member.trim())
-
-/** A comma-separated list of members without blanks, each checked on its own. */
-const ListOf = (check: Check, options: { expected: string; description: string }) =>
-  Type.Transform(Type.String({ pattern: '^[^,\\s]+( *, *[^,\\s]+)*$', check, isList: true, ...options }))
-    .Decode(membersOf)
-    .Encode((list) => list.join(','))
+export { ConfigError }
 
 /**
  * Every setting: type, default, check and description. `.env.example` is written from it, and a test compares the two.
@@ -234,15 +173,16 @@ export interface Config extends Settings {
  */
 export function readConfig(env: Record<string, string | undefined>): Config {
   const given: Record<string, string> = {}
+  const names = Object.keys(Settings.properties)
   for (const name of names) {
     const text = env[name]
-    if (text && !(name.startsWith('AUTH_') && fromKubernetes.value.test(text))) given[name] = text
+    if (text && !isFromKubernetes(name, text)) given[name] = text
   }
   for (const name of ['AUTH_SIGNING_KEY_FILE', 'AUTH_CLIENTS_FILE'] as const) refuseUnreadable(given, name)
   const nameOf = Object.fromEntries(
     (['AUTH_SECRET', 'DATABASE_URL'] as const).map((name) => [name, takeFromFile(given, name)]),
   )
-  const warnings = [...unknownNames(env), ...trimSecrets(given)]
+  const warnings = [...unknownNames(env, names), ...trimSecrets(given)]
   const raw = Value.Default(Settings, given) as Record<string, string>
 
   for (const [name, text] of Object.entries(raw)) {
@@ -268,57 +208,6 @@ export function problemWith(name: keyof Settings, text: string): string | undefi
     if (reason) return `${say(part)}: ${reason}`
   }
   return undefined
-}
-
-/**
- * Secrets may come by file, which no process list and no `docker inspect` shows.
- *
- * @returns the setting that it came by
- */
-function takeFromFile(given: Record<string, string>, name: 'AUTH_SECRET' | 'DATABASE_URL'): string {
-  const file = `${name}_FILE`
-  const path = given[file]
-  if (path === undefined) return name
-  if (given[name] !== undefined) throw new ConfigError(`${file}: expected only one of ${name} and ${file}`)
-  try {
-    given[name] = readFileSync(path, 'utf8')
-  } catch (error) {
-    throw unreadable(file, path, (error as NodeJS.ErrnoException).code)
-  }
-  return file
-}
-
-/** Checks a file that is read later, when the store is open, as far as that is possible without reading it. */
-function refuseUnreadable(given: Record<string, string>, name: 'AUTH_SIGNING_KEY_FILE' | 'AUTH_CLIENTS_FILE'): void {
-  const path = given[name]
-  if (path === undefined) return
-  let problem: string | undefined
-  try {
-    accessSync(path, constants.R_OK)
-    const stats = statSync(path)
-    problem = stats.isDirectory() ? 'a directory' : stats.isFile() && stats.size === 0 ? 'an empty file' : undefined
-  } catch (error) {
-    problem = (error as NodeJS.ErrnoException).code
-  }
-  if (problem) throw unreadable(name, path, problem)
-}
-
-const unreadable = (name: string, path: string, got?: string) =>
-  new ConfigError(`${name}: expected a file that can be read, got ${got} for ${JSON.stringify(path)}`)
-
-/**
- * Trims the secrets that may come by file: editors end files with a line break, and tools turn files into variables.
- *
- * @returns warnings
- */
-function trimSecrets(given: Record<string, string>): string[] {
-  const { AUTH_SECRET: secret, AUTH_SECRET_FILE: file } = given
-  for (const name of ['AUTH_SECRET', 'AUTH_SECRET_PREVIOUS', 'DATABASE_URL'])
-    if (given[name]) given[name] = given[name].trim()
-  if (secret === undefined || file !== undefined || secret === given['AUTH_SECRET']) return []
-  // Until 0.2.0 the variable was not trimmed: what was sealed with it still opens.
-  given['AUTH_SECRET_PREVIOUS'] ??= secret
-  return ['AUTH_SECRET begins or ends with a blank or a line break, which is left out']
 }
 
 /** Minimum memory (KiB) and passes for argon2id by OWASP's password storage cheat sheet; any one of them. */
@@ -352,27 +241,4 @@ function refuseUnsafe(settings: Settings): void {
       'AUTH_SECRET: expected with DATABASE_URL, the same for every replica, for example from "openssl rand -base64 48"',
     )
   }
-}
-
-const names = Object.keys(Settings.properties)
-
-/**
- * Variables that Kubernetes sets for each Service: those of one called `auth` or `auth-metrics` are named like
- * settings.
- */
-const fromKubernetes = {
-  name: /^AUTH_(.+_)?(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$/,
-  value: /^(tcp|udp|sctp):\/\//,
-}
-
-function unknownNames(env: Record<string, string | undefined>): string[] {
-  return Object.entries(env)
-    .filter(([name]) => name.startsWith('AUTH_') && !names.includes(name) && !fromKubernetes.name.test(name))
-    .filter(([, text]) => !fromKubernetes.value.test(text ?? ''))
-    .map(([name]) => {
-      const nearest = names.reduce((best, candidate) =>
-        distance(name, candidate) < distance(name, best) ? candidate : best,
-      )
-      return `${name} is no setting of Latchkey and is ignored; did you mean ${nearest}?`
-    })
 }

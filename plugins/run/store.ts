@@ -19,7 +19,8 @@ function openEmbedded({ AUTH_DATA_DIR: dataDir, AUTH_SECRET }: Config): Store {
   // The store is made before its secret is, so that a secret alone is what is left of one.
   if (AUTH_SECRET === undefined && existsSync(secretPath(dataDir)) && !hasLmdbStore(dataDir)) {
     throw new ConfigError(
-      `AUTH_DATA_DIR: expected the store beside its secret in ${dataDir}, and it is missing: put it back from a backup; or, to begin anew with no accounts, remove ${secretPath(dataDir)}`,
+      `AUTH_DATA_DIR: expected the store beside its secret in ${dataDir}, and it is missing: ` +
+        `put it back from a backup; or, to begin anew with no accounts, remove ${secretPath(dataDir)}`,
     )
   }
   try {
