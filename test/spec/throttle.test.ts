@@ -11,6 +11,7 @@ import {
   from,
   makeClientWithChosenSecret,
   rawBasic,
+  until,
   watchStore,
 } from '../support/client-helper.ts'
 import { json, onOneStore, overStores, password, postForm, signUp, storeOf } from '../support/helper.ts'
@@ -181,6 +182,29 @@ onOneStore('a guess that is not judged, or twice, is an error and never a yes', 
     false,
     'nobody is right',
   )
+})
+
+overStores('a success resets the count for a guess that is under way, too', async (t, build) => {
+  const { app } = await build()
+  await guessTimes(app, 5, {})
+  const reads = watchStore(app, /findFailures/)
+  let find = () => {}
+  const found = new Promise<{ id: string }>((resolve) => {
+    find = () => resolve({ id: 'id of ada' })
+  })
+  const underWay = app.throttle.guard(
+    callerFrom('198.51.100.7', app.log),
+    'user',
+    'ada',
+    () => found,
+    (_, judge) => judge(() => false),
+  )
+  await until(() => reads.length === 1)
+  await guessTimes(app, 4, {})
+  t.equal(await guess(app, { isRight: true }), 'right')
+  t.equal(await guess(app, {}), 'wrong')
+  find()
+  t.match(await underWay, { isRight: false }, 'it is judged, and does not wait for failures from before the success')
 })
 
 overStores(
