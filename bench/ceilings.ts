@@ -1,6 +1,7 @@
 /*
- * What the parts can do by themselves, in a process of its own: a Fastify that does nothing, a hash, a durable write, a signature.
- * The service cannot be faster than any part it needs. `latchkey/verify` runs here too: it is a function call, and no service.
+ * What the parts can do by themselves, in a process of its own: a Fastify that does nothing, a hash, a durable
+ * write, a signature. The service cannot be faster than any part it needs. `latchkey/verify` runs here too: it is a
+ * function call, and no service.
  */
 import { generateKeyPairSync, randomUUID } from 'node:crypto'
 import formbody from '@fastify/formbody'
@@ -112,7 +113,8 @@ async function updatePostgres({ seconds, concurrency, databaseUrl }: StoreSpan):
     pool = new pg.Pool({ connectionString: splitHosts(databaseUrl as string)[0] as string, max: poolSize })
     pool.on('error', () => {})
     await pool.query(
-      'CREATE TABLE IF NOT EXISTS bare (id uuid PRIMARY KEY, counter bigint NOT NULL, about text) WITH (fillfactor = 70)',
+      `CREATE TABLE IF NOT EXISTS bare (id uuid PRIMARY KEY, counter bigint NOT NULL, about text)
+       WITH (fillfactor = 70)`,
     )
   }
   const connections = pool

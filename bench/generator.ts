@@ -1,8 +1,9 @@
 /*
- * Load over HTTP, from a process of its own, in a closed loop: each connection sends its next request when the answer is there.
+ * Load over HTTP, from a process of its own, in a closed loop: each connection sends its next request when the
+ * answer is there.
  *
- * Not a package, because this one waits for the last answers: a refresh that is lost between two loads would come again as a
- * stolen token. And an auth service should not install the dependencies of a load generator.
+ * Not a package, because this one waits for the last answers: a refresh that is lost between two loads would come
+ * again as a stolen token. And an auth service should not install the dependencies of a load generator.
  */
 import { connect as connectPlain, type Socket } from 'node:net'
 import { connect as connectTls } from 'node:tls'

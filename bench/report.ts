@@ -135,15 +135,19 @@ export function sizingOf(
   // To three digits, so that 4.2 / 0.6 is 7.
   const needed = Number(((coresBusy.logins + coresBusy.refreshes) / busyAtMost).toPrecision(3))
   const cores = Math.max(1, Math.ceil(needed))
+  const besideDatabase = settings.store === 'PostgreSQL' ? ', beside those of the database' : ''
   const words = [
     `For ${number(loginsPerMinute)} logins a minute and ${number(refreshesPerSecond)} refreshes a second take`,
-    `${cores} core${cores === 1 ? '' : 's'} such as these${settings.store === 'PostgreSQL' ? ', beside those of the database' : ''}:`,
+    `${cores} core${cores === 1 ? '' : 's'} such as these${besideDatabase}:`,
     `the logins keep ${coresBusy.logins.toFixed(2)} of a core busy (${ms(login / 1000)} ms each),`,
     `the refreshes ${coresBusy.refreshes.toFixed(2)} (${ms(refresh / 1000)} ms each),`,
     `and no core should be busy for more than ${busyAtMost * 100} % of the time.`,
   ].join(' ')
   return { loginsPerMinute, refreshesPerSecond, coresBusy, cores, words }
 }
+
+const costs = ({ memory, passes, lanes }: { memory: number; passes: number; lanes: number }) =>
+  `m=${memory} t=${passes} p=${lanes}`
 
 /** The result for people. */
 export function textOf(result: BenchResult): string {
@@ -152,17 +156,16 @@ export function textOf(result: BenchResult): string {
   const sizing = sizingOf(result)
   const floors = floorsOf(result)
   return [
-    `${machine.cores} cores (${machine.processor}), Node ${machine.node.slice(1)}, ${machine.platform}; load before the run ${machine.loadBefore.toFixed(2)}`,
+    [
+      `${machine.cores} cores (${machine.processor}), Node ${machine.node.slice(1)}, ${machine.platform}`,
+      `load before the run ${machine.loadBefore.toFixed(2)}`,
+    ].join('; '),
     [
       settings.workers === 'unknown'
         ? settings.store
         : `${settings.store}, ${settings.workers} ${settings.workers === '1' ? 'process' : 'processes'}`,
-      ...(argon2
-        ? [
-            `argon2id m=${argon2.memory} t=${argon2.passes} p=${argon2.lanes}, ${argon2.atOnce} at once, ${argon2.build}`,
-          ]
-        : []),
-      `${settings.algorithm}`,
+      ...(argon2 ? [`argon2id ${costs(argon2)}, ${argon2.atOnce} at once, ${argon2.build}`] : []),
+      settings.algorithm,
       `${settings.connections} connections`,
       `medians of ${settings.rounds} rounds of ${settings.secondsEach.toFixed(1)} s`,
     ].join('; '),

@@ -1,6 +1,6 @@
 /*
- * What `latchkey bench` does: starts the service on a temporary store, and measures it in rounds, each figure beside its
- * ceilings. Medians of the rounds are reported.
+ * What `latchkey bench` does: starts the service on a temporary store, and measures it in rounds, each figure beside
+ * its ceilings. Medians of the rounds are reported.
  */
 import { availableParallelism, cpus, loadavg, totalmem } from 'node:os'
 import { argon2Build } from '../plugins/login/argon2.ts'

@@ -129,7 +129,8 @@ async function useRunning({ connections }: BenchOptions, url: string): Promise<S
     notes: LATCHKEY_CLIENT_ID
       ? []
       : [
-          'Client credentials and introspections need a confidential client in LATCHKEY_CLIENT_ID and LATCHKEY_CLIENT_SECRET.',
+          'Client credentials and introspections need a confidential client ' +
+            'in LATCHKEY_CLIENT_ID and LATCHKEY_CLIENT_SECRET.',
         ],
     leave,
   }

@@ -20,7 +20,11 @@ const loadsOf = ({ users, sessions }: Service): Record<string, Load> => ({
   login: loginLoad(users),
 })
 
-/** Prints medians, and the ratio of the rates to the first variant with its range. @param seconds of each measurement */
+/**
+ * Prints medians, and the ratio of the rates to the first variant with its range.
+ *
+ * @param seconds of each measurement
+ */
 export async function compare(variants: Variant[], rounds: number, seconds: number): Promise<void> {
   const generate = createLoader(progress)
   const dir = makeDir()

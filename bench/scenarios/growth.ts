@@ -1,11 +1,12 @@
 /*
- * What an operation costs with a thousand, a hundred thousand and a million users, each with a session, in both stores:
+ * What an operation costs with a thousand, a hundred thousand and a million users, each with a session, in both
+ * stores:
  *
  *     npm run bench:growth -- [--sizes 1000,100000,1000000] [--stores lmdb,pg] [--rounds 5] [--json] [--assert]
  *
- * A PostgreSQL is started for it, or the one of DATABASE_URL is used, in databases that are dropped at the end. All sizes are
- * open at once and measured in turn, in rounds; medians of the rounds are printed. With `--assert` it fails when the largest
- * costs more than 1.5 times what the smallest does.
+ * A PostgreSQL is started for it, or the one of DATABASE_URL is used, in databases that are dropped at the end. All
+ * sizes are open at once and measured in turn, in rounds; medians of the rounds are printed. With `--assert` it
+ * fails when the largest costs more than 1.5 times what the smallest does.
  */
 
 import { closeSync, fdatasyncSync, openSync, writeSync } from 'node:fs'

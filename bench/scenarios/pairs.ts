@@ -1,6 +1,6 @@
 /*
- * Builds of two or more revisions, compared in turn, to tell what a change costs: `npm run bench:pairs -- main=../main/dist
- * branch=dist`, with `--seconds` of a measurement and `--rounds`.
+ * Builds of two or more revisions, compared in turn, to tell what a change costs: `npm run bench:pairs --
+ * main=../main/dist branch=dist`, with `--seconds` of a measurement and `--rounds`.
  */
 import { resolve } from 'node:path'
 import { compare } from './compare.ts'

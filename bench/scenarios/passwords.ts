@@ -1,10 +1,11 @@
 /*
  * What a guesser gets past the list of passwords that are refused: `npm run bench:passwords [guesses]`.
  *
- * The guesser has the list, and knows how people make 15 characters of what they had: an entry with digits, a year or
- * punctuation, two entries, the same again, rows of the keyboard, a capital, leet. Guesses come in the order of their
- * probability by a plain model: an entry is as likely as its rank is high, and each habit has a weight. The policy knows
- * nothing of this model. Beside it: how many passphrases and random passwords are refused that should not be.
+ * The guesser has the list, and knows how people make 15 characters of what they had: an entry with digits, a year
+ * or punctuation, two entries, the same again, rows of the keyboard, a capital, leet. Guesses come in the order of
+ * their probability by a plain model: an entry is as likely as its rank is high, and each habit has a weight. The
+ * policy knows nothing of this model. Beside it: how many passphrases and random passwords are refused that should
+ * not be.
  */
 import { randomInt } from 'node:crypto'
 import { dictionary } from '@zxcvbn-ts/language-common'
@@ -43,10 +44,9 @@ const digits: Weighted[] = [
 ]
 const ends = weighted(' 0.5,! 3,. 5,!! 6,? 6,@ 6,# 6,* 6,!!! 7,123 6')
 const separators = weighted(' 1,  4,_ 5,- 5,. 5,& 6,1 6')
-const rows =
-  'qwertyuiop asdfghjkl zxcvbnm 1234567890 1qaz2wsx3edc4rfv qazwsxedcrfvtgb 1q2w3e4r5t6y7u8i abcdefghijklmnopqrstuvwxyz'.split(
-    ' ',
-  )
+const alphabet = 'abcdefghijklmnopqrstuvwxyz'
+const walks = '1234567890 1qaz2wsx3edc4rfv qazwsxedcrfvtgb 1q2w3e4r5t6y7u8i'.split(' ')
+const rows = ['qwertyuiop', 'asdfghjkl', 'zxcvbnm', ...walks, alphabet]
 
 /** All guesses that are long enough and cost at most so many bits, with what they cost. */
 function enumerate(maxBits: number): Map<string, number> {
@@ -138,7 +138,7 @@ const random = (of: string) => Array.from({ length: minLength }, () => pick(of))
 const good: Record<string, () => string> = {
   'three diceware words, 15 characters': () => words(3),
   'four diceware words': () => words(4).padEnd(minLength, 'x'),
-  '15 random lower-case letters': () => random('abcdefghijklmnopqrstuvwxyz'),
+  '15 random lower-case letters': () => random(alphabet),
   '15 random digits': () => random('0123456789'),
 }
 console.log('Refused and ought not to be:')

@@ -3,8 +3,8 @@
  *
  *     npm run bench:replicas -- [replicas, 2] [--seconds 5] [--rounds 3] [--connections 32] [--logouts 200] [--json]
  *
- * A PostgreSQL is started for it, or the one of DATABASE_URL is used, in a database that is dropped at the end. All of it
- * shares the machine's cores.
+ * A PostgreSQL is started for it, or the one of DATABASE_URL is used, in a database that is dropped at the end. All
+ * of it shares the machine's cores.
  */
 import { availableParallelism } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'

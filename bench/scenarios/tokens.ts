@@ -3,8 +3,9 @@
  *
  *     npm run bench:tokens -- [--tokens 3000] [--rounds 7] [--json]
  *
- * CPU time, so that a busy machine does not matter; medians of rounds of everything. This is why `plugins/http/jwt.ts` checks by
- * `request.jwtVerify()`, and why `plugins/tokens/access-tokens.ts` signs by node:crypto.
+ * CPU time, so that a busy machine does not matter; medians of rounds of everything. This is why
+ * `plugins/http/jwt.ts` checks by `request.jwtVerify()`, and why `plugins/tokens/access-tokens.ts` signs by
+ * node:crypto.
  */
 import { createPublicKey, generateKeyPairSync, type JsonWebKey, randomUUID } from 'node:crypto'
 import jwt from '@fastify/jwt'

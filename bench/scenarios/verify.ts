@@ -1,9 +1,9 @@
 /*
  * How soon `latchkey/verify` refuses: `npm run bench:verify -- [--logouts 240] [--lmdb] [--json]`.
  *
- * From the answer to a `POST /logout` to the refusal by a verifier in another process than the service, which is this one: at
- * the node that it follows, and, over PostgreSQL, at another replica. `--lmdb` leaves PostgreSQL out. What a check costs is in
- * `npm run bench -- --only latchkey-verify,latchkey-verify-new`.
+ * From the answer to a `POST /logout` to the refusal by a verifier in another process than the service, which is
+ * this one: at the node that it follows, and, over PostgreSQL, at another replica. `--lmdb` leaves PostgreSQL out.
+ * What a check costs is in `npm run bench -- --only latchkey-verify,latchkey-verify-new`.
  */
 import { createVerifier, VerifierError } from '../../verify/index.ts'
 import { signUp } from '../load.ts'

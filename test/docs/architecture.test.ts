@@ -9,9 +9,9 @@ import { cheapHashing, newDir } from '../support/helper.ts'
 import { moduleFile, root } from '../support/program.ts'
 
 /*
- * docs/architecture.md lists what there is: plugins, routes, rows, folders. Its tables follow the code:
- * `UPDATE=1 npm test -- test/docs/architecture.test.ts` puts in what is missing and takes out what is gone. People write the words
- * of the last column, and the layout.
+ * docs/architecture.md lists what there is: plugins, routes, rows, folders. Its tables follow the code: `UPDATE=1
+ * npm test -- test/docs/architecture.test.ts` puts in what is missing and takes out what is gone. People write the
+ * words of the last column, and the layout.
  */
 
 const path = join(root, 'docs/architecture.md')
