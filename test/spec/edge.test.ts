@@ -839,7 +839,8 @@ overStores(
         t.notMatch(response.body, /SELECT|var\/lib|stores/)
         t.ok(
           logs.some(
-            ({ reqId, err }) => reqId === response.headers['x-request-id'] && JSON.stringify(err).includes('SELECT'),
+            ({ reqId, err }) =>
+              reqId === response.headers['x-request-id'] && JSON.stringify(err ?? '').includes('SELECT'),
           ),
           'the log says why',
         )
