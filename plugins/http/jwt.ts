@@ -1,4 +1,3 @@
-import type { KeyObject } from 'node:crypto'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { signingAlgs } from '../../domain/signing-key.ts'
@@ -30,13 +29,6 @@ export default fp(
     const { config, signingKeys, command } = app
     // Its requests carry the key of its process, and no token.
     if (command) return
-    const pems = new WeakMap<KeyObject, string>()
-
-    function pemOf(key: KeyObject): string {
-      const pem = pems.get(key) ?? (key.export({ format: 'pem', type: 'spki' }) as string)
-      pems.set(key, pem)
-      return pem
-    }
 
     /** The key of the `kid`, and for no other algorithm than its own (RFC 8725 §3.1). */
     async function findPublicKey(_request: FastifyRequest, token: object): Promise<string> {
@@ -44,7 +36,7 @@ export default fp(
       const key = typeof kid === 'string' ? await signingKeys.find(kid) : undefined
       if (!key) throw tokenRefused('invalid', 'no key of ours has its kid')
       if (key.alg !== alg) throw tokenRefused('invalid', 'alg is not that of its key')
-      return pemOf(key.publicKey)
+      return key.publicPem
     }
 
     app.decorateRequest('presentedToken', '')

@@ -7,7 +7,8 @@ import { readKeyFile, type SigningAlg } from './key-material.ts'
 export interface SigningKey {
   kid: string
   alg: SigningAlg
-  publicKey: KeyObject
+  /** as @fastify/jwt takes it */
+  publicPem: string
   privateKey: KeyObject | undefined
   /** how AUTH_SECRET stands to what is in the store; undefined where nothing is sealed */
   sealedBy: 'current' | 'previous' | 'another' | undefined
@@ -60,7 +61,7 @@ export function createKeyRing({
     return {
       kid,
       alg: record.alg,
-      publicKey: createPublicKey({ key: publicJwk, format: 'jwk' }),
+      publicPem: createPublicKey({ key: publicJwk, format: 'jwk' }).export({ format: 'pem', type: 'spki' }) as string,
       privateKey: kid === operatorKey?.kid ? operatorKey.privateKey : unsealed,
       sealedBy: sealedPrivateKey && (!opened ? 'another' : opened.byPrevious ? 'previous' : 'current'),
       publicJwk,

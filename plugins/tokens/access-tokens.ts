@@ -66,13 +66,6 @@ function createAccessTokens({ config, signingKeys, now }: Pick<FastifyInstance, 
     ttlSeconds,
 
     /**
-     * Until when a revocation made now has to be remembered.
-     *
-     * @returns milliseconds since the epoch, after the last token issued before now is refused for its age
-     */
-    forgottenAt: () => now() + (ttlSeconds + clockSkewSeconds) * 1000,
-
-    /**
      * Makes an access token, RFC 9068 §2.
      *
      * @param where it is signed: on this thread, or on one of libuv's pool

@@ -1,9 +1,9 @@
 import { setImmediate } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import { type AccessTokenClaims, generationsOf } from '../../domain/access-token.ts'
+import type { AccessTokenClaims } from '../../domain/access-token.ts'
 import { revocationExpiry } from '../../domain/lifetimes.ts'
-import type { Revocation } from '../../domain/revocation.ts'
+import { createRevocationSet, type Revocation } from '../../domain/revocation.ts'
 import { Refusal } from '../../errors.ts'
 import { type RevocationPage, type Store, StoreUnavailable } from '../../stores/store.ts'
 
@@ -16,34 +16,24 @@ declare module 'fastify' {
 /** How often the revocations of other processes are fetched. */
 const pollMs = 400
 
-/** Not heard of the store for so long, a process no longer says that it knows everything. */
+/** After this long without an answer of the store, a process no longer says that it knows everything. */
 const upToDateMs = 2_000
 
-/** Cut off from the store, a process vouches for tokens for so long, and then refuses to. */
+/** A process that is cut off from the store vouches for tokens this long, and then refuses to. */
 const mostStaleMs = 5 * 60_000
 
-/** A session gets a token with each refresh. When so many were revoked one by one, the next ends the session: one entry for all. */
+/** A session gets a token with each refresh. After this many were revoked one by one, the next ends the session: one entry for all. */
 export const tokensOfSessionAtMost = 10
-/** Tokens of a client itself have no session that could end; so many of them are in force as revocations, and no more. */
+/** A client's own tokens have no session that could end. At most this many of them are in force as revocations. */
 export const tokensOfClientAtMost = 10_000
 /** Some of them have expired by then. */
 const retryAfterSeconds = '60'
 
-/** Entries that are looked at with each poll, for whether they can be forgotten: a hundred thousand take ten seconds. */
+/** Entries looked at with each poll, whether they have expired: a hundred thousand take ten seconds. */
 const forgetAtOnce = 5_000
 
 /** Hears what has been revoked, a page at a time. What it promises is waited for. */
 export type Follower = (page: RevocationPage) => Promise<void> | void
-
-/** A revocation as it is kept in memory, by kind and id. */
-interface Known {
-  generation?: number
-  exceptSessionId?: string
-  /** by the clock of `uptimeMs` */
-  until: number
-  /** whose token it is, where it was revoked here and by itself */
-  owner?: string
-}
 
 /**
  * What is revoked, answered from memory. Each process follows the store; what it revoked itself it knows before it answers.
@@ -58,8 +48,10 @@ async function createRevocations({
   // The one write of its own; all others go through `changes`, which stands on this.
   const store = anyStore as Store
   const accessTtlSeconds = config.AUTH_ACCESS_TTL.seconds
-  const inForce = new Map<string, Known>()
-  /** how many of `inForce` each owner has */
+  const inForce = createRevocationSet()
+  /** by `jti`: the session or client of a token that was revoked here and by itself */
+  const ownerOf = new Map<string, string>()
+  /** how many of these each owner has, with those that are being recorded */
   const owned = new Map<string, number>()
   /** by kind and id: what is being recorded just now */
   const recording = new Map<string, Promise<void>>()
@@ -79,37 +71,16 @@ async function createRevocations({
 
   /**
    * Keeps a revocation for its whole life from now on, on a clock that nobody sets: it is still known when a clock that was wrong
-   * for a while has been put right. Entries may come twice and out of order; a later generation covers the earlier.
+   * for a while has been put right.
    */
-  function learn({ kind, id, revokedAt, expiresAt, ...rest }: Revocation, owner?: string): void {
-    const { generation, exceptSessionId } = rest as Known
-    const key = `${kind}:${id}`
-    const known = inForce.get(key)
-    if (known?.generation !== undefined && generation !== undefined && known.generation > generation) return
-    const keptOwner = known?.owner ?? owner
-    inForce.set(key, {
-      until: uptimeMs() + Math.max(0, expiresAt - revokedAt),
-      ...(generation !== undefined && { generation }),
-      ...(exceptSessionId !== undefined && { exceptSessionId }),
-      ...(keptOwner !== undefined && { owner: keptOwner }),
-    })
-    if (owner !== undefined && known?.owner === undefined) count(owner, 1)
-  }
+  const learn = (revocation: Revocation): void =>
+    inForce.add(revocation, uptimeMs() + Math.max(0, revocation.expiresAt - revocation.revokedAt))
 
-  let looking = inForce.entries()
-  function forgetSome(): void {
-    for (let looked = 0; looked < forgetAtOnce; looked++) {
-      const { done, value } = looking.next()
-      if (done) {
-        looking = inForce.entries()
-        return
-      }
-      const [key, { until, owner }] = value
-      if (until > uptimeMs()) continue
-      inForce.delete(key)
-      if (owner !== undefined) count(owner, -1)
-    }
-  }
+  const forgetSome = (): void =>
+    inForce.forgetExpired(uptimeMs(), forgetAtOnce, (kind, id) => {
+      const owner = kind === 'jti' ? ownerOf.get(id) : undefined
+      if (owner !== undefined && ownerOf.delete(id)) count(owner, -1)
+    })
 
   /** Reads on to the end, and lets others have the event loop between the pages. */
   async function readOn(): Promise<void> {
@@ -154,19 +125,22 @@ async function createRevocations({
   async function revokeOnce(kind: 'jti' | 'sid', id: string, owner?: string): Promise<boolean> {
     const key = `${kind}:${id}`
     const underWay = recording.get(key)
-    if (underWay || inForce.has(key)) {
+    if (underWay || inForce.has(kind, id)) {
       await underWay
       return false
     }
     const revocation: Revocation = { kind, id, revokedAt: now(), expiresAt: revocationExpiry(now(), accessTtlSeconds) }
     if (owner !== undefined) count(owner, 1)
-    const done = store.revoke(revocation).then(() => learn(revocation, owner))
+    const done = store.revoke(revocation).then(() => learn(revocation))
     recording.set(key, done)
     try {
       await done
+      if (owner !== undefined) ownerOf.set(id, owner)
+    } catch (error) {
+      if (owner !== undefined) count(owner, -1)
+      throw error
     } finally {
       recording.delete(key)
-      if (owner !== undefined) count(owner, -1)
     }
     await pull()
     return true
@@ -176,17 +150,10 @@ async function createRevocations({
    * @param claims of a token that has been verified
    * @throws {StoreUnavailable} when the store has not been heard of for so long that the answer would be a guess
    */
-  function isRevoked({ jti, sid, sub, client_id: clientId }: AccessTokenClaims): boolean {
+  function isRevoked(claims: AccessTokenClaims): boolean {
     if (uptimeMs() - heardAtMs > mostStaleMs)
       throw new StoreUnavailable(new Error('the revocations are too old to vouch for a token'))
-    if (inForce.size === 0) return false
-    if (inForce.has(`jti:${jti}`)) return true
-    const client = inForce.get(`client:${clientId}`)
-    if (client?.generation !== undefined && generationsOf(jti).client < client.generation) return true
-    if (sid === undefined) return false
-    if (inForce.has(`sid:${sid}`)) return true
-    const user = inForce.get(`user:${sub}`)
-    return user?.generation !== undefined && generationsOf(jti).user < user.generation && sid !== user.exceptSessionId
+    return inForce.isRevoked(claims)
   }
 
   await catchUp()
@@ -224,7 +191,7 @@ async function createRevocations({
     },
 
     /** Up to which generation the tokens of a client are refused; 0 for none. */
-    revokedGenerationOf: (clientId: string): number => inForce.get(`client:${clientId}`)?.generation ?? 0,
+    revokedGenerationOf: inForce.generationOfClient,
 
     /**
      * Refuses one access token from now on, RFC 7009 §2. What is revoked already, by whatever, is not recorded again.

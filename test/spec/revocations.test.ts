@@ -3,10 +3,11 @@ import type { AddressInfo } from 'node:net'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import type { FastifyInstance } from 'fastify'
 import pg from 'pg'
-import type { Test } from 'tap'
+import t, { type Test } from 'tap'
 import { buildApp } from '../../app.ts'
 import { readConfig } from '../../config.ts'
 import type { AccessTokenClaims } from '../../domain/access-token.ts'
+import { createRevocationSet } from '../../domain/revocation.ts'
 import { basic, type Credentials, failStore, makeClient, tokenOf, until } from '../support/client-helper.ts'
 import {
   type Build,
@@ -183,6 +184,40 @@ overStores(
     t.equal(Number(String(jti).split('.')[0]), generation, 'and so is the one that is kept')
   },
 )
+
+t.test('of two entries for one user the later generation and the later end are kept, in either order', async (t) => {
+  const ofUser = (generation: number) => ({ kind: 'user', id: 'ada', generation }) as const
+  const token = (generation: number) => ({
+    ...{ iss: '', aud: '', sub: 'ada', client_id: 'web', sid: 's' },
+    iat: 0,
+    exp: 0,
+    jti: `${generation}.0.x`,
+  })
+  for (const order of [
+    [ofUser(5), ofUser(4)],
+    [ofUser(4), ofUser(5)],
+  ]) {
+    const revoked = createRevocationSet()
+    // The earlier one was made while tokens lived longer.
+    for (const entry of order) revoked.add(entry, entry.generation === 4 ? 2_000 : 1_000)
+    t.ok(revoked.isRevoked(token(4)))
+    t.notOk(revoked.isRevoked(token(5)))
+    revoked.forgetExpired(1_999, 10)
+    t.ok(revoked.isRevoked(token(3)), 'a token of the longer life may be alive')
+    revoked.forgetExpired(2_000, 10)
+    t.equal(revoked.size, 0)
+  }
+})
+
+t.test('expired entries are forgotten a few at a time, going on where the last call was', async (t) => {
+  const revoked = createRevocationSet()
+  for (let n = 0; n < 10; n++) revoked.add({ kind: 'jti', id: `${n}` }, n < 8 ? 1 : 3)
+  revoked.add({ kind: 'client', id: 'web', generation: 2 }, 1)
+  const forgotten: string[] = []
+  for (let call = 0; call < 3; call++) revoked.forgetExpired(2, 4, (kind, id) => forgotten.push(`${kind} ${id}`))
+  t.same(forgotten, [...[0, 1, 2, 3, 4, 5, 6, 7].map((n) => `jti ${n}`), 'client web'])
+  t.equal(revoked.size, 2)
+})
 
 overStores('a cursor that is none of ours gives everything in force: nothing is missed', async (t, build) => {
   const { app, follower } = await serve(build)
