@@ -17,7 +17,7 @@ const wellFormed = new RegExp(`^${prefix}[A-Za-z0-9_-]{${Math.ceil((tokenBytes *
  *
  * Nothing of a token is stored. One that this server did not make is told by its MAC, before the store is asked.
  */
-function createRefreshTokens({ secrets }: FastifyInstance) {
+function createRefreshTokens({ secrets }: Pick<FastifyInstance, 'secrets'>) {
   const mac = secrets.mac('refresh token')
 
   return {
