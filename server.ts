@@ -3,8 +3,8 @@ import { logEvent } from './events.ts'
 import { closePort, drainAndClose, openSockets } from './process/drain.ts'
 import { listen, PortTaken, resolveHost, tryPort } from './process/listening.ts'
 import { onSignals, shuttingDown } from './process/signals.ts'
-import { hasLmdbStore } from './stores/lmdb/file.ts'
 import { type Vouching, vouchForStore } from './stores/lmdb/vouch.ts'
+import { chosenStore, isMissing } from './stores/open.ts'
 import { StoreUnavailable } from './stores/store.ts'
 
 /** EX_CONFIG of sysexits.h */
@@ -35,8 +35,9 @@ async function main(): Promise<void> {
   const port = process.env['PORT'] === '0' ? String(await tryPort(host, 0, 'PORT')) : process.env['PORT']
   const config = readConfig({ ...process.env, HOST: host, PORT: port })
   if (primary) return serve(config)
-  if (!config.DATABASE_URL && !hasLmdbStore(config.AUTH_DATA_DIR)) await tryPorts(config)
-  const vouching = config.DATABASE_URL ? undefined : vouchForStore(config.AUTH_DATA_DIR)
+  const location = chosenStore(config)
+  if (isMissing(location)) await tryPorts(config)
+  const vouching = location.kind === 'lmdb' ? vouchForStore(location.dir) : undefined
   if (config.AUTH_WORKERS === 1) return serve(config, vouching)
 
   await vouching?.soon
@@ -95,7 +96,7 @@ async function serve(config: Config, vouching?: Vouching): Promise<void> {
     argon2: app.hashing.build,
   }
   const newStore = app.store.isNew ? ': a new, empty store' : ''
-  const message = `Latchkey listens on ${address}, on ${app.store.name === 'pg' ? 'PostgreSQL' : 'LMDB'}${newStore}`
+  const message = `Latchkey listens on ${address}, on ${app.store.product}${newStore}`
   if (primary) primary.listening({ details, message })
   else app.log.info(details, message)
 }

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import type { Config } from '../config.ts'
-import { hasLmdbStore } from '../stores/lmdb/file.ts'
+import { chosenStore, isMissing } from '../stores/open.ts'
 import { confirm, readNewPassword } from './ask.ts'
 import type { AdminCommand, Given, Io, List } from './command.ts'
 import { CommandError, exitCodes } from './exit.ts'
@@ -72,20 +72,21 @@ async function openApp(
 ): Promise<FastifyInstance> {
   // Only a start of the service declares the clients in AUTH_CLIENTS_FILE.
   const { AUTH_CLIENTS_FILE: _, ...settings } = config
-  const { DATABASE_URL, AUTH_DATA_DIR } = settings
-  if (!DATABASE_URL && !mayMakeStore && !hasLmdbStore(AUTH_DATA_DIR)) {
+  const location = chosenStore(settings)
+  if (!mayMakeStore && isMissing(location)) {
     throw new CommandError(
-      `There is no embedded store in ${AUTH_DATA_DIR}; set AUTH_DATA_DIR or DATABASE_URL`,
+      `There is no embedded store in ${settings.AUTH_DATA_DIR}; set AUTH_DATA_DIR or DATABASE_URL`,
       exitCodes.unavailable,
     )
   }
-  if (!DATABASE_URL) refuseDamaged(AUTH_DATA_DIR)
+  if (location.kind === 'lmdb') refuseDamaged(location.dir)
   const [{ buildApp }, { lazyCompilers }] = await Promise.all([import('../app.ts'), import('./lazy-compilers.ts')])
   const app = await buildApp(
     { ...settings, ...(!io.env['LOG_LEVEL'] && { LOG_LEVEL: 'warn' }) },
     { logStream: log, command: { key, makesSecret: makesSecret === true }, schemaController: lazyCompilers },
   )
-  if (app.store.isNew) io.stderr.write(`A new store was made in ${DATABASE_URL ? 'the database' : AUTH_DATA_DIR}.\n`)
+  if (app.store.isNew)
+    io.stderr.write(`A new store was made in ${location.kind === 'lmdb' ? location.dir : 'the database'}.\n`)
   return app
 }
 

@@ -4,12 +4,12 @@ import type { SigningKeyRecord } from '../domain/signing-key.ts'
 import { sealContext } from '../plugins/keys/key-ring.ts'
 import { createSecrets, readMadeSecret, secretPath } from '../plugins/keys/secrets.ts'
 import { checkFile, damageLine, hasLmdbStore, lmdbFile, StoreDamaged } from '../stores/lmdb/file.ts'
-import { openLmdbStore } from '../stores/lmdb/store.ts'
+import { chosenStore, isMissing, openStore, type StoreLocation } from '../stores/open.ts'
 import type { Store } from '../stores/store.ts'
 import { CommandError, exitCodes } from './exit.ts'
 
 /** Where a store is. */
-export type Place = { kind: 'lmdb'; dir: string; label: string } | { kind: 'pg'; url: string; label: string }
+export type Place = StoreLocation & { label: string }
 
 type Env = Record<string, string | undefined>
 
@@ -20,11 +20,12 @@ type Env = Record<string, string | undefined>
  * @throws {CommandError} usage
  * @throws {ConfigError} when it names a setting that is missing
  */
-export function readPlace(text: string | undefined, { DATABASE_URL, AUTH_DATA_DIR }: Config, env: Env): Place {
-  const embedded = (dir: string): Place => ({ kind: 'lmdb', dir, label: `lmdb ${dir}` })
-  const postgres = (url: string): Place => ({ kind: 'pg', url, label: `pg ${withoutSecrets(url)}` })
+export function readPlace(text: string | undefined, config: Config, env: Env): Place {
+  const { DATABASE_URL, AUTH_DATA_DIR } = config
+  const embedded = (dir: string) => labelled({ kind: 'lmdb', dir })
+  const postgres = (url: string) => labelled({ kind: 'pg', url })
 
-  if (text === undefined) return DATABASE_URL ? postgres(DATABASE_URL) : embedded(AUTH_DATA_DIR)
+  if (text === undefined) return labelled(chosenStore(config))
   if (text === 'lmdb') return embedded(AUTH_DATA_DIR)
   if (text === 'pg') {
     if (!DATABASE_URL)
@@ -53,6 +54,11 @@ export function readPlace(text: string | undefined, { DATABASE_URL, AUTH_DATA_DI
   return embedded(text)
 }
 
+const labelled = (location: StoreLocation): Place => ({
+  ...location,
+  label: location.kind === 'lmdb' ? `lmdb ${location.dir}` : `pg ${withoutSecrets(location.url)}`,
+})
+
 /** Whether two places are one store. */
 export const isSamePlace = (a: Place, b: Place) =>
   a.kind === 'lmdb' && b.kind === 'lmdb'
@@ -66,24 +72,17 @@ export const isSamePlace = (a: Place, b: Place) =>
  * @throws {CommandError} when it is missing, damaged or cannot be opened
  */
 export async function openPlace(place: Place, { mustExist }: { mustExist: boolean }): Promise<Store> {
-  if (place.kind === 'pg') {
-    const { openPostgresStore } = await import('../stores/postgres/store.ts')
-    try {
-      return await openPostgresStore(place.url)
-    } catch (error) {
-      throw new CommandError(`${place.label}: ${reasonOf(error)}`, exitCodes.unavailable)
-    }
-  }
-  if (mustExist && !hasLmdbStore(place.dir)) {
+  if (mustExist && isMissing(place)) {
     throw new CommandError(
       `${place.label}: there is no embedded store; set AUTH_DATA_DIR or name another directory`,
       exitCodes.unavailable,
     )
   }
-  refuseDamaged(place.dir)
+  if (place.kind === 'lmdb') refuseDamaged(place.dir)
   try {
-    return openLmdbStore(place.dir)
+    return await openStore(place)
   } catch (error) {
+    if (place.kind === 'pg') throw new CommandError(`${place.label}: ${reasonOf(error)}`, exitCodes.unavailable)
     if (error instanceof StoreDamaged) throw new CommandError(damageLine(place.dir, error), exitCodes.problems)
     throw new CommandError(`${place.label}: it cannot be opened: ${reasonOf(error)}`, exitCodes.unavailable)
   }

@@ -22,7 +22,10 @@ import type { TableName, Tables } from './rows.ts'
  * - **Timeless.** The caller brings the time (`now`, milliseconds since the epoch); no store reads a clock for it.
  */
 export interface Store {
-  readonly name: 'lmdb' | 'pg'
+  /** in logs */
+  readonly name: string
+  /** of the database, as people know it */
+  readonly product: string
   /** whether there was no store before this one was opened */
   readonly isNew: boolean
 

@@ -2,8 +2,8 @@ import { existsSync } from 'node:fs'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { type Config, ConfigError } from '../../config.ts'
-import { damageLine, hasLmdbStore, StoreDamaged } from '../../stores/lmdb/file.ts'
-import { openLmdbStore } from '../../stores/lmdb/store.ts'
+import { damageLine, StoreDamaged } from '../../stores/lmdb/file.ts'
+import { chosenStore, isMissing, openStore } from '../../stores/open.ts'
 import type { Store } from '../../stores/store.ts'
 import { secretPath } from '../keys/secrets.ts'
 import type { ToldWrites } from './changes.ts'
@@ -15,35 +15,32 @@ declare module 'fastify' {
   }
 }
 
-function openEmbedded({ AUTH_DATA_DIR: dataDir, AUTH_SECRET }: Config): Store {
+/** Opens the store that the settings choose. @throws {ConfigError} what is wrong with an embedded one, and what to do */
+async function openChosen(config: Config): Promise<Store> {
+  const { AUTH_DATA_DIR: dataDir, AUTH_SECRET } = config
+  const location = chosenStore(config)
   // The store is made before its secret is, so that a secret alone is what is left of one.
-  if (AUTH_SECRET === undefined && existsSync(secretPath(dataDir)) && !hasLmdbStore(dataDir)) {
+  if (AUTH_SECRET === undefined && existsSync(secretPath(dataDir)) && isMissing(location)) {
     throw new ConfigError(
       `AUTH_DATA_DIR: expected the store beside its secret in ${dataDir}, and it is missing: ` +
         `put it back from a backup; or, to begin anew with no accounts, remove ${secretPath(dataDir)}`,
     )
   }
   try {
-    return openLmdbStore(dataDir)
+    return await openStore(location)
   } catch (error) {
     if (error instanceof StoreDamaged) throw new ConfigError(damageLine(dataDir, error))
+    if (location.kind === 'pg') throw error
     const { code, message, path = dataDir } = error as NodeJS.ErrnoException
     const got = typeof code === 'string' ? code : message
     throw new ConfigError(`AUTH_DATA_DIR: expected a directory that can be written, got ${got} for ${path}`)
   }
 }
 
-/** Loaded only where it is used: `pg` costs a twelfth of a command. */
-async function openPostgres(url: string): Promise<Store> {
-  const { openPostgresStore } = await import('../../stores/postgres/store.ts')
-  return openPostgresStore(url)
-}
-
 /** Opens the store that the settings choose, and closes it when the app has closed. */
 export default fp(
   async (app: FastifyInstance) => {
-    const { DATABASE_URL } = app.config
-    const store = DATABASE_URL ? await openPostgres(DATABASE_URL) : openEmbedded(app.config)
+    const store = await openChosen(app.config)
     app.decorate('store', store)
     app.addHook('onClose', () => store.close())
   },

@@ -180,6 +180,7 @@ export function openLmdbStore(dataDir: string): Store {
 
   return {
     name: 'lmdb',
+    product: 'LMDB',
     isNew,
 
     ping: () => read(() => void root.getStats()),

@@ -176,6 +176,7 @@ export async function openPostgresStore(url: string, options?: PoolOptions): Pro
 
   return {
     name: 'pg',
+    product: 'PostgreSQL',
     isNew,
 
     ping: async () => void (await run(statements.ping)),

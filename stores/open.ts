@@ -1,0 +1,26 @@
+import { hasLmdbStore } from './lmdb/file.ts'
+import { openLmdbStore } from './lmdb/store.ts'
+import type { Store } from './store.ts'
+
+/** Which store, and where it is. */
+export type StoreLocation = { kind: 'lmdb'; dir: string } | { kind: 'pg'; url: string }
+
+/** The store that the settings choose, for the service and its commands alike. */
+export const chosenStore = (config: { DATABASE_URL?: string; AUTH_DATA_DIR: string }): StoreLocation =>
+  config.DATABASE_URL ? { kind: 'pg', url: config.DATABASE_URL } : { kind: 'lmdb', dir: config.AUTH_DATA_DIR }
+
+/** Whether opening would make a store. Of a database only opening it can tell. */
+export const isMissing = (location: StoreLocation): boolean => location.kind === 'lmdb' && !hasLmdbStore(location.dir)
+
+/**
+ * Opens a store, and makes it where it is missing.
+ *
+ * @throws {StoreDamaged} @throws {NodeJS.ErrnoException} of the embedded store, when it is not what it was or cannot be used
+ * @throws {StoreUnavailable} when the database does not answer
+ */
+export async function openStore(location: StoreLocation): Promise<Store> {
+  if (location.kind === 'lmdb') return openLmdbStore(location.dir)
+  // Loaded only where it is used: `pg` costs a twelfth of a command.
+  const { openPostgresStore } = await import('./postgres/store.ts')
+  return openPostgresStore(location.url)
+}
