@@ -4,14 +4,13 @@ import type { Caller } from '../../domain/caller.ts'
 import type { User } from '../../domain/user.ts'
 import { isUsername, mapUsername } from '../../domain/usernames.ts'
 import { Refusal } from '../../errors.ts'
+import { retryUntilApplied } from '../../stores/compare-and-set.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
     userAdmin: ReturnType<typeof createUserAdmin>
   }
 }
-
-const triesAtMost = 10
 
 type By = Pick<Caller, 'log'>
 
@@ -65,15 +64,13 @@ function createUserAdmin({
      * @throws {Refusal} 404
      */
     async setRoles(by: By, id: string, roles: string[]): Promise<void> {
-      for (let tries = 1; tries <= triesAtMost; tries++) {
+      await retryUntilApplied('The roles', async () => {
         const { roles: expectedRoles } = await get({ id })
         const isTakingAway = expectedRoles.some((role) => !roles.includes(role))
-        const isSet = await changes.make(by, 'user.roles_set', { sub: id, roles }, (store, end) =>
+        return changes.make(by, 'user.roles_set', { sub: id, roles }, (store, end) =>
           store.setRoles({ userId: id, expectedRoles, roles }, isTakingAway ? end() : undefined),
         )
-        if (isSet) return
-      }
-      throw new Error('The roles were changed by others all the time')
+      })
     },
 
     /**
@@ -86,14 +83,12 @@ function createUserAdmin({
       const normalized = password.normalize('NFC')
       await passwordPolicy.check(normalized, nameKey, '/password')
       const passwordHash = await hashing.hash(caller, normalized)
-      for (let tries = 1; tries <= triesAtMost; tries++) {
+      await retryUntilApplied('The password', async () => {
         const { passwordHash: expectedHash } = await get({ id })
-        const isSet = await changes.make(caller, 'password.set', { sub: id }, (store, end) =>
+        return changes.make(caller, 'password.set', { sub: id }, (store, end) =>
           store.changePassword({ userId: id, expectedHash, passwordHash }, end()),
         )
-        if (isSet) return
-      }
-      throw new Error('The password was changed by others all the time')
+      })
     },
   }
 }

@@ -15,6 +15,7 @@ import {
 import { isFuture } from '../../domain/time.ts'
 import { Refusal } from '../../errors.ts'
 import type { ChangeName, MembersOf } from '../../events.ts'
+import { retryUntilApplied } from '../../stores/compare-and-set.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -26,7 +27,6 @@ const secretPrefix = 'lks_'
 const secretBytes = 32
 /** How long a client is known without a look into the store. A change made here shows at once, one made elsewhere after this. */
 const freshMs = 1_000
-const triesAtMost = 10
 
 type By = Pick<Caller, 'log'>
 
@@ -84,7 +84,7 @@ function createClients({
     decide: (client: Client) => { next: Client; revoke: boolean },
   ): Promise<Client> {
     const { client_id: id } = members
-    for (let tries = 1; tries <= triesAtMost; tries++) {
+    return retryUntilApplied(`The client ${id}`, async () => {
       const client = await stored(id)
       if (!client) throw unknownClient(id)
       const { next, revoke } = decide(client)
@@ -92,9 +92,8 @@ function createClients({
       const isChanged = await changes.make(by, event, members, (store, end) =>
         store.replaceClient(changed, revoke ? end() : undefined),
       )
-      if (isChanged) return changed
-    }
-    throw new Error(`The client ${id} was changed by others all the time`)
+      return isChanged && changed
+    })
   }
 
   /**

@@ -8,6 +8,7 @@ import type { Client, ClientSecret } from '../../domain/client.ts'
 import { type ClientDefinition, validateClient } from '../../domain/client.ts'
 import { Refusal } from '../../errors.ts'
 import { clientMembers, newClientMembers, toDefinition } from '../../schemas/clients.ts'
+import { retryUntilApplied } from '../../stores/compare-and-set.ts'
 
 const Secret = Type.String({ minLength: 1, maxLength: 1024 })
 
@@ -28,7 +29,6 @@ const Declarations = Type.Array(Declaration)
 const shortSecret = 32
 /** Means the same with and without the encoding of a form. */
 const isSafeAnywhere = /^[A-Za-z0-9._~-]+$/
-const triesAtMost = 20
 
 const listOf = <T>(value: T | T[] | undefined): T[] =>
   value === undefined ? [] : Array.isArray(value) ? value : [value]
@@ -116,21 +116,19 @@ async function applyDeclarations({
   }
 
   async function apply(definition: ClientDefinition, texts: string[]): Promise<void> {
-    for (let tries = 1; tries <= triesAtMost; tries++) {
+    await retryUntilApplied(`The client ${definition.id}`, async () => {
       const before = await store.findClient(definition.id)
       const secrets = keptSecrets(before, texts)
       const next = { ...before, ...definition, secrets, isDeclared: true }
-      if (before && Value.Equal(before, next)) return
+      if (before && Value.Equal(before, next)) return true
       const createdAt = before ? before.createdAt : await clients.birthOf(definition.id)
       const event = before ? 'client.changed' : 'client.created'
-      const isDone = await changes.make({ log }, event, { client_id: definition.id }, (store) =>
+      return changes.make({ log }, event, { client_id: definition.id }, (store) =>
         before
           ? store.replaceClient({ ...before, ...next, generation: before.generation + 1 })
           : store.createClient({ ...definition, secrets, isDeclared: true, createdAt, generation: createdAt }),
       )
-      if (isDone) return
-    }
-    throw new Error(`The client ${definition.id} was changed by others all the time`)
+    })
   }
 
   async function remove(id: string): Promise<void> {

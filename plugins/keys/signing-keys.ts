@@ -5,6 +5,7 @@ import type { Caller } from '../../domain/caller.ts'
 import type { SigningKeyRecord, SigningKeyStatus } from '../../domain/signing-key.ts'
 import { clockSkewMs, createSteadyClock, elapsedMs, isFuture } from '../../domain/time.ts'
 import { Refusal } from '../../errors.ts'
+import { retryUntilApplied } from '../../stores/compare-and-set.ts'
 import { generatePair, publicJwkOf } from './key-material.ts'
 import { createKeyRing, type SigningKey, sealContext } from './key-ring.ts'
 
@@ -20,7 +21,6 @@ const publishLeadMs = 10 * 60_000
 const retirementMarginMs = 24 * 3_600_000
 /** How often each process looks for keys that others made, and whether it is time for a new one. */
 const pollMs = 60_000
-const triesAtMost = 10
 
 type By = Pick<Caller, 'log'>
 
@@ -178,17 +178,16 @@ async function createSigningKeys(
      */
     async rotateNow(by: By, { isLeaked }: { isLeaked: boolean }): Promise<SigningKeyStatus> {
       if (operatorKey) throw new Refusal('operators_key')
-      for (let tries = 1; tries <= triesAtMost; tries++) {
+      return retryUntilApplied('The signing keys', async () => {
         await load()
         const newest = ring.newestOfAlg()
         if (!isLeaked && newest?.privateKey && newest.signsFrom > now()) return statusOf(newest)
         const kid = await add(by, newest, isLeaked || !newest?.privateKey ? now() : now() + publishLeadMs)
-        if (kid === undefined) continue
+        if (kid === undefined) return undefined
         const others = ring.newestFirst().flatMap((key) => (key.kid === kid ? [] : [key.kid]))
         if (isLeaked) await removeEarly(by, others)
         return statusOf(ring.get(kid) as SigningKey)
-      }
-      throw new Error('The signing keys were changed by others all the time')
+      })
     },
 
     /**
