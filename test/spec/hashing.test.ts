@@ -1,9 +1,10 @@
+import { getEventListeners } from 'node:events'
 import type { FastifyInstance } from 'fastify'
 import t from 'tap'
 import type { End } from '../../domain/lifetimes.ts'
 import { argon2 } from '../../plugins/login/argon2.ts'
 import { createStoredHashes } from '../../plugins/login/stored-hashes.ts'
-import { from, until } from '../support/client-helper.ts'
+import { callerFrom, from, until } from '../support/client-helper.ts'
 import { json, onOneStore, overStores, password, postForm, signUp, storeOf } from '../support/helper.ts'
 
 const tryLogIn = (app: FastifyInstance, username: string, secret: string, options = {}) =>
@@ -161,6 +162,16 @@ t.test('the first comparison with an older hash takes no less than the following
   const again = performance.now()
   await hashes.compare(undefined, 'wrong', noErrors)
   t.ok(firstMs > 0.5 * (performance.now() - again))
+})
+
+onOneStore('a connection that stays keeps nothing of the hashes it waited for', async (t, build) => {
+  const { app } = await build({ AUTH_HASH_CONCURRENCY: '1' })
+  const caller = callerFrom('198.51.100.7', app.log)
+  const listeners = () => getEventListeners(caller.gone, 'abort').length
+  const hashes = Array.from({ length: 5 }, () => app.hashing.hash(caller, password))
+  t.equal(listeners(), 4, 'who waits listens')
+  await Promise.all(hashes)
+  t.equal(listeners(), 0)
 })
 
 /** Timers and sockets that would keep the process, by kind. */
