@@ -2,8 +2,8 @@ import { type SigningAlg, signingAlgs } from './signing-key.ts'
 import { parseStrictJson } from './strict-json.ts'
 
 /**
- * The claims of an access token, RFC 9068 §2.2, and those of a session. They are frozen: every request with the same token gets the
- * same object.
+ * The claims of an access token, RFC 9068 §2.2, and those of a session. They are frozen: every request with the same
+ * token gets the same object.
  */
 export interface AccessTokenClaims {
   readonly iss: string
@@ -41,9 +41,11 @@ export interface UnverifiedToken {
 }
 
 /**
- * Reads the header of a JWT, RFC 7515 §4.1. Its words about where to find a key (`jwk`, `jku`, `x5u`, `x5c`) are not read.
+ * Reads the header of a JWT, RFC 7515 §4.1. Its words about where to find a key (`jwk`, `jku`, `x5u`, `x5c`) are not
+ * read.
  *
- * @throws {InvalidToken} for another `typ` or `alg`, without a `kid`, with a `crit`, and for JSON with more than one reading
+ * @throws {InvalidToken} for another `typ` or `alg`, without a `kid`, with a `crit`, and for JSON with more than one
+ * reading
  */
 export function readHeader(token: string): UnverifiedToken {
   const [, part, payload] = compactJws.exec(token) ?? []
@@ -62,7 +64,8 @@ export function readHeader(token: string): UnverifiedToken {
 const lastSecond = 253_402_300_799
 
 /**
- * Reads the claims, RFC 9068 §4 and RFC 7519 §4.1: all are there, of their type, and by the issuer. Checks neither audience nor time.
+ * Reads the claims, RFC 9068 §4 and RFC 7519 §4.1: all are there, of their type, and by the issuer. Checks neither
+ * audience nor time.
  *
  * @param payload base64url, of a token whose signature has been verified
  * @returns the claims, frozen
@@ -139,7 +142,7 @@ export interface Generations {
 /** The jti of a new token: `<user>.<client>.<random>`. */
 export const jtiOf = ({ user, client }: Generations, random: string): string => `${user}.${client}.${random}`
 
-/** The generations that a token was made in, from its jti; 0 for one that the jti does not have. */
+/** The generations that a token was made in, from its jti; 0 for each that the jti does not have. */
 export function generationsOf(jti: string): Generations {
   const [, user = 0, client = 0] = /^(\d{1,15})\.(?:(\d{1,15})\.)?/.exec(jti) ?? []
   return { user: Number(user), client: Number(client) }

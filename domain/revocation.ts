@@ -3,7 +3,10 @@ import { type AccessTokenClaims, generationsOf } from './access-token.ts'
 /** Which access tokens are refused. */
 export type RevokedTokens =
   | { kind: 'jti' | 'sid'; id: string }
-  /** tokens that were signed with a key that is withdrawn, whatever they say; recorded so that everyone looks at the keys */
+  /**
+   * tokens that were signed with a key that is withdrawn, whatever they say; recorded so that everyone looks at the
+   * keys
+   */
   | { kind: 'key'; id: string }
   /** tokens of the user from before `generation`, but for those of one session */
   | { kind: 'user'; id: string; generation: number; exceptSessionId?: string }
@@ -29,7 +32,9 @@ interface Revoked {
 /** The revocations in force, in memory. Times are milliseconds on a clock of the caller's that nobody sets. */
 export type RevocationSet = ReturnType<typeof createRevocationSet>
 
-/** Makes an empty set. A map for each kind, so that ids are looked up as they are: every check of a token comes here. */
+/**
+ * Makes an empty set. A map for each kind, so that ids are looked up as they are: every check of a token comes here.
+ */
 export function createRevocationSet() {
   const named = { jti: new Map<string, number>(), sid: new Map<string, number>(), key: new Map<string, number>() }
   const upTo = { user: new Map<string, Revoked>(), client: new Map<string, Revoked>() }
@@ -47,7 +52,9 @@ export function createRevocationSet() {
       return named.jti.size + named.sid.size + named.key.size + upTo.user.size + upTo.client.size
     },
 
-    /** Adds a revocation. It may come twice and out of order: the later generation and the later end of two are kept. */
+    /**
+     * Adds a revocation. It may come twice and out of order: the later generation and the later end of two are kept.
+     */
     add(tokens: RevokedTokens, until: number): void {
       const { id } = tokens
       if (tokens.kind === 'user' || tokens.kind === 'client') {

@@ -6,7 +6,8 @@ const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
  *
  * @param bytes of the text
  * @returns the value; nothing of what its texts hold has been checked
- * @throws {SyntaxError} for what is no JSON, for bytes that are no UTF-8, a byte order mark, and a member that is there twice (§4)
+ * @throws {SyntaxError} for what is no JSON, for bytes that are no UTF-8, a byte order mark, and a member that is
+ * there twice (§4)
  */
 export function parseStrictJson(bytes: Uint8Array): unknown {
   let text: string

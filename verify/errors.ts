@@ -61,7 +61,8 @@ export class VerifierError extends Error {
 
   /**
    * @param reason words for the log
-   * @param about `scope` that is needed, of a failure for `scope`; `detail` are words for the client in the place of the usual ones
+   * @param about `scope` that is needed, of a failure for `scope`; `detail` are words for the client in the place of
+   * the usual ones
    */
   constructor(
     failure: Failure,
@@ -92,7 +93,9 @@ export class TokenRefused extends VerifierError {
   override readonly name = 'TokenRefused'
 }
 
-/** Nobody can say whether the token is good: keys or revocations cannot be had. 503, and never to be read as "revoked". */
+/**
+ * Whether the token is good is not known: keys or revocations cannot be fetched. 503, never to be read as "revoked".
+ */
 export class VerifierUnavailable extends VerifierError {
   override readonly name = 'VerifierUnavailable'
 

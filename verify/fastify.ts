@@ -14,8 +14,8 @@ declare module 'fastify' {
   interface FastifyInstance {
     verifier: Verifier
     /**
-     * Makes an onRequest hook that lets a request pass whose access token is good, and carries what is required; its claims are then
-     * `request.token`. Tokens are read from the Authorization header and from nowhere else.
+     * Makes an onRequest hook that lets a request pass whose access token is good, and carries what is required; its
+     * claims are then `request.token`. Tokens are read from the Authorization header and from nowhere else.
      */
     requireToken: (requirements?: Requirements) => TokenGuard
   }
@@ -27,7 +27,10 @@ declare module 'fastify' {
 
 /** The options of a verifier, or one that exists already, which the app then does not close. */
 export type LatchkeyVerifyOptions = (VerifierOptions | { verifier: Verifier }) & {
-  /** answers a request that is refused in another way, and returns the reply; `(error) => { throw error }` leaves it to the app's error handler */
+  /**
+   * answers a request that is refused in another way, and returns the reply; `(error) => { throw error }` leaves it to
+   * the app's error handler
+   */
   refuse?: (error: VerifierError, request: FastifyRequest, reply: FastifyReply) => unknown
 }
 
@@ -57,7 +60,7 @@ const plugin: FastifyPluginAsync<LatchkeyVerifyOptions> = async (app, { refuse =
         const answer = refuse(error, request, reply)
         if (answer === reply) return reply
         await answer
-        // Whoever forgot to answer must not let the request pass.
+        // `refuse` may have forgotten to answer; the request must not pass.
         if (!reply.sent) throw error
         return reply
       }
@@ -83,7 +86,8 @@ function sendProblem(error: VerifierError, request: FastifyRequest, reply: Fasti
 }
 
 /**
- * Guards routes of a Fastify app: decorates it with `requireToken(requirements?)` and `verifier`, and requests with `token`.
+ * Guards routes of a Fastify app: decorates it with `requireToken(requirements?)` and `verifier`, and requests with
+ * `token`.
  *
  * ```ts
  * await app.register(latchkeyVerify, { issuer: 'https://auth.example.com', clientId, clientSecret })

@@ -30,8 +30,8 @@ const forgetEveryMs = 10_000
 const longestRetryMs = 60_000
 
 /**
- * Follows what the server revokes: by its stream, and as long as none is to be had by asking each second. Nothing is missed, for
- * both start at the cursor that came with what was heard last.
+ * Follows what the server revokes: by its stream, or by polling each second while there is none. Nothing is missed:
+ * both start at the cursor of the last news.
  *
  * @param onKeyWithdrawn is told at once which key verifies nothing any more
  */
@@ -45,7 +45,7 @@ export function createFeed(
   const startedMs = performance.now()
   let isClosed = false
   let cursor: string | undefined
-  /** when the server was heard last, on two clocks: see silence() */
+  /** when the server was heard last, on two clocks; see `silence` */
   let heard: { uptimeMs: number; now: number } | undefined
   /** since it was heard last */
   let failure: unknown
@@ -67,8 +67,8 @@ export function createFeed(
   let pollAtMs = 0
 
   /**
-   * Milliseconds since the server was heard, by the clock that says more: one stands still while the machine sleeps, the other can
-   * be set, and neither may make an old list look fresh.
+   * Milliseconds since the server was heard, the larger of two clocks: one stands still while the machine sleeps, the
+   * other can be set, and neither may make an old list look fresh.
    */
   const silence = () =>
     heard ? Math.max(performance.now() - heard.uptimeMs, now() - heard.now) : performance.now() - startedMs
@@ -91,7 +91,8 @@ export function createFeed(
       tell({ type: 'feed.polling', level: 'warn', message })
     }
     if (current === 'lost') {
-      const message = `nothing was heard of revocations for ${Math.round(silence() / 1000)} s${failure ? `: ${wordsOf(failure)}` : ''}`
+      const why = failure ? `: ${wordsOf(failure)}` : ''
+      const message = `nothing was heard of revocations for ${Math.round(silence() / 1000)} s${why}`
       tell({ type: 'feed.lost', level: 'error', message })
     }
   }
@@ -101,7 +102,7 @@ export function createFeed(
     failure = error
     answered.resolve()
     const type = error instanceof Refused ? 'feed.refused' : 'feed.failed'
-    // The one that people have to mend is not hidden by another before it.
+    // A refusal has to be mended by people: no other failure hides it.
     if (toldFailure === type || toldFailure === 'feed.refused') return
     toldFailure = type
     if (type === 'feed.refused') tell({ type, level: 'error', message: wordsOf(error) })
@@ -190,7 +191,7 @@ export function createFeed(
         error,
         error instanceof NoStream ? limits.streamAgainMs : backOffMs(streamFailures, limits.backOffMs),
       )
-      // It may be the stream alone that fails: for what is in between, or because the server has too many.
+      // Only the stream may fail: a proxy holds it back, or the server has too many.
       if (error instanceof NoStream || error instanceof Timeout || error instanceof UnwantedStatus) {
         isPolling = true
         void poll()

@@ -9,38 +9,40 @@ export interface Answer {
 }
 
 /**
- * GET requests that no process is kept alive by, and that are bounded in time and size. Redirects are not followed: credentials
- * go to the one place that was configured. By node:http, because a stream read through `fetch` keeps its process running.
+ * GET requests that keep no process alive and are bounded in time and size. Redirects are not followed: credentials go
+ * to the one place that was configured. By node:http, because a stream read through `fetch` keeps its process running.
  */
 export function createHttp(agent: Agent | undefined) {
   const open = new Set<ClientRequest>()
   let isClosed = false
 
-  return {
-    /** @returns the answer when its head has arrived; its body must be read or destroyed */
-    get(url: URL, headers: Record<string, string>, timeoutMs: number): Promise<IncomingMessage> {
-      return new Promise((resolve, reject) => {
-        if (isClosed) throw new Error('the verifier was closed')
-        const call = (url.protocol === 'https:' ? httpsRequest : httpRequest)(url, { agent, headers })
-        const timer = setTimeout(() => call.destroy(new Timeout(timeoutMs)), timeoutMs).unref()
-        open.add(call)
-        call.on('socket', (socket) => socket.unref())
-        call.on('response', (response) => {
-          clearTimeout(timer)
-          resolve(response)
-        })
-        call.on('error', reject)
-        call.on('close', () => {
-          clearTimeout(timer)
-          open.delete(call)
-        })
-        call.end()
+  /** @returns the answer when its head has arrived; its body must be read or destroyed */
+  function get(url: URL, headers: Record<string, string>, timeoutMs: number): Promise<IncomingMessage> {
+    return new Promise((resolve, reject) => {
+      if (isClosed) throw new Error('the verifier was closed')
+      const call = (url.protocol === 'https:' ? httpsRequest : httpRequest)(url, { agent, headers })
+      const timer = setTimeout(() => call.destroy(new Timeout(timeoutMs)), timeoutMs).unref()
+      open.add(call)
+      call.on('socket', (socket) => socket.unref())
+      call.on('response', (response) => {
+        clearTimeout(timer)
+        resolve(response)
       })
-    },
+      call.on('error', reject)
+      call.on('close', () => {
+        clearTimeout(timer)
+        open.delete(call)
+      })
+      call.end()
+    })
+  }
+
+  return {
+    get,
 
     /** @throws when it takes longer, or a 200 is larger */
     async getText(url: URL, headers: Record<string, string>, timeoutMs: number, maxBytes: number): Promise<Answer> {
-      const response = await this.get(url, headers, timeoutMs)
+      const response = await get(url, headers, timeoutMs)
       const { statusCode: status = 0 } = response
       if (status !== 200) {
         response.on('error', () => {})
@@ -80,15 +82,14 @@ export class Timeout extends Error {
 
 const longestRetryAfterSeconds = 300
 
-/** The server answered, and not with what was wanted. */
+/** The server answered with another status than was wanted. */
 export class UnwantedStatus extends Error {
   /** how long the server asked to be left alone; 0 when it did not */
   readonly retryAfterMs: number
 
   constructor(status: number, { 'retry-after': retryAfter = '' }: IncomingMessage['headers']) {
-    super(
-      `the server answered ${status}${status >= 300 && status < 400 ? ', and redirects are not followed: set `url`' : ''}`,
-    )
+    const hint = status >= 300 && status < 400 ? ', and redirects are not followed: set `url`' : ''
+    super(`the server answered ${status}${hint}`)
     this.retryAfterMs = Math.min(/^\d{1,9}$/.test(retryAfter) ? Number(retryAfter) : 0, longestRetryAfterSeconds) * 1000
   }
 }
@@ -96,7 +97,8 @@ export class UnwantedStatus extends Error {
 export const retryAfterMs = (error: unknown): number => (error instanceof UnwantedStatus ? error.retryAfterMs : 0)
 
 /**
- * The wait before the next attempt: doubles with each failure, and is spread, so that many verifiers do not come back at once.
+ * The wait before the next attempt: doubles with each failure, and is spread, so that many verifiers do not come back
+ * at once.
  *
  * @param failures in a row, from 1
  * @returns milliseconds
@@ -115,7 +117,8 @@ export function deferred(): { promise: Promise<void>; resolve: () => void } {
 }
 
 /**
- * Waits for something, for so long, and keeps the process alive meanwhile: a caller waits, and what it waits for does not keep it alive.
+ * Waits for something at most this long, and keeps the process alive meanwhile: a caller waits, and neither requests
+ * nor timers here keep it alive.
  *
  * @returns whether it came
  */

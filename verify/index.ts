@@ -1,6 +1,6 @@
 /*
- * For services that check Latchkey's access tokens by themselves: `createVerifier` for any, `latchkeyVerify` for Fastify. Of the server
- * it shares the rules in domain/, and nothing else.
+ * For services that check Latchkey's access tokens by themselves: `createVerifier` for any, `latchkeyVerify` for
+ * Fastify. Of the server it shares the rules in domain/, and nothing else.
  */
 export type { AccessTokenClaims as Claims } from '../domain/access-token.ts'
 export { type Failure, type Problem, TokenRefused, VerifierError, VerifierUnavailable } from './errors.ts'

@@ -9,15 +9,15 @@ export interface Key {
   kid: string
   alg: SigningAlg
   cryptoKey: CryptoKey
-  /** the members that make it what it is, as text */
+  /** the members that define the key, as text */
   material: string
-  /** whether the server still publishes it; one that was withdrawn verifies nothing any more */
+  /** whether the server still publishes it; a withdrawn key verifies nothing any more */
   isPublished: boolean
 }
 
 export const keyLimits = {
   fetchMs: 5_000,
-  /** Keys that nobody knows have the set fetched again at most so often: forged ones cost nothing. */
+  /** Unknown kids have the set fetched at most once in this time: forged ones cost nothing. */
   cooldownMs: 1_000,
   backOffMs: [500, 30_000] as readonly [number, number],
   /** bounds for the max-age of the answer, and what it is without one */
@@ -28,14 +28,15 @@ export const keyLimits = {
 const maxKeys = 100
 
 /**
- * Holds the server's public keys (RFC 7517), and keeps them fresh: fetched again in the background when they are older than their
- * max-age, and when a token names a key that is not among them. While the server is away, the keys that are known stay.
+ * Holds the server's public keys (RFC 7517), and keeps them fresh: fetched again in the background when they are older
+ * than their max-age, and when a token names a key that is not among them. While the server is away, the keys that are
+ * known stay.
  */
 export function createKeys({ jwksUrl, tell }: Settings, http: Http, limits = keyLimits) {
   let keys = new Map<string, Key>()
   let etag: string | undefined
   let isClosed = false
-  /** the fetch that everybody waits for */
+  /** the fetch that all callers share */
   let underWay: Promise<void> | undefined
   let timer: NodeJS.Timeout | undefined
   /** on the clock of `performance` */
@@ -79,7 +80,7 @@ export function createKeys({ jwksUrl, tell }: Settings, http: Http, limits = key
 
   /** @returns milliseconds until it is to be fetched again */
   async function fetchKeys(): Promise<number> {
-    // A cache in between would not have a key that was made just now, or still have one that was withdrawn.
+    // A cache in between may lack a new key, or still have a withdrawn one.
     const headers = {
       accept: 'application/json',
       'cache-control': 'no-cache',
@@ -160,7 +161,7 @@ export function createKeys({ jwksUrl, tell }: Settings, http: Http, limits = key
       void refresh()
     },
 
-    /** Waits for keys, for so long, and goes on asking meanwhile. */
+    /** Waits for keys at most `ms`, and goes on asking meanwhile. */
     async ready(ms: number): Promise<void> {
       const until = performance.now() + ms
       for (let leftMs = ms; keys.size === 0 && !isClosed && leftMs > 0; leftMs = until - performance.now()) {
@@ -178,7 +179,9 @@ export function createKeys({ jwksUrl, tell }: Settings, http: Http, limits = key
   }
 }
 
-/** @returns undefined for a key that is of no use here: of another kind, not for signatures, without a kid, or private */
+/**
+ * @returns undefined for a key that cannot verify here: of another kind, not for signatures, without a kid, or private
+ */
 async function toKey(jwk: unknown): Promise<Key | undefined> {
   const { kid, kty, crv, x, y, n, e, alg = usualAlg(jwk as JWK), use, key_ops: operations, d } = jwk as JWK
   if (typeof kid !== 'string' || d !== undefined || !signingAlgs.includes(alg as SigningAlg)) return undefined

@@ -16,7 +16,7 @@ export interface News {
  * Reads `{"revocations": […]}`.
  *
  * @param now for entries that do not say when they were made
- * @throws {Error} when anything in it is not as it has to be: an entry that was not understood may be the one that counts
+ * @throws {Error} when any of it is malformed: an entry that was not understood may be the one that counts
  */
 export function readNews(message: unknown, now: number): News {
   const { revocations: list, more } = (message ?? {}) as { revocations?: unknown; more?: unknown }

@@ -26,25 +26,34 @@ export interface VerifierOptions {
   clientId?: string
   clientSecret?: string
   /**
-   * What to answer about a token, good otherwise, once the feed has been lost for `feedLostAfterSeconds`: `refuse` is a 503, and
-   * `accept` goes on by the revocations that are known. Until the feed was there for the first time, `refuse` refuses at once.
+   * What to answer about a token, good otherwise, once the feed has been lost for `feedLostAfterSeconds`: `refuse` is
+   * a 503, and `accept` goes on by the revocations that are known. Until the feed was there for the first time,
+   * `refuse` refuses at once.
    *
-   * `refuse` by default: whoever follows revocations wants them to be kept.
+   * `refuse` by default: a service that follows revocations wants them to be kept.
    */
   feedLost?: 'accept' | 'refuse'
   /**
-   * Seconds without a word from the server until `feedLost` decides; 300 by default, as long as the server itself answers for tokens
-   * when it is cut off from its store. So a restart or a failover of the database there does not stop the services here. At least 15,
-   * which is three heartbeats; `status` and `onEvent` tell of a lost feed after these 15 in any case.
+   * Seconds without a word from the server until `feedLost` decides; 300 by default, as long as the server itself
+   * answers for tokens when it is cut off from its store. So a restart or a failover of the database there does not
+   * stop the services here. At least 15, which is three heartbeats; `status` and `onEvent` tell of a lost feed after
+   * these 15 in any case.
    */
   feedLostAfterSeconds?: number
   /** where the server is reached from here, when not by the issuer's URL: `http://latchkey:3000` between containers */
   url?: string
   /** for the requests to the server: an `https.Agent` with a CA, a client certificate or a proxy */
   agent?: Agent
-  /** seconds that the server's clock may be ahead (`iat`, `nbf`); 60 by default, as on the server. `exp` is exact, so that nothing is accepted for longer than there. */
+  /**
+   * seconds that the server's clock may be ahead (`iat`, `nbf`); 60 by default, as on the server. `exp` is exact, so
+   * that nothing is accepted for longer than there.
+   */
   clockSkewSeconds?: number
-  /** seconds since `iat` after which a token is refused whatever its `exp`; no limit by default. To be set to AUTH_ACCESS_TTL where that was lowered, or where somebody else signs with the same key: revocations are remembered for that long only. */
+  /**
+   * seconds since `iat` after which a token is refused whatever its `exp`; no limit by default. To be set to
+   * AUTH_ACCESS_TTL where that was lowered, or where somebody else signs with the same key: revocations are remembered
+   * for that long only.
+   */
   maxTokenAgeSeconds?: number
   /** how many verified tokens are remembered; 5,000 by default, about 2 KB each */
   cacheSize?: number
@@ -72,32 +81,35 @@ export interface Settings {
   tell: (event: VerifierEvent) => void
 }
 
-/** Three heartbeats of the server: so long without a word, and the feed counts as lost. */
+/** Three heartbeats of the server: after this long without one, the feed counts as lost. */
 export const lostMs = 15_000
 
-const names = new Set([
-  ...[
-    'issuer',
-    'audience',
-    'clientId',
-    'clientSecret',
-    'feedLost',
-    'feedLostAfterSeconds',
-    'url',
-    'agent',
-    'clockSkewSeconds',
-  ],
-  ...['maxTokenAgeSeconds', 'cacheSize', 'now', 'onEvent'],
-])
+/** Every option; the compiler holds it to the interface. */
+const known: Record<keyof VerifierOptions, true> = {
+  issuer: true,
+  audience: true,
+  clientId: true,
+  clientSecret: true,
+  feedLost: true,
+  feedLostAfterSeconds: true,
+  url: true,
+  agent: true,
+  clockSkewSeconds: true,
+  maxTokenAgeSeconds: true,
+  cacheSize: true,
+  now: true,
+  onEvent: true,
+}
 
 /**
  * Checks the options, and puts the defaults in.
  *
- * @throws {TypeError} that names the option and says what is expected: a wrong or misspelt one must not weaken the check unnoticed
+ * @throws {TypeError} that names the option and says what is expected: a wrong or misspelt one must not weaken the
+ * check unnoticed
  */
 export function readOptions(options: VerifierOptions): Settings {
   for (const name of Object.keys(options))
-    if (!names.has(name)) throw new TypeError(`latchkey/verify: there is no option ${name}`)
+    if (!Object.hasOwn(known, name)) throw new TypeError(`latchkey/verify: there is no option ${name}`)
   const {
     issuer,
     audience = issuer,
@@ -143,7 +155,7 @@ export function readOptions(options: VerifierOptions): Settings {
       try {
         onEvent(event)
       } catch (error) {
-        // What listens must not end the following.
+        // An error of the listener must not end the feed.
         process.emitWarning(error as Error)
       }
     },
@@ -179,7 +191,9 @@ function readNumber(
   return value
 }
 
-/** `client_secret_basic`, RFC 6749 §2.3.1: both are form-encoded first, so that a colon or an umlaut in them survives. */
+/**
+ * `client_secret_basic`, RFC 6749 §2.3.1: both are form-encoded first, so that a colon or an umlaut in them survives.
+ */
 function basic(id: string, secret: string): string {
   const encode = (text: string) => new URLSearchParams({ '': text }).toString().slice(1)
   return `Basic ${Buffer.from(`${encode(id)}:${encode(secret)}`).toString('base64')}`

@@ -2,16 +2,16 @@ import type { IncomingHttpHeaders } from 'node:http'
 import { createParser, type EventSourceMessage } from 'eventsource-parser'
 import { type Http, UnwantedStatus } from './http.ts'
 
-/** The server answers, and yet a stream cannot be had. */
+/** The server answers, but not with a stream. */
 export class NoStream extends Error {}
 
-/** The server does not let this client follow: something that only people can mend. */
+/** The server does not let this client follow, which only people can mend. */
 export class Refused extends Error {}
 
 export interface StreamReader {
   /** @returns whether it is a sign of life. @throws for what is not understood, which ends the stream */
   onEvent(event: EventSourceMessage): boolean
-  /** @param ms that the server wants one to wait before one comes again */
+  /** @param ms that the server asks to wait before the next connection */
   onRetry(ms: number): void
 }
 
@@ -21,7 +21,7 @@ export interface StreamReader {
  * @param firstEventMs within which the answer and then the first event have to come
  * @param silentMs after which a stream that says nothing is given up
  * @returns when a stream has ended that had begun
- * @throws {NoStream} when none is to be had, or none that goes on; {Refused}; or what the network or the reader says
+ * @throws {NoStream} where there is no stream, or it goes silent; {Refused}; or an error of the network or the reader
  */
 export async function readStream(
   http: Http,
@@ -77,7 +77,8 @@ export async function readStream(
 export function unwanted(status = 0, headers: IncomingHttpHeaders): Error {
   if (status === 401) {
     return new Refused(
-      'the server does not know this client (401): check clientId and clientSecret, and that the client is not disabled',
+      'the server does not know this client (401): ' +
+        'check clientId and clientSecret, and that the client is not disabled',
     )
   }
   if (status === 403)

@@ -28,7 +28,9 @@ export function tokenOfHeader(authorization: string | undefined): string {
 
 const usualPrefix = 'Bearer '
 
-/** The token, if it is a good one: enough to look for it among the verified ones, which are known by their whole text. */
+/**
+ * The token, if it is a good one: enough to look for it among the verified ones, which are known by their whole text.
+ */
 export const likelyTokenOf = (presented: string | undefined): string =>
   typeof presented !== 'string'
     ? ''

@@ -20,23 +20,27 @@ export interface Requirements {
 export interface VerifierStatus {
   /** public keys that are known */
   keys: number
-  /** how the revocations come; `off` without a clientId, `connecting` until they came once, `lost` after 15 s without a word */
+  /**
+   * how the revocations come; `off` without a clientId, `connecting` until they came once, `lost` after 15 s without a
+   * word
+   */
   feed: FeedState | 'off'
-  /** seconds since the server was heard of revocations; undefined when it never was */
+  /** seconds since the last news of revocations or heartbeat; undefined before the first */
   feedHeardSecondsAgo: number | undefined
-  /** that are in force, in memory */
+  /** revocations in force, in memory */
   revocations: number
-  /** verified tokens that are remembered */
+  /** verified tokens in the cache */
   cachedTokens: number
 }
 
 export interface Verifier {
   /**
-   * Checks an access token by RFC 9068 §4 and RFC 8725: type, algorithm, signature by a published key of the issuer, issuer, audience,
-   * times, and that nothing has revoked it; then scope and role. A token that was checked before is recognised; what can have changed
-   * is looked at each time.
+   * Checks an access token by RFC 9068 §4 and RFC 8725: type, algorithm, signature by a published key of the issuer,
+   * issuer, audience, times, and that nothing has revoked it; then scope and role. A token that was checked before is
+   * recognised; what can have changed is looked at each time.
    *
-   * Not checked: whether the user still exists beyond what was revoked, where the token came from, and its binding to a key (DPoP, mTLS).
+   * Not checked: whether the user still exists beyond what was revoked, where the token came from, and its binding to
+   * a key (DPoP, mTLS).
    *
    * @param presented the token, or the value of the Authorization header with it
    * @returns the claims, frozen
@@ -64,8 +68,8 @@ interface Good {
 }
 
 /**
- * Makes a verifier of access tokens for one issuer, and starts to fetch its keys and to follow its revocations. It does not keep the
- * process alive. One is enough for a process.
+ * Makes a verifier of access tokens for one issuer, and starts to fetch its keys and to follow its revocations. It
+ * does not keep the process alive. One is enough for a process.
  *
  * @param limits for tests
  * @throws {TypeError} for an option that is not what it should be
@@ -133,7 +137,7 @@ export function createVerifier(
     if (wrong) throw new TokenRefused(wrong.failure, wrong.reason)
   }
 
-  /** @throws {VerifierUnavailable} when nobody knows whether something was revoked, and `feedLost` says to refuse then */
+  /** @throws {VerifierUnavailable} when revocations may be missing here, and `feedLost` says to refuse then */
   function checkFeed({ silenceMs, failure }: NonNullable<typeof feed>): void {
     if (feedLost === 'accept') return
     if (silenceMs === undefined) throw new VerifierUnavailable('the revocations could not be had yet', failure)
@@ -200,7 +204,10 @@ interface Needed {
 
 const noNames: readonly string[] = []
 
-/** @throws {TypeError} for what is not known or not a text: a requirement that is misspelt or undefined would guard nothing */
+/**
+ * @throws {TypeError} for what is not known or not a text: a requirement that is misspelt or undefined would guard
+ * nothing
+ */
 export function readRequirements(requirements: Requirements): Needed {
   for (const name in requirements) {
     if (name !== 'scope' && name !== 'role') throw new TypeError(`latchkey/verify: there is no requirement ${name}`)

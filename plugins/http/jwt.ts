@@ -17,12 +17,13 @@ declare module '@fastify/jwt' {
 }
 
 /**
- * Registers `@fastify/jwt`, once. It checks access tokens: signature, algorithm, type, issuer and claims, by the key that the `kid`
- * names. Only `plugins/tokens/access-tokens.ts` calls it, which remembers what passed, looks at the time and the key on each use, and
- * signs new tokens with the same keys.
+ * Registers `@fastify/jwt`, once. It checks access tokens: signature, algorithm, type, issuer and claims, by the key
+ * that the `kid` names. Only `plugins/tokens/access-tokens.ts` calls it, which remembers what passed, looks at the
+ * time and the key on each use, and signs new tokens with the same keys.
  *
- * Checked by `request.jwtVerify()`, which keeps a verifier for each key, and not by `app.jwt.verify()`, which makes one for each call
- * where the key is not fixed: 108 µs of CPU for a token not seen before against 238 (ES256, Node 20, `npm run bench:tokens`).
+ * Checked by `request.jwtVerify()`, which keeps a verifier for each key, and not by `app.jwt.verify()`, which makes
+ * one for each call where the key is not fixed: 108 µs of CPU for a token not seen before against 238 (ES256, Node 20,
+ * `npm run bench:tokens`).
  */
 export default fp(
   async (app: FastifyInstance) => {

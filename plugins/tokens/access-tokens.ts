@@ -48,7 +48,10 @@ function createAccessTokens({ config, signingKeys, now }: Pick<FastifyInstance, 
   /** by the whole text, so that nothing can be confused */
   const verified = new Lru<Verified>(cachedTokens)
 
-  /** Checks what does not change with time, by `@fastify/jwt` (see `plugins/http/jwt.ts`) and by the rules that verify/ shares. */
+  /**
+   * Checks what does not change with time, by `@fastify/jwt` (see `plugins/http/jwt.ts`) and by the rules that verify/
+   * shares.
+   */
   async function verifyOnce(request: FastifyRequest, token: string): Promise<Verified> {
     try {
       const { kid, payload } = readHeader(token)
@@ -105,10 +108,11 @@ function createAccessTokens({ config, signingKeys, now }: Pick<FastifyInstance, 
 }
 
 /**
- * Makes a signer by one key, RFC 7515 §7.1, on node:crypto. `@fastify/jwt` has its key fixed when it is registered, so that no new key
- * could sign without a restart, and signs only on the thread that answers requests, where the signature is half of what a token for a
- * service costs: 12,500 of them a second, and 20,900 with signatures on libuv's pool. A single one costs 37 µs of CPU against 43
- * (ES256, Node 20, `npm run bench:tokens`). Waking another thread costs a third of a signature.
+ * Makes a signer by one key, RFC 7515 §7.1, on node:crypto. `@fastify/jwt` has its key fixed when it is registered, so
+ * that no new key could sign without a restart, and signs only on the thread that answers requests, where the
+ * signature is half of what a token for a service costs: 12,500 of them a second, and 20,900 with signatures on
+ * libuv's pool. A single one costs 37 µs of CPU against 43 (ES256, Node 20, `npm run bench:tokens`). Waking another
+ * thread costs a third of a signature.
  */
 function createSigner({ kid, alg, privateKey }: SigningKey & { privateKey: KeyObject }) {
   const header = encode({ alg, typ: 'at+jwt', kid })

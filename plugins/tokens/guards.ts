@@ -9,15 +9,24 @@ const claims: unique symbol = Symbol('claims')
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /** An onRequest hook: lets a request pass that brings a good access token, for any audience; its claims are then `request.token`. */
+    /**
+     * An onRequest hook: lets a request pass that brings a good access token, for any audience; its claims are then
+     * `request.token`.
+     */
     requireAnyToken: (request: FastifyRequest) => Promise<void>
     /** The same for a token of a user, in a session, that is for Latchkey's own routes by its `aud`. */
     requireUser: (request: FastifyRequest) => Promise<void>
-    /** The same for a token with the scope `admin`, of an administrator; what is logged of the request then says `by` whom. */
+    /**
+     * The same for a token with the scope `admin`, of an administrator; what is logged of the request then says `by`
+     * whom.
+     */
     requireAdmin: (request: FastifyRequest, reply: FastifyReply) => Promise<void>
   }
   interface FastifyRequest {
-    /** The claims of the access token. Throws on a route without one of the guards above, so that it cannot be missing unnoticed. */
+    /**
+     * The claims of the access token. Throws on a route without one of the guards above, so that it cannot be missing
+     * unnoticed.
+     */
     token: AccessTokenClaims
     [claims]: AccessTokenClaims | null
   }
@@ -26,7 +35,10 @@ declare module 'fastify' {
 /** The `by` of who types `latchkey`, in the log. No client can have this id, for there is a space in it. */
 const commandLine = 'latchkey cli'
 
-/** Guards routes by RFC 6750, before anything is read of a body. Tokens are read from the Authorization header and from nowhere else. */
+/**
+ * Guards routes by RFC 6750, before anything is read of a body. Tokens are read from the Authorization header and from
+ * nowhere else.
+ */
 function createGuards({
   config,
   accessTokens,

@@ -15,7 +15,7 @@ const wellFormed = new RegExp(`^${prefix}[A-Za-z0-9_-]{${Math.ceil((tokenBytes *
 /**
  * Refresh tokens: `lkr_` and base64url of the session id (16 bytes), a counter (6 bytes) and an HMAC-SHA-256 of both.
  *
- * Nothing of a token is stored. One that this server did not make is told by its MAC, before the store is asked.
+ * Nothing of a token is stored. The MAC shows a token that this server did not make, before the store is asked.
  */
 function createRefreshTokens({ secrets }: Pick<FastifyInstance, 'secrets'>) {
   const mac = secrets.mac('refresh token')

@@ -22,7 +22,10 @@ const upToDateMs = 2_000
 /** A process that is cut off from the store vouches for tokens this long, and then refuses to. */
 const mostStaleMs = 5 * 60_000
 
-/** A session gets a token with each refresh. After this many were revoked one by one, the next ends the session: one entry for all. */
+/**
+ * A session gets a token with each refresh. After this many were revoked one by one, the next ends the session: one
+ * entry for all.
+ */
 export const tokensOfSessionAtMost = 10
 /** A client's own tokens have no session that could end. At most this many of them are in force as revocations. */
 export const tokensOfClientAtMost = 10_000
@@ -36,7 +39,8 @@ const forgetAtOnce = 5_000
 export type Follower = (page: RevocationPage) => Promise<void> | void
 
 /**
- * What is revoked, answered from memory. Each process follows the store; what it revoked itself it knows before it answers.
+ * What is revoked, answered from memory. Each process follows the store, and knows its own revocations before it
+ * answers.
  */
 async function createRevocations({
   config,
@@ -70,8 +74,8 @@ async function createRevocations({
   }
 
   /**
-   * Keeps a revocation for its whole life from now on, on a clock that nobody sets: it is still known when a clock that was wrong
-   * for a while has been put right.
+   * Keeps a revocation for its whole life from now on, on a clock that nobody sets: it is still known when a clock
+   * that was wrong for a while has been put right.
    */
   const learn = (revocation: Revocation): void =>
     inForce.add(revocation, uptimeMs() + Math.max(0, revocation.expiresAt - revocation.revokedAt))
@@ -100,7 +104,7 @@ async function createRevocations({
 
   let reading: Promise<void> | undefined
   let readingNext: Promise<void> | undefined
-  /** Catches up with the store: with what is in it by the time of this call. Those who come while it is read share the next reading. */
+  /** Catches up with what is in the store by the time of this call. Calls during a reading share the next one. */
   function catchUp(): Promise<void> {
     if (!reading) {
       reading = readOn().finally(() => {
@@ -121,7 +125,7 @@ async function createRevocations({
     await Promise.all([catchUp(), tellOthers?.()])
   }
 
-  /** @returns whether this call is the one that recorded it: it may be known, or another may be at it */
+  /** @returns whether this call recorded it: it may be known already, or another call may be recording it */
   async function revokeOnce(kind: 'jti' | 'sid', id: string, owner?: string): Promise<boolean> {
     const key = `${kind}:${id}`
     const underWay = recording.get(key)
@@ -197,7 +201,8 @@ async function createRevocations({
      * Refuses one access token from now on, RFC 7009 §2. What is revoked already, by whatever, is not recorded again.
      *
      * @param claims of a token that has been verified
-     * @returns `many` when nothing was done, because so many tokens of the session were revoked one by one that it is to be ended (§2.1)
+     * @returns `many` when nothing was done: too many tokens of the session were revoked one by one, so it is to be
+     * ended (§2.1)
      * @throws {Refusal} 503 when too many of a client's own tokens are in force as revocations
      */
     async revokeToken(claims: AccessTokenClaims): Promise<'recorded' | 'known' | 'many'> {

@@ -13,7 +13,10 @@ import { root } from '../support/program.ts'
 const run = promisify(execFile)
 const readJson = async (path: string) => JSON.parse(await readFile(path, 'utf8'))
 
-/** Packs the package, and unpacks it into the node_modules of an empty project, with links to the dependencies that it declares. */
+/**
+ * Packs the package, and unpacks it into the node_modules of an empty project, with links to the dependencies that it
+ * declares.
+ */
 async function install(t: Test): Promise<string> {
   const [source, project] = [await newDir(t), await newDir(t)]
   const from = (...path: string[]) => join(root, 'node_modules', ...path)
