@@ -12,11 +12,11 @@ import {
   logIn,
   newDir,
   password,
+  sharedPostgres,
   signUp,
   type Tokens,
   withToken,
 } from '../support/helper.ts'
-import { startPostgres } from '../support/postgres.ts'
 import {
   distribution,
   isLong,
@@ -33,7 +33,7 @@ const revocationBoundMs = 1000
 const [logouts, rounds] = isLong ? [1000, 1000] : [40, 20]
 if (isLong) t.setTimeout(600_000)
 
-const postgres = await startPostgres(t, ['-c', 'fsync=off'])
+const postgres = await sharedPostgres()
 const settings = replicaSettings(await postgres.createDatabase())
 const jwksOf = async (replica: Replica) => (await replica.call('/.well-known/jwks.json')).body
 

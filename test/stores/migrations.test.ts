@@ -21,11 +21,11 @@ import {
   password,
   postForm,
   refresh,
+  sharedPostgres,
   signUp,
   storeOf,
   withToken,
 } from '../support/helper.ts'
-import { startPostgres } from '../support/postgres.ts'
 import { root } from '../support/program.ts'
 
 /*
@@ -37,7 +37,7 @@ import { root } from '../support/program.ts'
  * Those of a release that is out are never written again; when one fails here, it is the new migration that is wrong.
  */
 
-const postgres = await startPostgres(t, ['-c', 'fsync=off'])
+const postgres = await sharedPostgres()
 const dir = join(root, 'test/stores/fixtures')
 const fixed = { AUTH_SECRET: 'the secret that the fixtures were made with', AUTH_ISSUER: 'http://localhost:3000' }
 const madeAt = Date.parse('2026-11-01T12:00:00Z')

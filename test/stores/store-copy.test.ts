@@ -17,11 +17,20 @@ import { copyStore } from '../../stores/moving/copy.ts'
 import { openPostgresStore } from '../../stores/postgres/store.ts'
 import type { Finding, Store } from '../../stores/store.ts'
 import { run, runJson, runProcess, start } from '../support/cli.ts'
-import { cheapHashing, isAccepted, json, logIn, newDir, refresh, signUp, type Tokens } from '../support/helper.ts'
-import { startPostgres } from '../support/postgres.ts'
+import {
+  cheapHashing,
+  isAccepted,
+  json,
+  logIn,
+  newDir,
+  refresh,
+  sharedPostgres,
+  signUp,
+  type Tokens,
+} from '../support/helper.ts'
 import { makeRecord } from './records.ts'
 
-const postgres = await startPostgres(t, ['-c', 'fsync=off'])
+const postgres = await sharedPostgres()
 const secret = 'the secret of all stores in this test file'
 
 const now = Date.now()

@@ -10,6 +10,7 @@ import pg from 'pg'
 
 /** A server that tests of many files may use side by side, each in a schema or a database of its own. */
 export interface SharedPostgres {
+  readonly port: number
   /** Of the database `postgres`. */
   readonly url: string
   /** Runs one statement as the superuser, in a database given by its URL or in `postgres`. */
@@ -20,7 +21,6 @@ export interface SharedPostgres {
 
 /** A server of one test file, which may be stopped, frozen and killed. */
 export interface TestPostgres extends SharedPostgres {
-  readonly port: number
   /** Stops the server as an operator does (fast shutdown). */
   stop(): Promise<void>
   /** Starts it again on the same data and port. */
@@ -53,6 +53,7 @@ export function accessPostgres(url: string): SharedPostgres {
     }
   }
   return {
+    port: Number(new URL(url).port),
     url,
     execute,
     async createDatabase() {
@@ -113,7 +114,6 @@ function control(t: Scope, server: Server): TestPostgres {
 
   return {
     ...accessPostgres(`postgres://${user}:${password}@127.0.0.1:${port}/postgres`),
-    port,
     stop: () => server.stop(),
     start: () => server.start(),
     stall() {

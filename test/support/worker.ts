@@ -5,7 +5,7 @@ import t from 'tap'
 /* A process of test files, one after the other: `suite.ts` names each, and ends the process by closing the channel. */
 
 /** Time that a test file may take, in milliseconds, when it does not set a time itself. */
-const fileMs = 120_000
+const fileMs = 300_000
 
 let isBusy = false
 
