@@ -345,7 +345,10 @@ overStores('kill -9 loses nothing that was answered', async (t, settings) => {
         }),
       ),
     ]
+    // In the midst of work, and not before a slow machine has something to lose.
+    const enough = signedUp.length + 6
     await new Promise((resolve) => setTimeout(resolve, 300))
+    await until(async () => signedUp.length >= enough, 20_000)
     child.kill('SIGKILL')
     isDead = true
     t.match(await ended, { signal: 'SIGKILL' })

@@ -12,7 +12,7 @@ import { type Result, readTap } from './read-tap.ts'
 /** One more than the cores of a small machine, for some tests mostly wait. */
 const processes = Number(process.env['LATCHKEY_TEST_PROCESSES'] ?? 3)
 /** Time for a process to end after its last test, in milliseconds. One that takes longer has left something open. */
-const endMs = 10_000
+const endMs = 30_000
 /** Files of this folder share a process: what they test is inside it, and they leave nothing behind. */
 const sharing = 'test/spec/'
 /** What takes longest, in this order: it starts first, so that nothing is left to run alone at the end. */
