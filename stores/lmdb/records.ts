@@ -14,6 +14,9 @@ interface Databases {
   recordsByHolder: Database<number, string>
 }
 
+/** LMDB refuses an empty key and a long one, and an id may be any text that a client sends. An id made here has 43 characters. */
+const isKey = (id: string) => id.length > 0 && id.length <= 100
+
 /** Sorts behind every id. */
 const last = '\uffff'
 
@@ -42,9 +45,13 @@ export function createLmdbRecords({ records, recordsByHolder }: Databases) {
     for (const key of holderKeys(record)) recordsByHolder.put(key, record.expiresAt)
   }
 
-  function live({ kind, id, now }: RecordKey): ShortRecord | undefined {
-    const record = records.get(id)
-    return record && record.kind === kind && isLive(record, now) ? record : undefined
+  function find({ kind, id, now }: RecordKey): ShortRecord | undefined {
+    const record = isKey(id) ? records.get(id) : undefined
+    return record && record.kind === kind && now < record.expiresAt ? record : undefined
+  }
+  function live(key: RecordKey): ShortRecord | undefined {
+    const record = find(key)
+    return record && isLive(record, key.now) ? record : undefined
   }
   const idsOf = (prefix: string) =>
     [...recordsByHolder.getKeys({ start: prefix, end: prefix + last })].map((key) => key.slice(prefix.length))
@@ -59,6 +66,7 @@ export function createLmdbRecords({ records, recordsByHolder }: Databases) {
   return {
     put,
     remove,
+    find,
     issue(record: ShortRecord, { perOwner, perSource }: RecordBounds): boolean {
       const { id, kind, owner, source, createdAt } = record
       if (records.doesExist(id)) return false
@@ -66,10 +74,6 @@ export function createLmdbRecords({ records, recordsByHolder }: Databases) {
       if (!hasRoom(prefixOf('source', kind, source), perSource, createdAt)) return false
       put(record)
       return true
-    },
-    find({ kind, id, now }: RecordKey): ShortRecord | undefined {
-      const record = records.get(id)
-      return record && record.kind === kind && now < record.expiresAt ? record : undefined
     },
     /** The last thing that may refuse before the first write of what the record is taken for. */
     take({ keep, ...key }: RecordTaking): ShortRecord | undefined {

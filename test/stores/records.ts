@@ -101,9 +101,10 @@ export async function recordContract(t: Test, name: string, open: () => Promise<
     )
   })
 
-  t.test(`[${name}] an expired record and one of another kind are unknown to every method`, async (t) => {
+  t.test(`[${name}] what is expired, of another kind or of any other id is unknown to every method`, async (t) => {
     const record = await issue()
-    for (const key of [at(record, record.expiresAt), { ...at(record), kind: 'link' }]) {
+    const unknown = ['', 'x', 'ä"', 'x'.repeat(10_000)].map((id) => ({ ...at(record), id }))
+    for (const key of [at(record, record.expiresAt), { ...at(record), kind: 'link' }, ...unknown]) {
       t.equal(await store.takeRecord(key), undefined)
       t.equal(await store.takeRecord({ ...key, keep: { gave: 'x', until: now + day } }), undefined)
       t.equal(await store.findRecord(key), undefined)
