@@ -11,8 +11,8 @@ import { StoreUnavailable } from './stores/store.ts'
 const badConfigExitCode = 78
 
 /** Set in a worker process, from 1. */
-const workerNumber = process.argv[2] === 'worker' && process.send ? Number(process.argv[3]) : undefined
-const primary = workerNumber === undefined ? undefined : (await import('./cluster/worker.ts')).joinPrimary(workerNumber)
+const isWorker = process.argv[2] === 'worker' && process.send !== undefined
+const primary = isWorker ? (await import('./cluster/worker.ts')).joinPrimary() : undefined
 
 main().catch(async (error: NodeJS.ErrnoException) => {
   const line = reasonOf(error)

@@ -10,12 +10,8 @@ const startTimeoutMs = 10_000
 const closeTimeoutMs = 5_000
 const checkMs = 10
 
-/**
- * The worker's side of a cluster.
- *
- * @param workerNumber from 1
- */
-export function joinPrimary(workerNumber: number) {
+/** The worker's side of a cluster. */
+export function joinPrimary() {
   let app: FastifyInstance | undefined
   const catchUp = coalesced(async () => {
     // A store that does not answer is reported where it is polled.
@@ -34,7 +30,6 @@ export function joinPrimary(workerNumber: number) {
     async join(joining: FastifyInstance): Promise<void> {
       app = joining
       app.revocations.tellOthersBy(coalesced(() => primary.request('revoked', [])))
-      if (workerNumber !== 1) app.sweeper.stop()
       await primary.request('joined', [], startTimeoutMs)
       // For revocations between the app's own start and the moment at which the others began to wait for it.
       await app.revocations.catchUp()

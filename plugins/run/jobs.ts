@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 
@@ -13,9 +14,43 @@ export interface Job {
   stop(): void
 }
 
+/** How a job runs, where it is not at every pause in every process. */
+interface JobOptions {
+  /** before the first round, in milliseconds */
+  firstPauseMs?: number
+  /** Its name, where one process among all replicas and workers is enough for a round. */
+  oneRunner?: string
+}
+
+/** A clock that was wrong may have made a lease that lasts for years: after this many pauses without a round, the job runs without one. */
+const pausesWithoutRunner = 10
+
 /** Work in the background, in rounds. A command, which does one thing and ends, has none. */
-function createJobs({ log, command }: Pick<FastifyInstance, 'log' | 'command'>) {
+function createJobs({
+  store,
+  log,
+  command,
+  now,
+  uptimeMs,
+}: Pick<FastifyInstance, 'store' | 'log' | 'command' | 'now' | 'uptimeMs'>) {
   const jobs = new Set<Job & { round: Promise<void> }>()
+
+  /** Takes the lease of a job for one pause, as a record: there is one live record of it at a time, in the whole store. */
+  const takeLease = (name: string, pauseMs: number): Promise<boolean> =>
+    store.issueRecord(
+      {
+        id: randomBytes(32).toString('base64url'),
+        kind: 'lease',
+        owner: name,
+        source: name,
+        data: '',
+        createdAt: now(),
+        expiresAt: now() + pauseMs,
+        misses: 0,
+        version: 0,
+      },
+      { perOwner: 1, perSource: 1 },
+    )
 
   return {
     /**
@@ -25,9 +60,13 @@ function createJobs({ log, command }: Pick<FastifyInstance, 'log' | 'command'>) 
      * @param pauseMs between two rounds, and after one that failed
      * @param work a round; it may return another pause, in milliseconds, for this once
      * @param failed what the line of a round that failed says
-     * @param firstPauseMs before the first round
      */
-    every(pauseMs: number, work: () => Promise<number> | Promise<void>, failed: string, firstPauseMs = pauseMs): Job {
+    every(
+      pauseMs: number,
+      work: () => Promise<number> | Promise<void>,
+      failed: string,
+      { firstPauseMs = pauseMs, oneRunner }: JobOptions = {},
+    ): Job {
       let timer: NodeJS.Timeout | undefined
       let isStopped = command !== undefined
       const schedule = (ms: number) => {
@@ -36,10 +75,22 @@ function createJobs({ log, command }: Pick<FastifyInstance, 'log' | 'command'>) 
       const begin = () => {
         job.round = round()
       }
+      let ranAtMs = uptimeMs()
+      /** The steps of a round, which follow one another after a shorter pause, are all for the process that began it. */
+      let isInRound = false
+      async function isRunner(name: string): Promise<boolean> {
+        if (isInRound || (await takeLease(name, pauseMs))) return true
+        return uptimeMs() - ranAtMs > pausesWithoutRunner * pauseMs
+      }
       async function round(): Promise<void> {
         let nextMs = pauseMs
         try {
-          nextMs = (await (work() as Promise<number | undefined>)) ?? pauseMs
+          if (oneRunner === undefined || (await isRunner(oneRunner))) {
+            isInRound = false
+            nextMs = (await (work() as Promise<number | undefined>)) ?? pauseMs
+            isInRound = nextMs < pauseMs
+            ranAtMs = uptimeMs()
+          }
         } catch (error) {
           log.warn({ err: error }, failed)
         }

@@ -16,7 +16,7 @@ const rowsPerStep = 500
 const stepPauseMs = 250
 const roundPauseMs = 60_000
 
-/** Removes expired rows, a small batch at a time. Every replica does; two that meet do no harm. */
+/** Removes expired rows, a small batch at a time, in one process of all; two that meet do no harm. */
 function createSweeper({
   config,
   store,
@@ -55,15 +55,11 @@ function createSweeper({
     return cursor !== undefined
   }
 
-  const job = jobs.every(
-    roundPauseMs,
-    async () => ((await step()) ? stepPauseMs : roundPauseMs),
-    'the store could not be swept',
-    stepPauseMs,
-  )
+  jobs.every(roundPauseMs, async () => ((await step()) ? stepPauseMs : roundPauseMs), 'the store could not be swept', {
+    firstPauseMs: stepPauseMs,
+    oneRunner: 'sweep',
+  })
   return {
-    /** Leaves sweeping to another process. */
-    stop: job.stop,
     /** A whole round, at once. */
     async round(): Promise<void> {
       cursor = undefined

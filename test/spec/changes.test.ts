@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import { type ChangeName, events } from '../../events.ts'
 import { type Store, StoreUnavailable } from '../../stores/store.ts'
@@ -139,35 +138,5 @@ onOneStore(
     t.equal(response.statusCode, 503)
     await new Promise(setImmediate)
     t.same(unhandled, [])
-  },
-)
-
-onOneStore(
-  'a job: no round begins before the one before has ended, and one that failed is logged and tried again',
-  async (t, build) => {
-    const { app, logs } = await build()
-    let rounds = 0
-    let under = 0
-    const thirdRound = new Promise<void>((resolve) => {
-      app.jobs.every(
-        1,
-        async () => {
-          under += 1
-          t.equal(under, 1, 'alone')
-          rounds += 1
-          await sleep(5)
-          under -= 1
-          if (rounds === 1) throw new Error('a bad moment')
-          if (rounds === 3) resolve()
-        },
-        'the job failed',
-      )
-    })
-    await thirdRound
-    t.equal(logs.filter(({ msg }) => msg === 'the job failed').length, 1)
-    await app.close()
-    const before = rounds
-    await sleep(20)
-    t.equal(rounds, before, 'none after the app has closed')
   },
 )
