@@ -59,7 +59,7 @@ export interface Store {
   /** Users in the order of their mapped names, as the database sorts. @param page `after` is the `next` of the page before */
   listUsers(page: { after?: string; limit: number }): Promise<{ users: User[]; next?: string }>
 
-  // Clients, by their `client_id`; `exportRows` lists them
+  // Clients, by their `client_id`
 
   /** Adds a client. @returns false when the id is taken */
   createClient(client: Client): Promise<boolean>
@@ -70,6 +70,8 @@ export interface Store {
    * @returns false when it is of another generation by now, or gone
    */
   replaceClient(client: Client, end?: End): Promise<boolean>
+  /** Clients in the order of their ids, as the database sorts. @param page `after` is the `next` of the page before */
+  listClients(page: { after?: string; limit: number }): Promise<{ clients: Client[]; next?: string }>
   /** Removes a client and records the revocation. @returns false when there was none */
   deleteClient(id: string, end: End): Promise<boolean>
 

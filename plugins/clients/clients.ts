@@ -128,7 +128,7 @@ function createClients({
     },
 
     /** Clients in the order of their ids, disabled ones too; not `first-party` while it is the built-in one. */
-    list: (page: { after?: string; limit: number }) => store.exportRows('clients', page),
+    list: (page: { after?: string; limit: number }) => store.listClients(page),
 
     /** A client that somebody made, as it is in the store now, disabled ones too. @throws {Refusal} 404 */
     async get(id: string): Promise<Client> {

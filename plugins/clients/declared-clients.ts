@@ -157,8 +157,8 @@ async function applyDeclarations({
   const declared = new Set(declarations.map(({ definition }) => definition.id))
   let after: string | undefined
   do {
-    const page = await store.exportRows('clients', { limit: 100, ...(after !== undefined && { after }) })
-    for (const { id, isDeclared } of page.rows) if (isDeclared && !declared.has(id)) await remove(id)
+    const page = await store.listClients({ limit: 100, ...(after !== undefined && { after }) })
+    for (const { id, isDeclared } of page.clients) if (isDeclared && !declared.has(id)) await remove(id)
     after = page.next
   } while (after !== undefined)
 }

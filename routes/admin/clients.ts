@@ -33,7 +33,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       },
     },
     async ({ query }) => {
-      const { rows, next } = await clients.list(readPage(query, anyText))
+      const { clients: rows, next } = await clients.list(readPage(query, anyText))
       return { clients: rows.map((client) => toClient(client, now())), ...nextCursor(next) }
     },
   )

@@ -266,6 +266,13 @@ export function openLmdbStore(dataDir: string): Store {
         return true
       }),
     findClient: (id) => read(() => clients.get(id)),
+    listClients: ({ after, limit }) =>
+      read(() => {
+        const start = after !== undefined && { start: after, exclusiveStart: true }
+        const page = [...clients.getRange({ ...start, limit })].map(({ value }) => value)
+        const last = page.at(-1)
+        return page.length === limit && last ? { clients: page, next: last.id } : { clients: page }
+      }),
     replaceClient: (client, end) =>
       write(() => {
         const { id, generation } = client

@@ -389,6 +389,7 @@ const sweeping = (table: string, key: string, after: string, isDead: string, isA
 
 /** Planned anew each time: a plan for any LIMIT and any position would read the whole table once it is large. */
 const planned = {
+  listClients: `SELECT ${clients.list} FROM latchkey_clients WHERE id > $1::text ORDER BY id LIMIT $2`,
   listUsers: `SELECT ${users.list} FROM latchkey_users WHERE name_key > $1::text ORDER BY name_key LIMIT $2`,
   // "At most the session's", not "unequal": a session may have been carried into a generation that this snapshot does not show yet.
   sweepSessions: sweeping(

@@ -221,6 +221,11 @@ export async function openPostgresStore(url: string, options?: PoolOptions): Pro
       const row = await runForOne(statements.findClient, id)
       return row && clients.read(row)
     },
+    async listClients({ after = '', limit }) {
+      const page = (await run<Fields>(statements.listClients, after, limit)).map(clients.read)
+      const last = page.at(-1)
+      return page.length === limit && last ? { clients: page, next: last.id } : { clients: page }
+    },
     replaceClient: (client, end) =>
       end
         ? hadEffect(statements.replaceClientAndEnd, ...recorded(end.now, end.expiresAt), ...clients.values(client))

@@ -1439,6 +1439,14 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
       const ids = (await everyRow('users', limit)).map(({ id }) => id)
       t.same(ids, [...new Set(ids)].sort(), `by ${limit}`)
       const clientIds = (await everyRow('clients', limit)).map(({ id }) => id)
+      const listed: string[] = []
+      let after: string | undefined
+      do {
+        const page = await store.listClients({ limit, ...(after !== undefined && { after }) })
+        listed.push(...page.clients.map(({ id }) => id))
+        after = page.next
+      } while (after !== undefined)
+      t.same(listed, clientIds, 'and so are they listed')
       t.ok(clientIds.length > 20 && new Set(clientIds).size === clientIds.length)
     }
   })
@@ -1548,6 +1556,7 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
         listUsers: () => closing.listUsers({ limit: 1 }),
         createClient: () => closing.createClient(makeClient()),
         findClient: () => closing.findClient('id'),
+        listClients: () => closing.listClients({ limit: 1 }),
         replaceClient: () => closing.replaceClient(makeClient()),
         deleteClient: () => closing.deleteClient('id', end),
         createSession: () => closing.createSession(session),
