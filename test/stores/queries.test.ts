@@ -7,7 +7,7 @@ import { json, logIn, onOneStore, signUp } from '../support/helper.ts'
 const taken: Record<string, Record<string, string>> = {
   '/verify': { scope: 'a', audience: 'http://localhost:3000', role: 'editor' },
   '/revocations': { since: '1' },
-  '/users/me/sessions': { limit: '10', cursor: '1700000000000/0198f3ce-4b7e-4f3a-9d1c-6a1f2e3d4c5b' },
+  '/users/me/sessions': { limit: '10', cursor: 'MTcwMDAwMDAwMDAwMC8wMTk4ZjNjZS00YjdlLTRmM2EtOWQxYy02YTFmMmUzZDRjNWI' },
   '/admin/users': { limit: '10', cursor: 'YQ', username: 'ada' },
   '/admin/clients': { limit: '10', cursor: 'YQ' },
   '/admin/users/:id/sessions': {
