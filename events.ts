@@ -24,8 +24,8 @@ interface OfKey {
 }
 
 /**
- * Events that tell of a change in the store. They go with the write, through `plugins/run/changes.ts`; the part before the dot says
- * what was changed, for caches.
+ * Events that tell of a change in the store. They go with the write, through `plugins/run/changes.ts`; the part before
+ * the dot says what was changed, for caches.
  */
 const changes = {
   'user.created': info<OfUser>('an account was made'),

@@ -2,8 +2,8 @@ import { createRequire } from 'node:module'
 import type { AppOptions } from '../app.ts'
 
 /*
- * Fastify's own compilers, each schema compiled at its first use. A command uses two or three of them; to compile all takes a
- * tenth of its CPU time.
+ * Fastify's own compilers, each schema compiled at its first use. A command uses two or three of them; to compile all
+ * takes a tenth of its CPU time.
  */
 
 // biome-ignore lint/suspicious/noExplicitAny: what validators and serializers take and return is Fastify's

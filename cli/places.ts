@@ -119,8 +119,8 @@ export function opener(secrets: string[]): (key: SigningKeyRecord) => boolean {
 }
 
 /**
- * Reads the settings. With DATABASE_URL and no AUTH_SECRET, the secret beside an embedded store is taken, so that moving
- * away from it needs no other setting.
+ * Reads the settings. With DATABASE_URL and no AUTH_SECRET, the secret beside an embedded store is taken, so that
+ * moving away from it needs no other setting.
  */
 export function readSettings(env: Env): Config {
   const isOpen = (env['DATABASE_URL'] || env['DATABASE_URL_FILE']) && !env['AUTH_SECRET'] && !env['AUTH_SECRET_FILE']

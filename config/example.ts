@@ -18,7 +18,7 @@ const ofTheMachine: (keyof Settings)[] = ['AUTH_HASH_CONCURRENCY']
 
 const preface = `
 # Every setting of Latchkey. What is commented out shows the default; nothing has to be set.
-# A copy named .env is read by npm start and latchkey, from the directory in which they are started, and by Docker Compose.
+# A copy named .env is read by npm start and latchkey, from the directory they are started in, and by Docker Compose.
 # What is in the environment already wins.
 # Durations are written 90, 90s, 10m, 12h or 30d.
 `.trim()

@@ -18,7 +18,10 @@ export interface Client {
   disabledAt?: number
   /** by AUTH_CLIENTS_FILE, and gone when that does not name it any more */
   isDeclared: boolean
-  /** Rises with every change. Access tokens carry the generation that they were made in. Begins at the time of creation, so that one who comes later under the same id is ahead. */
+  /**
+   * Rises with every change. Access tokens carry the generation that they were made in. Begins at the time of creation,
+   * so that one who comes later under the same id is ahead.
+   */
   generation: number
 }
 
@@ -52,8 +55,8 @@ export const builtInFirstParty: Client = {
 }
 
 /**
- * Which client of its id this is, for the sessions that it opens: another may be made under the same id. The built-in one is always
- * the same.
+ * Which client of its id this is, for the sessions that it opens: another may be made under the same id. The built-in
+ * one is always the same.
  *
  * @returns milliseconds since the epoch; undefined for `first-party`
  */

@@ -1,6 +1,6 @@
 /**
- * Something that lives for minutes: a code, a link, a challenge, a pushed request, a device code. Its secret is 256 random bits, and
- * the bearer of it may take the record once.
+ * Something that lives for minutes: a code, a link, a challenge, a pushed request, a device code. Its secret is 256
+ * random bits, and the bearer of it may take the record once.
  */
 export interface ShortRecord {
   /** SHA-256 of the secret, base64url. It names the record and cannot be presented in place of the secret. */

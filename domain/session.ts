@@ -52,7 +52,10 @@ export interface PresentedRefresh extends SessionLimits {
 }
 
 export type RotationOutcome =
-  /** `rotated`: the counter advanced. `repeated`: a benign retry, nothing did. In both, `session.counter` is the one to hand out. */
+  /**
+   * `rotated`: the counter advanced. `repeated`: a benign retry, nothing did. In both, `session.counter` is the one to
+   * hand out.
+   */
   | { outcome: 'rotated' | 'repeated'; session: Session; user: User }
   /** A spent token came back: the session has been ended and its revocation recorded. */
   | { outcome: 'reused'; session: Session }
@@ -60,8 +63,8 @@ export type RotationOutcome =
   | { outcome: 'unknown' | 'expired' | 'wrong_client' | 'scope_exceeded' }
 
 /**
- * Whether a session was opened by this client, and not by one of the same id that is gone. Before 0.3.0 sessions do not say, and one
- * that is older than the client was not.
+ * Whether a session was opened by this client, and not by one of the same id that is gone. Before 0.3.0 sessions do not
+ * say, and one that is older than the client was not.
  */
 export function isOfClient(session: Session, clientId: string, clientCreatedAt: number | undefined): boolean {
   if (session.clientId !== clientId) return false
@@ -76,7 +79,8 @@ const isWithinGrace = (rotatedAt: number, { now, graceMs }: PresentedRefresh) =>
   !isFuture(rotatedAt, now) && elapsedMs(rotatedAt, now) <= graceMs
 
 /**
- * What presenting a counter to a session means, by the table in `docs/architecture.md`. Both stores decide by this, inside their atomic step.
+ * What presenting a counter to a session means, by the table in `docs/architecture.md`. Both stores decide by this,
+ * inside their atomic step.
  */
 export function judgeRotation(
   session: Session | undefined,
@@ -89,6 +93,7 @@ export function judgeRotation(
   const inGrace = presented.counter === session.counter - 1 && isWithinGrace(session.refreshedAt, presented)
   if (presented.counter < session.counter && !inGrace) return 'reused'
   if (presented.scope?.some((name) => !session.scope.includes(name))) return 'scope_exceeded'
-  // A counter ahead of the store's is the store that lost its tail, after a restore or a failover: go on from the token.
+  // A counter ahead of the store's is the store that lost its tail, after a restore or a failover: go on from the
+  // token.
   return inGrace ? 'repeated' : 'rotated'
 }

@@ -1,6 +1,6 @@
 /*
- * Stored times may lie in the future: the clock that they were written by was wrong, or another replica's is ahead. Such a
- * time counts as now. Every difference with a stored time goes through here.
+ * Stored times may lie in the future: the clock that they were written by was wrong, or another replica's is ahead.
+ * Such a time counts as now. Every difference with a stored time goes through here.
  */
 
 /** How far the clocks of two replicas may be apart. */
@@ -14,10 +14,15 @@ export const clockSkewMs = clockSkewSeconds * 1000
  */
 export const elapsedMs = (since: number, now: number): number => Math.max(0, now - since)
 
-/** Before this release was made: a machine that has just started without a battery, and nothing is to be judged by its clock. */
+/**
+ * Before this release was made: a machine that has just started without a battery, and nothing is to be judged by its
+ * clock.
+ */
 const earliestMs = Date.UTC(2026, 0)
 
-/** What is stored of after this lies in the future: further ahead than clocks may differ, so one of the two is wrong. */
+/**
+ * What is stored of after this lies in the future: further ahead than clocks may differ, so one of the two is wrong.
+ */
 export const futureFrom = (now: number): number => (now < earliestMs ? Number.MAX_SAFE_INTEGER : now + clockSkewMs)
 
 /** Whether a stored time lies in the future. */
@@ -27,7 +32,8 @@ export const isFuture = (at: number, now: number): boolean => at > futureFrom(no
 const believedAfterMs = 3_600_000
 
 /**
- * A clock that does not leap ahead: what is deleted for its age is judged by it, so that a clock that is wrong for a moment deletes nothing.
+ * A clock that does not leap ahead: what is deleted for its age is judged by it, so that a clock that is wrong for a
+ * moment deletes nothing.
  *
  * @param uptimeMs on a clock that nobody sets
  * @returns milliseconds since the epoch, never ahead of `now` by more than the skew; to be called often

@@ -1,6 +1,9 @@
 const mostCharacters = 254
 
-/** Letters with their marks, digits, and what e-mail addresses have besides. Letters and marks that nobody sees make names that look alike. */
+/**
+ * Letters with their marks, digits, and what e-mail addresses have besides. Letters and marks that nobody sees make
+ * names that look alike.
+ */
 const mapped = /^(?!.*\p{Default_Ignorable_Code_Point})(?:\p{L}\p{M}*|[\p{N}._@+'-])+$/u
 
 /** What `isUsername` wants, as an error says it. */

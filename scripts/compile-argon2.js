@@ -1,12 +1,14 @@
 /*
- * Compiles argon2 for processors with AVX2, which hash about twice as fast as the build in the package can: that has to run
- * everywhere, and knows SSE2 only. `npm ci` runs this at its end. It never fails, and leaves the build of the package in use
+ * Compiles argon2 for processors with AVX2, which hash about twice as fast as the build in the package can: that has to
+ * run everywhere, and knows SSE2 only. `npm ci` runs this at its end. It never fails, and leaves the build of the
+ * package in use
  *
  * - where no compiler, make or python3 is at hand, or Node's own headers are not: nothing is downloaded,
  * - where the processor has no AVX2, or what was compiled does not verify a hash that is known.
  *
- * LATCHKEY_ARGON2=prebuilt leaves it out; LATCHKEY_ARGON2=avx2 compiles without looking at this processor, for an image that is
- * built on another one. At run time a processor without AVX2 gets the build of the package: see plugins/login/argon2.ts.
+ * LATCHKEY_ARGON2=prebuilt leaves it out; LATCHKEY_ARGON2=avx2 compiles without looking at this processor, for an image
+ * that is built on another one. At run time a processor without AVX2 gets the build of the package: see
+ * plugins/login/argon2.ts.
  */
 import { spawnSync } from 'node:child_process'
 import { cpSync, existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs'

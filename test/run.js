@@ -1,5 +1,5 @@
-// What `npm test` runs: types, lint and every test; `npm test -- FILE...` runs these test files.
-// Sources and tests are compiled once, and run as JavaScript: `support/suite.ts`. This file runs before, so it is JavaScript.
+// What `npm test` runs: types, lint and every test; `npm test -- FILE...` runs these test files. Sources and tests are
+// compiled once, and run as JavaScript: `support/suite.ts`. This file runs before, so it is JavaScript.
 import { spawnSync } from 'node:child_process'
 import { copyFileSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs'
 import { createRequire } from 'node:module'

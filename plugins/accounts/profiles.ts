@@ -17,7 +17,10 @@ const freshMs = 5_000
 /** An older entry is not shown, but read again first. */
 const staleMs = 60_000
 
-/** A cache of what is shown of users. A change made by this process shows with the next request, one made elsewhere after `freshMs`. */
+/**
+ * A cache of what is shown of users. A change made by this process shows with the next request, one made elsewhere
+ * after `freshMs`.
+ */
 function createProfiles({ store, events, uptimeMs }: Pick<FastifyInstance, 'store' | 'events' | 'uptimeMs'>) {
   const known = new Lru<Profile & { readAtMs: number }>(10_000)
   events.on('user', ({ sub }) => known.delete(sub))

@@ -58,8 +58,8 @@ function createUserAdmin({
     },
 
     /**
-     * Sets the roles. One that is added shows in the next access token; when one is taken away, the sessions and access tokens
-     * of the user end, so that it cannot be used any more.
+     * Sets the roles. One that is added shows in the next access token; when one is taken away, the sessions and access
+     * tokens of the user end, so that it cannot be used any more.
      *
      * @throws {Refusal} 404
      */

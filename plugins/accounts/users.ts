@@ -26,7 +26,8 @@ function createUsers({
     /**
      * Makes an account.
      *
-     * @throws {Refusal} 400 for a name or password that is not acceptable, 409 for a name that is taken, 503 when hashing is overloaded
+     * @throws {Refusal} 400 for a name or password that is not acceptable, 409 for a name that is taken, 503 when
+     * hashing is overloaded
      */
     async signUp(caller: Caller, username: string, password: string, roles: string[] = []): Promise<User> {
       const nameKey = mapUsername(username)
@@ -53,7 +54,10 @@ function createUsers({
       return user
     },
 
-    /** The whole user of an access token that has been verified, as it is in the store now. @returns undefined when gone or disabled */
+    /**
+     * The whole user of an access token that has been verified, as it is in the store now. @returns undefined when gone
+     * or disabled
+     */
     async find(id: string): Promise<User | undefined> {
       const user = await store.findUser(id)
       return user?.disabledAt === undefined ? user : undefined

@@ -25,12 +25,17 @@ declare module 'fastify' {
 
 const secretPrefix = 'lks_'
 const secretBytes = 32
-/** How long a client is known without a look into the store. A change made here shows at once, one made elsewhere after this. */
+/**
+ * How long a client is known without a look into the store. A change made here shows at once, one made elsewhere after
+ * this.
+ */
 const freshMs = 1_000
 
 type By = Pick<Caller, 'log'>
 
-/** The SHA-256 of a secret is all that is kept of it: 256 random bits need no slow hash, for nobody can try them out. */
+/**
+ * The SHA-256 of a secret is all that is kept of it: 256 random bits need no slow hash, for nobody can try them out.
+ */
 export const hashSecret = (secret: string): string => `sha256:${hash('sha256', secret, 'base64url')}`
 
 /** Who may ask for tokens, RFC 6749 §2: found, made, changed, removed. */
@@ -57,7 +62,9 @@ function createClients({
     return id === firstPartyId ? builtInFirstParty : undefined
   }
 
-  /** A secret that was replaced by a clock that was ahead would be good until that time: it has its overlap from now on. */
+  /**
+   * A secret that was replaced by a clock that was ahead would be good until that time: it has its overlap from now on.
+   */
   async function putRight(client: Client): Promise<Client | undefined> {
     const [newest] = client.secrets
     if (!newest || !isFuture(newest.createdAt, now())) return client
@@ -115,7 +122,8 @@ function createClients({
       const entry = known.get(id)
       if (entry && entry.readAt >= readSince) return entry.reading
       const reading = read(id)
-      // One look for all who come meanwhile. Ids that nobody has are not remembered: strangers could fill the memory with them.
+      // One look for all who come meanwhile. Ids that nobody has are not remembered: strangers could fill the memory
+      // with them.
       known.set(id, { reading, readAt: uptimeMs() })
       try {
         const client = await reading
@@ -167,7 +175,8 @@ function createClients({
     /**
      * Makes another secret.
      *
-     * @param overlapSeconds how long the former one is still taken; 0 when it has leaked: then the access tokens of the client are refused too
+     * @param overlapSeconds how long the former one is still taken; 0 when it has leaked: then the access tokens of the
+     * client are refused too
      * @returns the new secret: shown now and never again
      * @throws {Refusal} 404; 400 for a client that has none, or whose secret is declared
      */
@@ -186,7 +195,9 @@ function createClients({
       return secret
     },
 
-    /** Refuses a client, and its access tokens, from now on; also those of users who came by it. @throws {Refusal} 404 */
+    /**
+     * Refuses a client, and its access tokens, from now on; also those of users who came by it. @throws {Refusal} 404
+     */
     disable: (by: By, id: string): Promise<Client> =>
       change(by, 'client.disabled', { client_id: id }, (client) => ({
         next: { ...client, disabledAt: now() },
@@ -201,14 +212,16 @@ function createClients({
       })),
 
     /**
-     * Removes a client, and refuses its access tokens. Under the name of `first-party` the built-in one takes its place again.
+     * Removes a client, and refuses its access tokens. Under the name of `first-party` the built-in one takes its place
+     * again.
      *
      * @throws {Refusal} 404
      */
     async remove(by: By, id: string): Promise<void> {
       const removed = { client_id: id }
       if (id === firstPartyId) {
-        // In its row, so that the generation goes on: tokens of one that began anew would fall under the revocation of these.
+        // In its row, so that the generation goes on: tokens of one that began anew would fall under the revocation of
+        // these.
         await change(by, 'client.deleted', removed, () => ({ next: builtInFirstParty, revoke: true }))
         return
       }

@@ -79,8 +79,9 @@ const memberOf = (pointer: string) =>
   pointer.replace(/[^/]+/g, (name) => (/^\w{1,32}$/.test(name) ? name : '?')) || 'the list'
 
 /**
- * Brings the store up to what AUTH_CLIENTS_FILE says: what it declares is made or changed, what it declared before and does
- * not any more is removed. That a client was disabled stays. Processes that start at once agree, for each step is a compare-and-set.
+ * Brings the store up to what AUTH_CLIENTS_FILE says: what it declares is made or changed, what it declared before and
+ * does not any more is removed. That a client was disabled stays. Processes that start at once agree, for each step is
+ * a compare-and-set.
  */
 async function applyDeclarations({
   config,
@@ -99,7 +100,10 @@ async function applyDeclarations({
   const declarations = readDeclarations(path)
   const { hashDeclared, isSecretOf } = clientAuthentication
 
-  /** Also those made under AUTH_SECRET_PREVIOUS stay as long as it is set: a replica that has no newer one verifies by them. */
+  /**
+   * Also those made under AUTH_SECRET_PREVIOUS stay as long as it is set: a replica that has no newer one verifies by
+   * them.
+   */
   function keptSecrets(before: Client | undefined, texts: string[]): ClientSecret[] {
     const known = before?.secrets ?? []
     const current = texts.map(
@@ -143,12 +147,15 @@ async function applyDeclarations({
   for (const { definition, secrets } of declarations) {
     if (secrets.some((secret) => secret.length < shortSecret)) {
       log.warn(
-        `AUTH_CLIENTS_FILE: the client_secret of ${JSON.stringify(definition.id)} is short; at least ${shortSecret} random characters are safe`,
+        `AUTH_CLIENTS_FILE: the client_secret of ${JSON.stringify(definition.id)} is short; at least ` +
+          `${shortSecret} random characters are safe`,
       )
     }
     if (!isSafeAnywhere.test(definition.id) || secrets.some((secret) => !isSafeAnywhere.test(secret))) {
       log.warn(
-        `AUTH_CLIENTS_FILE: the client_id or client_secret of ${JSON.stringify(definition.id)} has characters that have to be encoded in a form or in Basic, and programs often forget it; take letters, digits and -._~, for example from "openssl rand -hex 32"`,
+        `AUTH_CLIENTS_FILE: the client_id or client_secret of ${JSON.stringify(definition.id)} has ` +
+          `characters that have to be encoded in a form or in Basic, and programs often forget it; ` +
+          `take letters, digits and -._~, for example from "openssl rand -hex 32"`,
       )
     }
     await apply(definition, secrets)

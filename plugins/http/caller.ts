@@ -16,7 +16,9 @@ const longestUserAgent = 256
 /** By connection: one listener for all the requests that a client pipelines. */
 const signals = new WeakMap<Socket, AbortSignal>()
 
-/** The socket tells, and not `request.signal`: that follows the incoming message, which is over once its body was read. */
+/**
+ * The socket tells, and not `request.signal`: that follows the incoming message, which is over once its body was read.
+ */
 function goneSignal(socket: Socket): AbortSignal {
   const known = signals.get(socket)
   if (known) return known

@@ -1,8 +1,8 @@
 import { distance } from 'fastest-levenshtein'
 
 /*
- * Hints in a 404, for a route called by the name that it has in the tutorials of FastAPI and Flask or in other servers, or
- * misspelt. They consist of texts of this file and patterns of our own routes, and repeat nothing of the request.
+ * Hints in a 404, for a route called by the name that it has in the tutorials of FastAPI and Flask or in other servers,
+ * or misspelt. They consist of texts of this file and patterns of our own routes, and repeat nothing of the request.
  */
 
 const logIn = 'log in with POST {}/token, a form with username and password'

@@ -9,8 +9,8 @@ import { renderError, shapeOf } from './error-families.ts'
 import { commonHeaders, sendRefusal, toRefusal } from './errors.ts'
 
 /*
- * What is set on the server itself, below routes and plugins. Node's parser answers some requests alone, without a body and an
- * id; here all of them are answered in the same shape.
+ * What is set on the server itself, below routes and plugins. Node's parser answers some requests alone, without a body
+ * and an id; here all of them are answered in the same shape.
  */
 
 const maxBodyBytes = 16 * 1024

@@ -94,11 +94,15 @@ export function readMadeSecret(dataDir: string): string | undefined {
   }
   if (secret.length >= minCharacters) return secret
   throw new ConfigError(
-    `AUTH_DATA_DIR: expected a secret of at least ${minCharacters} characters in ${path}, got ${secret.length}: ${ifLost}`,
+    `AUTH_DATA_DIR: expected a secret of at least ${minCharacters} characters in ${path}, got ` +
+      `${secret.length}: ${ifLost}`,
   )
 }
 
-/** The winner of a hard link is the one secret, whichever of several first starts it was; a crash never leaves half a file. */
+/**
+ * The winner of a hard link is the one secret, whichever of several first starts it was; a crash never leaves half a
+ * file.
+ */
 function makeSecret(dataDir: string): void {
   const path = secretPath(dataDir)
   const draft = `${path}.${process.pid}.${randomBytes(4).toString('hex')}`
@@ -116,7 +120,8 @@ function makeSecret(dataDir: string): void {
     sync(dataDir)
   } catch (error) {
     throw new ConfigError(
-      `AUTH_DATA_DIR: expected a directory that can be written, got ${(error as NodeJS.ErrnoException).code} for ${dataDir}`,
+      `AUTH_DATA_DIR: expected a directory that can be written, got ` +
+        `${(error as NodeJS.ErrnoException).code} for ${dataDir}`,
     )
   }
 }
@@ -137,7 +142,8 @@ async function secretBeside({ store, config: { AUTH_DATA_DIR: dataDir }, command
     const made = readMadeSecret(dataDir)
     if (made !== undefined) return made
     throw new ConfigError(
-      `AUTH_SECRET: expected the secret that the store in ${dataDir} was used with, and there is no ${secretPath(dataDir)}: ${ifLost}`,
+      `AUTH_SECRET: expected the secret that the store in ${dataDir} was used with, and there is no ` +
+        `${secretPath(dataDir)}: ${ifLost}`,
     )
   }
   // Nothing that a command does without a secret is derived from it.

@@ -17,7 +17,10 @@ declare module 'fastify' {
 
 /** A new key is published for this long before it signs: twice the max-age of the JWKS. */
 const publishLeadMs = 10 * 60_000
-/** A superseded key stays for this long after its last token has expired: clocks differ, and AUTH_ACCESS_TTL may have been longer. */
+/**
+ * A superseded key stays for this long after its last token has expired: clocks differ, and AUTH_ACCESS_TTL may have
+ * been longer.
+ */
 const retirementMarginMs = 24 * 3_600_000
 /** How often each process looks for keys that others made, and whether it is time for a new one. */
 const pollMs = 60_000
@@ -49,7 +52,8 @@ async function createSigningKeys(
       )
       return load()
     }
-    // In the middle of a change of secrets, the processes that have the other one sign with this key, and this process with the one before.
+    // In the middle of a change of secrets, the processes that have the other one sign with this key, and this process
+    // with the one before.
     if (newest?.sealedBy === 'another') return
     const ageMs = newest ? elapsedMs(newest.signsFrom, now()) : 0
     const isDue =
@@ -88,8 +92,8 @@ async function createSigningKeys(
   const startedMs = uptimeMs()
 
   /**
-   * Removes what was superseded so long ago that no token of it can be alive. Not by a clock that has leapt ahead, nor before this
-   * process has seen the whole life of a token: at its start the clock may have been wrong already.
+   * Removes what was superseded so long ago that no token of it can be alive. Not by a clock that has leapt ahead, nor
+   * before this process has seen the whole life of a token: at its start the clock may have been wrong already.
    */
   async function retire(): Promise<void> {
     const steady = steadyNow()
@@ -113,7 +117,10 @@ async function createSigningKeys(
     return signing.signsFrom + config.AUTH_ACCESS_TTL.ms + retirementMarginMs
   }
 
-  /** Removes keys before their time: what they signed is refused from now on. Other processes, and services, hear of it as of a revocation. */
+  /**
+   * Removes keys before their time: what they signed is refused from now on. Other processes, and services, hear of it
+   * as of a revocation.
+   */
   async function removeEarly(by: By, kids: string[]): Promise<void> {
     const told = (removed: string[]) => removed.map((kid) => ({ kid }))
     await changes.make(by, 'key.withdrawn', told, (store, end) => store.withdrawSigningKeys(kids, end()))
@@ -133,7 +140,8 @@ async function createSigningKeys(
   const sealed = ring.newestFirst().find(({ sealedBy }) => sealedBy !== undefined)
   if (!operatorKey && (ring.newestOfAlg() ?? sealed)?.sealedBy === 'another') {
     throw new ConfigError(
-      'AUTH_SECRET: expected the secret that sealed the signing keys in the store; set it, or set it as AUTH_SECRET_PREVIOUS beside the new one',
+      'AUTH_SECRET: expected the secret that sealed the signing keys in the store; set it, or set it ' +
+        'as AUTH_SECRET_PREVIOUS beside the new one',
     )
   }
   if (!command) await rotateIfDue()
@@ -170,9 +178,10 @@ async function createSigningKeys(
     /**
      * Makes the next key now, whatever the age of the one that signs.
      *
-     * It is published first, and signs when every cache of the JWKS has it. Where one is on its way already, that is the next one.
-     * After a leak there is no time for that: the new key signs at once and all others are withdrawn, so that every access
-     * token is refused, here now and in other processes within a second. Sessions go on with their next refresh.
+     * It is published first, and signs when every cache of the JWKS has it. Where one is on its way already, that is
+     * the next one. After a leak there is no time for that: the new key signs at once and all others are withdrawn, so
+     * that every access token is refused, here now and in other processes within a second. Sessions go on with their
+     * next refresh.
      *
      * @throws {Refusal} 409 where the key is the operator's own
      */

@@ -25,8 +25,8 @@ const secretBytes = 32
 /**
  * Short-lived records: each a secret of 256 random bits, given out once, of which the store has the SHA-256.
  *
- * A feature hands in the closed table of its kinds, whose names no other has. What takes a record and acts on it in one step passes `taking` on to the
- * method of the store that acts.
+ * A feature hands in the closed table of its kinds, whose names no other has. What takes a record and acts on it in one
+ * step passes `taking` on to the method of the store that acts.
  */
 export function createRecords<Kinds extends Record<string, RecordKind>>(
   { store, secrets, now }: Pick<FastifyInstance, 'store' | 'secrets' | 'now'>,
@@ -61,8 +61,10 @@ export function createRecords<Kinds extends Record<string, RecordKind>>(
     /**
      * Makes a record.
      *
-     * @param owner the id of a user or client, or a MAC @param source the network that asks @param data whatever JSON can say
-     * @returns the secret, which nothing repeats, and the id, which names the record without it; undefined over the bounds
+     * @param owner the id of a user or client, or a MAC @param source the network that asks @param data whatever JSON
+     * can say
+     * @returns the secret, which nothing repeats, and the id, which names the record without it; undefined over the
+     * bounds
      */
     async issue(
       kind: Kind,
@@ -78,7 +80,10 @@ export function createRecords<Kinds extends Record<string, RecordKind>>(
       return (await store.issueRecord(record, bounds)) ? { secret, id, expiresAt } : undefined
     },
 
-    /** What a method of the store takes in its own step. @param keep what it gives, until when a second use is to be seen */
+    /**
+     * What a method of the store takes in its own step. @param keep what it gives, until when a second use is to be
+     * seen
+     */
     taking,
     /** Takes a record: one of all who present its secret has it. */
     take: async (kind: Kind, secret: string, keep?: RecordTaking['keep']): Promise<Opened | undefined> =>

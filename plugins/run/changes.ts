@@ -40,8 +40,9 @@ type Told<Name extends ChangeName, Result> =
   | ((result: Result) => MembersOf<Name> | MembersOf<Name>[] | undefined)
 
 /**
- * The one door for writes that somebody has to be told of. With the write goes its event, which also has the caches forget what was
- * changed; and where access tokens end, this process and the others of this machine refuse them before anything is answered.
+ * The one door for writes that somebody has to be told of. With the write goes its event, which also has the caches
+ * forget what was changed; and where access tokens end, this process and the others of this machine refuse them before
+ * anything is answered.
  */
 function createChanges({
   config,

@@ -22,7 +22,10 @@ interface JobOptions {
   oneRunner?: string
 }
 
-/** A clock that was wrong may have made a lease that lasts for years: after this many pauses without a round, the job runs without one. */
+/**
+ * A clock that was wrong may have made a lease that lasts for years: after this many pauses without a round, the job
+ * runs without one.
+ */
 const pausesWithoutRunner = 10
 
 /** Work in the background, in rounds. A command, which does one thing and ends, has none. */
@@ -35,7 +38,9 @@ function createJobs({
 }: Pick<FastifyInstance, 'store' | 'log' | 'command' | 'now' | 'uptimeMs'>) {
   const jobs = new Set<Job & { round: Promise<void> }>()
 
-  /** Takes the lease of a job for one pause, as a record: there is one live record of it at a time, in the whole store. */
+  /**
+   * Takes the lease of a job for one pause, as a record: there is one live record of it at a time, in the whole store.
+   */
   const takeLease = (name: string, pauseMs: number): Promise<boolean> =>
     store.issueRecord(
       {
@@ -54,8 +59,8 @@ function createJobs({
 
   return {
     /**
-     * Repeats work until the app closes. A round begins when the one before has ended, so that none overlap; one that fails is
-     * logged, and the next is the next try.
+     * Repeats work until the app closes. A round begins when the one before has ended, so that none overlap; one that
+     * fails is logged, and the next is the next try.
      *
      * @param pauseMs between two rounds, and after one that failed
      * @param work a round; it may return another pause, in milliseconds, for this once
@@ -76,7 +81,9 @@ function createJobs({
         job.round = round()
       }
       let ranAtMs = uptimeMs()
-      /** The steps of a round, which follow one another after a shorter pause, are all for the process that began it. */
+      /**
+       * The steps of a round, which follow one another after a shorter pause, are all for the process that began it.
+       */
       let isInRound = false
       async function isRunner(name: string): Promise<boolean> {
         if (isInRound || (await takeLease(name, pauseMs))) return true

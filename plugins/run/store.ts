@@ -15,7 +15,9 @@ declare module 'fastify' {
   }
 }
 
-/** Opens the store that the settings choose. @throws {ConfigError} what is wrong with an embedded one, and what to do */
+/**
+ * Opens the store that the settings choose. @throws {ConfigError} what is wrong with an embedded one, and what to do
+ */
 async function openChosen(config: Config): Promise<Store> {
   const { AUTH_DATA_DIR: dataDir, AUTH_SECRET } = config
   const location = chosenStore(config)

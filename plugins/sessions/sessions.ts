@@ -25,8 +25,8 @@ declare module 'fastify' {
 }
 
 /**
- * Sessions: opened by a login, kept alive by refreshing, ended. Each is one row for its whole life, and its refresh tokens
- * are numbers with a MAC; what a presented one means is decided by the store in one step (`judgeRotation`).
+ * Sessions: opened by a login, kept alive by refreshing, ended. Each is one row for its whole life, and its refresh
+ * tokens are numbers with a MAC; what a presented one means is decided by the store in one step (`judgeRotation`).
  */
 function createSessions({
   config,
@@ -190,7 +190,10 @@ function createSessions({
 
     end,
 
-    /** The session that a refresh token stands for, while the token is good. For those who only ask: nothing comes of it. */
+    /**
+     * The session that a refresh token stands for, while the token is good. For those who only ask: nothing comes of
+     * it.
+     */
     async findByRefreshToken(token: string): Promise<{ session: Session; user: User } | undefined> {
       const presented = refreshTokens.decode(token)
       const session = presented && (await store.findSession(presented.sessionId))

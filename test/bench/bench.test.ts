@@ -196,7 +196,10 @@ t.test('the chart is well-formed and has a bar for each figure', async (t) => {
   isWellFormed(t, svgOf({ ...made, figures: made.figures.map((one) => ({ ...one, title: '<&">' })) }))
 })
 
-/** XML 1.0, as far as the chart uses it: every element is closed, attributes are quoted, and nothing else has a `<` or a bare `&`. */
+/**
+ * XML 1.0, as far as the chart uses it: every element is closed, attributes are quoted, and nothing else has a `<` or a
+ * bare `&`.
+ */
 function isWellFormed(t: Test, xml: string): void {
   const open: string[] = []
   const rest = xml.replace(

@@ -56,7 +56,8 @@ for (const [shell, options] of Object.entries(shells)) {
       await mkdir(join(dir, 'bin'))
       await writeFile(
         join(dir, 'bin', 'npm'),
-        `#!/bin/sh\n[ "$1 $2 $3 $4" = 'run --silent latchkey --' ] || exit 64\nshift 4\nexec '${process.execPath}' '${program('cli/latchkey.js')}' "$@"\n`,
+        `#!/bin/sh\n[ "$1 $2 $3 $4" = 'run --silent latchkey --' ] || exit 64\nshift 4\nexec ` +
+          `'${process.execPath}' '${program('cli/latchkey.js')}' "$@"\n`,
         { mode: 0o755 },
       )
       const mark = (index: number) => `@@@ ${index} @@@`

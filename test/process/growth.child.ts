@@ -1,7 +1,7 @@
 /*
- * A life on LMDB in a process of its own, so that its memory is that of the store: `argv` is a directory and how many refreshes.
- * A thousand sessions are refreshed all the time, others are opened and forgotten, and what has expired is swept. It says
- * twenty times what has become of the file and of the memory, one line of JSON each.
+ * A life on LMDB in a process of its own, so that its memory is that of the store: `argv` is a directory and how many
+ * refreshes. A thousand sessions are refreshed all the time, others are opened and forgotten, and what has expired is
+ * swept. It says twenty times what has become of the file and of the memory, one line of JSON each.
  */
 import { randomUUID } from 'node:crypto'
 import { readFileSync, statSync, writeSync } from 'node:fs'

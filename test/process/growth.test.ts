@@ -42,7 +42,8 @@ async function sizeOf({ config }: TestApp): Promise<number> {
   await client.connect()
   try {
     const { rows } = await client.query(
-      "SELECT oid::regclass::text AS name FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r'",
+      'SELECT oid::regclass::text AS name FROM pg_class WHERE relnamespace = ' +
+        "current_schema()::regnamespace AND relkind = 'r'",
     )
     let bytes = 0
     for (const { name } of rows) {

@@ -10,8 +10,8 @@ import { until } from '../support/processes.ts'
 import { root } from '../support/program.ts'
 
 /*
- * The image, without Docker: each step of the Dockerfile is done in a directory of its stage, on what `.dockerignore` lets
- * through. Only what comes from the network is taken from here: `npm ci` links the packages of this checkout, and
+ * The image, without Docker: each step of the Dockerfile is done in a directory of its stage, on what `.dockerignore`
+ * lets through. Only what comes from the network is taken from here: `npm ci` links the packages of this checkout, and
  * nothing is installed by apt-get.
  */
 
@@ -35,7 +35,10 @@ async function projectFiles(): Promise<string[]> {
     .filter((path) => !isIgnored(path))
 }
 
-/** What a `.dockerignore` leaves out: patterns from the root, of which the last that fits decides; what is below goes with it. */
+/**
+ * What a `.dockerignore` leaves out: patterns from the root, of which the last that fits decides; what is below goes
+ * with it.
+ */
 function ignores(text: string): (path: string) => boolean {
   const rules = text
     .split('\n')

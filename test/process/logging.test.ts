@@ -5,9 +5,14 @@ import { cheapHashing, newDir } from '../support/helper.ts'
 import { until } from '../support/processes.ts'
 import { program } from '../support/program.ts'
 
-/* What becomes of the log: who reads it may be slow, may stop, may go, and its disk may be full. The service goes on. */
+/*
+ * What becomes of the log: who reads it may be slow, may stop, may go, and its disk may be full. The service goes on.
+ */
 
-/** Writes numbered lines in many turns, says on stderr what it dropped, waits for a line on stdin, writes one more line and ends. */
+/**
+ * Writes numbered lines in many turns, says on stderr what it dropped, waits for a line on stdin, writes one more line
+ * and ends.
+ */
 const writer = (path: string, lines: number) => `
 import { once } from 'node:events'
 import { setImmediate as nextTurn } from 'node:timers/promises'
@@ -19,7 +24,8 @@ for (let n = 0; n < ${lines}; n++) {
   if (n % 50 === 0) await nextTurn()
 }
 await nextTurn()
-process.stderr.write(JSON.stringify({ dropped: log.droppedLines(), grownMB: (process.memoryUsage().rss - before) / 1e6 }) + '\\n')
+const grownMB = (process.memoryUsage().rss - before) / 1e6
+  process.stderr.write(JSON.stringify({ dropped: log.droppedLines(), grownMB }) + '\\n')
 process.stdin.resume()
 await once(process.stdin, 'data')
 log.write(JSON.stringify({ n: 'last' }) + '\\n')

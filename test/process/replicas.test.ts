@@ -27,7 +27,9 @@ import {
   until,
 } from '../support/processes.ts'
 
-/* Replicas on one PostgreSQL behave as one service. Two real processes; what needs another state of things has its own. */
+/*
+ * Replicas on one PostgreSQL behave as one service. Two real processes; what needs another state of things has its own.
+ */
 
 const revocationBoundMs = 1000
 const [logouts, rounds] = isLong ? [1000, 1000] : [40, 20]
@@ -271,7 +273,8 @@ t.test('a replica that has not heard of the store for five minutes refuses to vo
 })
 
 t.test(
-  'a key that one replica has begun to sign with is taken by another, and never called a stranger to it because it could not look',
+  'a key that one replica has begun to sign with is taken by another, and never called a stranger to ' +
+    'it because it could not look',
   async (t) => {
     const network = await startNetwork(t, postgres.port)
     let skippedMs = 0

@@ -299,7 +299,8 @@ overStores('a connection that is stuck does not keep it beyond AUTH_SHUTDOWN_GRA
     await begin(''),
     await begin('GET /livez HTTP/1.1\r\nHo'),
     await begin(
-      'POST /token HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 100\r\n\r\nusername=',
+      'POST /token HTTP/1.1\r\nHost: x\r\nContent-Type: ' +
+        'application/x-www-form-urlencoded\r\nContent-Length: 100\r\n\r\nusername=',
     ),
   ]
   t.teardown(() => {

@@ -703,7 +703,9 @@ onOneStore('while others wait for a hash, those who had theirs go on together', 
 function logInBySocket(origin: string): Promise<Socket> {
   const { hostname, port } = new URL(origin)
   const body = `username=nobody&password=${'x'.repeat(20)}`
-  const head = `POST /token HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: ${body.length}\r\n\r\n`
+  const head =
+    `POST /token HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n` +
+    `Content-Length: ${body.length}\r\n\r\n`
   return new Promise((resolve) => {
     const socket = connect(Number(port), hostname, () => socket.write(head + body, () => resolve(socket)))
   })

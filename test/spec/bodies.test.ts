@@ -2,7 +2,10 @@ import type { InjectOptions, LightMyRequestResponse } from 'fastify'
 import { basic, makeClient, tokenOf } from '../support/client-helper.ts'
 import { logIn, onOneStore, signUp } from '../support/helper.ts'
 
-/* Bodies that are not what a route is for: every route of the app, met with each of them, answers 4xx in the shape of its family. */
+/*
+ * Bodies that are not what a route is for: every route of the app, met with each of them, answers 4xx in the shape of
+ * its family.
+ */
 
 const form = 'application/x-www-form-urlencoded'
 const jsonType = 'application/json'

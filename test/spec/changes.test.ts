@@ -3,7 +3,10 @@ import { type ChangeName, events } from '../../events.ts'
 import { type Store, StoreUnavailable } from '../../stores/store.ts'
 import { json, logIn, onOneStore, signUp, storeOf, withToken } from '../support/helper.ts'
 
-/** What a developer might forget at a write does not compile. Never called: the compiler reads it, and fails where an error is missing. */
+/**
+ * What a developer might forget at a write does not compile. Never called: the compiler reads it, and fails where an
+ * error is missing.
+ */
 export function forgotten({ store, changes, events }: FastifyInstance): void {
   // @ts-expect-error a write that somebody has to be told of is not for whoever has the store
   store.disableUser('id', { now: 0, expiresAt: 0 })

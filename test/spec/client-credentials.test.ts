@@ -355,7 +355,8 @@ overStores(
         }
       }
     }
-    const repeated = `grant_type=client_credentials&resource=${encodeURIComponent(files)}&resource=${encodeURIComponent(mail)}`
+    const repeated =
+      `grant_type=client_credentials&resource=${encodeURIComponent(files)}` + `&resource=${encodeURIComponent(mail)}`
     const headers = { 'content-type': 'application/x-www-form-urlencoded', ...basic(two).headers }
     isOAuthError(
       t,

@@ -13,9 +13,9 @@ import {
 } from '../support/helper.ts'
 
 /*
- * A clock that is set to wrong times, ahead and behind by hours and days, and put right again, while time itself passes. Whatever it
- * says, nothing that was spent or revoked comes back; and once it is right, what is alive goes on and what is over is over.
- * To run a failure again: FC_SEED=<seed> npm test -- test/spec/clock.property.test.ts
+ * A clock that is set to wrong times, ahead and behind by hours and days, and put right again, while time itself
+ * passes. Whatever it says, nothing that was spent or revoked comes back; and once it is right, what is alive goes on
+ * and what is over is over. To run a failure again: FC_SEED=<seed> npm test -- test/spec/clock.property.test.ts
  */
 
 const minute = 60_000

@@ -265,7 +265,8 @@ t.test('DATABASE_URL is read as the pool reads it, and no part of it is shown', 
 })
 
 t.test(
-  'what Kubernetes sets for Services whose names begin with auth is neither a setting nor warned of, contract section 6',
+  'what Kubernetes sets for Services whose names begin with auth is neither a setting nor warned of, ' +
+    'contract section 6',
   async (t) => {
     const env: Env = {}
     for (const service of ['AUTH', 'AUTH_METRICS', 'AUTH_DB', 'AUTH_SIGNUP', 'AUTH_PROXY_2']) {

@@ -635,7 +635,8 @@ onOneStore('what the HTTP parser refuses is answered as JSON with an id too', as
     ],
     [
       'chunks over 16 KiB',
-      `POST /token HTTP/1.1\r\nHost: x\r\nContent-Type: ${form}\r\nTransfer-Encoding: chunked\r\n\r\n5000\r\n${'x'.repeat(0x5000)}\r\n0\r\n\r\n`,
+      `POST /token HTTP/1.1\r\nHost: x\r\nContent-Type: ${form}\r\nTransfer-Encoding: ` +
+        `chunked\r\n\r\n5000\r\n${'x'.repeat(0x5000)}\r\n0\r\n\r\n`,
       413,
     ],
     ['a method of WebDAV', 'PROPFIND /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n', 405],

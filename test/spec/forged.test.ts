@@ -877,7 +877,8 @@ overStores(
 )
 
 onOneStore(
-  "a header or payload with two readings is refused, though the operator's own key signed it, RFC 7519 §4 and RFC 7515 §4",
+  "a header or payload with two readings is refused, though the operator's own key signed it, RFC " +
+    '7519 §4 and RFC 7515 §4',
   async (t, build) => {
     const { app, header, claims, sign } = await underOperatorKey(t, build)
     const [head, payload] = [JSON.stringify(header), JSON.stringify({ ...claims, jti: '0.0.x' })]

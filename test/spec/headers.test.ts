@@ -24,10 +24,12 @@ async function compare(
 const get = (path: string, ...fields: string[]) =>
   `GET ${path} HTTP/1.1\r\n${['Host: x', 'Connection: close', ...fields].join('\r\n')}\r\n\r\n`
 const post = (path: string, body: string, ...fields: string[]) =>
-  `POST ${path} HTTP/1.1\r\n${['Host: x', 'Connection: close', `Content-Length: ${body.length}`, ...fields].join('\r\n')}\r\n\r\n${body}`
+  `POST ${path} HTTP/1.1\r\n${['Host: x', 'Connection: close', `Content-Length: ${body.length}`, ...fields].join('\r\n')}` +
+  `\r\n\r\n${body}`
 
 const chunked = (version: string, ...fields: string[]) =>
-  `POST /revoke HTTP/${version}\r\n${['Host: x', `Content-Type: ${form}`, ...fields].join('\r\n')}\r\n\r\n7\r\ntoken=x\r\n0\r\n\r\n`
+  `POST /revoke HTTP/${version}\r\n${['Host: x', `Content-Type: ${form}`, ...fields].join('\r\n')}\r\n\r\n` +
+  '7\r\ntoken=x\r\n0\r\n\r\n'
 
 onOneStore(
   'a field that decides something and comes twice is 400, also with the same value, RFC 9110 §5.3 and RFC 9112 §3.2',

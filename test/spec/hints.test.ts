@@ -10,7 +10,10 @@ import {
   withToken,
 } from '../support/helper.ts'
 
-/* Who calls as a tutorial or another server has it is told what is right, in `detail`, and nothing of the request is repeated. */
+/*
+ * Who calls as a tutorial or another server has it is told what is right, in `detail`, and nothing of the request is
+ * repeated.
+ */
 
 const logInBy = /POST \/token/
 const refreshBy = /POST \/refresh/

@@ -299,7 +299,8 @@ overStores(
 )
 
 overStores(
-  'a refresh token is told of to its own client and to the right to all, and to no service that could take it for an access token',
+  'a refresh token is told of to its own client and to the right to all, and to no service that ' +
+    'could take it for an access token',
   async (t, build) => {
     const { app, all, api, clock, config } = await serve(build)
     const web = await makeClient(app, {

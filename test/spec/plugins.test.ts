@@ -3,7 +3,10 @@ import { join } from 'node:path'
 import t from 'tap'
 import { root } from '../support/program.ts'
 
-/* Which plugin needs which, read from the sources: a factory takes `Pick<FastifyInstance, …>`, and the compiler holds it to that. */
+/*
+ * Which plugin needs which, read from the sources: a factory takes `Pick<FastifyInstance, …>`, and the compiler holds
+ * it to that.
+ */
 
 const namesIn = (text: string, pattern: RegExp) => [...text.matchAll(pattern)].map(([, name]) => name as string)
 

@@ -17,8 +17,9 @@ import {
 } from '../support/helper.ts'
 
 /*
- * Random interleavings of everything that can happen to a session, against the real app and beside a model of it that is
- * written from the contract's table alone. To run a failure again: FC_SEED=<seed> npm test -- test/spec/refresh.property.test.ts
+ * Random interleavings of everything that can happen to a session, against the real app and beside a model of it that
+ * is written from the contract's table alone. To run a failure again: FC_SEED=<seed> npm test --
+ * test/spec/refresh.property.test.ts
  */
 
 const seconds = 1000

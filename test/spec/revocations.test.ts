@@ -60,7 +60,10 @@ const poll = (app: FastifyInstance, follower: Credentials, since?: string) =>
     ...basic(follower),
   })
 
-/** Asks over a socket of its own, which is gone with the request. `fetch` would keep some, and closing the app would wait for them. */
+/**
+ * Asks over a socket of its own, which is gone with the request. `fetch` would keep some, and closing the app would
+ * wait for them.
+ */
 function get(
   t: Test,
   url: string,
@@ -329,7 +332,8 @@ const toldOf = (entries: Entry[]) =>
   entries.map(({ kind, id, generation }) => `${kind}:${id}${generation === undefined ? '' : ` ${generation}`}`)
 
 overStores(
-  'whatever ends access tokens is told, here and by a process beside it, and a follower that comes again misses nothing',
+  'whatever ends access tokens is told, here and by a process beside it, and a follower that comes ' +
+    'again misses nothing',
   async (t, build) => {
     const test = await serve(build)
     const { app, follower } = test

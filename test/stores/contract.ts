@@ -369,7 +369,8 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
   })
 
   t.test(
-    `[${name}] no session opened or refreshed while its user is disabled outlives that, nor comes back when the user does`,
+    `[${name}] no session opened or refreshed while its user is disabled outlives that, nor comes ` +
+      `back when the user does`,
     async (t) => {
       for (let round = 0; round < 10; round++) {
         const user = await addUser()

@@ -16,8 +16,9 @@ import {
 } from '../support/processes.ts'
 
 /*
- * The database fails under running replicas, in each of its ways. What the contract says of all of them: writes are 503 within
- * five seconds, tokens are still checked, nobody is told that a good token is bad, and it heals without a restart.
+ * The database fails under running replicas, in each of its ways. What the contract says of all of them: writes are 503
+ * within five seconds, tokens are still checked, nobody is told that a good token is bad, and it heals without a
+ * restart.
  */
 
 const boundMs = 5_000
@@ -45,8 +46,9 @@ t.before(async () => {
 })
 
 /**
- * Everything that needs the store, by the shape of its errors. What changes or ends an account is done to another one than is
- * looked at afterwards: a 503 says that it may have happened, and a database that thaws does what it was sent before.
+ * Everything that needs the store, by the shape of its errors. What changes or ends an account is done to another one
+ * than is looked at afterwards: a 503 says that it may have happened, and a database that thaws does what it was sent
+ * before.
  */
 function storeCalls(refresh_token: string, { access_token: token, refresh_token: endedToken }: Tokens) {
   const oauth: Record<string, () => Promise<Answer>> = {

@@ -30,11 +30,13 @@ import { root } from '../support/program.ts'
 
 /*
  * Each release is kept as it was: `fixtures/release-VERSION.sql` is its schema with a little data that it wrote, and
- * `fixtures/release-VERSION.json` has its statements and the tokens that it gave out. The schema of today has to carry on with
- * the first, and the second has to run on it, for replicas of both releases are in service while one takes over from the other.
+ * `fixtures/release-VERSION.json` has its statements and the tokens that it gave out. The schema of today has to carry
+ * on with the first, and the second has to run on it, for replicas of both releases are in service while one takes over
+ * from the other.
  *
- * At each release, after its version is in package.json: `UPDATE=1 npm test -- test/stores/migrations.test.ts`, and commit the two new files.
- * Those of a release that is out are never written again; when one fails here, it is the new migration that is wrong.
+ * At each release, after its version is in package.json: `UPDATE=1 npm test -- test/stores/migrations.test.ts`, and
+ * commit the two new files. Those of a release that is out are never written again; when one fails here, it is the new
+ * migration that is wrong.
  */
 
 const postgres = await sharedPostgres()
@@ -114,7 +116,8 @@ async function dump(url: string): Promise<string> {
   for (const { statements } of migrations) lines.push(...statements.map((text) => `${text};`))
   const names = "SELECT table_name FROM information_schema.tables WHERE table_name LIKE 'latchkey%' ORDER BY 1"
   for (const { table_name: table } of (await postgres.execute(names, url)) as { table_name: string }[]) {
-    const listing = `SELECT column_name FROM information_schema.columns WHERE table_name = '${table}' ORDER BY ordinal_position`
+    const listing =
+      `SELECT column_name FROM information_schema.columns WHERE table_name = '${table}' ` + 'ORDER BY ordinal_position'
     const columns = ((await postgres.execute(listing, url)) as { column_name: string }[]).map(
       ({ column_name }) => column_name,
     )
@@ -123,7 +126,10 @@ async function dump(url: string): Promise<string> {
     for (const row of rows)
       lines.push(`INSERT INTO ${table} (${columns.join(', ')}) VALUES (${Object.values(row).join(', ')});`)
   }
-  return `-- Latchkey ${version}: its schema, and data that it wrote. See test/stores/migrations.test.ts.\n${lines.join('\n')}\n`
+  return (
+    `-- Latchkey ${version}: its schema, and data that it wrote. See test/stores/migrations.test.ts.\n` +
+    `${lines.join('\n')}\n`
+  )
 }
 
 if (process.env['UPDATE'] === '1') {

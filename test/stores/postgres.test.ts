@@ -189,7 +189,8 @@ t.test('refreshes that come together share statements, and each is told of its o
     Array.from({ length: 20 }, () => ['wrong_client', 'scope_exceeded', 'expired', 'unknown', 'rotated']).flat(),
   )
 
-  // The same sessions in opposite orders, from two processes: batches that locked them as they came would wait for each other.
+  // The same sessions in opposite orders, from two processes: batches that locked them as they came would wait for each
+  // other.
   const live = sessions.filter((_, i) => i % 5 === 4)
   for (let counter = 2; counter < 30; counter++) {
     const forth = live.map((session) => of(session, { counter }, one))

@@ -17,8 +17,8 @@ const taken: Record<string, Record<string, string>> = {
 }
 
 /**
- * Routes without a demand, which leave a query alone: load balancers and caches add members of their own to what they poll, and
- * RFC 6749 §3.1 has unknown ones ignored.
+ * Routes without a demand, which leave a query alone: load balancers and caches add members of their own to what they
+ * poll, and RFC 6749 §3.1 has unknown ones ignored.
  */
 const ignoring = new Set([
   ...[

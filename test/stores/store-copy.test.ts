@@ -360,7 +360,8 @@ t.test('a copy that is killed in the middle is made good by the next one', async
 })
 
 t.test(
-  'a check finds an index that was damaged, a row that cannot be read, one of another shape and a session without its user',
+  'a check finds an index that was damaged, a row that cannot be read, one of another shape and a ' +
+    'session without its user',
   async (t) => {
     const dir = await newDir(t)
     const env = { AUTH_DATA_DIR: dir }

@@ -3,7 +3,10 @@ import { ConfigError, readConfig } from '../../config.ts'
 import { vouchForStore } from '../../stores/lmdb/vouch.ts'
 import { schemaController } from '../support/compilers.ts'
 
-/* Starts the service on one store after another, as `server.ts` does, in one process. `store-damage.test.ts` names them. */
+/*
+ * Starts the service on one store after another, as `server.ts` does, in one process. `store-damage.test.ts` names
+ * them.
+ */
 
 export interface Start {
   env: Record<string, string>

@@ -25,8 +25,8 @@ import { moduleFile, program } from '../support/program.ts'
 import type { Outcome, Start } from './store-damage.child.ts'
 
 /*
- * A store that is not what it was, before real processes. Each of them ends with one line and an exit code, or serves rightly: then the
- * user that there was logs in, and is the same.
+ * A store that is not what it was, before real processes. Each of them ends with one line and an exit code, or serves
+ * rightly: then the user that there was logs in, and is the same.
  */
 
 interface Ended {
@@ -155,7 +155,10 @@ interface Case {
   skip?: string | false
 }
 
-/** Starts on one store after another without loading the program again; each has the file of a damaged store open until it ends. */
+/**
+ * Starts on one store after another without loading the program again; each has the file of a damaged store open until
+ * it ends.
+ */
 function startStarter(t: Test) {
   const [command = '', ...args] = [...asOrdinary, process.execPath, moduleFile('test/stores/store-damage.child')]
   const child = spawn(command, args, { env: { PATH }, stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
@@ -308,7 +311,8 @@ t.test('a page in use that is overwritten, with whatever, is found before LMDB h
 })
 
 t.test(
-  'a secret that is missing, another, empty, short or unreadable ends the start with a line, and none is made; contract §2',
+  'a secret that is missing, another, empty, short or unreadable ends the start with a line, and ' +
+    'none is made; contract §2',
   async (t) => {
     const secret = (text: string) => (data: string) => writeFileSync(join(data, 'secret'), text)
     function asDirectory(data: string): void {
@@ -377,7 +381,8 @@ t.test('a directory that is not ours or cannot be written ends the start with a 
 })
 
 t.test(
-  'what there is of the store and the secret is for its owner alone, whatever it was and whatever the umask is; contract §2',
+  'what there is of the store and the secret is for its owner alone, whatever it was and whatever ' +
+    'the umask is; contract §2',
   async (t) => {
     const wrong = (dir: string) =>
       ['data', 'data/lmdb', 'data/secret', 'data/lmdb/data.mdb', 'data/lmdb/lock.mdb'].filter(

@@ -45,7 +45,9 @@ export async function makeClient(
   return { id: client.id, secret }
 }
 
-/** The same with a secret that somebody else chose, as AUTH_CLIENTS_FILE has them: it may be one that can be guessed. */
+/**
+ * The same with a secret that somebody else chose, as AUTH_CLIENTS_FILE has them: it may be one that can be guessed.
+ */
 export async function makeClientWithChosenSecret(
   app: FastifyInstance,
   definition: Partial<ClientDefinition> & { id: string },
@@ -89,7 +91,10 @@ export async function writeClients(t: Test, clients: unknown): Promise<string> {
   return path
 }
 
-/** Lets the methods of the store that a name matches reject, as they do when the database does not answer. @returns what ends it */
+/**
+ * Lets the methods of the store that a name matches reject, as they do when the database does not answer. @returns what
+ * ends it
+ */
 export function failStore(app: FastifyInstance, names = /./): () => void {
   const originals: Record<string, unknown> = {}
   for (const [name, method] of Object.entries(app.store)) {

@@ -25,7 +25,10 @@ export interface TestPostgres extends SharedPostgres {
   stop(): Promise<void>
   /** Starts it again on the same data and port. */
   start(): Promise<void>
-  /** Freezes every process of the server, as a hung disk or a lost machine does: connections stay open and nothing answers. */
+  /**
+   * Freezes every process of the server, as a hung disk or a lost machine does: connections stay open and nothing
+   * answers.
+   */
   stall(): void
   resume(): void
   /** Ends every process of the server at once, as a power cut does. */
@@ -65,7 +68,8 @@ export function accessPostgres(url: string): SharedPostgres {
 }
 
 /**
- * Starts a real PostgreSQL for one test file, on a free loopback port and a directory of its own, and stops it when `t` ends.
+ * Starts a real PostgreSQL for one test file, on a free loopback port and a directory of its own, and stops it when `t`
+ * ends.
  *
  * @param flags command line of the server, `-c name=value`
  */

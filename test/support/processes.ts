@@ -7,7 +7,10 @@ import type { Test } from 'tap'
 import { cheapHashing, newDir, password, type Tokens } from './helper.ts'
 import { program } from './program.ts'
 
-/* Replicas as they run: real processes of the built program, and a network between them and their database that can fail. */
+/*
+ * Replicas as they run: real processes of the built program, and a network between them and their database that can
+ * fail.
+ */
 
 /** The soak, `npm run test:soak`: the same tests with the numbers that the product is held to. */
 export const isLong = process.env['LATCHKEY_LONG'] === '1'
@@ -60,7 +63,8 @@ export const replicaSettings = (url: string) => ({
 /** Starts the program with these settings and no others, and waits until it listens. @throws when it ends before */
 export async function startReplica(t: Test, settings: Record<string, string>): Promise<Replica> {
   const { PATH = '' } = process.env
-  // By way of `env`, which becomes the program itself: the test runner puts its own loader into NODE_OPTIONS of what a test starts.
+  // By way of `env`, which becomes the program itself: the test runner puts its own loader into NODE_OPTIONS of what a
+  // test starts.
   const child = spawn('env', ['-u', 'NODE_OPTIONS', process.execPath, '--enable-source-maps', program('start.cjs')], {
     cwd: await newDir(t),
     env: { PATH, PORT: '0', ...settings },

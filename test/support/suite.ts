@@ -7,7 +7,10 @@ import { createInterface } from 'node:readline'
 import { startPostgres } from './postgres.ts'
 import { type Result, readTap } from './read-tap.ts'
 
-/* Runs the compiled test files in a few processes, longest first, with type check and lint beside them. `run.js` compiles and starts it. */
+/*
+ * Runs the compiled test files in a few processes, longest first, with type check and lint beside them. `run.js`
+ * compiles and starts it.
+ */
 
 /** One more than the cores of a small machine, for some tests mostly wait. */
 const processes = Number(process.env['LATCHKEY_TEST_PROCESSES'] ?? 3)

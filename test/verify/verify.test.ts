@@ -380,7 +380,8 @@ t.test('what is no access token of this issuer for this audience is refused', as
 })
 
 t.test(
-  'a header or payload with two readings is refused, though its key signed it: no UTF-8, a byte order mark, a member twice',
+  'a header or payload with two readings is refused, though its key signed it: no UTF-8, a byte ' +
+    'order mark, a member twice',
   async (t) => {
     const server = await startIssuer(t)
     const verifier = verifierFor(t, server)
@@ -1180,7 +1181,8 @@ const garbage: Record<string, string> = {
   'an entry without a time':
     'event: revocations\nid: c-9\ndata: {"revocations":[{"kind":"sid","id":"x","expires_at":"soon"}]}\n\n',
   'a user without a generation':
-    'event: revocations\nid: c-9\ndata: {"revocations":[{"kind":"user","id":"x","expires_at":"2100-01-01T00:00:00Z"}]}\n\n',
+    'event: revocations\nid: c-9\ndata: ' +
+    '{"revocations":[{"kind":"user","id":"x","expires_at":"2100-01-01T00:00:00Z"}]}\n\n',
   'bytes that are no text': '\x80\xff\0\0event: revocations\ndata: \xff\n\nevent: revocations\nid: c-9\ndata: \xff\n\n',
 }
 for (const [what, text] of Object.entries(garbage)) {
@@ -1262,7 +1264,8 @@ t.test('an answer of the feed that is too large is not read to its end', async (
 
 for (const [status, advice] of Object.entries({ 401: /clientId and clientSecret/, 403: /introspection right/ })) {
   t.test(
-    `a client that may not follow is told what to change, once and without its secret, and comes again slowly [${status}]`,
+    `a client that may not follow is told what to change, once and without its secret, and comes ` +
+      `again slowly [${status}]`,
     async (t) => {
       const server = await startIssuer(t)
       const usual = server.handlers.stream
