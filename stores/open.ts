@@ -15,7 +15,8 @@ export const isMissing = (location: StoreLocation): boolean => location.kind ===
 /**
  * Opens a store, and makes it where it is missing.
  *
- * @throws {StoreDamaged} @throws {NodeJS.ErrnoException} of the embedded store, when it is not what it was or cannot be used
+ * @throws {StoreDamaged} when a file of the embedded store is damaged @throws {NodeJS.ErrnoException} when it cannot be
+ *   used
  * @throws {StoreUnavailable} when the database does not answer
  */
 export async function openStore(location: StoreLocation): Promise<Store> {

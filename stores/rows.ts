@@ -9,9 +9,10 @@ import type { SigningKeyRecord } from '../domain/signing-key.ts'
 import type { User } from '../domain/user.ts'
 
 /*
- * The rows that a store keeps, member by member. Written once: the columns, lists and conversions of PostgreSQL
- * (`postgres/tables.ts`) and what `store check` expects of a row (`moving/check.ts`) follow from it. The embedded store keeps the
- * rows as they are. A new member of a type does not compile until it is here, and in PostgreSQL needs a migration that adds it.
+ * The rows of a store, member by member, written once: the column lists and conversions of PostgreSQL
+ * (`postgres/tables.ts`) and the shapes of `store check` (`moving/check.ts`) follow from here. LMDB stores the rows as
+ * they are. A new member of a type does not compile until it is in this table; in PostgreSQL it needs a migration that
+ * adds the column.
  */
 
 /** What is moved row by row. */
@@ -26,7 +27,7 @@ export interface Tables {
 
 export type TableName = keyof Tables
 
-/** How a value is kept: as the database has it, but for JSON, which is one text to it. */
+/** The type of a column. JSON is one text to the database. */
 export type Kind = 'uuid' | 'text' | 'texts' | 'number' | 'boolean' | 'bytes' | 'json'
 
 /** One member of a row. */
@@ -36,7 +37,7 @@ export interface Column<Value = unknown> {
   shape: TSchema & { static: Value }
 }
 
-/** A column for every member of a row; one that a row may lack is made by `optional`. */
+/** A column for every member of a row, `optional` where the member is. */
 export type Columns<Row> = {
   [M in keyof Row]-?: Column<Exclude<Row[M], undefined>> &
     ([undefined] extends [Row[M]] ? { isOptional: true } : unknown)
@@ -166,14 +167,14 @@ export const tables: { readonly [T in TableName]: Table<Tables[T]> } = {
 
 export const tableNames = Object.keys(tables) as TableName[]
 
-/** Every member that a part of a union has, in one row. */
+/** The members of all parts of a union, in one row. */
 type Merged<Union> = Pick<Union, keyof Union> & {
   [M in Exclude<Union extends unknown ? keyof Union : never, keyof Union>]?: Union extends { [K in M]?: infer V }
     ? V
     : never
 }
 
-/** Of revocations, which move by their own methods: a store numbers them anew. */
+/** Revocations move by their own methods, since the target numbers them anew. */
 export const revocationColumns: Columns<Merged<Revocation>> = {
   kind: oneOf('jti', 'sid', 'user', 'client', 'key'),
   id: name,
@@ -183,14 +184,14 @@ export const revocationColumns: Columns<Merged<Revocation>> = {
   expiresAt: number,
 }
 
-/** The key of a row: the `id` of users, clients, sessions and records, the `kid` of signing keys, the `key` of failures. */
+/** The key of a row, by which it is found and moved. */
 export function keyOf<T extends TableName>(row: Tables[T]): string {
   return 'id' in row ? row.id : 'kid' in row ? row.kid : row.key
 }
 
 /**
- * Whether a row has gone on since the other one with its key was: generations and counters only rise. It is not to be
- * replaced, or a spent refresh token would be good again, or a password that was changed.
+ * Whether a row is newer than another with its key: generations, counters and versions only rise. Replacing it would
+ * make a spent refresh token good again, or bring back a changed password.
  */
 export function isAhead<T extends TableName>(table: T, row: Tables[T] | undefined, other: Tables[T]): boolean {
   return row !== undefined && tables[table].rising.some((member) => row[member] > other[member])

@@ -31,7 +31,7 @@ export interface Store {
 
   /** Rejects when the database cannot be reached and read. */
   ping(): Promise<void>
-  /** Finishes what is under way and lets go of the database. Further calls reject. */
+  /** Waits for calls under way and closes the database. Further calls reject. */
   close(): Promise<void>
 
   // Users
@@ -40,7 +40,10 @@ export interface Store {
   createUser(user: User): Promise<boolean>
   findUser(id: string): Promise<User | undefined>
   findUserByName(nameKey: string): Promise<User | undefined>
-  /** Replaces one password hash by another of the same password (a rehash). @returns false when the stored one is no longer `expectedHash` */
+  /**
+   * Stores another hash of the same password (a rehash).
+   * @returns false when the stored hash is no longer `expectedHash`
+   */
   replacePasswordHash(id: string, expectedHash: string, passwordHash: string): Promise<boolean>
   /**
    * Sets a new password and ends every session of the user but one: the user moves on to the next generation, the
@@ -48,15 +51,24 @@ export interface Store {
    * @returns false when the stored hash is no longer `expectedHash`
    */
   changePassword(change: PasswordChange, end: End): Promise<boolean>
-  /** Removes the user and the name, and records the revocation. The sessions are dead with it. @returns false when there was none */
+  /**
+   * Removes the user, whose sessions are dead with it, and records the revocation.
+   * @returns false when there was none
+   */
   deleteUser(id: string, end: End): Promise<boolean>
-  /** Marks the user as disabled since `now`, and ends every session as `endUserSessions` does. @returns false when there was none */
+  /**
+   * Disables the user since `end.now`, and ends every session as `endUserSessions` does.
+   * @returns false when there was none
+   */
   disableUser(id: string, end: End): Promise<boolean>
   /** @returns false when there was none */
   enableUser(id: string): Promise<boolean>
-  /** Sets the roles; with `end`, ends every session too. @returns false when the stored ones are no longer `expectedRoles`, or the user is gone */
+  /**
+   * Sets the roles; with `end`, ends every session too.
+   * @returns false when the stored roles are no longer `expectedRoles`, or the user is gone
+   */
   setRoles(change: { userId: string; expectedRoles: string[]; roles: string[] }, end?: End): Promise<boolean>
-  /** Users in the order of their mapped names, as the database sorts. @param page `after` is the `next` of the page before */
+  /** Users by mapped name, as the database sorts. @param page `after` is the `next` of the page before */
   listUsers(page: { after?: string; limit: number }): Promise<{ users: User[]; next?: string }>
 
   // Clients, by their `client_id`
@@ -70,7 +82,7 @@ export interface Store {
    * @returns false when it is of another generation by now, or gone
    */
   replaceClient(client: Client, end?: End): Promise<boolean>
-  /** Clients in the order of their ids, as the database sorts. @param page `after` is the `next` of the page before */
+  /** Clients by id, as the database sorts. @param page `after` is the `next` of the page before */
   listClients(page: { after?: string; limit: number }): Promise<{ clients: Client[]; next?: string }>
   /** Removes a client and records the revocation. @returns false when there was none */
   deleteClient(id: string, end: End): Promise<boolean>
@@ -80,15 +92,15 @@ export interface Store {
   /**
    * Opens a session.
    * @param taking a record that is taken in the same step, such as an authorization code
-   * @returns false when the user is gone, disabled, or no longer of the generation that the session was made for, or when there is
-   *   no such record: then neither is done
+   * @returns false when the user is gone, disabled, or no longer of the generation that the session was made for, or
+   *   when there is no such record: then neither is done
    */
   createSession(session: Session, taking?: RecordTaking): Promise<boolean>
   /**
    * The heart of the service: decides what a presented refresh token means, and does it, in one step.
    * @param end of the session, when a spent token came back
-   * @param onDecided hears of the outcome when it is known and perhaps not yet on disk, so that an answer can be made ready while
-   * the disk writes. A store need not call it, and a write may fail after it: nothing may leave the process before the promise has resolved
+   * @param onDecided called with the outcome before it is on disk, to prepare the response during the sync. Optional
+   *   for a store. The write may still fail: nothing may leave the process before the promise has resolved
    */
   rotateSession(
     presented: PresentedRefresh,
@@ -102,7 +114,11 @@ export interface Store {
     live: SessionLimits,
     page: { after?: string; limit: number },
   ): Promise<{ sessions: Session[]; next?: string }>
-  /** Ends one session and records its revocation. @returns false when there is no such session of that user (any user when none is named) */
+  /**
+   * Ends one session and records its revocation.
+   * @param userId whose it has to be; undefined for any user's
+   * @returns false when there is no such session
+   */
   endSession(id: string, end: End, userId?: string): Promise<boolean>
   /** Ends all sessions of a user: the next generation begins, and the revocation of the one before is recorded. */
   endUserSessions(userId: string, end: End): Promise<boolean>
@@ -112,8 +128,8 @@ export interface Store {
   /** Records a revocation. What is named already (see {@link namesOne}) and still in force is no new row. */
   revoke(revocation: Revocation): Promise<void>
   /**
-   * What was revoked since a cursor, page by page, in an order that misses nothing: an entry may come twice, never not at all.
-   * @param cursor as given by the call before; undefined, or one that this store never gave, for everything that is still in force
+   * Revocations since a cursor, page by page, at least once each.
+   * @param cursor of the page before; undefined, or unknown to this store, for all that are still in force
    * @param limit most entries of the page
    */
   revocationsSince(cursor?: string, limit?: number): Promise<RevocationPage>
@@ -123,7 +139,7 @@ export interface Store {
   listSigningKeys(): Promise<SigningKeyRecord[]>
   /**
    * Adds a key as the newest of its `alg`, unless another process was faster.
-   * @param expectedNewestKid kid of the newest key (by `createdAt`) of the same `alg` that the caller knows; undefined for none
+   * @param expectedNewestKid the newest key (by `createdAt`) of the `alg` that the caller knows; undefined for none
    * @returns false when that is no longer the newest, or the new one would not be newer
    */
   addSigningKey(key: SigningKeyRecord, expectedNewestKid: string | undefined): Promise<boolean>
@@ -178,16 +194,17 @@ export interface Store {
   // Housekeeping
 
   /**
-   * Removes what has expired, a small batch a call. What is live stays, and its times that lie in the future are set to the time of now:
-   * else a clock that was ahead would have given it a longer life.
+   * Removes expired rows, a small batch a call. Times that lie in the future are set to now: a clock that was ahead
+   * must not prolong a life.
    * @returns how many rows went, and where the next call goes on (undefined: a round is complete)
    */
   sweep(sweep: SweepStep): Promise<{ removed: number; cursor?: string }>
 
-  // Moving to another store, and checking: for those who look after it, never for a busy route. Revocations move by `revocationsSince` and `revoke`.
+  // Moving and checking a store: for commands, never for a busy route. Revocations move by `revocationsSince` and
+  // `revoke`.
 
   /**
-   * The rows of a table, page by page, in the order of their keys. What changes meanwhile may be in it or not.
+   * The rows of a table, page by page, by key. Changes made meanwhile may be in it or not.
    * @param page `after` is the `next` of the page before
    */
   exportRows<T extends TableName>(
@@ -197,12 +214,12 @@ export interface Store {
   /** @param keys `keyOf` of `rows.ts` @returns the rows, in the order of the keys */
   findRows<T extends TableName>(table: T, keys: string[]): Promise<(Tables[T] | undefined)[]>
   /**
-   * Puts rows in, each in the place of the one with its key, all or none of the call. Left as they are: a row that is ahead of the
-   * one given (`isAhead` of `rows.ts`), and a user whose name is another user's.
+   * Inserts or replaces rows by key, all of the call or none. Skipped: a row where the stored one is ahead (`isAhead`
+   * of `rows.ts`), and a user whose name another user has.
    * @returns how many were written
    */
   importRows<T extends TableName>(table: T, rows: Tables[T][]): Promise<number>
-  /** Looks for what no row shows by itself: rows that cannot be read, and indexes that do not fit their tables. Beside a running service. */
+  /** Finds unreadable rows and indexes that do not fit their tables. May run beside the service. */
   check(): AsyncIterable<Finding>
 }
 
@@ -217,7 +234,7 @@ export interface Finding {
   what: string
 }
 
-/** Of a row that is not what it was written as: no page with it can be read. */
+/** A row that cannot be decoded: no page with it can be read. */
 export const unreadableRow = 'the row cannot be read'
 
 /** The database did not answer, or not in time. The caller answers 503. */

@@ -20,34 +20,35 @@ export const lmdbFile = (dataDir: string): string => join(dataDir, 'lmdb', 'data
 /** A directory of the name is a whole store, or one that is damaged: see `makeStore`. */
 export const hasLmdbStore = (dataDir: string): boolean => existsSync(lmdbDirectory(dataDir))
 
-/** A file up to this size is read wholly before LMDB has it, which takes some 50 ms; of larger ones only the beginning. */
+/** A file up to this size is read whole before LMDB opens it (some 50 ms); of a larger one, only the meta pages. */
 export const readWhollyBytes = 32 * 2 ** 20
 /** Branch pages whose children are looked at together, in the order of the file. */
 const branchesAtOnce = 64
 const triesAtMost = 4
 
-/** What there is to say and to do about an embedded store that is damaged. */
+/** What an operator reads about a damaged store: what is wrong, and what to do. */
 export const damageLine = (dataDir: string, { message }: StoreDamaged): string =>
-  `AUTH_DATA_DIR: the store in ${dataDir} is damaged (${message}): put it back from a backup; or, to begin anew with no accounts, remove ${dataDir}/lmdb and ${dataDir}/secret`
+  `AUTH_DATA_DIR: the store in ${dataDir} is damaged (${message}): put it back from a backup; ` +
+  `or, to begin anew with no accounts, remove ${dataDir}/lmdb and ${dataDir}/secret`
 
-/** A page that is to be read, and the keys between which its own have to be. */
+/** A page to be read, and the bounds of its keys. */
 interface Reference {
   page: number
   from?: Buffer | undefined
   below?: Buffer | undefined
 }
 
-/** Whether every page was looked at; `some` when the time was over before, or others write so fast that no moment of the store lasts. */
+/** Whether every page was checked; `some` when the time was up, or writers reused the pages of each snapshot. */
 export type Extent = 'all' | 'some'
 
 const timeIsUp = new Error('The time is up')
 
 /**
- * Reads the file of an embedded store and looks whether LMDB can: the meta pages, every page that is reached from them, and what is
- * said to be free. LMDB maps the file into memory and believes all of it, so that a damaged page ends the process by a signal; read
- * here, it ends in a sentence. Takes no lock, and may run beside processes that write.
+ * Checks the file of an embedded store: the meta pages, every page reached from them, and the list of free pages. LMDB
+ * maps the file and trusts it, so that a damaged page ends the process by a signal; found here, it is an error with a
+ * message. Takes no lock, and may run beside processes that write.
  *
- * Not seen is what is wrong inside a row: LMDB has no checksums.
+ * Damage inside a row is not detected: LMDB has no checksums.
  *
  * @param withinMs when the reading ends, all read or not
  * @throws {StoreDamaged} @throws {NodeJS.ErrnoException} when the file cannot be read

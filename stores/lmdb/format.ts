@@ -2,12 +2,12 @@ import { fstatSync, readSync } from 'node:fs'
 import { endianness } from 'node:os'
 
 /*
- * How LMDB's data version 2 lies in its file, as lmdb-js writes it: pages, of which the first two are meta pages, written in turn by
- * each transaction. A meta page has the roots of two trees, of what is free and of the tables; each table is a tree of its own.
- * Numbers are those of the machine.
+ * How LMDB's data version 2 lies in its file, as lmdb-js writes it: pages, of which the first two are meta pages,
+ * written in turn by each transaction. A meta page has the roots of two trees, of what is free and of the tables; each
+ * table is a tree of its own. Numbers are those of the machine.
  */
 
-/** The embedded store is not what it was. The message says what is wrong with its file. */
+/** A file of the embedded store is damaged. The message says how. */
 export class StoreDamaged extends Error {}
 
 /** Numbers of 64 bits, the lowest byte first. Elsewhere the file is not looked into. */
@@ -19,7 +19,7 @@ const pageKinds = { branch: 1, leaf: 2, overflow: 4, meta: 8 } as const
 const nodeKinds = { plain: 0, overflow: 1, table: 2 } as const
 const meta = { magic: 0xbeefc0de, version: 2, bytes: 144 } as const
 const treeBytes = 48
-/** As many as LMDB has room for on its way down. */
+/** The depth of LMDB's cursors. */
 const mostLevels = 32
 const noPage = 0xffff_ffff_ffff_ffffn
 /** Wanted pages that lie so close are read together. */
@@ -45,7 +45,7 @@ export interface Snapshot {
   tables: Tree
 }
 
-/** Where the value of an entry is that fits into no page. */
+/** Pages of a value that is larger than a page. */
 export interface Overflow {
   page: number
   pages: number
@@ -98,7 +98,7 @@ export class PageFile {
     }
   }
 
-  /** Calls back with each of the wanted pages, in the order of the file. The bytes are good only until the callback returns. */
+  /** Calls back with each wanted page, in file order. The bytes are valid until the callback returns. */
   each<T extends { page: number }>(wanted: T[], look: (page: Buffer, wanted: T) => void): void {
     const sorted = wanted.toSorted((a, b) => a.page - b.page)
     for (let begin = 0, end = 1; begin < sorted.length; begin = end++) {
@@ -117,7 +117,7 @@ export class PageFile {
     }
   }
 
-  /** The bytes are good only until the next are read. @throws {StoreDamaged} when the file ends before */
+  /** The bytes are valid until the next read. @throws {StoreDamaged} when the file ends before */
   read(first: number, pages: number): Buffer {
     const length = pages * this.pageBytes
     if (this.#buffer.length < length) this.#buffer = Buffer.alloc(length)
@@ -198,7 +198,7 @@ export class TreePage {
     return this.#valueBytes(at) + u16(this.#page, at + 4) * 2 ** 32
   }
 
-  /** What is in the page of a value: all of it, or where it is. @returns undefined for an entry of a kind that no table of ours has */
+  /** The value of an entry, or where it is. @returns undefined for a kind of entry that our tables do not have */
   entry(i: number): Entry | undefined {
     const at = this.#at(i)
     const begin = at + nodeHeaderBytes + u16(this.#page, at + 6)

@@ -29,7 +29,7 @@ const options = {
   encoder: { useRecords: false, mapsAsObjects: true },
 }
 
-/** What a start that was killed has left is removed when it is older: to make a store takes milliseconds. */
+/** Drafts older than this were left by a start that was killed: making a store takes milliseconds. */
 const leftAfterMs = 60_000
 const drafts = /^(lmdb\.new-[0-9]+-[0-9a-f]+|secret\.[0-9]+\.[0-9a-f]+)$/
 
@@ -37,7 +37,8 @@ const drafts = /^(lmdb\.new-[0-9]+-[0-9a-f]+|secret\.[0-9]+\.[0-9a-f]+)$/
  * Opens the environment in a directory, and makes it where there is none.
  *
  * @param openTables opens every table, which makes those that are missing
- * @throws {StoreDamaged} when there is a store, and not what it was @throws {NodeJS.ErrnoException} with the path that cannot be used
+ * @throws {StoreDamaged} when the store is damaged
+ * @throws {NodeJS.ErrnoException} with the path that cannot be used
  */
 export function openEnvironment<T>(
   dataDir: string,
@@ -64,8 +65,8 @@ function openStore<T>(dataDir: string, openTables: (root: RootDatabase) => T): {
 }
 
 /**
- * Makes a store whole or not at all, beside its place: whatever moment a start is killed at, the next one finds nothing, or all of it.
- * LMDB goes on in the renamed directory as in any other.
+ * Makes a store in a draft directory and renames it: a start that is killed at any moment leaves no store, or a whole
+ * one. LMDB goes on in the renamed directory as in any other.
  *
  * @returns undefined when another process was faster
  */
@@ -100,7 +101,7 @@ export function sync(path: string): void {
 }
 
 /**
- * Takes away what others than the owner may do with a file or directory, whoever made it. What is not ours stays as it is: under a
+ * Removes the permissions of group and others from a file or directory. Another owner's stays as it is: under a
  * user of the platform's choosing it is the group that gives us access. So does what many share, such as /tmp.
  */
 export function keepPrivate(path: string): void {

@@ -14,7 +14,7 @@ interface Databases {
   recordsByHolder: Database<number, string>
 }
 
-/** LMDB refuses an empty key and a long one, and an id may be any text that a client sends. An id made here has 43 characters. */
+/** LMDB refuses empty and long keys, and an id may be any text of a client. Our ids have 43 characters. */
 const isKey = (id: string) => id.length > 0 && id.length <= 100
 
 /** Sorts behind every id. */

@@ -9,7 +9,7 @@ interface Databases {
   counters: Database<number, string>
 }
 
-/** LMDB takes no longer keys. The ids that are made here have 60 characters at most. */
+/** LMDB refuses long keys. Our ids have 60 characters at most. */
 const longestId = 500
 
 /** The key of a revocation in the index; undefined for one that is not in it. */
@@ -20,9 +20,9 @@ export const byIdKey = (revocation: Revocation): string | undefined =>
 export function createLmdbRevocations({ revocations, revocationsById, counters }: Databases) {
   return {
     /**
-     * LMDB's single writer makes the next number the next for everyone. The number is kept apart from the rows: counted from
-     * the newest row, it would begin anew once all were swept, behind the cursors of the followers. It follows the clock, so
-     * that a store restored from a backup, or filled from another one, is beyond every cursor given out before.
+     * Numbers a revocation. The counter is kept apart from the rows: counted from the newest row, it would begin anew
+     * once all were swept, behind the cursors of the followers. It follows the clock, so that a store that was restored
+     * or copied is ahead of every cursor given out before.
      */
     record(revocation: Revocation): void {
       const number = Math.max((counters.get('revocations') ?? 0) + 1, revocation.revokedAt)
@@ -47,7 +47,7 @@ export function createLmdbRevocations({ revocations, revocationsById, counters }
     },
 
     since(cursor: string | undefined, limit: number): RevocationPage {
-      // Ahead of the counter is a cursor of another store, or of before a restore: only the whole list misses nothing then.
+      // A cursor ahead of the counter is another store's, or older than a restore: send the whole list.
       const position = Number(cursor)
       const isOurs = Number.isSafeInteger(position) && position >= 0 && position <= (counters.get('revocations') ?? 0)
       const start = isOurs ? position : 0

@@ -22,11 +22,13 @@ import { createLmdbRecords } from './records.ts'
 import { createLmdbRevocations } from './revocations.ts'
 import { byUserKey, createLmdbTransfer, uuidLength } from './transfer.ts'
 
-// biome-ignore lint/suspicious/noExplicitAny: three tables of different rows, swept alike; `sweep` says whether the row is gone
-type Stage = {
+/** One table of a sweep. */
+interface Stage {
+  // biome-ignore lint/suspicious/noExplicitAny: the tables have rows and keys of different types
   table: Database<any, any>
-  isDue(row: any, step: SweepStep): boolean
-  sweep(key: any, row: any, step: SweepStep): boolean
+  isDue(row: unknown, step: SweepStep): boolean
+  /** @returns whether the row is gone; else its times were put right */
+  sweep(key: unknown, row: unknown, step: SweepStep): boolean
 }
 
 /** Sorts behind every UUID, so that a range `[prefix, prefix + last]` holds all keys that begin with the prefix. */
@@ -35,12 +37,12 @@ const last = '\uffff'
 /**
  * The embedded store: one LMDB environment in a directory, which several processes on the machine may open at once.
  *
- * LMDB has a single writer across all processes, so a transaction callback is the atomic step. Callbacks that are queued
- * in the same turn share one commit and one `fdatasync` (group commit), and each promise resolves after that sync.
- * A callback must decide before its first write: lmdb-js commits what a callback wrote before it threw.
+ * LMDB has one writer across all processes, so a transaction callback is the atomic step. Callbacks queued in the same
+ * turn share a commit and an `fdatasync` (group commit), and each promise resolves after that sync. A callback must
+ * decide before its first write: lmdb-js commits what a callback wrote before it threw.
  *
  * @param dataDir directory, made when missing, and with it a store
- * @throws {StoreDamaged} when there is a store, and not what it was
+ * @throws {StoreDamaged} when the store is damaged
  * @throws {NodeJS.ErrnoException} when the directory cannot be made, written or locked
  */
 export function openLmdbStore(dataDir: string): Store {
@@ -59,7 +61,7 @@ export function openLmdbStore(dataDir: string): Store {
       throw new StoreUnavailable(error)
     }
   }
-  /** lmdb-js reads on from one snapshot until its timer runs; what another process has committed before this call has to be seen by it. */
+  /** Begins a new snapshot: lmdb-js would reuse the last one, and miss what another process has committed since. */
   const read = <T>(work: () => T): Promise<T> =>
     run(() => {
       root.resetReadTxn()
@@ -78,7 +80,7 @@ export function openLmdbStore(dataDir: string): Store {
     sessions.remove(session.id)
     sessionsByUser.remove(byUserKey(session))
   }
-  /** Has `next`, which takes the place of a session, created no later than now. */
+  /** Sets the creation of `next`, a new version of a session, to now where it lies in the future. */
   function putRight(session: Session, next: Session, now: number): void {
     if (!isFuture(session.createdAt, now)) return
     next.createdAt = now

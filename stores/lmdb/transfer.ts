@@ -13,7 +13,7 @@ export const uuidLength = 36
 type Run = <T>(work: () => T) => Promise<T>
 type Key = string | number
 
-/** Entries that a check looks at in one go: short enough that a service beside it is not held up. */
+/** Entries checked in one snapshot, so that a service beside it is not held up. */
 const entriesPerStep = 500
 
 /**
@@ -88,7 +88,7 @@ export function createLmdbTransfer(
     },
   }
 
-  /** Goes over all keys of a database, some in each snapshot. @param look sees what is behind a key, and what else the same snapshot has */
+  /** Checks every key of a database, some in each snapshot. @param look says what is wrong with the entry of a key */
   async function* eachKey<K extends Key>(
     table: string,
     database: Database<unknown, K>,
@@ -181,7 +181,7 @@ export function createLmdbTransfer(
   }
 }
 
-/** A value that is no MessagePack throws; its neighbours are to be looked at all the same. */
+/** A value that is not MessagePack throws; go on with its neighbours. */
 function lookSafely<K extends Key>(look: (key: K) => string | undefined, key: K): string | undefined {
   try {
     return look(key)

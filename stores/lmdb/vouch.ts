@@ -6,9 +6,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { ConfigError } from '../../config.ts'
 import { checkFile, damageLine, lmdbFile, readWhollyBytes, StoreDamaged } from './file.ts'
 
-/* Reads the file of an embedded store before the service has it: at once where it is small, and beside the start where it is large. */
+/* Checks the file of an embedded store before LMDB opens it: a small one at once, a large one in a child process. */
 
-/** A start waits for so long; a store that takes longer to read is vouched for while it is served already. */
+/** The start waits no longer; the check of a larger store goes on while it is served. */
 const longestWaitMs = 400
 const niceness = 10
 
@@ -20,7 +20,7 @@ export interface Vouching {
 }
 
 /**
- * Looks whether LMDB can have an embedded store.
+ * Checks the file of an embedded store.
  *
  * @throws {ConfigError} what is seen at once
  */
@@ -38,7 +38,7 @@ export function vouchForStore(dataDir: string): Vouching {
     if (size !== undefined) checkFile(path)
   } catch (error) {
     if (error instanceof StoreDamaged) throw new ConfigError(damageLine(dataDir, error))
-    // What else keeps it from being read is said when it is opened.
+    // Other errors are reported when it is opened.
   }
   return { soon: Promise.resolve(), later: Promise.resolve(undefined) }
 }
@@ -51,7 +51,7 @@ function sizeOf(path: string): number | undefined {
   }
 }
 
-/** In a process of its own, whose memory is gone when all is read, and which lets the service go first. */
+/** In a child process of low priority, whose memory is freed when it ends. */
 function readBeside(path: string): Promise<StoreDamaged | undefined> {
   return new Promise((resolve) => {
     const script = join(import.meta.dirname, 'vouch-child.js')

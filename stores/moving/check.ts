@@ -27,7 +27,7 @@ export interface CheckOptions {
 }
 
 /**
- * Reads all of a store, and says what is wrong with it. It changes nothing, and may run beside the service.
+ * Reads a whole store and reports what is wrong. It changes nothing, and may run beside the service.
  *
  * Not checked: whether a session has expired, and whether a password hash is a good one.
  */
@@ -37,7 +37,7 @@ export async function* checkStore(store: Store, options: CheckOptions = {}): Asy
     if (finding.what === unreadableRow) unreadable.add(finding.table)
     yield finding
   }
-  // A page with an unreadable row in it cannot be had: such a table has to be mended before it can be looked at closer.
+  // A page with an unreadable row cannot be read: such a table has to be mended before its rows are checked.
   const canRead = (table: TableName) => !unreadable.has(tables[table].name)
   for (const table of tableNames) {
     if (canRead(table)) yield* checkTable(store, table, options, canRead('users'))
@@ -89,7 +89,7 @@ async function* checkOwners(store: Store, sessions: Session[]): AsyncGenerator<F
   }
 }
 
-/** The newest key of each algorithm has to open, for it signs. Those before it may be sealed under a secret that is gone: they only verify. */
+/** The newest key of each algorithm signs, and has to open. Older ones only verify: their secret may be gone. */
 function* checkSealing(keys: SigningKeyRecord[], opens: (key: SigningKeyRecord) => boolean): Generator<Finding> {
   for (const key of keys) {
     if (!key.sealedPrivateKey || opens(key)) continue

@@ -7,13 +7,13 @@ import { revocationPages, type Store, StoreUnavailable } from '../store.ts'
 
 export type CopiedTable = TableName | 'revocations'
 
-/** What a table holds: the number of its rows, and a checksum that knows no order. */
+/** The number of rows of a table, and a checksum that does not depend on their order. */
 export interface Digest {
   rows: number
   checksum: string
 }
 
-/** How one table came out. */
+/** The result for one table. */
 export interface TableReport {
   table: CopiedTable
   source: Digest
@@ -46,10 +46,11 @@ const pauseMs = 1000
 /**
  * Brings one store up to date with another, and compares the two afterwards.
  *
- * It may be run again at any time, whether the one before came to its end or not: rows have keys, and what has gone on in the
- * target is never turned back. The source may be in service; then the two differ in the end by what happened meanwhile.
+ * Can be repeated at any time, also after it was cut off: rows have keys, and a newer row of the target is never
+ * replaced. The source may be in service; then the two differ by what happened meanwhile.
  *
- * @throws {CopyRefused} when rows are to be removed, and the target was in service after the source, or has nothing to do with it
+ * @throws {CopyRefused} when rows are to be removed, and the target was in service after the source, or shares nothing
+ *   with it
  */
 export async function copyStore(
   source: Store,
@@ -90,7 +91,7 @@ export async function copyStore(
 
 type Progress = NonNullable<CopyOptions['onProgress']>
 
-/** A page, or an import, can be asked for again; a moment's failure is not to end an hour's work. */
+/** Retries: a page and an import can be repeated, and a short outage must not end an hour's work. */
 async function patiently<T>(work: () => Promise<T>): Promise<T> {
   for (let tries = 1; ; tries++) {
     try {
@@ -133,8 +134,8 @@ async function copyTable<T extends TableName>(source: Store, target: Store, tabl
 }
 
 /**
- * What is revoked in a store, by its text. Of what names one thing the entry that lasts the longest, and for that the text does not
- * count: a store may hold it twice, and takes it once.
+ * The revocations of a store, by their text; those that name one thing by its name, the longest-lived of each: a store
+ * may hold it twice, and takes it once.
  */
 async function revokedIn(store: Store): Promise<Map<string, Revocation>> {
   const revoked = new Map<string, Revocation>()
@@ -149,7 +150,7 @@ async function revokedIn(store: Store): Promise<Map<string, Revocation>> {
   return revoked
 }
 
-/** In the order of their numbers, and recorded as new ones, so that they get numbers of the target that its followers understand. */
+/** Recorded anew, in order: the cursors of the target's followers stay valid. */
 async function copyRevocations(source: Store, target: Store, onProgress: Progress): Promise<number> {
   const [given, there] = await Promise.all([revokedIn(source), revokedIn(target)])
   const due = [...given].filter(([text]) => !there.has(text)).map(([, revocation]) => revocation)
@@ -162,7 +163,7 @@ async function copyRevocations(source: Store, target: Store, onProgress: Progres
   return due.length
 }
 
-/** Those that the target has beside them are of no harm: a revocation refuses tokens that were ended, and goes by itself. */
+/** More revocations in the target do no harm: they refuse ended tokens, and expire. */
 async function verifyRevocations(source: Store, target: Store): Promise<Omit<TableReport, 'written'>> {
   const [wanted, have] = await Promise.all([revokedIn(source), revokedIn(target)])
   const texts = [[...wanted.keys()], [...have.keys()].filter((text) => wanted.has(text))]
@@ -171,7 +172,7 @@ async function verifyRevocations(source: Store, target: Store): Promise<Omit<Tab
   return { table: 'revocations', source: sourceDigest, target: targetDigest, newer: 0, extra: 0, removed: 0, isSame }
 }
 
-/** `--from` and `--to` are easily confused, and one of the two has all that happened last. */
+/** `--from` and `--to` are easily confused, and one of the two has the newest changes. */
 async function refuseWrongTarget(source: Store, target: Store, onProgress: Progress): Promise<void> {
   let shared = 0
   for (const table of ['users', 'clients', 'sessions'] as const) {
@@ -211,7 +212,7 @@ async function countExtra(source: Store, target: Store, table: TableName): Promi
 }
 
 async function removeExtra<T extends TableName>(source: Store, target: Store, table: T, now: number): Promise<number> {
-  // What is recorded along with it is in force for no time: it must not stand for the revocation of the source, which is copied later.
+  // Its revocation expires at once: it must not stand for that of the source, which is copied later.
   const end = { now, expiresAt: 0 } as End
   const remove: { [T in TableName]: (row: Tables[T]) => Promise<unknown> } = {
     clients: ({ id }) => target.deleteClient(id, end),
@@ -244,7 +245,7 @@ function digestOfTexts(texts: string[]): Digest {
   return sum.end()
 }
 
-/** The SHA-256 of each row, all of them XORed: no row comes twice, so none cancels another. */
+/** The XOR of the SHA-256 of all rows. No row comes twice, so none cancels another. */
 function startDigest() {
   const sum = new BigUint64Array(4)
   let rows = 0

@@ -2,14 +2,16 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { type Connection, type Postgres, sqlState } from './pool.ts'
 
 /**
- * The schema, as the steps that lead to it. A step that was ever released is never edited: what comes next is a new one.
+ * The schema, as the steps that lead to it. A step that was ever released is never edited: what comes next is a new
+ * one.
  *
- * Expand and contract: a step only adds, and what it adds has a default or may be null, so that the release before goes on
- * working on the new schema while replicas are replaced one by one. Every step can be run again after it was cut off in the middle
- * (`IF NOT EXISTS`), as YugabyteDB does not undo DDL with its transaction.
+ * Expand and contract: a step only adds, and what it adds has a default or may be null, so that the release before goes
+ * on working on the new schema while replicas are replaced one by one. Every step can be run again after it was cut off
+ * in the middle (`IF NOT EXISTS`), as YugabyteDB does not undo DDL with its transaction.
  *
- * There are no foreign keys: a session outlived by its user is dead by its generation and swept later, so that deleting a user with
- * many sessions is one row, opening a session locks no user, and on an engine that spreads its tables no row drags another along.
+ * There are no foreign keys: a session outlived by its user is dead by its generation and swept later, so that deleting
+ * a user with many sessions is one row, opening a session locks no user, and on an engine that spreads its tables no
+ * row drags another along.
  */
 export const migrations: readonly { version: number; statements: readonly string[] }[] = [
   {
@@ -26,7 +28,8 @@ export const migrations: readonly { version: number; statements: readonly string
         roles text[] NOT NULL
       )`,
       // Room is left in each page, and no index holds a column that a refresh changes, so that the new version of a row
-      // stays in its page and touches no index (PostgreSQL's heap-only tuples): a refresh writes one row and nothing else.
+      // stays in its page and touches no index (PostgreSQL's heap-only tuples): a refresh writes one row and nothing
+      // else.
       `CREATE TABLE IF NOT EXISTS latchkey_sessions (
         id uuid PRIMARY KEY,
         user_id uuid NOT NULL,
@@ -118,7 +121,8 @@ export const migrations: readonly { version: number; statements: readonly string
         data text NOT NULL,
         gave text
       )`,
-      // A live record has a slot of its owner and one of its source: an owner with n slots has at most n, whatever is raced.
+      // A live record has a slot of its owner and one of its source: an owner with n slots has at most n, whatever is
+      // raced.
       `CREATE UNIQUE INDEX IF NOT EXISTS latchkey_records_by_owner ON latchkey_records (kind, owner, owner_slot)`,
       `CREATE UNIQUE INDEX IF NOT EXISTS latchkey_records_by_source ON latchkey_records (kind, source, source_slot)`,
     ],
@@ -132,8 +136,9 @@ const schemaTable =
 const undefinedTable = '42P01'
 
 /**
- * What a replica may get when another is taking the same step: unique violation (also of the catalogue, by `IF NOT EXISTS`),
- * duplicate table or object, serialization failure, deadlock, "tuple concurrently updated". Each means: look again.
+ * What a replica may get when another is taking the same step: unique violation (also of the catalogue, by `IF NOT
+ * EXISTS`), duplicate table or object, serialization failure, deadlock, "tuple concurrently updated". Each means: look
+ * again.
  */
 const lostRace = new Set(['23505', '42P07', '42710', '40001', '40P01', 'XX000'])
 
@@ -174,7 +179,10 @@ export async function migrate(postgres: Postgres, steps = migrations): Promise<b
   return isNew
 }
 
-/** Whether a step was taken. Where nothing is to be done, this is all that runs, and needs no more than the right to read. */
+/**
+ * Whether a step was taken. Where nothing is to be done, this is all that runs, and needs no more than the right to
+ * read.
+ */
 async function hasStep(connection: Connection, version: number): Promise<boolean> {
   const select = `SELECT version FROM latchkey_schema WHERE version = ${version}`
   try {

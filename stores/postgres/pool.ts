@@ -11,7 +11,10 @@ export interface Postgres {
    * @throws StoreUnavailable within five seconds, whatever the server does
    */
   query<Row>(statement: Statement, values: unknown[]): Promise<Row[]>
-  /** Lends one connection, for what is more than a statement. @throws StoreUnavailable for whatever `work` rejects with */
+  /**
+   * Lends one connection, for what is more than a statement.
+   * @throws StoreUnavailable for whatever `work` rejects with
+   */
   connected<T>(work: (connection: Connection) => Promise<T>): Promise<T>
   /** Lets the statements under way finish and closes the connections. Further calls reject. */
   close(): Promise<void>
@@ -27,12 +30,15 @@ export interface PoolOptions {
   maxConnections?: number
 }
 
-// Together less than the five seconds after which a caller must have its 503: the two steps of a checkout, then the statement in what remains.
+// Below the five seconds within which a caller must have its 503: the two steps of a checkout, then the statement.
 const totalMs = 4500
 const connectMs = 1500
 const verifyMs = 1000
 const statementMs = 2500
-/** The server stops a statement a little before this side stops waiting for it, so that it is known to have had no effect. */
+/**
+ * The server stops a statement a little before this side stops waiting for it, so that it is known to have had no
+ * effect.
+ */
 const statementOnServerMs = 2000
 const triesAtMost = 8
 const lifetimeSeconds = 30 * 60
@@ -42,8 +48,8 @@ const deadlock = '40P01'
 const readOnly = '25006'
 const tooManyConnections = '53300'
 /**
- * After these a statement surely had no effect, and may have one when it is run again. After any other failure, a lost
- * connection most of all, it may have been committed: whoever asked is told so by a 503, and asks again if it is safe.
+ * After these a statement surely had no effect and can be run again. After any other failure, such as a lost
+ * connection, it may have been committed: the caller gets a 503, and retries if that is safe.
  */
 const hadNoEffect = new Set([serializationFailure, deadlock, readOnly, tooManyConnections])
 
@@ -56,7 +62,8 @@ export const sqlState = (error: unknown): string | undefined =>
 /**
  * Opens a pool; connections are made when they are needed.
  *
- * @param url `postgres://user:password@host:port,host:port/database?…`; of several hosts the first that is writable is used
+ * @param url `postgres://user:password@host:port,host:port/database?…`; of several hosts the first that is writable is
+ *   used
  * @throws when the URL cannot be read
  */
 export function openPool(url: string, { maxConnections = 12 }: PoolOptions = {}): Postgres {
@@ -104,7 +111,7 @@ export function openPool(url: string, { maxConnections = 12 }: PoolOptions = {})
       try {
         return await pool.connect()
       } catch (error) {
-        // All connections were busy: no reason to think ill of the host.
+        // All connections were busy: not the fault of the host.
         if ((error as Error).message === 'timeout exceeded when trying to connect') throw error
         passOver(tried)
         if (tries >= urls.length || !hasTimeToConnect(deadline)) throw error
@@ -145,7 +152,7 @@ export function openPool(url: string, { maxConnections = 12 }: PoolOptions = {})
         return await runOnce(statement, values, deadline)
       } catch (error) {
         if (!hadNoEffect.has(sqlState(error) ?? '') || tries === triesAtMost) throw error
-        // Doubled each time, and nowhere twice the same, or those who collided would do so again.
+        // Exponential backoff with jitter, or the same calls would collide again.
         await sleep(2 ** tries * (2 + Math.random() * 4))
         if (!hasTimeToConnect(deadline)) throw error
       }
@@ -192,13 +199,14 @@ export function openPool(url: string, { maxConnections = 12 }: PoolOptions = {})
 }
 
 /**
- * Makes a new connection ready. Every statement finds its rows by an index, but a plan is kept for as long as the connection:
- * one that was made while a table had few rows would read all of it when it has many, a million for each refresh, until the
- * server analyzes the table. So reading whole tables is made the last resort.
+ * Makes a new connection ready. Every statement finds its rows by an index, but a plan is kept for as long as the
+ * connection: one that was made while a table had few rows would read all of it when it has many, a million for each
+ * refresh, until the server analyzes the table. So reading whole tables is made the last resort.
  *
- * A pooler (PgBouncer in transaction mode) lends a server connection for a transaction: what is set on it would stay with it and be
- * another's. So nothing is set behind one, and no statement is prepared there, which is planned with the values at hand then, and so
- * needs no such setting. A pooler shows by the process id that it gave the connection, which is none of the server's.
+ * A pooler (PgBouncer in transaction mode) lends a server connection for a transaction: what is set on it would stay
+ * with it and be another's. So nothing is set behind one, and no statement is prepared there, which is planned with the
+ * values at hand then, and so needs no such setting. A pooler shows by the process id that it gave the connection,
+ * which is none of the server's.
  *
  * @returns whether the connection is to the server itself
  * @throws on a standby, as libpq's `target_session_attrs=read-write` does

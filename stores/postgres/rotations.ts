@@ -5,10 +5,10 @@ import { arrayLiteral, type Fields } from './tables.ts'
 
 type Run = <Row>(statement: Statement, ...values: unknown[]) => Promise<Row[]>
 
-/** A batch is one statement on one connection. While these are under way, who comes waits for the next. */
+/** Statements under way at once, each on a connection of its own; later refreshes wait for the next. */
 const batchesAtOnce = 2
 const batchAtMost = 64
-/** A batch takes a few milliseconds. A database that stalls must not have those who wait for it wait twice. */
+/** A batch takes a few milliseconds. When the database stalls, waiting refreshes go to other connections. */
 const patienceMs = 50
 
 interface Waiting {
@@ -18,10 +18,10 @@ interface Waiting {
 }
 
 /**
- * Rotates sessions, those that come at the same time by one statement: one round trip, one commit and one sync for all of them. Who
- * comes alone does not wait for company.
+ * Rotates concurrent sessions by one statement: one round trip, one commit and one sync for the batch. A single refresh
+ * does not wait for others.
  *
- * @returns a function that gives the row of the session that was rotated; undefined when nothing was
+ * @returns a function that rotates one; undefined when it was not rotated
  */
 export function createRotations(run: Run): (presented: PresentedRefresh) => Promise<Fields | undefined> {
   let waiting: Waiting[] = []
@@ -69,7 +69,7 @@ export function createRotations(run: Run): (presented: PresentedRefresh) => Prom
     )
   }
 
-  /** @param isLate whether those who wait have done so for long: then the batches under way are stuck, and no reason to wait on */
+  /** @param isLate whether they waited for long: then the batches under way are stuck, and others begin beside them */
   function begin({ isLate = false } = {}): void {
     while (waiting.length > 0 && (underWay < batchesAtOnce || isLate)) {
       // A session is in a batch once: of two, the statement would take either.
@@ -96,7 +96,7 @@ export function createRotations(run: Run): (presented: PresentedRefresh) => Prom
       waiting.push({ presented, resolve, reject })
       if (isDue) return
       isDue = true
-      // All who came in this turn of the event loop go together.
+      // Refreshes of the same turn of the event loop share a batch.
       setImmediate(() => {
         isDue = false
         begin()

@@ -5,13 +5,16 @@ import { revocations, tables } from './tables.ts'
 /**
  * Every statement of the PostgreSQL store. The lists of columns come from `tables.ts`, all else is written here.
  *
- * - The SQL stays inside what CockroachDB, YugabyteDB and Citus run as well: no advisory locks, no triggers, no functions,
- *   no sequences, and never two changes of one table in one statement, which CockroachDB refuses. `test/stores/postgres.test.ts` holds it to that.
- * - Each is a transaction of its own and one round trip. At READ COMMITTED all parts of a statement see one snapshot, but an
- *   UPDATE or DELETE that had to wait for a row looks at that row anew: so what can race is repeated in the WHERE of the
- *   row that changes, and what a statement says of a row that it did not change may be as old as its start.
+ * - The SQL stays inside what CockroachDB, YugabyteDB and Citus run as well: no advisory locks, no triggers, no
+ *   functions, no sequences, and never two changes of one table in one statement, which CockroachDB refuses.
+ *   `test/stores/postgres.test.ts` holds it to that.
+ * - Each is a transaction of its own and one round trip. At READ COMMITTED all parts of a statement see one snapshot,
+ *   but an UPDATE or DELETE that had to wait for a row looks at that row anew: so what can race is repeated in the
+ *   WHERE of the row that changes, and what a statement says of a row that it did not change may be as old as its
+ *   start.
  * - A value in a SELECT list has its type written out: CockroachDB does not take it from the column that it ends up in.
- * - Rows are locked in one order, user or client, session, head of the revocations, so that no two statements wait for each other.
+ * - Rows are locked in one order, user or client, session, head of the revocations, so that no two statements wait for
+ *   each other.
  */
 export interface Statement {
   /** prepared once a connection under this name; without one it is planned anew each time, with the values at hand */
@@ -21,22 +24,27 @@ export interface Statement {
 
 const { signingKeys, clients, users, sessions, failures, records } = tables
 
-/** Revocations are numbered in this many independent lines, so that ending sessions waits for no more than every eighth other one. */
+/**
+ * Revocations are numbered in this many independent lines, so that ending sessions waits for no more than every eighth
+ * other one.
+ */
 export const revocationLines = 8
 
 /** {@link isOfClient} of `store.ts`. @param createdAt of the client that presents the token, or NULL */
 const isOfClient = (id: string, createdAt: string) => `s.client_id = ${id} AND (${createdAt} IS NULL OR CASE
-        WHEN s.client_created_at IS NULL THEN s.created_at + ${clockSkewMs} >= ${createdAt} ELSE s.client_created_at = ${createdAt} END)`
+        WHEN s.client_created_at IS NULL THEN s.created_at + ${clockSkewMs} >= ${createdAt}
+        ELSE s.client_created_at = ${createdAt} END)`
 
 const isCurrent = 'u.id = s.user_id AND u.generation = s.generation AND u.disabled_at IS NULL'
 
 /**
  * Records a revocation for the row of `ended`, if there is one, in the same statement that ended it.
  *
- * A follower must miss nothing, so numbers have to become visible in their order. A sequence, or the time of the insert, would
- * not do: the one numbered first may commit last, behind a cursor that went by. Here the row of `latchkey_revocation_heads` stays
- * locked until the commit, so the next number of a line is given out after the one before it can be read. No overlap has to
- * be read again, however long a commit takes, and a poll that finds nothing costs a look into the index for each line.
+ * A follower must miss nothing, so numbers have to become visible in their order. A sequence, or the time of the
+ * insert, would not do: the one numbered first may commit last, behind a cursor that went by. Here the row of
+ * `latchkey_revocation_heads` stays locked until the commit, so the next number of a line is given out after the one
+ * before it can be read. No overlap has to be read again, however long a commit takes, and a poll that finds nothing
+ * costs a look into the index for each line.
  *
  * Numbers follow the clock of the database (microseconds), and at least rise by one when it does not: after a failover
  * that lost the newest rows, or a restore, the next number is still beyond every cursor that was given out.
@@ -53,7 +61,8 @@ const recording = (ended: string) => `
   ),
   recorded AS (
     INSERT INTO latchkey_revocations (line, number, kind, id, generation, except_session_id, revoked_at, expires_at)
-    SELECT head.line, head.number, ended.kind, ended.id, ended.generation, ended.except_session_id, $2::bigint, $3::bigint
+    SELECT head.line, head.number, ended.kind, ended.id, ended.generation, ended.except_session_id,
+      $2::bigint, $3::bigint
     FROM head, ended
     RETURNING number
   )
@@ -69,23 +78,24 @@ const replacingClient = (first: number) => `
       WHERE id = ${clients.parameter('id', first)} AND generation = ${clients.parameter('generation', first)} - 1`
 
 /**
- * What a rotation does not know already. A refresh is the most frequent write, and each column costs both sides time: the client and
- * what was written come from the request, and a session that is rotated has a user who is current.
+ * What a rotation does not know already. A refresh is the most frequent write, and each column costs both sides time:
+ * the client and what was written come from the request, and a session that is rotated has a user who is current.
  */
 const rotated = `${sessions.select('s', { without: ['clientId', 'counter', 'refreshedAt', 'address', 'userAgent'] })},
       ${users.select('u', { without: ['id', 'disabledAt', 'generation'] })}`
 
 /** Whether `r` is the live record of a kind and an id at a time, which are the values from the first. */
 const isLiveRecord = (first = 1) =>
-  `r.kind = $${first}::text AND r.id = $${first + 1}::text AND r.expires_at > $${first + 2}::bigint AND r.spent_at IS NULL`
+  `r.kind = $${first}::text AND r.id = $${first + 1}::text
+      AND r.expires_at > $${first + 2}::bigint AND r.spent_at IS NULL`
 
 /**
- * Takes a record in the statement of what it is taken for, so that both happen or neither. One that is presented many times at once
- * is locked by the first; the others wait for its commit, look at the row anew, and find it spent.
+ * Takes a record in the statement of what it is taken for, so that both happen or neither. One that is presented many
+ * times at once is locked by the first; the others wait for its commit, look at the row anew, and find it spent.
  *
  * @param first number of the first of its values: kind, id, now, what it gave, until when that is kept
- * @param act CTEs that change something only where there is a row of `held (id, owner, data, …)`, the last of them `acted` with a row
- *   where it was done
+ * @param act CTEs that change something only where there is a row of `held (id, owner, data, …)`, the last of them
+ *   `acted` with a row where it was done
  */
 const takingRecord = (first: number, act = 'acted AS (SELECT 1 AS one FROM held)') => `
   WITH held AS (
@@ -112,10 +122,12 @@ const opening = (from: string) => `
 /**
  * A slot that no live record of an owner or source has. Rows that were moved here have none, and count all the same.
  *
- * @param most parameter: how many there are @param start parameter: where the search begins, so that two at once seldom choose the same
+ * @param most parameter: how many there are @param start parameter: where the search begins, so that two at once seldom
+ *   choose the same
  */
 const freeSlot = (holder: 'owner' | 'source', most: string, start: string) => `
-      SELECT g.n % ${most}::bigint AS slot FROM generate_series(${start}::bigint, ${start}::bigint + ${most}::bigint - 1) AS g (n)
+      SELECT g.n % ${most}::bigint AS slot
+      FROM generate_series(${start}::bigint, ${start}::bigint + ${most}::bigint - 1) AS g (n)
       WHERE NOT EXISTS (
           SELECT 1 FROM latchkey_records r
           WHERE r.kind = ${records.parameter('kind')} AND r.${holder} = ${records.parameter(holder)}
@@ -132,7 +144,9 @@ const [perOwner, perSource, start] = [1, 2, 3].map((i) => `$${records.count + i}
 const lockedFailures = `
       SELECT f.key FROM latchkey_failures f
       WHERE f.key = ANY($1::text[])
-        AND EXISTS (SELECT 1 FROM unnest($1::text[], $2::text[]) AS k (key, tag) WHERE k.key = f.key AND k.tag IS NOT DISTINCT FROM f.tag)
+        AND EXISTS (
+          SELECT 1 FROM unnest($1::text[], $2::text[]) AS k (key, tag)
+          WHERE k.key = f.key AND k.tag IS NOT DISTINCT FROM f.tag)
       ORDER BY f.key FOR UPDATE`
 
 /** Of a new signing key: the kid of the one before it, or '', after its own values. */
@@ -176,7 +190,8 @@ const prepared = {
       WHERE id = $4::uuid
       RETURNING 'user' AS kind, id::text AS id, $5::bigint AS generation, NULL::uuid AS except_session_id
     )`),
-  // Disabled since the time of the revocation. The generation rises, or sessions opened before would be alive again once enabled.
+  // Disabled since the time of the revocation. The generation rises, or sessions opened before would be alive again
+  // once enabled.
   disableUser: recording(`
     ended AS (
       UPDATE latchkey_users SET disabled_at = $2::bigint, generation = generation + 1
@@ -214,8 +229,8 @@ const prepared = {
   // end of all sessions that commits between this snapshot and this commit has ended it as if it had been there before.
   createSession: opening('latchkey_users u'),
   createSessionTaking: takingRecord(sessions.count + 1, `acted AS (${opening('latchkey_users u, held')})`),
-  // Compare and set, by the same conditions as judgeRotation's `rotated`. No row: see `findRotation`.
-  // A creation in the future becomes now; the same value again is no change to PostgreSQL, and the update stays a heap-only one.
+  // Compare and set, by the same conditions as judgeRotation's `rotated`. No row: see `findRotation`. A creation in the
+  // future becomes now; the same value again is no change to PostgreSQL, and the update stays a heap-only one.
   rotateSession: `
     UPDATE latchkey_sessions s
     SET counter = $2::bigint + 1, refreshed_at = $3::bigint, address = $4, user_agent = $5,
@@ -225,11 +240,13 @@ const prepared = {
       AND $3::bigint < s.refreshed_at + $7::bigint AND $3::bigint < s.created_at + $8::bigint
       AND s.scope @> $9::text[] AND ${isCurrent}
     RETURNING ${rotated}`,
-  // The same for many sessions, none of them twice. Their rows are locked in the order of their ids first, or two batches with the
-  // same sessions in them could wait for each other; a row that had to be waited for is looked at anew by the UPDATE.
+  // The same for many sessions, none of them twice. Their rows are locked in the order of their ids first, or two
+  // batches with the same sessions in them could wait for each other; a row that had to be waited for is looked at anew
+  // by the UPDATE.
   rotateSessions: `
     WITH asked AS (
-      SELECT a.id, a.counter, a.refreshed_at, a.address, a.user_agent, a.client_id, a.scope::text[] AS scope, a.client_created_at
+      SELECT a.id, a.counter, a.refreshed_at, a.address, a.user_agent, a.client_id, a.scope::text[] AS scope,
+        a.client_created_at
       FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $9::text[], $10::bigint[])
         AS a (id, counter, refreshed_at, address, user_agent, client_id, scope, client_created_at)
     ),
@@ -312,7 +329,8 @@ const prepared = {
     ),
     head AS (
       INSERT INTO latchkey_revocation_heads AS h (line, number)
-      SELECT $1::smallint, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint + $5::bigint FROM placed WHERE place = 1
+      SELECT $1::smallint, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint + $5::bigint
+      FROM placed WHERE place = 1
       ON CONFLICT (line) DO UPDATE SET number = greatest(h.number + $5::bigint, excluded.number)
       RETURNING h.line, h.number
     ),
@@ -332,7 +350,8 @@ const prepared = {
     ON CONFLICT (key) DO UPDATE SET
       count = CASE WHEN f.tag IS NOT DISTINCT FROM excluded.tag THEN f.count + 1 ELSE 1 END,
       last_at = excluded.last_at, tag = excluded.tag
-    WHERE f.tag IS NOT DISTINCT FROM excluded.tag OR f.count < $4::bigint OR f.last_at < $5::bigint OR f.last_at > $6::bigint
+    WHERE f.tag IS NOT DISTINCT FROM excluded.tag
+      OR f.count < $4::bigint OR f.last_at < $5::bigint OR f.last_at > $6::bigint
     RETURNING ${failures.list}`,
   capFailures: `
     UPDATE latchkey_failures SET last_at = $3::bigint
@@ -375,13 +394,15 @@ const prepared = {
 } as const
 
 /**
- * One step of a sweep: looks at the rows behind a key, and removes the dead ones among them. Says too how many it has seen whose
- * times lie in the future: they are put right by another statement, for none may change a table twice.
+ * One step of a sweep: looks at the rows behind a key, and removes the dead ones among them. Says too how many it has
+ * seen whose times lie in the future: they are put right by another statement, for none may change a table twice.
  *
  * Whether a row is dead is asked in the DELETE, which looks again at a row that was refreshed meanwhile.
  */
 const sweeping = (table: string, key: string, after: string, isDead: string, isAhead = 'false') => `
-  WITH looked AS (SELECT ${key}, ${isAhead} AS is_ahead FROM ${table} WHERE (${key}) > (${after}) ORDER BY ${key} LIMIT $1),
+  WITH looked AS (
+    SELECT ${key}, ${isAhead} AS is_ahead FROM ${table} WHERE (${key}) > (${after}) ORDER BY ${key} LIMIT $1
+  ),
   removed AS (DELETE FROM ${table} t WHERE (${key}) IN (SELECT ${key} FROM looked) AND ${isDead} RETURNING 1 AS one)
   SELECT ${key}, (SELECT count(*) FROM looked) AS looked, (SELECT count(*) FROM removed) AS removed,
     (SELECT count(*) FROM looked WHERE is_ahead) AS ahead
@@ -391,16 +412,19 @@ const sweeping = (table: string, key: string, after: string, isDead: string, isA
 const planned = {
   listClients: `SELECT ${clients.list} FROM latchkey_clients WHERE id > $1::text ORDER BY id LIMIT $2`,
   listUsers: `SELECT ${users.list} FROM latchkey_users WHERE name_key > $1::text ORDER BY name_key LIMIT $2`,
-  // "At most the session's", not "unequal": a session may have been carried into a generation that this snapshot does not show yet.
+  // "At most the session's", not "unequal": a session may have been carried into a generation that this snapshot does
+  // not show yet.
   sweepSessions: sweeping(
     'latchkey_sessions',
     'id',
     '$2::uuid',
     `($3::bigint >= t.refreshed_at + $4::bigint OR $3::bigint >= t.created_at + $5::bigint OR NOT EXISTS (
-      SELECT 1 FROM latchkey_users u WHERE u.id = t.user_id AND u.generation <= t.generation AND u.disabled_at IS NULL))`,
+      SELECT 1 FROM latchkey_users u
+      WHERE u.id = t.user_id AND u.generation <= t.generation AND u.disabled_at IS NULL))`,
     'greatest(created_at, refreshed_at) > $6::bigint',
   ),
-  // From $1 to $2; $3 is now, and what is later than $4 lies in the future. A rotation was at $5, or its grace would begin anew.
+  // From $1 to $2; $3 is now, and what is later than $4 lies in the future. A rotation was at $5, or its grace would
+  // begin anew.
   putSessionsRight: `
     UPDATE latchkey_sessions SET
       created_at = CASE WHEN created_at > $4::bigint THEN $3::bigint ELSE created_at END,
@@ -429,8 +453,8 @@ const planned = {
 } as const
 
 /**
- * Puts rows in, each in the place of the one with its key unless that is ahead of it (see `isAhead` of `rows.ts`). Rows come as
- * one array for each column.
+ * Puts rows in, each in the place of the one with its key unless that is ahead of it (see `isAhead` of `rows.ts`). Rows
+ * come as one array for each column.
  *
  * @param isFree whether the row `g` may be put in
  * @param extra a column that no row has, and its value
@@ -449,7 +473,8 @@ function importing(table: TableName, { isFree = 'true', extra = {} as Record<str
 }
 
 const imports: { [T in TableName]: string } = {
-  // What it follows is nothing that addSigningKey asks for: it has not come in a race, and its predecessor may be long gone.
+  // What it follows is nothing that addSigningKey asks for: it has not come in a race, and its predecessor may be long
+  // gone.
   signingKeys: importing('signingKeys', { extra: { follows: "'moved: ' || g.kid" } }),
   clients: importing('clients'),
   users: importing('users', {

@@ -20,7 +20,10 @@ const [readSession, readUser] = [sessions.readAs('s'), users.readAs('u')]
 
 const lastUuid = 'ffffffff-ffff-ffff-ffff-ffffffffffff'
 
-/** Adds what the request said to what `rotated` of `sql.ts` returns. The user is current, or nothing would have been rotated. */
+/**
+ * Adds what the request said to what `rotated` of `sql.ts` returns. The user is current, or nothing would have been
+ * rotated.
+ */
 function toRotation(
   row: Fields,
   { counter, clientId, now, address, userAgent }: PresentedRefresh,
@@ -37,22 +40,24 @@ function toRotation(
   return { outcome: 'rotated', session, user }
 }
 
-/** Each time it is run again, another call has moved the session on. */
+/** Retries when a concurrent refresh won. */
 const rotationTriesAtMost = 10
 
-/** Each time, another call has taken the slot that was chosen. */
+/** Retries when a concurrent call took the slot. */
 const issueTriesAtMost = 50
 
-/** So many sessions are remembered whose refresh got no answer. */
+/** Sessions remembered whose refresh got no answer. */
 const unansweredAtMost = 10_000
 
 /**
  * The store for any number of replicas: PostgreSQL, or what speaks like it.
  *
- * Each method is one statement, and one round trip, but for a refresh that is refused or repeated; refreshes that come together share one. The statements and how they
- * stand up to races are in `sql.ts`; connections, time limits and retries in `pool.ts`. The schema is brought up to date first.
+ * Each method is one statement and one round trip, but for a refresh that is refused or repeated; concurrent refreshes
+ * share a statement. The statements and how they stand up to races are in `sql.ts`; connections, time limits and
+ * retries in `pool.ts`. The schema is migrated first.
  *
- * @param url `postgres://user:password@host:port,host:port/database?…`; of several hosts the first that is writable is used
+ * @param url `postgres://user:password@host:port,host:port/database?…`; of several hosts the first that is writable is
+ *   used
  * @throws StoreUnavailable when the database cannot be reached; another error when the URL cannot be read
  */
 export async function openPostgresStore(url: string, options?: PoolOptions): Promise<Store> {
@@ -76,7 +81,7 @@ export async function openPostgresStore(url: string, options?: PoolOptions): Pro
     expiresAt,
   ]
 
-  /** By session: the counter that was presented, since when, and when the caller was last told that there is no answer. */
+  /** By session: the counter presented, since when, and the time of the last 503. */
   const unanswered = new Lru<{ counter: number; since: number; toldAt: number }>(unansweredAtMost)
 
   const rotate = createRotations(run)
@@ -87,8 +92,9 @@ export async function openPostgresStore(url: string, options?: PoolOptions): Pro
       const found = await runForOne(statements.findRotation, presented.sessionId)
       if (!found) return { outcome: 'unknown' }
       const [session, user] = [readSession(found), readUser(found)]
-      // Read after the statement that did not rotate it, and so possibly after another call that did. A counter that is spent stays
-      // spent and an age only grows, so a verdict upon that moment is a true one; but for a verdict of `rotated` it is to be tried again.
+      // Read after the statement that did not rotate it, and so possibly after another call that did. A counter that is
+      // spent stays spent and an age only grows, so a verdict upon that moment is a true one; but for a verdict of
+      // `rotated` it is to be tried again.
       const outcome = judgeRotation(session, user, presented)
       if (outcome === 'repeated') return { outcome, session, user }
       if (outcome === 'reused') return endReusedSession(presented, end)
@@ -98,9 +104,9 @@ export async function openPostgresStore(url: string, options?: PoolOptions): Pro
   }
 
   /**
-   * A database that stalls may do what it was sent long after the caller was told 503: an honest client, who comes again with
-   * the same token as it was asked to, would find it spent beyond the grace. So time that the store took from a client does
-   * not count: who comes again within the grace is judged as of the first time that there was no answer.
+   * A stalled database may rotate long after the client got its 503; the client retries with the same token, as it
+   * should, and would find it spent beyond the grace. So the time that the store took does not count: a retry within
+   * the grace is judged as of the first attempt without an answer.
    */
   async function rotatePatiently(presented: PresentedRefresh, end: End): Promise<RotationOutcome> {
     const { sessionId, counter, now, graceMs } = presented

@@ -10,8 +10,8 @@ import {
 } from '../rows.ts'
 
 /*
- * The tables of PostgreSQL as `rows.ts` has them: lists of columns for the statements in `sql.ts`, and what turns rows of the one
- * into rows of the other. `migrations.ts` makes the tables.
+ * The tables of PostgreSQL as `rows.ts` has them: lists of columns for the statements in `sql.ts`, and what turns rows
+ * of the one into rows of the other. `migrations.ts` makes the tables.
  */
 
 const types = {
