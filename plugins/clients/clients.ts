@@ -27,9 +27,9 @@ const secretPrefix = 'lks_'
 const secretBytes = 32
 /**
  * How long a client is known without a look into the store. A change made here shows at once, one made elsewhere after
- * this.
+ * this and the look: within a second.
  */
-const freshMs = 1_000
+const freshMs = 900
 
 type By = Pick<Caller, 'log'>
 

@@ -47,7 +47,7 @@ async function startPgBouncer(
     'auth_type = any',
     `pool_mode = ${mode}`,
     // Fewer than the two replicas open connections: in transaction mode they share them.
-    `default_pool_size = ${mode === 'transaction' ? 4 : 40}`,
+    `default_pool_size = ${mode === 'transaction' ? 4 : 90}`,
   ]
   await writeFile(join(dir, 'pgbouncer.ini'), lines.join('\n'))
   await chmod(dir, 0o755)
