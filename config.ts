@@ -88,7 +88,7 @@ export const Settings = Type.Object({
   AUTH_ACCESS_TTL: DurationFrom('1s', '3650d', { default: '10m', description: 'Life of an access token' }),
   AUTH_REFRESH_IDLE_TTL: DurationFrom('1s', '36500d', {
     default: '30d',
-    description: 'A session not refreshed for so long ends',
+    description: 'A session ends when it was not refreshed for this long',
   }),
   AUTH_REFRESH_MAX_TTL: DurationFrom('1s', '36500d', {
     default: '90d',
@@ -96,7 +96,7 @@ export const Settings = Type.Object({
   }),
   AUTH_REFRESH_GRACE: DurationFrom('1s', '7d', {
     default: '30s',
-    description: 'For so long the token before the last may be presented again',
+    description: 'How long the previous refresh token may be presented again',
   }),
   AUTH_SIGNUP: OneOf(['open', 'closed'], { default: 'open', description: 'Whether strangers may make an account' }),
   AUTH_PASSWORD_GRANT: OneOf(['on', 'off'], {
@@ -147,7 +147,7 @@ export const Settings = Type.Object({
   AUTH_KEEP_ALIVE: DurationFrom('1s', '1d', {
     default: '130s',
     description:
-      'For so long an idle connection is kept; longer than the proxy in front keeps it, ' +
+      'How long an idle connection is kept; longer than the proxy in front keeps it, ' +
       'which must be the first to close',
   }),
   AUTH_INSECURE: Type.Optional(OneOf(['1'], { description: 'Allows argon2 below the OWASP minimum; for tests' })),

@@ -32,7 +32,7 @@ export interface ClientSecret {
   expiresAt?: number
 }
 
-/** What whoever makes a client decides. */
+/** The members of a client that its administrator decides. */
 export type ClientDefinition = Pick<Client, 'id' | 'type' | 'grants' | 'scopes' | 'audience' | 'introspect'>
 
 /** The client that is meant when a request names none. */

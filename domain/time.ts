@@ -28,7 +28,7 @@ export const futureFrom = (now: number): number => (now < earliestMs ? Number.MA
 /** Whether a stored time lies in the future. */
 export const isFuture = (at: number, now: number): boolean => at > futureFrom(now)
 
-/** A leap ahead that has lasted for so long is the clock put right, and no mistake that goes by. */
+/** How long a leap ahead has to last to be believed: the clock was put right, and no mistake that passes. */
 const believedAfterMs = 3_600_000
 
 /**

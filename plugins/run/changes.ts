@@ -85,7 +85,7 @@ function createChanges({
         return all.length > 0
       }),
 
-    /** Puts right what a wrong clock has left behind. Nobody wanted a change, so nobody is told of one. */
+    /** Corrects times that a wrong clock has written. It is no change that anybody made, so it has no event. */
     repair: <Result>(write: (store: Store) => Promise<Result>): Promise<Result> => write(store as Store),
   }
 }

@@ -14,10 +14,10 @@ export type Subject = EventName extends infer Name ? (Name extends `${infer Befo
 /** What all events of a subject have in common. */
 type MembersAbout<About extends Subject> = MembersOf<Extract<EventName, `${About}.${string}`>>
 
-/** Hears of events, after what they tell of; it must not throw. */
+/** Receives events, each after its write; it must not throw. */
 type Sink = (event: EventName, members: object, caller: Pick<Caller, 'log'>) => void
 
-/** What happens, told to all who want to know: the log first, then counters and caches. */
+/** Publishes events to their sinks: the log first, then counters and caches. */
 function createEvents() {
   const sinks: Sink[] = []
 

@@ -152,7 +152,7 @@ async function createRevocations({
 
   /**
    * @param claims of a token that has been verified
-   * @throws {StoreUnavailable} when the store has not been heard of for so long that the answer would be a guess
+   * @throws {StoreUnavailable} when the store has been silent so long that the answer would be a guess
    */
   function isRevoked(claims: AccessTokenClaims): boolean {
     if (uptimeMs() - heardAtMs > mostStaleMs)
@@ -170,7 +170,7 @@ async function createRevocations({
   return {
     pull,
     catchUp,
-    /** @param tell is waited for before whoever revoked something is answered; bounded in time, and never fails */
+    /** @param tell is awaited before a revocation made here is answered; bounded in time, and never fails */
     tellOthersBy(tell: () => Promise<void>): void {
       tellOthers = tell
     },

@@ -114,3 +114,17 @@ t.test(
     t.same(wrong, [])
   },
 )
+
+t.test(
+  'the door for changes is not gone around: who has the whole store, makes an End, or publishes a change',
+  async (t) => {
+    const paths = ['plugins', 'routes', 'cli', 'cluster', 'stores'].flatMap((folder) =>
+      readdirSync(join(root, folder), { recursive: true }).map((name) => join(folder, String(name))),
+    )
+    const withText = (pattern: RegExp) =>
+      paths.filter((path) => path.endsWith('.ts') && pattern.test(sourceOf(path))).sort()
+    t.same(withText(/ as Store\b/), ['plugins/run/changes.ts', 'plugins/tokens/revocations.ts'])
+    t.same(withText(/ as End\b/), ['plugins/run/changes.ts', 'stores/moving/copy.ts'])
+    t.same(withText(/\.publish\(/), ['plugins/run/changes.ts'])
+  },
+)
