@@ -44,11 +44,11 @@ export class Drain {
   }
 }
 
-type End = (chunk?: unknown, encoding?: unknown, callback?: unknown) => ServerResponse
+type EndResponse = (chunk?: unknown, encoding?: unknown, callback?: unknown) => ServerResponse
 
 /** The class of a server's responses, so that no way of sending one is left out: routes, errors, streams. */
 export function drainingResponse(drain: Drain): typeof ServerResponse {
-  const end = ServerResponse.prototype.end as End
+  const end = ServerResponse.prototype.end as EndResponse
   return class<Request extends IncomingMessage> extends ServerResponse<Request> {
     override writeHead(statusCode: number, reason?: unknown, headers?: unknown): this {
       if (drain.hasBegun) this.shouldKeepAlive = false

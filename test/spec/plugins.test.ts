@@ -125,6 +125,6 @@ t.test(
       paths.filter((path) => path.endsWith('.ts') && pattern.test(sourceOf(path))).sort()
     t.same(withText(/ as Store\b/), ['plugins/run/changes.ts', 'plugins/tokens/revocations.ts'])
     t.same(withText(/ as End\b/), ['plugins/run/changes.ts', 'stores/moving/copy.ts'])
-    t.same(withText(/\.publish\(/), ['plugins/run/changes.ts'])
+    t.same(withText(/\bevents\.publish\(/), ['plugins/run/changes.ts'])
   },
 )
