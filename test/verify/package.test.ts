@@ -1,9 +1,9 @@
 import { execFile } from 'node:child_process'
 import { cp, mkdir, readFile, symlink, writeFile } from 'node:fs/promises'
-import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
+import ts from 'typescript'
 import { makeClient, tokenOf } from '../support/client-helper.ts'
 import { listen, newDir, onOneStore } from '../support/helper.ts'
 import { root } from '../support/program.ts'
@@ -24,6 +24,10 @@ async function install(t: Test): Promise<string> {
   for (const name of ['verify', 'domain', 'tsconfig.json', 'LICENSE', 'package.json'])
     await cp(join(root, name), join(source, name), { recursive: true })
   await symlink(from(), join(source, 'node_modules'))
+  // The sources have their types checked by another.
+  const tsconfig = await readJson(join(source, 'tsconfig.json'))
+  tsconfig.compilerOptions.noCheck = true
+  await writeFile(join(source, 'tsconfig.json'), JSON.stringify(tsconfig))
   await run('npm', ['pack', './verify', '--pack-destination', project, '--offline'], { cwd: source })
 
   const to = (...path: string[]) => join(project, 'node_modules', ...path)
@@ -33,6 +37,47 @@ async function install(t: Test): Promise<string> {
   for (const dependency of Object.keys(dependencies)) await symlink(from(dependency), to(dependency))
   await writeFile(join(project, 'package.json'), '{ "type": "module" }')
   return project
+}
+
+/**
+ * Compiles `check.ts` as users do. @returns what is wrong with it or with the types of the package; what they lean on
+ * (Fastify, Node) is not ours to check, and takes most of the time
+ */
+function misfits(project: string): string[] {
+  const usual = {
+    noEmit: true,
+    strict: true,
+    target: ts.ScriptTarget.ES2022,
+    lib: ['lib.es2022.d.ts'],
+    types: ['node'],
+  }
+  const settings: Record<string, ts.CompilerOptions> = {
+    nodenext: { module: ts.ModuleKind.NodeNext },
+    bundler: { module: ts.ModuleKind.ESNext, moduleResolution: ts.ModuleResolutionKind.Bundler },
+  }
+  // Those of TypeScript and Node are read once for both.
+  const libraries = new Map<string, ts.SourceFile | undefined>()
+  return Object.entries(settings).flatMap(([name, setting]) => {
+    const options = { ...usual, ...setting }
+    const host = ts.createCompilerHost(options)
+    host.getCurrentDirectory = () => project
+    const { getSourceFile } = host
+    host.getSourceFile = (path, ...rest) => {
+      if (!/node_modules.(typescript|@types)/.test(path)) return getSourceFile(path, ...rest)
+      if (!libraries.has(path)) libraries.set(path, getSourceFile(path, ...rest))
+      return libraries.get(path)
+    }
+    const program = ts.createProgram([join(project, 'check.ts')], options, host)
+    const ours = program.getSourceFiles().filter(({ fileName }) => /\/check\.ts$|latchkey-verify/.test(fileName))
+    // At least `index.d.ts`, and one that it has its types from.
+    if (ours.length < 3) return [`${name}: finds ${ours.map(({ fileName }) => fileName)}`]
+    return [
+      ...program.getConfigFileParsingDiagnostics(),
+      ...program.getOptionsDiagnostics(),
+      ...program.getGlobalDiagnostics(),
+      ...ours.flatMap((file) => [...program.getSyntacticDiagnostics(file), ...program.getSemanticDiagnostics(file)]),
+    ].map(({ file, messageText }) => `${name}: ${file?.fileName}: ${ts.flattenDiagnosticMessageText(messageText, ' ')}`)
+  })
 }
 
 t.test('its version and its dependencies are those of the service', async (t) => {
@@ -73,15 +118,5 @@ onOneStore('packed and installed, it checks a token of the service, and its type
      // @ts-expect-error a misspelt option
      createVerifier({ isuer: '' })`,
   )
-  const tsc = join(createRequire(join(root, 'package.json')).resolve('typescript/package.json'), '../bin/tsc')
-  const usual = ['check.ts', '--noEmit', '--strict', '--target', 'es2022', '--lib', 'es2022', '--types', 'node']
-  for (const settings of [
-    ['--module', 'nodenext'],
-    ['--module', 'esnext', '--moduleResolution', 'bundler', '--skipLibCheck'],
-  ]) {
-    const { stdout } = await run(process.execPath, [tsc, ...usual, ...settings], { cwd: project }).catch(
-      (error) => error,
-    )
-    t.equal(stdout, '', settings.join(' '))
-  }
+  t.same(misfits(project), [])
 })
