@@ -15,6 +15,7 @@ import {
   type TestApp,
   withToken,
 } from '../support/helper.ts'
+import { isLong } from '../support/processes.ts'
 
 /*
  * Random interleavings of everything that can happen to a session, against the real app and beside a model of it that
@@ -414,7 +415,7 @@ overStores(
     })
     await t.resolves(
       fc.assert(property, {
-        numRuns: test.config.DATABASE_URL ? 25 : 60,
+        numRuns: (test.config.DATABASE_URL ? 12 : 30) * (isLong ? 10 : 1),
         interruptAfterTimeLimit: 40_000,
         ...(given && { seed: Number(given) }),
       }),

@@ -15,6 +15,7 @@ import {
   watchStore,
 } from '../support/client-helper.ts'
 import { json, onOneStore, overStores, password, postForm, signUp, storeOf } from '../support/helper.ts'
+import { isLong } from '../support/processes.ts'
 
 /** A guess at a name that exists or does not, with a right or a wrong password. */
 type Guess = { name?: string; exists?: boolean; isRight?: boolean; address?: string; kind?: 'user' | 'client' }
@@ -359,7 +360,11 @@ overStores(
     t.setTimeout(240_000)
     const { app, config } = await build({ LOG_LEVEL: 'silent' })
     const isEmbedded = config.DATABASE_URL === undefined
-    const [names, others, atOnce] = isEmbedded ? [20_000, 5_000, 1_000] : [1_500, 1_500, 100]
+    const [names, others, atOnce] = isEmbedded
+      ? isLong
+        ? [20_000, 5_000, 1_000]
+        : [6_000, 2_000, 1_000]
+      : [1_500, 1_500, 100]
     await guessTimes(app, 12, { name: 'known' })
     await guessTimes(app, 12, { name: 'nobody', exists: false })
 
