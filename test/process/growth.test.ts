@@ -32,7 +32,7 @@ if (isLong) t.setTimeout(3_600_000)
 const day = 86_400_000
 const keptSessions = 20
 const openedEachDay = 20
-const refreshesEachDay = 4
+const refreshesEachDay = 2
 const days = 120
 
 /** Bytes on disk; of PostgreSQL after what its autovacuum does in the course of days. */

@@ -1,13 +1,14 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
+import { createServer as createHttpServer } from 'node:http'
 import { connect, createServer } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { buildApp } from '../../app.ts'
-import { readConfig } from '../../config.ts'
-import { resolveHost } from '../../process/listening.ts'
+import { ConfigError, readConfig } from '../../config.ts'
+import { listen as listenOn, resolveHost } from '../../process/listening.ts'
 import { cheapHashing, listen, newDir } from '../support/helper.ts'
 import { until } from '../support/processes.ts'
 import { program } from '../support/program.ts'
@@ -73,7 +74,12 @@ t.test('a port that is taken is named beside a store that is there', async (t) =
 })
 
 t.test('HOST that is no address of this machine stops the start with 78, as does a name that nobody has', async (t) => {
-  for (const HOST of ['192.0.2.1', 'x86_64-conda-linux-gnu', 'nobody.invalid', '127.0.0.1:3000']) {
+  for (const name of ['x86_64-conda-linux-gnu', '127.0.0.1:3000']) {
+    const error = await resolveHost(name).catch((thrown: unknown) => thrown)
+    t.ok(error instanceof ConfigError, name)
+    t.match(error, { message: /^HOST: expected [^\n]+$/ })
+  }
+  for (const HOST of ['192.0.2.1', 'nobody.invalid']) {
     const { output, ended, cwd } = await run(t, { HOST })
     t.same(await ended, { code: 78, signal: null }, HOST)
     t.match(output.stderr, /^HOST: expected [^\n]+\n$/)
@@ -85,7 +91,13 @@ t.test('HOST is listened on at one address, and the line says an origin that can
   t.equal(await resolveHost('localhost'), '127.0.0.1')
   for (const literal of ['127.0.0.1', '::1', '::', '0.0.0.0']) t.equal(await resolveHost(literal), literal)
 
-  for (const HOST of ['localhost', '0.0.0.0', '::', '::1']) {
+  for (const host of ['0.0.0.0', '::1']) {
+    const server = createHttpServer((_request, response) => response.end())
+    const origin = await listenOn(server, await resolveHost(host), 0, 'PORT')
+    t.equal((await fetch(origin)).status, 200, origin)
+    server.close()
+  }
+  for (const HOST of ['localhost', '::']) {
     const { child, output, ended } = await run(t, { HOST, AUTH_METRICS_PORT: '0' })
     const origins = () => [...output.stdout.matchAll(/"address":"(http:[^"]+)"/g)].map(([, origin]) => origin as string)
     await until(async () => /Latchkey listens/.test(output.stdout), 30_000)
