@@ -116,7 +116,7 @@ t.test(
   'thousands of rows go from LMDB to PostgreSQL and back, and each table is the same by count and checksum',
   async (t) => {
     const [first, middle, last] = [await newLmdb(t), await newPostgres(t), await newLmdb(t)]
-    const { clients, users, sessions, records } = await fill(first, 3500)
+    const { clients, users, sessions, records } = await fill(first, 2500)
     for (const [source, target] of [
       [first, middle],
       [middle, last],
@@ -124,11 +124,11 @@ t.test(
       const reports = await copy(source, target)
       t.match(reports, [
         { table: 'signingKeys', source: { rows: 0 }, isSame: true },
-        { table: 'clients', source: { rows: 350 }, target: { rows: 350 }, written: 350, isSame: true },
-        { table: 'users', source: { rows: 3500 }, target: { rows: 3500 }, written: 3500, isSame: true },
-        { table: 'sessions', source: { rows: 3500 }, target: { rows: 3500 }, written: 3500, isSame: true },
+        { table: 'clients', source: { rows: 250 }, target: { rows: 250 }, written: 250, isSame: true },
+        { table: 'users', source: { rows: 2500 }, target: { rows: 2500 }, written: 2500, isSame: true },
+        { table: 'sessions', source: { rows: 2500 }, target: { rows: 2500 }, written: 2500, isSame: true },
         { table: 'failures', source: { rows: 50 }, target: { rows: 50 }, written: 50, isSame: true },
-        { table: 'records', source: { rows: 350 }, target: { rows: 350 }, written: 350, isSame: true },
+        { table: 'records', source: { rows: 250 }, target: { rows: 250 }, written: 250, isSame: true },
         { table: 'revocations', source: { rows: 20 }, target: { rows: 20 }, written: 20, isSame: true },
       ])
       for (const { source, target } of reports) t.equal(source.checksum, target.checksum)
@@ -329,7 +329,7 @@ t.test('a copy that is killed in the middle is made good by the next one', async
   const dir = await newDir(t)
   const env = { AUTH_DATA_DIR: dir, AUTH_SECRET: secret, DATABASE_URL: await postgres.createDatabase() }
   const source = openLmdbStore(dir)
-  for (let i = 0; i < 20; i++) await fill(source, 1000)
+  for (let i = 0; i < 12; i++) await fill(source, 1000)
   await source.close()
 
   const child = await start(['store', 'copy', '--from', 'lmdb', '--to', 'pg'], env)
@@ -341,21 +341,21 @@ t.test('a copy that is killed in the middle is made good by the next one', async
         ?.count,
     )
   }
-  while ((await countRows()) < 3000 && child.exitCode === null) await new Promise((resolve) => setTimeout(resolve, 20))
+  while ((await countRows()) < 2000 && child.exitCode === null) await new Promise((resolve) => setTimeout(resolve, 20))
   child.kill('SIGKILL')
   await once(child, 'close')
-  t.ok((await countRows()) < 20_000, 'it was in the middle')
+  t.ok((await countRows()) < 12_000, 'it was in the middle')
 
   const copied = await runJson(['store', 'copy', '--from', 'lmdb', '--to', 'pg'], env)
   t.match(copied, {
     code: 0,
     same: true,
-    tables: [{}, {}, { table: 'users', source: { rows: 20_000 }, target: { rows: 20_000 } }],
+    tables: [{}, {}, { table: 'users', source: { rows: 12_000 }, target: { rows: 12_000 } }],
   })
   t.match(await runJson(['store', 'check', '--store', 'pg'], env), {
     code: 0,
     ok: true,
-    rows: { clients: 2000, users: 20_000, sessions: 20_000 },
+    rows: { clients: 1200, users: 12_000, sessions: 12_000 },
   })
 })
 
