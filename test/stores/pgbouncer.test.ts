@@ -10,8 +10,19 @@ import { readConfig } from '../../config.ts'
 import { openPool } from '../../stores/postgres/pool.ts'
 import { openPostgresStore } from '../../stores/postgres/store.ts'
 import { until } from '../support/client-helper.ts'
-import { challenges, challengeTo, cheapHashing, json, logIn, refresh, signUp, withToken } from '../support/helper.ts'
-import { startPostgres, type TestPostgres } from '../support/postgres.ts'
+import {
+  challenges,
+  challengeTo,
+  cheapHashing,
+  json,
+  logIn,
+  refresh,
+  sharedPostgres,
+  signUp,
+  withToken,
+} from '../support/helper.ts'
+import type { SharedPostgres } from '../support/postgres.ts'
+import { isLong } from '../support/processes.ts'
 import { storeContract } from './contract.ts'
 
 /* Behind PgBouncer, as Debian has it, with no setting for Latchkey's sake. Skipped where it is not installed. */
@@ -32,11 +43,12 @@ async function freePort(): Promise<number> {
 /** @returns what makes a URL of the server one through the pooler */
 async function startPgBouncer(
   t: Test,
-  { port: serverPort }: TestPostgres,
+  { url: serverUrl }: SharedPostgres,
   mode: string,
 ): Promise<(url: string) => string> {
   const dir = await mkdtemp(join(tmpdir(), 'latchkey-pgbouncer-'))
   const port = await freePort()
+  const serverPort = new URL(serverUrl).port
   const lines = [
     '[databases]',
     `* = host=127.0.0.1 port=${serverPort} user=postgres password=test`,
@@ -72,7 +84,7 @@ async function startPgBouncer(
 const poolModes = ['session', 'transaction']
 if (skip) t.test('behind PgBouncer', { skip }, async () => {})
 else {
-  const postgres = await startPostgres(t, ['-c', 'fsync=off'])
+  const postgres = await sharedPostgres()
 
   for (const mode of poolModes) {
     t.test(`two replicas that start at once behind PgBouncer work as without [${mode}]`, async (t) => {
@@ -115,6 +127,8 @@ else {
       }
     })
 
+    // Either way nothing is prepared nor set; in transaction mode a connection may change under the store besides.
+    if (mode === 'session' && !isLong) continue
     t.test(`the contract, through PgBouncer [${mode}]`, async (t) => {
       const through = await startPgBouncer(t, postgres, mode)
       const url = through(await postgres.createDatabase())
