@@ -314,7 +314,9 @@ async function endsThoughStuck(t: Test, server: Server): Promise<void> {
 overStores('kill -9 loses nothing that was answered', async (t, settings) => {
   const signedUp: string[] = []
   const lineages = new Map<string, string>()
-  for (let round = 0; round < 2; round += 1) {
+  // A store that was recovered is killed again; what PostgreSQL keeps is in no process of ours.
+  const rounds = settings['DATABASE_URL'] ? 1 : 2
+  for (let round = 0; round < rounds; round += 1) {
     const { origin, process: child, ended } = await start(t, settings)
     let isDead = false
     const untilDead = async (step: () => Promise<void>) => {
@@ -346,7 +348,7 @@ overStores('kill -9 loses nothing that was answered', async (t, settings) => {
       ),
     ]
     // In the midst of work, and not before a slow machine has something to lose.
-    const enough = signedUp.length + 6
+    const enough = signedUp.length + 12 / rounds
     await new Promise((resolve) => setTimeout(resolve, 300))
     await until(async () => signedUp.length >= enough, 20_000)
     child.kill('SIGKILL')
