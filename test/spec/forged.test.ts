@@ -33,6 +33,7 @@ import {
   type TestApp,
   withToken,
 } from '../support/helper.ts'
+import { isLong } from '../support/processes.ts'
 
 const minutes = 60_000
 const hours = 60 * minutes
@@ -595,7 +596,7 @@ onOneStore('three thousand random mutations are refused', async (t, build) => {
     const { statusCode } = await withToken(app, text, { url: '/protected' })
     if (statusCode !== 401) throw new Error(`${text} is answered ${statusCode}`)
   })
-  await t.resolves(fc.assert(property, { numRuns: 3000, interruptAfterTimeLimit: 30_000 }))
+  await t.resolves(fc.assert(property, { numRuns: isLong ? 10_000 : 1_000, interruptAfterTimeLimit: 30_000 }))
   t.ok(await isAccepted(app, good))
   await isAlive(t, app)
 })

@@ -30,6 +30,7 @@ import {
   type TestApp,
   withToken,
 } from '../support/helper.ts'
+import { isLong } from '../support/processes.ts'
 
 /* `GET /revocations`: the list, and the stream of server-sent events (WHATWG HTML §9.2). */
 
@@ -679,7 +680,7 @@ overStores(
   'a long list comes in pages, by both ways of reading, and no turn of the event loop is long for it',
   async (t, build) => {
     const test = await serve(build)
-    const ids = await fill(test, 30_000)
+    const ids = await fill(test, isLong ? 30_000 : 9_000)
     const app = (await test.beside()).app
     t.equal(app.revocations.size, ids.size, 'a process that starts knows all of it')
     // One that follows while it is read.
