@@ -362,7 +362,7 @@ overStores(
     const isEmbedded = config.DATABASE_URL === undefined
     const [names, others, atOnce] = isEmbedded
       ? isLong
-        ? [20_000, 5_000, 1_000]
+        ? [100_000, 20_000, 1_000]
         : [6_000, 2_000, 1_000]
       : [1_500, 1_500, 100]
     await guessTimes(app, 12, { name: 'known' })

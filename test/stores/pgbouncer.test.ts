@@ -22,7 +22,6 @@ import {
   withToken,
 } from '../support/helper.ts'
 import type { SharedPostgres } from '../support/postgres.ts'
-import { isLong } from '../support/processes.ts'
 import { storeContract } from './contract.ts'
 
 /* Behind PgBouncer, as Debian has it, with no setting for Latchkey's sake. Skipped where it is not installed. */
@@ -127,8 +126,6 @@ else {
       }
     })
 
-    // Either way nothing is prepared nor set; in transaction mode a connection may change under the store besides.
-    if (mode === 'session' && !isLong) continue
     t.test(`the contract, through PgBouncer [${mode}]`, async (t) => {
       const through = await startPgBouncer(t, postgres, mode)
       const url = through(await postgres.createDatabase())
