@@ -19,7 +19,7 @@ const endMs = 30_000
 /** Files of this folder share a process: what they test is inside it, and they leave nothing behind. */
 const sharing = 'test/spec/'
 /** What takes longest, in this order: it starts first, so that nothing is left to run alone at the end. */
-const longest = ['process/', 'cli/', 'bench/', 'stores/', 'verify/']
+const longest = ['process/', 'cli/', 'bench/', 'stores/', 'verify/', 'spec/revocations', 'spec/accounts']
 
 const named = process.argv.slice(2)
 const built = join(import.meta.dirname, '../..')
