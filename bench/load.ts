@@ -134,4 +134,3 @@ export function createLoader(onNote: (text: string) => void) {
     return { ...result, cpuUs: ((cpuAfter - cpuBefore) * 1e6) / Math.max(1, result.answers) }
   }
 }
-export type Loader = ReturnType<typeof createLoader>

@@ -266,4 +266,3 @@ export function createFeed(
     },
   }
 }
-export type Feed = ReturnType<typeof createFeed>

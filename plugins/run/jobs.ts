@@ -23,8 +23,8 @@ interface JobOptions {
 }
 
 /**
- * A clock that was wrong may have made a lease that lasts for years: after this many pauses without a round, the job
- * runs without one.
+ * After this many pauses without a round of its own, a process runs the job without the lease: a clock that was wrong
+ * may have made one that lasts for years. So another process may be at it too, now and then: the work has to bear that.
  */
 const pausesWithoutRunner = 10
 
