@@ -6,19 +6,21 @@ import { svgOf } from '../../bench/chart.ts'
 import type { FigureName } from '../../bench/options.ts'
 import { floorsOf, sizingOf, tableOf, textOf } from '../../bench/report.ts'
 import type { BenchResult, FigureLine } from '../../bench/run.ts'
-import { run, runProcess, start } from '../support/cli.ts'
-import { cheapHashing, newDir } from '../support/helper.ts'
+import { run, start } from '../support/cli.ts'
+import { cheapHashing, listen, newDir, onOneStore } from '../support/helper.ts'
 
 // No figure is judged here: a test may run beside others, on any machine.
 
-const short = ['bench', '--duration', '0.1', '--rounds', '1', '--connections', '4']
+const short = ['bench', '--duration', '0.02', '--rounds', '1', '--connections', '4']
+const svg = join(await newDir(t), 'chart.svg')
 /** A run makes what it needs in here, and nowhere else. */
 const own = await newDir(t)
 const settings = { ...cheapHashing, TMPDIR: own }
+// A run hands its environment on to the service.
+Object.assign(process.env, settings)
 
 t.test('a run measures everything without an error, and leaves nothing behind', async (t) => {
-  const svg = join(await newDir(t), 'chart.svg')
-  const { code, stdout, stderr } = await runProcess([...short, '--json', '--svg', svg], settings)
+  const { code, stdout, stderr } = await run([...short, '--json', '--svg', svg])
   t.equal(code, 0, stderr)
   const { machine, settings: used, figures, floors, sizing, service, notes } = JSON.parse(stdout)
   t.strictSame(
@@ -55,48 +57,35 @@ t.test('a run measures everything without an error, and leaves nothing behind', 
   t.strictSame(readdirSync(own), [])
 })
 
-t.test('it measures a service that runs, and takes its account back', async (t) => {
-  const dir = await newDir(t)
-  const service = await start(['serve'], { ...settings, PORT: '0', AUTH_DATA_DIR: dir })
-  t.teardown(() => service.kill())
-  let log = ''
-  const url = await new Promise<string>((resolve) => {
-    service.stdout?.on('data', (chunk) => {
-      log += chunk
-      const found = /Latchkey listens on (http:[^",\s]+)/.exec(log)?.[1]
-      if (found) resolve(found)
-    })
-  })
-  const { code, stdout, stderr } = await runProcess([...short, '--url', url, '--only', 'signups,protected', '--json'])
+onOneStore('it measures a service that runs, and takes its account back', async (t, build) => {
+  const { app, logs } = await build()
+  const only = ['--only', 'signups,protected']
+  const { code, stdout, stderr } = await run([...short, '--url', await listen(app), ...only, '--json'])
   t.equal(code, 0, stderr)
   const { figures, notes } = JSON.parse(stdout)
   t.match(figures, [{ name: 'protected', errors: 0, ceilings: [{ title: 'bare GET' }] }])
   t.equal(figures.length, 1, 'signups would stay')
   t.match(notes, [/LATCHKEY_CLIENT_ID/])
-  t.match(log, /user\.created/)
-  t.match(log, /user\.deleted/)
+  const events = logs.map(({ event }) => event)
+  t.ok(events.includes('user.created') && events.includes('user.deleted'))
 })
 
 t.test('what cannot be is refused in one line', async (t) => {
-  type Refused = [args: string[], exitCode: number, line: RegExp, env?: Record<string, string>]
-  const refusedBy = async (latchkey: typeof run, ...[args, exitCode, line, env]: Refused) => {
-    const { code, stderr } = await latchkey(['bench', ...args], env)
+  const refused = async (args: string[], exitCode: number, line: RegExp) => {
+    const { code, stderr } = await run(['bench', ...args])
     t.equal(code, exitCode, args.join(' '))
     t.match(stderr, line)
     t.equal(stderr.trim().split('\n').length, 1)
   }
-  const refused = (...what: Refused) => refusedBy(run, ...what)
-  await Promise.all([
-    refused(['--only', 'logins,nonsense'], 64, /nonsense/),
-    refused(['--duration', '0'], 64, /--duration/),
-    refused(['--url', 'http://127.0.0.1:1', '--workers', '2'], 64, /--workers/),
-    refused(['--database-url', 'postgres://me:secret@127.0.0.1/db'], 64, /shown to everyone/),
-    refused(['--database-url-env', 'NOT_SET'], 78, /NOT_SET: expected a URL/),
-  ])
-  await refusedBy(runProcess, ['--url', 'http://127.0.0.1:1'], 1, /127\.0\.0\.1:1 does not answer/)
-  await refusedBy(runProcess, ['--only', 'verify'], 1, /The service did not start: .*AUTH_SIGNING_ALG/, {
-    AUTH_SIGNING_ALG: 'HS256',
-  })
+  await refused(['--only', 'logins,nonsense'], 64, /nonsense/)
+  await refused(['--duration', '0'], 64, /--duration/)
+  await refused(['--url', 'http://127.0.0.1:1', '--workers', '2'], 64, /--workers/)
+  await refused(['--database-url', 'postgres://me:secret@127.0.0.1/db'], 64, /shown to everyone/)
+  await refused(['--database-url-env', 'NOT_SET'], 78, /NOT_SET: expected a URL/)
+  await refused(['--url', 'http://127.0.0.1:1'], 1, /127\.0\.0\.1:1 does not answer/)
+  process.env['AUTH_SIGNING_ALG'] = 'HS256'
+  await refused(['--only', 'verify'], 1, /The service did not start: .*AUTH_SIGNING_ALG/)
+  delete process.env['AUTH_SIGNING_ALG']
 })
 
 t.test('interrupted, it ends everything it started', async (t) => {

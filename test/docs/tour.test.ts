@@ -1,11 +1,15 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { dirname, join } from 'node:path'
 import { text as textOfStream } from 'node:stream/consumers'
-import t from 'tap'
-import { newDir } from '../support/helper.ts'
-import { startReplica } from '../support/processes.ts'
+import t, { type Test } from 'tap'
+import { buildApp } from '../../app.ts'
+import { readConfig } from '../../config.ts'
+import { run } from '../support/cli.ts'
+import { listen, newDir } from '../support/helper.ts'
 import { program, root } from '../support/program.ts'
 
 /* The tour of the README, pasted into a shell: every command works, and answers what stands below it. */
@@ -41,6 +45,23 @@ const shapeOf = (text: string) =>
     .replace(/curl\/[\d.]+(?:-\w+)?/g, 'CURL')
     .trim()
 
+/**
+ * What stands in for `npm run --silent latchkey --`, without the build: the program in the first shell, and in the
+ * others the same in this process, for what differs by shell is what it is given.
+ */
+async function latchkeyOf(t: Test, shell: string, env: Record<string, string>): Promise<string> {
+  if (shell === 'bash') return `exec '${process.execPath}' '${program('cli/latchkey.js')}' "$@"`
+  const server = createServer(async (request, response) => {
+    const args = (await textOfStream(request)).split('\n').slice(0, -1)
+    const { code, stdout, stderr } = await run(args, env)
+    response.writeHead(code === 0 ? 200 : 500).end(stdout + stderr)
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => server.close())
+  return `printf '%s\\n' "$@" | curl -sS --fail-with-body --data-binary @- http://127.0.0.1:${(server.address() as AddressInfo).port}`
+}
+
 for (const [shell, options] of Object.entries(shells)) {
   const isThere = spawnSync(shell, ['-c', 'command -v curl && command -v sed']).status === 0
   t.test(
@@ -48,16 +69,17 @@ for (const [shell, options] of Object.entries(shells)) {
     { skip: isThere ? false : `${shell} or curl is not there` },
     async (t) => {
       const dir = await newDir(t)
-      const data = join(dir, 'data')
       // The issuer and the cost of hashing are the defaults, as in the README.
-      const { origin } = await startReplica(t, { AUTH_DATA_DIR: data, AUTH_ISSUER: 'http://localhost:3000' })
+      const env = { AUTH_DATA_DIR: join(dir, 'data'), AUTH_ISSUER: 'http://localhost:3000' }
+      const app = await buildApp(readConfig({ ...env, LOG_LEVEL: 'silent' }))
+      t.teardown(() => app.close())
+      const origin = await listen(app)
 
-      // `npm run --silent latchkey --`, without the build.
       await mkdir(join(dir, 'bin'))
+      const latchkey = await latchkeyOf(t, shell, env)
       await writeFile(
         join(dir, 'bin', 'npm'),
-        `#!/bin/sh\n[ "$1 $2 $3 $4" = 'run --silent latchkey --' ] || exit 64\nshift 4\nexec ` +
-          `'${process.execPath}' '${program('cli/latchkey.js')}' "$@"\n`,
+        `#!/bin/sh\n[ "$1 $2 $3 $4" = 'run --silent latchkey --' ] || exit 64\nshift 4\n${latchkey}\n`,
         { mode: 0o755 },
       )
       const mark = (index: number) => `@@@ ${index} @@@`
@@ -71,7 +93,7 @@ for (const [shell, options] of Object.entries(shells)) {
           HOME: dir,
           PS1: '',
           PS2: '',
-          AUTH_DATA_DIR: data,
+          ...env,
         },
         stdio: ['pipe', 'pipe', 'pipe'],
       })
