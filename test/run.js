@@ -16,7 +16,9 @@ process.on('exit', () => rmSync(built, { recursive: true, force: true }))
 copyFileSync(join(root, 'package.json'), join(built, 'package.json'))
 symlinkSync(join(root, 'node_modules'), join(built, 'node_modules'))
 process.chdir(root)
-const options = ['-p', '.', '--noEmit', 'false', '--noCheck', '--sourceMap', '--outDir', built]
+// Types are checked by another: here none are read, neither those of packages nor of the language.
+const untyped = ['--noCheck', '--noResolve', '--types', 'null', '--lib', 'es5']
+const options = ['-p', '.', '--noEmit', 'false', ...untyped, '--sourceMap', '--outDir', built]
 const { status } = spawnSync(process.execPath, [tsc, ...options], { stdio: 'inherit' })
 if (status !== 0) {
   console.log('not ok - compile\n0 passed, 1 failed')
