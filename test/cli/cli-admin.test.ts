@@ -188,6 +188,3 @@ t.test('what is wrong is one line on stderr and an exit code', async (t) => {
     'what declares clients is the start of a service',
   )
 })
-
-// What was built is removed after an explicit end only.
-t.end()

@@ -16,8 +16,8 @@ import { type Result, readTap } from './read-tap.ts'
 const processes = Number(process.env['LATCHKEY_TEST_PROCESSES'] ?? 3)
 /** Time for a process to end after its last test, in milliseconds. One that takes longer has left something open. */
 const endMs = 30_000
-/** Files of this folder share a process: what they test is inside it, and they leave nothing behind. */
-const sharing = 'test/spec/'
+/** Files that hold something until their process ends, or measure it. The others share one, and leave nothing behind. */
+const alone = /^test\/((bench|stores|verify)\/|process\/(growth|replicas))/
 /** What takes longest, in this order: it starts first, so that nothing is left to run alone at the end. */
 const longest = ['process/', 'cli/', 'bench/', 'stores/', 'verify/', 'spec/revocations', 'spec/accounts']
 
@@ -121,7 +121,7 @@ async function work(queue: (string | Work)[]): Promise<void> {
   let shared: ReturnType<typeof startProcess> | undefined
   for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
     if (typeof next === 'function') await next()
-    else if (next.startsWith(sharing)) {
+    else if (!alone.test(next)) {
       if (!shared || shared.hasEnded) shared = startProcess()
       await shared.run(next)
     } else {
