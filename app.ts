@@ -16,6 +16,7 @@ import draining, { Drain } from './plugins/http/draining.ts'
 import errors from './plugins/http/errors.ts'
 import jwt from './plugins/http/jwt.ts'
 import knownPaths from './plugins/http/known-paths.ts'
+import { lazyCompilers } from './plugins/http/lazy-compilers.ts'
 import openapi from './plugins/http/openapi.ts'
 import { maxParamLength, prepareServer, serverOptions } from './plugins/http/server-options.ts'
 import secrets from './plugins/keys/secrets.ts'
@@ -86,7 +87,7 @@ export interface AppOptions {
   logStream?: LogDestination
   /** milliseconds in which a request has to arrive */
   requestTimeoutMs?: number
-  /** how schemas are compiled: tests build many apps, and compile each schema once; a command, those that it uses */
+  /** how schemas are compiled: tests build many apps, and compile each schema once for all */
   schemaController?: FastifyServerOptions['schemaController']
   command?: Command
 }
@@ -108,7 +109,7 @@ export async function buildApp(
     uptimeMs = () => performance.now(),
     logStream,
     requestTimeoutMs,
-    schemaController,
+    schemaController = lazyCompilers,
     command,
   }: AppOptions = {},
 ): Promise<FastifyInstance> {
@@ -120,7 +121,7 @@ export async function buildApp(
     logger: loggerOptions(config.LOG_LEVEL, logStream),
     logController: new QuietLog(),
     pluginTimeout: startTimeoutMs,
-    ...(schemaController && { schemaController }),
+    schemaController,
   })
   prepareServer(app)
   app.removeAllContentTypeParsers()
@@ -164,7 +165,8 @@ export async function buildApp(
     // A command needs the routes of /admin/ only.
     if (!command) {
       await app.register(sweeper)
-      await app.register(import('./plugins/run/metrics.ts'), { droppedLines: logStream?.droppedLines })
+      if (config.AUTH_METRICS_PORT !== undefined)
+        await app.register(import('./plugins/run/metrics.ts'), { droppedLines: logStream?.droppedLines })
 
       await app.register(healthRoutes)
       await app.register(wellKnownRoutes)

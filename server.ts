@@ -58,10 +58,9 @@ async function tryPorts({ HOST, PORT, AUTH_METRICS_PORT }: Config): Promise<void
 
 async function serve(config: Config, vouching?: Vouching): Promise<void> {
   // Loaded here, because a primary needs none of it.
-  const [{ buildApp }, { stdoutInBlocks }, { serveMetrics }] = await Promise.all([
+  const [{ buildApp }, { stdoutInBlocks }] = await Promise.all([
     import('./app.ts'),
     import('./log/destination.ts'),
-    import('./process/metrics-port.ts'),
     vouching?.soon,
   ])
   const app = await buildApp(config, { logStream: await stdoutInBlocks() })
@@ -85,7 +84,10 @@ async function serve(config: Config, vouching?: Vouching): Promise<void> {
   })
 
   await primary?.join(app)
-  if (!primary && app.metrics) closeMetrics = await serveMetrics(config, app.log, app.metrics.text)
+  if (!primary && app.metrics) {
+    const { serveMetrics } = await import('./process/metrics-port.ts')
+    closeMetrics = await serveMetrics(config, app.log, app.metrics.text)
+  }
   const address = await listen(app.server, config.HOST, config.PORT, 'PORT')
   const details = {
     address,

@@ -76,7 +76,6 @@ function createMetrics(
 /** Counts and times for Prometheus. `process/metrics-port.ts` serves them. */
 export default fp(
   async (app: FastifyInstance, { droppedLines = () => 0 }: { droppedLines?: (() => number) | undefined }) => {
-    if (app.config.AUTH_METRICS_PORT === undefined) return
     const metrics = createMetrics(app, droppedLines)
     app.decorate('metrics', metrics)
     app.addHook('onResponse', async (request, reply) => {

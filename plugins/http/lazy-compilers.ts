@@ -1,9 +1,9 @@
 import { createRequire } from 'node:module'
-import type { AppOptions } from '../app.ts'
+import type { FastifyServerOptions } from 'fastify'
 
 /*
- * Fastify's own compilers, each schema compiled at its first use. A command uses two or three of them; to compile all
- * takes a tenth of its CPU time.
+ * Fastify's own compilers, loaded when the first schema is used, and each schema compiled at its first use. To load them
+ * and to compile every schema is a sixth of the CPU time of a start, and a command uses two or three of them.
  */
 
 // biome-ignore lint/suspicious/noExplicitAny: what validators and serializers take and return is Fastify's
@@ -25,10 +25,15 @@ function useLazily(compile: () => Compiled): Compiled {
 const require = createRequire(createRequire(import.meta.url).resolve('fastify'))
 
 function lazy(name: string): BuildCompiler {
-  const build: BuildCompiler = require(name)()
+  let build: BuildCompiler | undefined
   return (...context) => {
-    const compile = build(...context)
-    return (route) => useLazily(() => compile(route))
+    let compile: Compile | undefined
+    return (route) =>
+      useLazily(() => {
+        build ??= require(name)() as BuildCompiler
+        compile ??= build(...context)
+        return compile(route)
+      })
   }
 }
 
@@ -37,4 +42,4 @@ export const lazyCompilers = {
     buildValidator: lazy('@fastify/ajv-compiler'),
     buildSerializer: lazy('@fastify/fast-json-stringify-compiler'),
   },
-} as AppOptions['schemaController']
+} as NonNullable<FastifyServerOptions['schemaController']>
