@@ -94,4 +94,7 @@ function sendProblem(error: VerifierError, request: FastifyRequest, reply: Fasti
  * app.get('/files', { onRequest: app.requireToken({ scope: 'files:read' }) }, ({ token }) => filesOf(token.sub))
  * ```
  */
-export const latchkeyVerify = fp(plugin, { name: 'latchkey-verify', fastify: '5.x' })
+export const latchkeyVerify: FastifyPluginAsync<LatchkeyVerifyOptions> = fp(plugin, {
+  name: 'latchkey-verify',
+  fastify: '5.x',
+})
