@@ -1,4 +1,4 @@
-import { spawn, spawnSync } from 'node:child_process'
+import { execFile, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import {
   chmodSync,
@@ -18,31 +18,20 @@ import {
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
+import { buildApp } from '../../app.ts'
+import { readConfig } from '../../config.ts'
 import { checkFile, StoreDamaged } from '../../stores/lmdb/file.ts'
-import { run, runProcess } from '../support/cli.ts'
-import { cheapHashing, newDir, password } from '../support/helper.ts'
+import { run } from '../support/cli.ts'
+import { schemaController } from '../support/compilers.ts'
+import { cheapHashing, json, logIn, newDir, password, signUp } from '../support/helper.ts'
 import { isLong } from '../support/processes.ts'
 import { moduleFile, program } from '../support/program.ts'
 import type { Outcome, Start } from './store-damage.child.ts'
 
 /*
- * A store that is not what it was, before real processes. Each of them ends with one line and an exit code, or serves
- * rightly: then the user that there was logs in, and is the same.
+ * A store that is not what it was, before real processes. Each start ends with one line, and the program with an exit
+ * code, or serves rightly: then the user that there was logs in, and is the same.
  */
-
-interface Ended {
-  code: number
-  stdout: string
-  stderr: string
-}
-interface Serving {
-  call(
-    path: string,
-    form?: Record<string, string>,
-    token?: string,
-  ): Promise<{ status: number; body: Record<string, unknown> }>
-  kill(signal: NodeJS.Signals): Promise<Ended>
-}
 
 const { PATH = '' } = process.env
 
@@ -56,91 +45,32 @@ const asOrdinary = isRoot && !needsModes ? ordinary : []
 
 const settings = (env: Record<string, string> = {}) => ({ PORT: '0', AUTH_DATA_DIR: 'data', ...cheapHashing, ...env })
 
-/** Starts the service. @returns how it ended, or how to call it */
-async function start(
-  t: Test,
-  dir: string,
-  env: Record<string, string> = {},
-  umask = '022',
-): Promise<Ended & Partial<Serving>> {
-  const command = [...asOrdinary, process.execPath, program('start.cjs')]
-  const child = spawn('sh', ['-c', `umask ${umask}; exec "$@"`, 'sh', ...command], {
-    cwd: dir,
-    env: { PATH, ...settings(env) },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  })
-  const ended: Ended = { code: -1, stdout: '', stderr: '' }
-  const closed = once(child, 'close').then(([code, signal]) => {
-    ended.code = code ?? signal
-    return ended
-  })
-  t.teardown(async () => {
-    child.kill('SIGKILL')
-    await closed
-  })
-  const origin = await new Promise<string | undefined>((resolve) => {
-    for (const name of ['stdout', 'stderr'] as const) {
-      child[name].setEncoding('utf8').on('data', (text) => {
-        ended[name] += text
-        const found = /Latchkey listens on (http:[^",\s]+)/.exec(ended.stdout)?.[1]
-        if (found) resolve(found)
-      })
-    }
-    closed.then(() => resolve(undefined))
-  })
-  if (origin === undefined) return ended
-  return Object.assign(ended, {
-    async call(path: string, form?: Record<string, string>, token?: string) {
-      const response = await fetch(origin + path, {
-        method: form ? 'POST' : 'GET',
-        ...(form && { body: new URLSearchParams(form) }),
-        headers: token ? { authorization: `Bearer ${token}` } : {},
-      })
-      return { status: response.status, body: JSON.parse(await response.text()) }
-    },
-    kill(signal: NodeJS.Signals) {
-      child.kill(signal)
-      return closed
-    },
-  })
-}
-
 /** One store that was in use, which every case has a copy of: users, sessions, keys, and pages that were freed. */
 const root = mkdtempSync('/tmp/latchkey-damage-')
 t.teardown(() => rmSync(root, { recursive: true, force: true }))
 const users = 15
 let ada = ''
 
-async function makeStore(t: Test): Promise<void> {
-  const service = (await start(t, root)) as Ended & Serving
+async function makeStore(): Promise<void> {
+  const app = await buildHere(join(root, 'data'))
   for (let i = 0; i < users; i++) {
     const username = i === 0 ? 'ada' : `user-${i}`
-    const response = await fetch(
-      new URL('/signup', `http://${/listens on http:..([^",\s]+)/.exec(service.stdout)?.[1]}`),
-      {
-        method: 'POST',
-        headers: { 'content-type': 'application/json' },
-        body: JSON.stringify({ username, password }),
-      },
-    )
-    const { id } = (await response.json()) as { id: string }
+    const { id } = json(await signUp(app, username))
     if (i === 0) ada = id
-    await service.call('/token', { username, password })
+    await logIn(app, username)
   }
-  await service.kill('SIGTERM')
+  await app.close()
 }
+
+/** The service in this process. */
+const buildHere = (data: string) =>
+  buildApp(readConfig({ ...settings(), AUTH_DATA_DIR: data }), { logStream: { write() {} }, schemaController })
 
 /** A copy of that store. @returns the directory that the service is started in */
 async function copied(t: Test): Promise<string> {
   const dir = await newDir(t)
   cpSync(join(root, 'data'), join(dir, 'data'), { recursive: true })
   return dir
-}
-
-/** The id of ada as the service says it, once she has logged in. */
-async function idOfAda({ call }: Serving): Promise<string> {
-  const { body } = await call('/token', { username: 'ada', password })
-  return (await call('/users/me', undefined, body['access_token'] as string)).body['id'] as string
 }
 
 const line =
@@ -156,28 +86,34 @@ interface Case {
   skip?: string | false
 }
 
-/**
- * Starts on one store after another without loading the program again; each has the file of a damaged store open until
- * it ends.
- */
-function startStarter(t: Test) {
+interface Starter {
+  start(env: Record<string, string>, umask?: number): Promise<Outcome>
+  kill(): Promise<unknown>
+}
+
+/** A process that starts on one store after another; it has the file of a damaged store open until it ends. */
+async function startStarter(t: Test): Promise<Starter> {
   const [command = '', ...args] = [...asOrdinary, process.execPath, moduleFile('test/stores/store-damage.child')]
   const child = spawn(command, args, { env: { PATH }, stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
   const ended = once(child, 'exit')
-  t.teardown(async () => {
+  const kill = () => {
     child.kill('SIGKILL')
-    await ended
-  })
+    return ended
+  }
+  t.teardown(kill)
   const died = ended.then(([code, signal]) => ({ line: `the process ended with ${signal ?? code}`, log: '' }))
-  return async (env: Record<string, string>): Promise<Outcome> => {
-    if (child.connected) child.send({ env, password } satisfies Start)
-    return Promise.race([once(child, 'message').then(([outcome]) => outcome as Outcome), died])
+  await Promise.race([once(child, 'message'), died])
+  return {
+    async start(env, umask = 0o022) {
+      if (child.connected) child.send({ env, password, umask } satisfies Start)
+      return Promise.race([once(child, 'message').then(([outcome]) => outcome as Outcome), died])
+    },
+    kill,
   }
 }
 
 /** Runs cases: the first by the program, to see its exit code, and the others in one process. */
 async function judge(t: Test, cases: Case[]): Promise<void> {
-  const starter = startStarter(t)
   for (const [i, { title, ends, serves, env, skip, break: breakIt }] of cases.entries()) {
     if (skip) {
       t.pass(title, { skip })
@@ -187,8 +123,8 @@ async function judge(t: Test, cases: Case[]): Promise<void> {
     breakIt(join(dir, 'data'))
     const before = readdirSync(join(dir, 'data')).sort()
     const outcome = await (i === 0
-      ? startOnce(t, dir, env)
-      : starter({ ...settings(env), AUTH_DATA_DIR: join(dir, 'data') }))
+      ? endOfProgram(t, dir, env)
+      : starter.start({ ...settings(env), AUTH_DATA_DIR: join(dir, 'data') }))
     if (outcome.line === undefined) {
       t.same([ends, outcome.id], [undefined, ada], `${title}: serves rightly`)
       continue
@@ -200,16 +136,15 @@ async function judge(t: Test, cases: Case[]): Promise<void> {
   }
 }
 
-/** The same by the program: one that ends has to end with 78. */
-async function startOnce(t: Test, dir: string, env?: Record<string, string>): Promise<Outcome> {
-  const service = await start(t, dir, env)
-  if (!service.call) {
-    t.equal(service.code, 78)
-    return { line: service.stderr.replace(/\n$/, ''), log: service.stdout }
-  }
-  const id = await idOfAda(service as Serving)
-  await service.kill?.('SIGKILL')
-  return { id, log: service.stdout }
+/** Starts the program, which has to end with 78. */
+async function endOfProgram(t: Test, dir: string, env?: Record<string, string>): Promise<Outcome> {
+  const [command = '', ...args] = [...asOrdinary, process.execPath, program('start.cjs')]
+  const options = { cwd: dir, env: { PATH, ...settings(env) }, timeout: 30_000 }
+  const { code, stdout, stderr } = await new Promise<{ code: unknown; stdout: string; stderr: string }>((resolve) =>
+    execFile(command, args, options, (error, stdout, stderr) => resolve({ code: error?.code, stdout, stderr })),
+  )
+  t.equal(code, 78)
+  return { line: stderr.replace(/\n$/, ''), log: stdout }
 }
 
 const pageBytes = 4096
@@ -230,7 +165,11 @@ function pseudorandom(seed: number): () => number {
   }
 }
 
-t.before(() => makeStore(t))
+let starter: Starter
+t.before(async () => {
+  await makeStore()
+  starter = await startStarter(t)
+})
 
 t.test(
   'a store whose file is missing, empty, cut or overwritten ends the start with a line, or serves rightly; contract §2',
@@ -393,55 +332,45 @@ t.test(
     mkdirSync(join(made, 'data'), { mode: 0o755 })
     for (const path of ['data', 'data/lmdb']) chmodSync(join(old, path), 0o755)
     for (const path of ['data/secret', 'data/lmdb/data.mdb', 'data/lmdb/lock.mdb']) chmodSync(join(old, path), 0o644)
-    const services = await Promise.all([made, old].map((dir) => start(t, dir, {}, '000')))
-    t.same([wrong(made), wrong(old)], [[], []])
-    for (const { kill } of services) await kill?.('SIGKILL')
+    for (const dir of [made, old]) {
+      t.equal((await starter.start({ ...settings(), AUTH_DATA_DIR: join(dir, 'data') }, 0)).line, undefined)
+      t.same(wrong(dir), [])
+    }
   },
 )
 
 t.test(
   'a first start that is killed at any moment leaves nothing that needs hands, and those that come at once agree',
   async (t) => {
-    const dir = await newDir(t)
-    const data = join(dir, 'data')
+    const data = join(await newDir(t), 'data')
+    const env = { ...settings(), AUTH_DATA_DIR: data }
     const random = pseudorandom(Date.now() >>> 0)
-    const startedAt = performance.now()
-    const first = await start(t, dir)
-    const readyMs = performance.now() - startedAt
-    await first.kill?.('SIGKILL')
-    t.ok(first.call)
-    const kills = isLong ? 20 : 7
-    for (let i = 0; i < kills; i++) {
+    const { madeMs = 0 } = await starter.start(env)
+    t.ok(madeMs > 0)
+    for (let i = 0; i < (isLong ? 20 : 3); i++) {
       rmSync(data, { recursive: true, force: true })
-      const child = spawn(process.execPath, [program('start.cjs')], {
-        cwd: dir,
-        env: { PATH, PORT: '0', ...cheapHashing },
-        stdio: 'ignore',
-      })
-      const ended = once(child, 'close')
-      // What is made is made in the last third.
-      await sleep(readyMs * (0.65 + random() * 0.35))
-      child.kill('SIGKILL')
-      await ended
+      const first = await startStarter(t)
+      const started = first.start(env)
+      await sleep(madeMs * random())
+      await first.kill()
+      await started
       const left = existsSync(data) ? readdirSync(data) : []
       const isWhole = left.includes('lmdb') ? existsSync(join(data, 'lmdb', 'data.mdb')) : !left.includes('secret')
       t.ok(isWhole, `nothing, or a store: ${left}`)
-      if (i < kills - 2) continue
-      const again = await start(t, dir)
-      t.ok(again.call, `${left}: ${again.stderr}`)
-      await again.kill?.('SIGKILL')
+      const again = await starter.start(env)
+      t.equal(again.line, undefined, `${left}: ${again.line}`)
     }
 
     rmSync(data, { recursive: true, force: true })
     mkdirSync(join(data, 'lmdb.new-1-abcdef'), { recursive: true })
     utimesSync(join(data, 'lmdb.new-1-abcdef'), 1, 1)
-    const services = await Promise.all([start(t, dir), start(t, dir), start(t, dir, { AUTH_WORKERS: '2' })])
-    const keys = await Promise.all(
-      services.map(async ({ call }) => (await call?.('/.well-known/jwks.json'))?.body['keys']),
-    )
+    const another = await startStarter(t)
+    const [one, two, here] = await Promise.all([starter.start(env), another.start(env), buildHere(data)])
     t.same(readdirSync(data).sort(), ['lmdb', 'secret'], 'with nothing beside')
-    t.same([keys[1], keys[2]], [keys[0], keys[0]], 'one key')
-    for (const { kill } of services) await kill?.('SIGTERM')
+    const { keys } = json(await here.inject('/.well-known/jwks.json'))
+    await here.close()
+    t.equal(keys.length, 1)
+    t.same([one.keys, two.keys], [keys, keys], 'one key')
   },
 )
 
@@ -464,7 +393,7 @@ t.test('commands that look make nothing and write nothing, whatever their settin
     'store check',
     '--help',
   ]
-  const results: Ended[] = []
+  const results: Awaited<ReturnType<typeof run>>[] = []
   for (const command of commands) results.push(await run(command.split(' '), env))
   for (const [i, { code, stderr }] of results.entries()) t.same([code, stderr], [0, ''], `latchkey ${commands[i]}`)
   t.match(results[0]?.stdout, /^kid .*\n[-\w]+ +ES256 +current .*\n$/, 'the key that the service signs with')
@@ -476,9 +405,9 @@ t.test('a command on a damaged store says so and ends with 1', async (t) => {
   const data = join(dir, 'data')
   truncateSync(dataOf(data), 9 * pageBytes)
   const env = { ...cheapHashing, AUTH_DATA_DIR: data }
-  const check = await runProcess(['store', 'check'], env)
+  const check = await run(['store', 'check'], env)
   t.match(check, { code: 1, stdout: /ERROR +data\.mdb +1 +data\.mdb is cut short/, stderr: '' })
-  const list = await runProcess(['user', 'list'], env)
+  const list = await run(['user', 'list'], env)
   t.match(list, { code: 1, stdout: '', stderr: /^AUTH_DATA_DIR: the store in .+ is damaged \(.+\n$/ })
 })
 
