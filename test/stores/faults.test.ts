@@ -10,35 +10,28 @@ import {
   isLong,
   type Replica,
   replicaSettings,
+  startHere,
   startNetwork,
   startReplica,
   until,
 } from '../support/processes.ts'
 
 /*
- * The database fails under running replicas, in each of its ways. What the contract says of all of them: writes are 503
- * within five seconds, tokens are still checked, nobody is told that a good token is bad, and it heals without a
- * restart.
+ * The database fails under a process that runs, and under services in this one, in each of its ways. What the contract
+ * says of all of them: writes are 503 within five seconds, tokens are still checked, nobody is told that a good token is
+ * bad, and it heals without a restart.
  */
 
 const boundMs = 5_000
 if (isLong) t.setTimeout(600_000)
 
-const postgres = await startPostgres(t, [
-  '-c',
-  'fsync=off',
-  '-c',
-  'max_connections=30',
-  '-c',
-  'superuser_reserved_connections=0',
-])
-const settings = replicaSettings(await postgres.createDatabase())
-/** Takes its time to start, while other tests wait for time limits. */
-const pair = (async () => {
-  const primary = await startPostgres(t, ['-c', 'fsync=off'])
-  const url = await primary.createDatabase()
-  return { primary, url, standby: await primary.startStandby() }
-})()
+const flags = ['fsync=off', 'max_connections=60', 'superuser_reserved_connections=0']
+const postgres = await startPostgres(
+  t,
+  flags.flatMap((flag) => ['-c', flag]),
+)
+const url = await postgres.createDatabase()
+const settings = replicaSettings(url)
 
 let replica: Replica
 t.before(async () => {
@@ -181,7 +174,7 @@ t.test('PostgreSQL is stopped and comes back', async (t) => {
 t.test('PostgreSQL stalls: connections stay open, and nothing answers', async (t) => {
   const accounts = await makeAccounts(t)
   // What was on its way when it stalled is done when it goes on, long after the grace of that rotation.
-  const impatient = await startReplica(t, { ...settings, AUTH_REFRESH_GRACE: '4s' })
+  const impatient = await startHere(t, { ...settings, AUTH_REFRESH_GRACE: '4s' })
   const client = await impatient.logIn('ada')
   postgres.stall()
   const stalledAt = performance.now()
@@ -233,7 +226,7 @@ t.test('others use all connections that PostgreSQL allows', async (t) => {
 
 t.test('a connection is cut in the middle of a commit', async (t) => {
   const network = await startNetwork(t, postgres.port)
-  const far = await startReplica(t, { ...settings, DATABASE_URL: network.through(settings.DATABASE_URL) })
+  const far = await startHere(t, { ...settings, DATABASE_URL: network.through(settings.DATABASE_URL) })
   await far.signUp('grace')
   for (const when of ['before', 'after'] as const) {
     let tokens = await far.logIn('grace')
@@ -269,13 +262,12 @@ t.test('a connection is cut in the middle of a commit', async (t) => {
 })
 
 t.test('the primary is killed and a standby promoted that lost the last writes: nobody is logged out', async (t) => {
-  const { primary, url, standby } = await pair
+  const [primary, standby] = [postgres, await postgres.startStandby()]
   const hosts = (...ports: number[]) =>
     url.replace(`127.0.0.1:${primary.port}`, ports.map((port) => `127.0.0.1:${port}`).join(','))
-  const common = replicaSettings('')
   const [one, two] = await Promise.all([
-    startReplica(t, { ...common, DATABASE_URL: hosts(primary.port, standby.port) }),
-    startReplica(t, { ...common, DATABASE_URL: hosts(standby.port, primary.port) }),
+    startHere(t, { ...settings, DATABASE_URL: hosts(primary.port, standby.port) }),
+    startHere(t, { ...settings, DATABASE_URL: hosts(standby.port, primary.port) }),
   ])
   const replicas = [one, two]
   await one.signUp('ada')

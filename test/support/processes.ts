@@ -4,7 +4,10 @@ import { once } from 'node:events'
 import { createServer, connect as openSocket, type Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Test } from 'tap'
-import { cheapHashing, newDir, password, type Tokens } from './helper.ts'
+import { buildApp } from '../../app.ts'
+import { readConfig } from '../../config.ts'
+import { schemaController } from './compilers.ts'
+import { cheapHashing, listen, newDir, password, type Tokens } from './helper.ts'
 import { program } from './program.ts'
 
 /*
@@ -34,9 +37,9 @@ export interface Answer {
   ms: number
 }
 
-export interface Replica {
+/** A service, as clients call it. */
+export interface Service {
   readonly origin: string
-  readonly pid: number
   /** Sends a request; a POST when it has a body. */
   call(path: string, call?: Call): Promise<Answer>
   signUp(username: string): Promise<Answer>
@@ -48,6 +51,10 @@ export interface Replica {
   check(accessToken: string): Promise<number>
   /** every answer so far that was a refusal */
   readonly refusals: Answer[]
+}
+
+export interface Replica extends Service {
+  readonly pid: number
   /** what it has written to stdout and stderr */
   readonly output: { stdout: string; stderr: string }
 }
@@ -87,6 +94,23 @@ export async function startReplica(t: Test, settings: Record<string, string>): P
     ended.then(([code]) => reject(new Error(`ended with ${code}: ${output.stderr}`)))
   })
 
+  return { ...serviceAt(origin), pid: child.pid as number, output }
+}
+
+/** Builds the service in this process, on a port of its own, where no fact is about the process. */
+export async function startHere(t: Test, settings: Record<string, string>): Promise<Replica> {
+  const output = { stdout: '', stderr: '' }
+  const logStream = {
+    write(line: string) {
+      output.stdout += line
+    },
+  }
+  const app = await buildApp(readConfig(settings), { logStream, schemaController })
+  t.teardown(() => app.close())
+  return { ...serviceAt(await listen(app)), pid: process.pid, output }
+}
+
+function serviceAt(origin: string): Service {
   const refusals: Answer[] = []
   async function call(path: string, { method, token, json, form }: Call = {}): Promise<Answer> {
     const startedAt = performance.now()
@@ -117,9 +141,7 @@ export async function startReplica(t: Test, settings: Record<string, string>): P
 
   return {
     origin,
-    pid: child.pid as number,
     refusals,
-    output,
     call,
     signUp: (username) => call('/signup', { json: { username, password } }),
     tryLogIn,
