@@ -10,11 +10,14 @@ import { openPool } from '../../stores/postgres/pool.ts'
 import { everyStatement } from '../../stores/postgres/sql.ts'
 import { openPostgresStore } from '../../stores/postgres/store.ts'
 import { type Store, StoreUnavailable } from '../../stores/store.ts'
+import { sharedPostgres } from '../support/helper.ts'
 import { startPostgres } from '../support/postgres.ts'
+import { isLong } from '../support/processes.ts'
 import { storeContract } from './contract.ts'
 
-// What it wrote outlives its processes without, and the machine does not crash.
-const postgres = await startPostgres(t, ['-c', 'fsync=off'])
+const postgres = await sharedPostgres()
+/** One that is stopped, stalled and killed. What it wrote outlives its processes, and the machine does not crash. */
+const fragile = await startPostgres(t, ['-c', 'fsync=off'])
 
 const now = 1_800_000_000_000
 const end = { now, expiresAt: now } as End
@@ -118,7 +121,7 @@ t.test('the SQL holds to what CockroachDB, YugabyteDB and Citus run too', async 
 })
 
 t.test('many replicas that start at once on an empty database all come up', async (t) => {
-  for (let round = 0; round < 3; round++) {
+  for (let round = 0; round < (isLong ? 10 : 2); round++) {
     const url = await postgres.createDatabase()
     const stores = await Promise.all(Array.from({ length: 8 }, () => openStore(t, url)))
     for (const store of stores) t.equal(await store.createUser(makeUser()), true)
@@ -193,7 +196,7 @@ t.test('refreshes that come together share statements, and each is told of its o
   // The same sessions in opposite orders, from two processes: batches that locked them as they came would wait for each
   // other.
   const live = sessions.filter((_, i) => i % 5 === 4)
-  for (let counter = 2; counter < 30; counter++) {
+  for (let counter = 2; counter < (isLong ? 30 : 8); counter++) {
     const forth = live.map((session) => of(session, { counter }, one))
     const back = live.toReversed().map((session) => of(session, { counter }, other))
     const results = await Promise.all([...forth, ...back])
@@ -234,16 +237,16 @@ t.test('a plan that was made while a table had few rows reads no more of it once
 t.test(
   'a server that is restarted heals by itself, and no call says more than that the store is unavailable',
   async (t) => {
-    const store = await openStore(t, await postgres.createDatabase())
+    const store = await openStore(t, await fragile.createDatabase())
     const user = makeUser()
     await store.createUser(user)
-    await postgres.stop()
+    await fragile.stop()
     for (const call of [() => store.ping(), () => store.createUser(makeUser()), () => store.findUser(user.id)]) {
       const { error, ms } = await failure(call)
       t.ok(error instanceof StoreUnavailable && error.message === 'The store is unavailable')
       t.ok(ms < 5000, `in ${ms.toFixed()} ms`)
     }
-    await postgres.start()
+    await fragile.start()
     const ms = await healed(() => store.createUser(makeUser()))
     t.ok(ms < 1000, `healed in ${ms.toFixed()} ms`)
     t.strictSame(await store.findUser(user.id), user)
@@ -264,11 +267,11 @@ t.test(
 )
 
 t.test('a server that stalls is StoreUnavailable within five seconds, however many ask, and heals', async (t) => {
-  const url = await postgres.createDatabase()
+  const url = await fragile.createDatabase()
   const store = await openStore(t, url)
   const session = makeSession(makeUser())
   await Promise.all(Array.from({ length: 12 }, () => store.ping()))
-  postgres.stall()
+  fragile.stall()
   const calls = Array.from({ length: 60 }, (_, i) =>
     failure(() =>
       i % 3 === 0
@@ -279,7 +282,7 @@ t.test('a server that stalls is StoreUnavailable within five seconds, however ma
     ),
   )
   const failures = await Promise.all([...calls, failure(() => openPostgresStore(url))])
-  postgres.resume()
+  fragile.resume()
   for (const { error } of failures) t.ok(error instanceof StoreUnavailable)
   const longest = Math.max(...failures.map(({ ms }) => ms))
   t.ok(longest < 5000, `in ${longest.toFixed()} ms at most`)
@@ -299,7 +302,7 @@ t.test('a connection that the server ends is replaced, idle or in use', async (t
   const url = await postgres.createDatabase()
   const store = await openStore(t, url)
   const name = new URL(url).pathname.slice(1)
-  for (let round = 0; round < 5; round++) {
+  for (let round = 0; round < (isLong ? 10 : 3); round++) {
     const busy = Promise.all(Array.from({ length: 20 }, () => failure(() => store.createUser(makeUser()))))
     await postgres.execute(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '${name}'`)
     for (const { error } of await busy) t.ok(error === undefined || error instanceof StoreUnavailable)
@@ -321,7 +324,7 @@ t.test('a URL with several hosts is taken apart as libpq does', async (t) => {
 t.test(
   'of several hosts the writable one is used, and the standby once it is promoted: no honest client is logged out',
   async (t) => {
-    const primary = await startPostgres(t)
+    const primary = fragile
     const url = await primary.createDatabase()
     const standby = await primary.startStandby()
     const store = await openStore(
