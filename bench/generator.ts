@@ -28,22 +28,22 @@ const reconnectMs = 50
 const maxReconnects = 20
 
 /** What the connections of a load have seen together. */
-interface Tally {
-  latencies: number[]
-  errors: number
-  answers: number
-  answerBytes: number
-  wrong?: string
-  endAt: number
-  lastAt: number
-}
+const createTally = (startedAt: number, seconds: number) => ({
+  latencies: [] as number[],
+  errors: 0,
+  answers: 0,
+  answerBytes: 0,
+  wrong: undefined as string | undefined,
+  endAt: startedAt + seconds * 1000,
+  lastAt: startedAt,
+})
+type Tally = ReturnType<typeof createTally>
 
 async function generate({ origin, seconds, ...load }: Load & { origin: string; seconds: number }): Promise<LoadResult> {
   const cpuBefore = process.cpuUsage()
   const sockets = await Promise.all(load.requests.map(() => connected(origin)))
   const startedAt = performance.now()
-  const endAt = startedAt + seconds * 1000
-  const tally: Tally = { latencies: [], errors: 0, answers: 0, answerBytes: 0, endAt, lastAt: startedAt }
+  const tally = createTally(startedAt, seconds)
   const bodies = await Promise.all(sockets.map((socket, index) => keepBusy(socket, origin, load, index, tally)))
   const { user, system } = process.cpuUsage(cpuBefore)
   const { latencies, errors, answers, answerBytes, wrong, lastAt } = tally
@@ -96,7 +96,7 @@ function keepBusy(
   ].join('\r\n')
   const textOf = (body = '') =>
     `${head}\r\n${method === 'GET' ? '' : `content-length: ${Buffer.byteLength(body)}\r\n`}\r\n${body}`
-  let body = next === 'signup' ? nextBodies.signup() : request.body
+  let body = request.body
   let text = textOf(body)
 
   return new Promise((resolve, reject) => {

@@ -1,11 +1,13 @@
 /* What is sent to the service: single calls, and loads of them for the generator. */
 import type { LoadResult } from './generator.ts'
-import { cpuSeconds, type Measured } from './meter.ts'
-import { type Remote, startRemote } from './processes.ts'
+import { cpuSeconds } from './meter.ts'
+import { startRemote } from './processes.ts'
+import type { Case } from './rounds.ts'
+import type { Server } from './service.ts'
 
 export const password = 'correct horse battery staple'
 const form = { 'content-type': 'application/x-www-form-urlencoded' }
-const json = { 'content-type': 'application/json' }
+export const json = { 'content-type': 'application/json' }
 
 export interface Tokens {
   access_token: string
@@ -42,18 +44,15 @@ export async function refresh(origin: string, tokens: Tokens): Promise<void> {
 export const logOut = (origin: string, tokens: Tokens): Promise<string> =>
   call(`${origin}/logout`, 204, { method: 'POST', headers: bearer(tokens) })
 
+let signups = 0
 /** The body that follows an answer; the same again where there is none. */
 export const nextBodies = {
-  refresh: (answer: string) => {
+  refresh(answer: string) {
     const token = /"refresh_token":"([^"]+)"/.exec(answer)?.[1]
     return token && refreshBody(token)
   },
-  signup: () => {
-    signups += 1
-    return JSON.stringify({ username: `new-${process.pid}-${signups}`, password })
-  },
+  signup: () => JSON.stringify({ username: `new-${process.pid}-${signups++}`, password }),
 } satisfies Record<string, (answer: string) => string | undefined>
-let signups = 0
 
 export interface Load {
   method: 'GET' | 'POST'
@@ -90,7 +89,7 @@ export const refreshLoad = (sessions: Tokens[]): Load => ({
 export const signupLoad = (connections: number): Load => ({
   method: 'POST',
   path: '/signup',
-  requests: Array.from({ length: connections }, () => ({ headers: json })),
+  requests: Array.from({ length: connections }, () => ({ headers: json, body: nextBodies.signup() })),
   expected: 201,
   next: 'signup',
 })
@@ -103,34 +102,31 @@ export const bearerLoad = (path: string, sessions: Tokens[], expected = 200): Lo
   expected,
 })
 
-export interface LoadMeasured extends Measured {
-  /** body of the last answer */
-  answerBytes: number
-}
-
 /** Share of one core; above it the generator is what was measured. */
 const generatorLimit = 0.95
 
 /**
  * @param onNote takes what the reader of the figures should know
- * @returns a function that puts a load on a service, and writes into the load the bodies that its next run goes on with
+ * @returns a function that makes a case of a load on a server; each run goes on with the bodies of the one before,
+ * which it keeps in the load
  */
 export function createLoader(onNote: (text: string) => void) {
-  const generator: Remote = startRemote('./generator.js')
-  return async function generate(
-    title: string,
-    { origin, pid }: { origin: string; pid: number | undefined },
-    load: Load,
-    seconds: number,
-  ): Promise<LoadMeasured> {
-    const cpuBefore = cpuSeconds(pid)
-    const { bodies, ...result } = await generator.call<LoadResult>('generate', { ...load, origin, seconds })
-    const cpuAfter = cpuSeconds(pid)
-    for (const [index, body] of bodies.entries()) Object.assign(load.requests[index] as object, { body })
-    if (result.wrong !== undefined) onNote(`${title}: the first answer that was wrong: ${result.wrong}`)
-    if (result.generatorBusy > generatorLimit)
-      onNote(`The load generator was busy all the time with "${title}": what it called could have answered more.`)
-    if (cpuBefore === undefined || cpuAfter === undefined) return result
-    return { ...result, cpuUs: ((cpuAfter - cpuBefore) * 1e6) / Math.max(1, result.answers) }
-  }
+  const generator = startRemote('./generator.js')
+  return (title: string, server: Server, load: Load, onAnswer = (_bytes: number) => {}): Case => ({
+    title,
+    async run(seconds) {
+      const { origin, pid } = server
+      const cpuBefore = cpuSeconds(pid)
+      const result = await generator.call<LoadResult>('generate', { ...load, origin, seconds })
+      const cpuAfter = cpuSeconds(pid)
+      const { bodies, answers, answerBytes, generatorBusy, ...measured } = result
+      for (const [index, body] of bodies.entries()) Object.assign(load.requests[index] as object, { body })
+      onAnswer(answerBytes)
+      if (measured.wrong !== undefined) onNote(`${title}: the first answer that was wrong: ${measured.wrong}`)
+      if (generatorBusy > generatorLimit)
+        onNote(`The load generator was busy all the time with "${title}": what it called could have answered more.`)
+      if (cpuBefore === undefined || cpuAfter === undefined) return measured
+      return { ...measured, cpuUs: ((cpuAfter - cpuBefore) * 1e6) / Math.max(1, answers) }
+    },
+  })
 }

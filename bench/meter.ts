@@ -37,18 +37,6 @@ export function summary(latenciesMs: number[], elapsedMs: number, errors: number
   }
 }
 
-/** The figures of several rounds as one; errors are added up by the caller, who may know of more rounds. */
-export function medianOf(rounds: readonly Measured[]): Measured {
-  const of = (read: (one: Measured) => number) => median(rounds.map(read))
-  return {
-    perSecond: of(({ perSecond }) => perSecond),
-    p50Ms: of(({ p50Ms }) => p50Ms),
-    p99Ms: of(({ p99Ms }) => p99Ms),
-    errors: 0,
-    ...(rounds.every(({ cpuUs }) => cpuUs !== undefined) && { cpuUs: of(({ cpuUs }) => cpuUs as number) }),
-  }
-}
-
 /** Calls `work` until the time is up or it has been called often enough, and measures each call. Errors are counted. */
 export async function meter(
   { seconds = Number.POSITIVE_INFINITY, calls = Number.POSITIVE_INFINITY }: { seconds?: number; calls?: number },
@@ -56,8 +44,8 @@ export async function meter(
   work: (index: number) => unknown,
 ): Promise<Measured> {
   const latencies: number[] = []
-  const failures: unknown[] = []
-  let [next, done] = [0, 0]
+  let [next, done, errors] = [0, 0, 0]
+  let wrong: string | undefined
   const cpuBefore = process.cpuUsage()
   const startedAt = performance.now()
   const endAt = startedAt + seconds * 1000
@@ -68,7 +56,8 @@ export async function meter(
       try {
         await work(next++)
       } catch (error) {
-        failures.push(error)
+        errors += 1
+        wrong ??= String(error)
       }
       done += 1
       at = performance.now()
@@ -80,58 +69,56 @@ export async function meter(
   await Promise.all(Array.from({ length: concurrency }, one))
   const { user, system } = process.cpuUsage(cpuBefore)
   return {
-    ...summary(latencies, lastAt - startedAt, failures.length),
+    ...summary(latencies, lastAt - startedAt, errors),
     cpuUs: (user + system) / done,
-    ...(failures.length > 0 && { wrong: String(failures[0]) }),
+    ...(wrong !== undefined && { wrong }),
   }
 }
 
-/** Runs `work` for every number below `count`. @throws the first error */
-export async function inFlight(
+/** Runs `work` for every number below `count`. @returns its results, in order @throws the first error */
+export async function inFlight<T>(
   count: number,
   concurrency: number,
-  work: (index: number) => Promise<unknown>,
-): Promise<void> {
+  work: (index: number) => Promise<T>,
+): Promise<T[]> {
+  const results: T[] = []
   let next = 0
   const one = async () => {
-    while (next < count) await work(next++)
+    for (let index = next++; index < count; index = next++) results[index] = await work(index)
   }
   await Promise.all(Array.from({ length: concurrency }, one))
+  return results
 }
 
 /** Linux counts the CPU time of a process in these; fixed by its interface to programs. */
 const ticksPerSecond = 100
 const hasProc = existsSync('/proc/self/stat')
 
-/** The process and its descendants. */
-function tree(pid: number): number[] {
-  const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').filter(Boolean)
-  return [pid, ...children.flatMap((child) => tree(Number(child)))]
-}
-
-function sumOverTree(pid: number | undefined, read: (pid: number) => number): number | undefined {
+/** The sum over a process and its descendants; undefined without /proc or without a process. */
+function sumOverTree(pid: number | undefined, read: (file: (name: string) => string) => number): number | undefined {
+  const sum = (one: number): number => {
+    const file = (name: string) => readFileSync(`/proc/${one}/${name}`, 'utf8')
+    const children = file(`task/${one}/children`).match(/\d+/g) ?? []
+    return children.reduce((total, child) => total + sum(Number(child)), read(file))
+  }
   if (!hasProc || pid === undefined) return undefined
   try {
-    return tree(pid).reduce((sum, one) => sum + read(one), 0)
+    return sum(pid)
   } catch {
     return undefined
   }
 }
 
-/** CPU seconds of a process and its descendants so far; undefined without /proc or without a process. */
+/** CPU seconds of a process and its descendants so far. */
 export const cpuSeconds = (pid: number | undefined): number | undefined =>
-  sumOverTree(pid, (one) => {
+  sumOverTree(pid, (file) => {
     // Behind the name, which is in brackets and may hold anything: state is field 3, utime 14 and stime 15.
-    const fields = readFileSync(`/proc/${one}/stat`, 'utf8')
+    const fields = file('stat')
       .replace(/^.*\) /s, '')
       .split(' ')
     return (Number(fields[11]) + Number(fields[12])) / ticksPerSecond
   })
 
-const status = (name: string) => (pid: number) =>
-  Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024
-
-/** Resident memory of a process and its descendants, MiB. */
-export const residentMB = (pid: number | undefined): number | undefined => sumOverTree(pid, status('VmRSS'))
-/** Its maximum so far. */
-export const peakResidentMB = (pid: number | undefined): number | undefined => sumOverTree(pid, status('VmHWM'))
+/** Resident memory of a process and its descendants now (VmRSS), or its maximum so far (VmHWM), MiB. */
+export const residentMB = (pid: number | undefined, name: 'VmRSS' | 'VmHWM'): number | undefined =>
+  sumOverTree(pid, (file) => Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(file('status'))?.[1]) / 1024)

@@ -3,8 +3,7 @@ import { type Measured, median } from './meter.ts'
 
 export interface Case {
   title: string
-  /** @returns undefined where it cannot be measured */
-  run(seconds: number): Promise<Measured | undefined>
+  run(seconds: number): Promise<Measured>
 }
 
 /**
@@ -18,22 +17,28 @@ export async function inRounds(
   seconds: number,
   onCase: (title: string, round: number) => void,
 ): Promise<Map<Case, Measured[]>> {
-  const series = new Map<Case, Measured[]>()
+  const series = new Map<Case, Measured[]>(Array.from(cases, (one) => [one, []]))
   for (let round = 1; round <= rounds; round++) {
-    for (const one of cases) {
+    for (const [one, measured] of series) {
       onCase(one.title, round)
-      const measured = await one.run(seconds)
-      if (measured) series.set(one, [...(series.get(one) ?? []), measured])
+      measured.push(await one.run(seconds))
     }
   }
   return series
 }
 
-/** How much of another case's rate one has reached, round by round. */
-export const ratios = (of: readonly Measured[], to: readonly Measured[]): number[] =>
-  of.map(({ perSecond }, n) => perSecond / (to[n]?.perSecond ?? 0))
+/** The figures of several rounds as one; errors are added up. */
+export function medianOf(rounds: readonly Measured[]): Measured {
+  const of = (read: (one: Measured) => number) => median(rounds.map(read))
+  return {
+    perSecond: of(({ perSecond }) => perSecond),
+    p50Ms: of(({ p50Ms }) => p50Ms),
+    p99Ms: of(({ p99Ms }) => p99Ms),
+    errors: rounds.reduce((sum, { errors }) => sum + errors, 0),
+    ...(rounds.every(({ cpuUs }) => cpuUs !== undefined) && { cpuUs: of(({ cpuUs }) => cpuUs as number) }),
+  }
+}
 
-export const medianRatio = (of: readonly Measured[], to: readonly Measured[]): number => median(ratios(of, to))
-
-export const errorsOf = (rounds: readonly Measured[] = []): number =>
-  rounds.reduce((sum, { errors }) => sum + errors, 0)
+/** How much of another case's rate one has reached: the median of the rounds' own ratios. */
+export const medianRatio = (of: readonly Measured[], to: readonly Measured[]): number =>
+  median(of.map(({ perSecond }, n) => perSecond / (to[n]?.perSecond ?? 0)))

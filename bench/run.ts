@@ -5,9 +5,9 @@
 import { availableParallelism, cpus, loadavg, totalmem } from 'node:os'
 import { argon2Build } from '../plugins/login/argon2.ts'
 import { createFigures, type Figure } from './figures.ts'
-import { type Measured, medianOf, peakResidentMB } from './meter.ts'
+import { type Measured, residentMB } from './meter.ts'
 import type { BenchOptions, FigureName } from './options.ts'
-import { type Case, errorsOf, inRounds, medianRatio } from './rounds.ts'
+import { type Case, inRounds, medianOf, medianRatio } from './rounds.ts'
 import { startServices } from './services.ts'
 
 export interface Line extends Measured {
@@ -35,7 +35,7 @@ export interface BenchResult {
     store: string
     /** unknown of a running service */
     workers: string
-    argon2: { memory: number; passes: number; lanes: number; atOnce: number; build: string } | undefined
+    argon2?: { memory: number; passes: number; lanes: number; atOnce: number; build: string }
     algorithm: string
     connections: number
     secondsEach: number
@@ -73,20 +73,20 @@ export async function runBench(options: BenchOptions, onProgress: (line: string)
   const series = await inRounds(cases, options.rounds, secondsEach, (title, round) =>
     report(`round ${round} of ${options.rounds}`, title),
   )
-  const peakMB = peakResidentMB(services.main.pid)
+  const peakMB = residentMB(services.main.pid, 'VmHWM')
   await services.leave()
 
-  const lineOf = (one: Case): Line[] => {
-    const rounds = series.get(one)
-    const errors = errorsOf(warm.get(one)) + errorsOf(rounds)
-    return rounds ? [{ title: one.title, ...medianOf(rounds), errors, rounds }] : []
+  const lineOf = (one: Case): Line => {
+    const rounds = series.get(one) as Measured[]
+    const total = medianOf(rounds)
+    return { title: one.title, ...total, errors: total.errors + medianOf(warm.get(one) ?? []).errors, rounds }
   }
   const beside = (line: Line, ceiling: Line): CeilingLine => ({
     ...ceiling,
     ratio: medianRatio(line.rounds, ceiling.rounds),
     ...(ceiling.cpuUs !== undefined && line.cpuUs && { ratioByCpu: ceiling.cpuUs / line.cpuUs }),
   })
-  const { argon2, algorithm, store, readyMs, idleMB } = services
+  const { hashes, atOnce, algorithm, store, readyMs, idleMB } = services
   return {
     at: new Date().toISOString(),
     seconds: (performance.now() - startedAt) / 1000,
@@ -101,7 +101,15 @@ export async function runBench(options: BenchOptions, onProgress: (line: string)
     settings: {
       store,
       workers: options.url === undefined ? (options.workers ?? '1') : 'unknown',
-      argon2: argon2 && { ...argon2, atOnce: services.hashConcurrency, build: argon2Build },
+      ...(hashes && {
+        argon2: {
+          memory: hashes.memoryCost,
+          passes: hashes.timeCost,
+          lanes: hashes.parallelism,
+          atOnce,
+          build: argon2Build,
+        },
+      }),
       algorithm,
       connections: options.connections,
       secondsEach,
@@ -112,13 +120,10 @@ export async function runBench(options: BenchOptions, onProgress: (line: string)
       ...(idleMB !== undefined && { idleMB }),
       ...(peakMB !== undefined && { peakMB }),
     },
-    figures: figures.flatMap((figure) =>
-      lineOf(figure).map((line) => ({
-        name: figure.name,
-        ...line,
-        ceilings: figure.ceilings.flatMap((one) => lineOf(one).map((ceiling) => beside(line, ceiling))),
-      })),
-    ),
+    figures: figures.map((figure) => {
+      const line = lineOf(figure)
+      return { name: figure.name, ...line, ceilings: figure.ceilings.map((one) => beside(line, lineOf(one))) }
+    }),
     notes: [...new Set(notes)],
   }
 }

@@ -25,7 +25,7 @@ export interface Service extends Server {
 
 const startTimeoutMs = 30_000
 const pollMs = 5
-const shippedProgram = fileURLToPath(new URL('../start.cjs', import.meta.url))
+const program = fileURLToPath(new URL('../start.cjs', import.meta.url))
 
 /** Settings as shipped, but for what a bench needs; hashing, signing and logging come from the environment. */
 export const benchSettings = {
@@ -60,24 +60,18 @@ export async function startService(
   name: string,
   settings: Record<string, string>,
   connections: number,
-  program?: string,
 ): Promise<Service & { readyMs: number; idleMB: number | undefined }> {
   const env = { AUTH_DATA_DIR: join(dir, name), ...settings }
-  const server = await startServer(env, join(dir, `${name}.log`), program)
-  const idleMB = residentMB(server.pid)
+  const server = await startServer(env, join(dir, `${name}.log`))
+  const idleMB = residentMB(server.pid, 'VmRSS')
   const users = Array.from({ length: connections }, (_, n) => `user-${n}`)
   await inFlight(connections, availableParallelism(), (n) => signUp(server.origin, users[n] as string))
   return { ...server, idleMB, users, password, sessions: await logInAll(server.origin, users) }
 }
 
 /** @returns a session for each of the names */
-export async function logInAll(origin: string, users: string[], ownPassword?: string): Promise<Tokens[]> {
-  const sessions: Tokens[] = []
-  await inFlight(users.length, availableParallelism(), async (n) => {
-    sessions[n] = await logIn(origin, users[n] as string, ownPassword)
-  })
-  return sessions
-}
+export const logInAll = (origin: string, users: string[], ownPassword?: string): Promise<Tokens[]> =>
+  inFlight(users.length, availableParallelism(), (n) => logIn(origin, users[n] as string, ownPassword))
 
 /**
  * Starts the service as `npm start` does, its log in a file, and waits until it listens.
@@ -88,7 +82,6 @@ export async function logInAll(origin: string, users: string[], ownPassword?: st
 export async function startServer(
   settings: Record<string, string>,
   logPath: string,
-  program = shippedProgram,
 ): Promise<{ origin: string; pid: number; readyMs: number; end: () => Promise<void> }> {
   if (!existsSync(program)) throw new Error('The service is not built: run "npm run build" first')
   const log = openSync(logPath, 'a')

@@ -4,9 +4,9 @@ import { statfsSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import pg from 'pg'
-import { type Config, readConfig } from '../config.ts'
+import { readConfig } from '../config.ts'
 import { splitHosts } from '../stores/postgres/hosts.ts'
-import { bearer, logIn, password, signUp } from './load.ts'
+import { bearer, json, logIn, password, signUp } from './load.ts'
 import type { BenchOptions } from './options.ts'
 import { makeDir, onEnd } from './processes.ts'
 import { benchSettings, logInAll, type Service, startService, writeClients } from './service.ts'
@@ -16,13 +16,12 @@ export interface Services {
   /** on LMDB, to compare PostgreSQL with */
   embedded?: Service
   /** may get tokens and introspect */
-  client: { id: string; secret: string } | undefined
-  /** undefined where it is not known */
-  argon2: { memory: number; passes: number; lanes: number } | undefined
-  hashConcurrency: number
+  client?: { id: string; secret: string }
+  /** options of argon2, where they are known */
+  hashes?: { memoryCost: number; timeCost: number; parallelism: number }
+  /** hashes that are computed at once */
+  atOnce: number
   algorithm: string
-  issuer: string
-  audience: string
   store: string
   dir: string
   databaseUrl?: string
@@ -57,20 +56,19 @@ async function startOwn({ connections, databaseUrl, workers }: BenchOptions): Pr
     startService(dir, name, { ...settings, DATABASE_URL: database ?? '' }, connections)
   const { readyMs, idleMB, ...main } = await start('main', ownUrl)
   const embedded = ownUrl ? await start('embedded', undefined) : undefined
-  const config: Config = readConfig({ ...process.env, ...settings })
+  const config = readConfig({ ...process.env, ...settings })
   const isInMemory = statfsSync(dir).type === tmpfs && !ownUrl
   return {
     main,
     ...(embedded && { embedded }),
     client: { id: clientId, secret },
-    argon2: {
-      memory: config.AUTH_ARGON2_MEMORY,
-      passes: config.AUTH_ARGON2_TIME,
-      lanes: config.AUTH_ARGON2_PARALLELISM,
+    hashes: {
+      memoryCost: config.AUTH_ARGON2_MEMORY,
+      timeCost: config.AUTH_ARGON2_TIME,
+      parallelism: config.AUTH_ARGON2_PARALLELISM,
     },
-    hashConcurrency: config.AUTH_HASH_CONCURRENCY,
+    atOnce: config.AUTH_HASH_CONCURRENCY,
     algorithm: config.AUTH_SIGNING_ALG,
-    ...claimsOf(main),
     store: ownUrl ? 'PostgreSQL' : 'LMDB',
     dir: join(dir, 'bare'),
     ...(ownUrl && { databaseUrl: ownUrl }),
@@ -104,34 +102,25 @@ async function useRunning({ connections }: BenchOptions, url: string): Promise<S
   const leave = async () => {
     if (hasLeft) return
     hasLeft = true
-    const tokens = await logIn(origin, username, secret)
-    const headers = { ...bearer(tokens), ...(isOwn && { 'content-type': 'application/json' }) }
-    const path = isOwn ? '/users/me' : '/users/me/sessions'
-    const response = await fetch(origin + path, {
-      method: 'DELETE',
-      headers,
-      ...(isOwn && { body: JSON.stringify({ password: secret }) }),
-    })
+    const headers = bearer(await logIn(origin, username, secret))
+    const [path, init] = isOwn
+      ? ['/users/me', { headers: { ...headers, ...json }, body: JSON.stringify({ password: secret }) }]
+      : ['/users/me/sessions', { headers }]
+    const response = await fetch(origin + path, { method: 'DELETE', ...init })
     if (!response.ok) throw new Error(`DELETE ${path}: ${response.status}; the account ${username} is still there`)
   }
   onEnd(leave)
   const users = Array<string>(connections).fill(username)
   const main = { origin, pid: undefined, users, password: secret, sessions: await logInAll(origin, users, secret) }
+  const needed = 'a confidential client in LATCHKEY_CLIENT_ID and LATCHKEY_CLIENT_SECRET'
   return {
     main,
-    client: LATCHKEY_CLIENT_ID ? { id: LATCHKEY_CLIENT_ID, secret: LATCHKEY_CLIENT_SECRET ?? '' } : undefined,
-    argon2: undefined,
-    hashConcurrency: availableParallelism(),
+    ...(LATCHKEY_CLIENT_ID && { client: { id: LATCHKEY_CLIENT_ID, secret: LATCHKEY_CLIENT_SECRET ?? '' } }),
+    atOnce: availableParallelism(),
     algorithm: partOf(main, 0)['alg'],
-    ...claimsOf(main),
     store: `that of ${origin}`,
     dir: '',
-    notes: LATCHKEY_CLIENT_ID
-      ? []
-      : [
-          'Client credentials and introspections need a confidential client ' +
-            'in LATCHKEY_CLIENT_ID and LATCHKEY_CLIENT_SECRET.',
-        ],
+    notes: LATCHKEY_CLIENT_ID ? [] : [`Client credentials and introspections need ${needed}.`],
     leave,
   }
 }
@@ -156,15 +145,9 @@ async function makeSchema(databaseUrl: string): Promise<string> {
   return `${databaseUrl}${databaseUrl.includes('?') ? '&' : '?'}options=-csearch_path%3D${schema}`
 }
 
-/** Header (0) or claims (1) of an access token. */
-const partOf = ({ sessions }: Service, index: 0 | 1) =>
+/** Header (0) or claims (1) of an access token: the service may have derived what is in them. */
+export const partOf = ({ sessions }: Service, index: 0 | 1) =>
   JSON.parse(Buffer.from((sessions[0]?.access_token ?? '').split('.')[index] as string, 'base64url').toString())
-
-/** Read from a token, because the service may have derived both. */
-function claimsOf(service: Service): { issuer: string; audience: string } {
-  const { iss, aud } = partOf(service, 1)
-  return { issuer: iss, audience: [aud].flat()[0] }
-}
 
 function reasonOf(error: unknown): string {
   if (error instanceof Response) return `status ${error.status}`

@@ -18,7 +18,7 @@ import { readConfig } from '../../config.ts'
 import type { End } from '../../domain/lifetimes.ts'
 import type { Store } from '../../stores/store.ts'
 import { call } from '../load.ts'
-import { median, meter, round } from '../meter.ts'
+import { inFlight, median, meter, round } from '../meter.ts'
 import { makeDir, onEnd } from '../processes.ts'
 import { benchSettings, startServer } from '../service.ts'
 import {
@@ -33,13 +33,12 @@ import {
   userId,
 } from './growth-data.ts'
 import { openServer } from './postgres.ts'
-import { print, progress, readFlags, runScenario } from './scenario.ts'
+import { progress, readFlags, runScenario } from './scenario.ts'
 
 const { flags } = readFlags({
   sizes: '1000,100000,1000000',
   stores: 'lmdb,pg',
   rounds: 5,
-  json: false,
   assert: false,
 })
 const sizes = flags.sizes.split(',').map(Number)
@@ -62,7 +61,7 @@ interface Subject extends Loaded {
   /** the values of each figure, one for each round */
   figures: Map<string, number[]>
 }
-type Row = { store: string; size: number } & Record<string, number | string | undefined>
+type Row = Record<string, number | string>
 
 await runScenario(async () => {
   const subjects: Subject[] = []
@@ -73,7 +72,7 @@ await runScenario(async () => {
       const startedAt = performance.now()
       const isPostgres = server && store === 'pg'
       const loaded = isPostgres ? await loadPostgres(size, await server.createDatabase()) : await loadLmdb(size)
-      const loadSeconds = (performance.now() - startedAt) / 1000
+      const loadSeconds = round((performance.now() - startedAt) / 1000, 2)
       const app = await buildApp(readConfig(loaded.env))
       onEnd(() => app.close())
       subjects.push({ store, size, app, ...loaded, loadSeconds, position: 0, figures: new Map() })
@@ -82,54 +81,44 @@ await runScenario(async () => {
   const dir = makeDir()
   for (let number = 0; number <= rounds; number++) {
     progress(number === 0 ? 'warming up …' : `round ${number} of ${rounds} …`)
-    for (const subject of subjects) await measureCosts(subject, dir)
-    if (number === 0) for (const { figures } of subjects) figures.clear()
+    for (const subject of subjects) {
+      await measureCosts(subject, dir)
+      if (number === 0) subject.figures.clear()
+    }
   }
   await measureStarts(subjects, dir)
 
-  const rows = subjects.map(({ store, size, disk, loadSeconds, figures }): Row => {
-    const medians = [...figures].map(([figure, values]) => [figure, round(median(values))])
-    return { store, size, ...Object.fromEntries(medians), loadSeconds: round(loadSeconds, 2), ...disk }
-  })
-  const ratios = storeNames.flatMap((store) => {
-    const [smallest, ...larger] = rows.filter((row) => row.store === store) as [Row, ...Row[]]
-    return larger.map((row) => ({ store, size: row.size, ...ratiosOf(row, smallest) }))
-  })
-  const environment = {
-    node: process.version,
-    cores: availableParallelism(),
-    postgres: server?.version,
-    concurrency,
-    rounds,
-    sweepLimit,
-  }
-  if (flags.json) print(true, { environment, rows, ratios })
-  else
-    print(false, {
-      environment,
-      'microseconds, one after the other and (with "32") in flight; bytes on disk': columns(rows),
-      [`as ratios to ${sizes[0]}`]: columns(ratios),
-    })
-  for (const { store, size, ...figures } of flags.assert ? ratios : []) {
-    for (const [figure, ratio] of Object.entries<number>(figures)) {
-      if (ratio <= flatWithin) continue
-      console.error(`${store}, ${size}: ${figure} is ${ratio} times that of ${sizes[0]}`)
+  /** A column for each store and size. */
+  const columns: Record<string, Row> = {}
+  const ratios: Record<string, Row> = {}
+  for (const { store, size, figures, loadSeconds, disk } of subjects) {
+    const title = `${store} ${size.toLocaleString('en')}`
+    const medians = [...figures].map(([figure, values]) => [figure, round(median(values))] as const)
+    columns[title] = { ...Object.fromEntries(medians), loadSeconds, ...disk }
+    const smallest = subjects.find((one) => one.store === store)?.figures
+    for (const [figure, value] of medians) {
+      if (size === sizes[0] || !/Us(32)?$|^readyMs$/.test(figure)) continue
+      const ratio = round(value / median(smallest?.get(figure) ?? []), 2)
+      ratios[title] = { ...ratios[title], [figure]: ratio }
+      if (!flags.assert || ratio <= flatWithin) continue
+      console.error(`${title}: ${figure} is ${ratio} times that of ${sizes[0]}`)
       process.exitCode = 1
     }
   }
+  const postgres = server?.version ?? ''
+  return {
+    environment: { node: process.version, cores: availableParallelism(), postgres, concurrency, rounds, sweepLimit },
+    'microseconds, one after the other and (with "32") in flight; bytes on disk': turned(columns),
+    [`as ratios to ${sizes[0]}`]: turned(ratios),
+  }
 })
 
-function ratiosOf(row: Row, smallest: Row): Record<string, number> {
-  const figures = Object.keys(row).filter((figure) => /Us(32)?$|^readyMs$/.test(figure))
-  return Object.fromEntries(figures.map((figure) => [figure, round(Number(row[figure]) / Number(smallest[figure]), 2)]))
-}
-
-/** A column for each store and size. */
-function columns(rows: Record<string, unknown>[]): Record<string, Record<string, unknown>> {
-  const figures = [...new Set(rows.flatMap(Object.keys))].filter((figure) => figure !== 'store' && figure !== 'size')
-  const titled = rows.map((row) => [`${row['store']} ${Number(row['size']).toLocaleString('en')}`, row] as const)
-  const cells = (figure: string) => Object.fromEntries(titled.map(([title, row]) => [title, row[figure]]))
-  return Object.fromEntries(figures.map((figure) => [figure, cells(figure)]))
+/** Rows as columns. */
+function turned(table: Record<string, Row>): Record<string, Row> {
+  const rows: Record<string, Row> = {}
+  for (const [title, cells] of Object.entries(table))
+    for (const [name, value] of Object.entries(cells)) rows[name] = { ...rows[name], [title]: value }
+  return rows
 }
 
 function note({ figures }: Subject, figure: string, value: number): void {
@@ -137,9 +126,15 @@ function note({ figures }: Subject, figure: string, value: number): void {
 }
 
 /** Measures one after the other, and in flight where a number for it is given. */
-async function time(subject: Subject, figure: string, calls: [number, number?], work: () => unknown): Promise<void> {
-  for (const [count, atOnce, suffix] of [[calls[0], 1, ''] as const, [calls[1], concurrency, concurrency] as const]) {
-    if (!count) continue
+async function time(
+  subject: Subject,
+  figure: string,
+  calls: number,
+  together: number,
+  work: () => unknown,
+): Promise<void> {
+  for (const [count, atOnce, suffix] of [[calls, 1, ''] as const, [together, concurrency, concurrency] as const]) {
+    if (count === 0) continue
     const { perSecond, wrong } = await meter({ calls: count }, atOnce, work)
     if (wrong !== undefined) throw new Error(`${figure}: ${wrong}`)
     note(subject, `${figure}Us${suffix}`, 1e6 / perSecond)
@@ -153,25 +148,24 @@ async function measureCosts(subject: Subject, dir: string): Promise<void> {
   const random = () => Math.floor(Math.random() * size)
   note(subject, 'bareSync', bareSyncUs(dir))
 
-  await time(subject, 'findUserByName', [500, 4_000], async () => {
+  await time(subject, 'findUserByName', 500, 4_000, async () => {
     if (!(await store.findUserByName(nameOf(random())))) throw new Error('a user is missing')
   })
 
   // Tokens not seen before, of users not asked for before: nothing comes from memory.
-  const tokens: string[] = []
   const shared = { client_id: clientId, aud: app.config.AUTH_AUDIENCE, generations: { user: 0, client: 0 } }
-  for (let n = 0; n < 1_500; n++) {
+  const tokens = await inFlight(1_500, 1, async () => {
     const index = random()
-    tokens.push(await accessTokens.issue({ sub: userId(index), sid: sessionId(index), ...shared }))
-  }
-  await time(subject, 'firstCheck', [500, 1_000], async () => {
+    return accessTokens.issue({ sub: userId(index), sid: sessionId(index), ...shared })
+  })
+  await time(subject, 'firstCheck', 500, 1_000, async () => {
     const authorization = `Bearer ${tokens.pop()}`
     const { statusCode } = await app.inject({ url: '/users/me', headers: { authorization } })
     if (statusCode !== 200) throw new Error('a token was refused')
   })
 
-  const walBefore = await subject.walBytes?.()
-  await time(subject, 'rotateSession', [250, 4_000], async () => {
+  const walBefore = (await subject.walBytes?.()) ?? 0
+  await time(subject, 'rotateSession', 250, 4_000, async () => {
     // No session comes again before all others have, and neighbours in time are none on disk.
     const [index, counter] = [subject.position % size, Math.floor(subject.position / size)]
     subject.position += 1
@@ -179,11 +173,10 @@ async function measureCosts(subject: Subject, dir: string): Promise<void> {
     const { outcome } = await (store as Store).rotateSession({ ...limits, ...presented, graceMs: 0 }, noEnd)
     if (outcome !== 'rotated') throw new Error(`a refresh was ${outcome}`)
   })
-  if (walBefore !== undefined)
-    note(subject, 'walPerRefresh', (((await subject.walBytes?.()) as number) - walBefore) / (250 + 4_000))
+  if (subject.walBytes) note(subject, 'walPerRefresh', ((await subject.walBytes()) - walBefore) / (250 + 4_000))
 
   // From anywhere in the sessions but near their end, where a step would be short; nothing there has expired.
-  await time(subject, 'sweepStep', [10], async () => {
+  await time(subject, 'sweepStep', 10, 0, async () => {
     const start = (Math.floor(Math.random() * 0x70) + 0x01).toString(16).padStart(2, '0')
     const cursor = `0 ${start}000000-0000-0000-0000-000000000000`
     const { removed } = await store.sweep({ ...limits, failuresBefore: 0, limit: sweepLimit, cursor })

@@ -81,8 +81,8 @@ export interface Costs {
   seconds: number
   /** write-ahead log of the whole server */
   walBytes: number
-  /** by the names of `stores/postgres/sql.ts`; undefined where the server does not count them */
-  statements: Map<string, StatementCosts> | undefined
+  /** by the names of `stores/postgres/sql.ts`; none where the server does not count them */
+  statements: Map<string, StatementCosts>
 }
 
 export interface StatementCosts {
@@ -120,10 +120,7 @@ export async function costsOf(client: pg.Client, work: () => Promise<unknown>): 
       `SELECT query, calls::float8, wal_records::float8 AS "walRecords", wal_fpi::float8 AS "walFullPages",
          total_exec_time::float8 AS "serverMs" FROM pg_stat_statements WHERE dbid = ${ofDatabase}`,
     )
-    .catch(() => undefined)
-  const costs = counted?.rows.flatMap(({ query, ...cost }): [string, StatementCosts][] => {
-    const name = names.get(shapeOf(query))
-    return name ? [[name, cost]] : []
-  })
-  return { seconds, walBytes, statements: costs && new Map(costs) }
+    .catch(() => ({ rows: [] }))
+  const named = counted.rows.map(({ query, ...cost }) => [names.get(shapeOf(query)), cost] as [string, StatementCosts])
+  return { seconds, walBytes, statements: new Map(named.filter(([name]) => name)) }
 }

@@ -10,15 +10,15 @@ import { availableParallelism } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type pg from 'pg'
 import * as load from '../load.ts'
-import { type Measured, medianOf, round } from '../meter.ts'
+import { round } from '../meter.ts'
 import { makeDir, startRemote } from '../processes.ts'
-import { type Case, errorsOf, inRounds, medianRatio } from '../rounds.ts'
+import { type Case, medianOf } from '../rounds.ts'
 import { benchSettings, logInAll, type Server, startServer } from '../service.ts'
 import { makeSecret } from '../services.ts'
-import { costsOf, openServer } from './postgres.ts'
-import { measureLag, print, progress, progressOf, readFlags, refusedBy, runScenario } from './scenario.ts'
+import { costsOf, openServer, type StatementCosts } from './postgres.ts'
+import { measureGroups, measureLag, progress, readFlags, runScenario } from './scenario.ts'
 
-const { flags, positionals } = readFlags({ seconds: 5, rounds: 3, connections: 32, logouts: 200, json: false })
+const { flags, positionals } = readFlags({ seconds: 5, rounds: 3, connections: 32, logouts: 200 })
 const replicaCount = Number(positionals[0] ?? 2)
 const cores = availableParallelism()
 const user = 'bench'
@@ -35,91 +35,64 @@ await runScenario(async () => {
   const embedded = await startServer({ ...settings, AUTH_DATA_DIR: `${dir}/data` }, `${dir}/lmdb.log`)
   const [first, second = first] = replicas as [Server, ...Server[]]
   for (const { origin } of [first, embedded]) await load.signUp(origin, user)
-
-  const throughput = await measureThroughput(replicas, embedded)
-  const lagOf = { user, logouts: flags.logouts, concurrency: 8 }
-  print(flags.json, {
+  const isRefused = async (tokens: load.Tokens) =>
+    (await fetch(`${second.origin}/protected`, { headers: load.bearer(tokens) })).status === 401
+  return {
     environment: { node: process.version, cores, postgres: server.version, replicas: replicaCount, ...flags },
-    throughput,
+    // The first of each group is the ceiling, and the second on LMDB.
+    throughput: await measureGroups(await throughputOf(replicas, embedded), flags.rounds, flags.seconds),
     perOperation: await measureOperations(first, client),
     hotUpdates: await readHotUpdates(client),
     // The other replica hears of it by polling alone: it is sent no logout, after which it would look at once.
-    revocationLagMs: [await measureLag('another replica', lagOf, first, first, refusedBy(second))],
-  })
-  if (throughput.some(({ errors }) => errors > 0)) process.exitCode = 1
+    revocationLagMs: [
+      await measureLag('another replica', { user, logouts: flags.logouts, concurrency: 8 }, first, first, isRefused),
+    ],
+  }
 })
 
-interface ThroughputRow extends Measured {
-  what: string
-  /** of the bare thing, and of the same on LMDB */
-  ofCeiling: number
-  ofLmdb: number
-}
-
-async function measureThroughput(replicas: Server[], embedded: Server): Promise<ThroughputRow[]> {
-  const generate = load.createLoader(progress)
+async function throughputOf(replicas: Server[], embedded: Server): Promise<Case[][]> {
+  const loadCase = load.createLoader(progress)
   const parts = startRemote('./ceilings.js', { UV_THREADPOOL_SIZE: String(cores + 4) })
   const route = { method: 'POST', path: '/', bytes: 600 }
   const bare: Server = { origin: await parts.call('listen', [route]), pid: parts.pid }
-  const [first] = replicas as [Server]
   const users = Array<string>(flags.connections).fill(user)
+  const [first] = replicas as [Server]
   const onLmdb = load.refreshLoad(await logInAll(embedded.origin, users))
   const onPostgres = load.refreshLoad(await logInAll(first.origin, users))
   const logins = load.loginLoad(Array(4 * cores).fill(user))
   const { next: _, ...bareLoad } = { ...onPostgres, path: route.path }
+
+  /** The same on several replicas at once, which count as one. */
+  function onAll(what: string, loadOf: (n: number) => load.Load): Case[] {
+    const title = `${what}, PostgreSQL, ${replicas.length} replicas`
+    const cases = replicas.map((server, n) => loadCase(title, server, loadOf(n)))
+    const run = async (seconds: number) => {
+      const measured = await Promise.all(cases.map((one) => one.run(seconds)))
+      const perSecond = measured.reduce((sum, one) => sum + one.perSecond, 0)
+      return { ...medianOf(measured), perSecond, p99Ms: Math.max(...measured.map(({ p99Ms }) => p99Ms)) }
+    }
+    return replicas.length > 1 ? [{ title, run }] : []
+  }
   /** The connections of one replica; its requests, and the tokens in them, are those of the whole. */
   const share = (n: number): load.Load => ({
     ...onPostgres,
     requests: onPostgres.requests.filter((_, index) => index % replicas.length === n),
   })
-
-  /** A load on one service, or on several at once, which count as one. */
-  const loadCase = (title: string, servers: Server[], loadOf: (n: number) => load.Load): Case => ({
-    title,
-    async run(seconds) {
-      const measured = await Promise.all(servers.map((server, n) => generate(title, server, loadOf(n), seconds)))
-      return {
-        ...medianOf(measured),
-        perSecond: measured.reduce((sum, { perSecond }) => sum + perSecond, 0),
-        p99Ms: Math.max(...measured.map(({ p99Ms }) => p99Ms)),
-        errors: errorsOf(measured),
-      }
-    },
-  })
   const hashSpan = { memoryCost: 19_456, timeCost: 2, parallelism: 1, concurrency: cores }
-  const [one, all] = ['PostgreSQL, 1 replica', `PostgreSQL, ${replicas.length} replicas`]
-  /** In each group the first is the ceiling, and the second on LMDB. */
-  const groups: Case[][] = [
+  return [
     [
-      loadCase('bare form POST', [bare], () => bareLoad),
-      loadCase('refresh, LMDB', [embedded], () => onLmdb),
-      loadCase(`refresh, ${one}`, [first], () => onPostgres),
-      ...(replicas.length > 1 ? [loadCase(`refresh, ${all}`, replicas, share)] : []),
+      loadCase('bare form POST', bare, bareLoad),
+      loadCase('refresh, LMDB', embedded, onLmdb),
+      loadCase('refresh, PostgreSQL, 1 replica', first, onPostgres),
+      ...onAll('refresh', share),
     ],
     [
       { title: 'bare argon2.verify', run: (seconds) => parts.call('verifyHash', { ...hashSpan, seconds }) },
-      loadCase('login, LMDB', [embedded], () => logins),
-      loadCase(`login, ${one}`, [first], () => logins),
-      ...(replicas.length > 1 ? [loadCase(`login, ${all}`, replicas, () => logins)] : []),
+      loadCase('login, LMDB', embedded, logins),
+      loadCase('login, PostgreSQL, 1 replica', first, logins),
+      ...onAll('login', () => logins),
     ],
   ]
-  const series = await inRounds(groups.flat(), flags.rounds, flags.seconds, progressOf(flags.rounds))
-  return groups.flatMap((group) => {
-    const [ceiling = [], lmdb = []] = group.map((one) => series.get(one) ?? [])
-    return group.map((one) => {
-      const measured = series.get(one) ?? []
-      const { perSecond, p50Ms, p99Ms } = medianOf(measured)
-      return {
-        what: one.title,
-        perSecond: round(perSecond),
-        p50Ms: round(p50Ms),
-        p99Ms: round(p99Ms),
-        ofCeiling: round(medianRatio(measured, ceiling), 2),
-        ofLmdb: round(medianRatio(measured, lmdb), 2),
-        errors: errorsOf(measured),
-      }
-    })
-  })
 }
 
 /** Each operation 100 times, one after the other, on a replica that otherwise only polls; its polling is subtracted. */
@@ -146,23 +119,22 @@ async function measureOperations({ origin }: Server, client: pg.Client): Promise
       for (let n = warmUp; n < warmUp + times; n++) await operation(n)
     })
     const polled = costs.seconds / idle.seconds
-    const callsOf = (name: string, calls: number) => (calls - (idle.statements?.get(name)?.calls ?? 0) * polled) / times
-    const statements = [...(costs.statements ?? [])]
-      .map(([name, cost]) => ({ ...cost, name, calls: callsOf(name, cost.calls) }))
-      .filter(({ calls }) => calls > 0.05)
-    const sum = (figure: 'walRecords' | 'walFullPages' | 'serverMs') =>
-      costs.statements && round(statements.reduce((total, cost) => total + cost[figure], 0) / times, 2)
+    const statements = [...costs.statements]
+      .map(([name, cost]) => {
+        return { ...cost, name, calls: cost.calls - (idle.statements.get(name)?.calls ?? 0) * polled }
+      })
+      .filter(({ calls }) => calls > 0.05 * times)
+    /** Of one operation; undefined where the server does not count, which has counted the polling otherwise. */
+    const sum = (figure: keyof StatementCosts) => {
+      const total = statements.reduce((total, cost) => total + cost[figure], 0)
+      return idle.statements.size === 0 ? undefined : round(total / times, 2)
+    }
+    const named = ({ name, calls }: (typeof statements)[number]) =>
+      Math.abs(calls / times - 1) < 0.05 ? name : `${(calls / times).toFixed(2)} ${name}`
     rows.push({
       what,
-      roundTrips:
-        costs.statements &&
-        round(
-          statements.reduce((total, { calls }) => total + calls, 0),
-          2,
-        ),
-      statements: statements
-        .map(({ name, calls }) => (Math.abs(calls - 1) < 0.05 ? name : `${calls.toFixed(2)} ${name}`))
-        .join(', '),
+      roundTrips: sum('calls'),
+      statements: statements.map(named).join(', '),
       walBytes: Math.max(0, Math.round((costs.walBytes - idle.walBytes * polled) / times)),
       walRecords: sum('walRecords'),
       // 8 KiB each, within walBytes: for the first change of a page after a checkpoint.
@@ -178,8 +150,9 @@ async function readHotUpdates(client: pg.Client): Promise<object[]> {
   // The counts of a connection arrive within a second of its last statement.
   await sleep(1_500)
   const { rows } = await client.query(
-    `SELECT relname AS table, n_tup_upd::float8 AS updates, n_tup_hot_upd::float8 AS hot, n_dead_tup::float8 AS dead
+    `SELECT relname AS table, n_tup_upd::float8 AS updates, n_dead_tup::float8 AS "deadRows",
+       round(n_tup_hot_upd / n_tup_upd::numeric, 3)::float8 AS "hotShare"
      FROM pg_stat_user_tables WHERE n_tup_upd > 0 ORDER BY relname`,
   )
-  return rows.map(({ hot, dead, ...row }) => ({ ...row, hotShare: round(hot / row.updates), deadRows: dead }))
+  return rows
 }

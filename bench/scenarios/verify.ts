@@ -11,9 +11,9 @@ import { makeDir, onEnd } from '../processes.ts'
 import { benchSettings, type Server, startServer, writeClients } from '../service.ts'
 import { makeSecret } from '../services.ts'
 import { openServer } from './postgres.ts'
-import { type LagRow, measureLag, print, progress, readFlags, runScenario } from './scenario.ts'
+import { measureLag, progress, readFlags, runScenario } from './scenario.ts'
 
-const { flags } = readFlags({ logouts: 240, lmdb: false, json: false })
+const { flags } = readFlags({ logouts: 240, lmdb: false })
 const user = 'bench'
 const issuer = 'http://localhost'
 const [clientId, clientSecret] = ['bench', makeSecret()]
@@ -35,20 +35,20 @@ await runScenario(async () => {
     startServer({ ...settings, ...own }, `${dir}/${name}.log`)
 
   /** Logs out at one node, and asks a verifier that follows the other one, or the same. */
-  async function lagAt(where: string, followed: Server, closer: Server): Promise<LagRow> {
+  async function lagAt(where: string, followed: Server, closer: Server) {
     const verifier = createVerifier({ issuer, url: followed.origin, clientId, clientSecret })
     onEnd(() => verifier.close())
     await verifier.ready()
-    const isRefused = (token: string) =>
-      verifier.verify(token).then(
+    const what = { user, logouts: flags.logouts, concurrency: 4 }
+    return measureLag(where, what, followed, closer, ({ access_token }) =>
+      verifier.verify(access_token).then(
         () => false,
         (error) => {
           if (error instanceof VerifierError && error.failure === 'revoked') return true
           throw error
         },
-      )
-    const what = { user, logouts: flags.logouts, concurrency: 4 }
-    return measureLag(where, what, followed, closer, ({ access_token }) => isRefused(access_token))
+      ),
+    )
   }
 
   progress('starting the service …')
@@ -64,5 +64,5 @@ await runScenario(async () => {
     rows.push(await lagAt('PostgreSQL, the replica that is followed', one, one))
     rows.push(await lagAt('PostgreSQL, another replica', one, other))
   }
-  print(flags.json, { 'logout to refusal, ms': rows })
+  return { 'logout to refusal, ms': rows }
 })
