@@ -1,4 +1,3 @@
-import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { createServer as createHttpServer } from 'node:http'
@@ -9,33 +8,11 @@ import t, { type Test } from 'tap'
 import { buildApp } from '../../app.ts'
 import { ConfigError, readConfig } from '../../config.ts'
 import { listen as listenOn, resolveHost } from '../../process/listening.ts'
+import { serveMetrics } from '../../process/metrics-port.ts'
 import { cheapHashing, listen, newDir } from '../support/helper.ts'
-import { until } from '../support/processes.ts'
-import { program } from '../support/program.ts'
+import { runProgram } from '../support/running.ts'
 
 /* Where it listens, what is said when it cannot, and for how long it waits for a request. */
-
-async function run(t: Test, settings: Record<string, string>) {
-  const { PATH = '' } = process.env
-  const cwd = await newDir(t)
-  const child: ChildProcess = spawn('env', ['-u', 'NODE_OPTIONS', process.execPath, program('start.cjs')], {
-    cwd,
-    env: { PATH, PORT: '0', ...cheapHashing, ...settings },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  })
-  const output = { stdout: '', stderr: '' }
-  for (const name of ['stdout', 'stderr'] as const) {
-    child[name]?.setEncoding('utf8').on('data', (chunk) => {
-      output[name] += chunk
-    })
-  }
-  const ended = once(child, 'close').then(([code, signal]) => ({ code, signal }))
-  t.teardown(async () => {
-    child.kill('SIGKILL')
-    await ended
-  })
-  return { child, cwd, output, ended }
-}
 
 async function takenPort(t: Test): Promise<string> {
   const server = createServer().listen(0, '127.0.0.1')
@@ -48,12 +25,10 @@ t.test('either port that is taken stops the start, names its setting and leaves 
   const port = await takenPort(t)
   const cases: [settings: Record<string, string>, name: string][] = [
     [{ PORT: port }, 'PORT'],
-    [{ AUTH_METRICS_PORT: port }, 'AUTH_METRICS_PORT'],
-    [{ PORT: port, AUTH_WORKERS: '2' }, 'PORT'],
     [{ AUTH_METRICS_PORT: port, AUTH_WORKERS: '2' }, 'AUTH_METRICS_PORT'],
   ]
   for (const [settings, name] of cases) {
-    const { cwd, output, ended } = await run(t, settings)
+    const { cwd, output, ended } = await runProgram(t, { ...cheapHashing, ...settings })
     t.same(await ended, { code: 1, signal: null }, JSON.stringify(settings))
     t.equal(output.stderr, `${name}: something else listens on port ${port} of 127.0.0.1; set ${name} to another\n`)
     t.notMatch(output.stdout, /Latchkey listens/)
@@ -63,31 +38,35 @@ t.test('either port that is taken stops the start, names its setting and leaves 
 
 t.test('a port that is taken is named beside a store that is there', async (t) => {
   const AUTH_DATA_DIR = await newDir(t)
-  const app = await buildApp(readConfig({ ...cheapHashing, AUTH_DATA_DIR }), { logStream: { write() {} } })
-  await app.close()
   const port = await takenPort(t)
-  for (const name of ['PORT', 'AUTH_METRICS_PORT']) {
-    const { output, ended } = await run(t, { AUTH_DATA_DIR, [name]: port })
-    t.same(await ended, { code: 1, signal: null })
-    t.match(output.stderr, new RegExp(`^${name}: something else listens on port ${port} [^\\n]+\\n$`))
-  }
+  const config = readConfig({ ...cheapHashing, AUTH_DATA_DIR, AUTH_METRICS_PORT: port })
+  const app = await buildApp(config, { logStream: { write() {} } })
+  await t.rejects(
+    serveMetrics(config, app.log, async () => ''),
+    {
+      message: new RegExp(`^AUTH_METRICS_PORT: something else listens on port ${port} `),
+    },
+  )
+  await app.close()
+  const { output, ended } = await runProgram(t, { ...cheapHashing, AUTH_DATA_DIR, PORT: port })
+  t.same(await ended, { code: 1, signal: null })
+  t.match(output.stderr, new RegExp(`^PORT: something else listens on port ${port} [^\\n]+\\n$`))
 })
 
 t.test('HOST that is no address of this machine stops the start with 78, as does a name that nobody has', async (t) => {
-  for (const name of ['x86_64-conda-linux-gnu', '127.0.0.1:3000']) {
+  for (const name of ['x86_64-conda-linux-gnu', '127.0.0.1:3000', 'nobody.invalid']) {
     const error = await resolveHost(name).catch((thrown: unknown) => thrown)
     t.ok(error instanceof ConfigError, name)
     t.match(error, { message: /^HOST: expected [^\n]+$/ })
   }
-  for (const HOST of ['192.0.2.1', 'nobody.invalid']) {
-    const { output, ended, cwd } = await run(t, { HOST })
-    t.same(await ended, { code: 78, signal: null }, HOST)
-    t.match(output.stderr, /^HOST: expected [^\n]+\n$/)
-    t.notOk(existsSync(join(cwd, 'data')))
-  }
+  const { output, ended, cwd } = await runProgram(t, { ...cheapHashing, HOST: '192.0.2.1' })
+  t.same(await ended, { code: 78, signal: null })
+  t.match(output.stderr, /^HOST: expected [^\n]+\n$/)
+  t.notOk(existsSync(join(cwd, 'data')))
 })
 
-t.test('HOST is listened on at one address, and the line says an origin that can be called', async (t) => {
+// As a process: in `server.test.ts`.
+t.test('HOST is listened on at one address, with an origin that can be called', async (t) => {
   t.equal(await resolveHost('localhost'), '127.0.0.1')
   for (const literal of ['127.0.0.1', '::1', '::', '0.0.0.0']) t.equal(await resolveHost(literal), literal)
 
@@ -96,21 +75,6 @@ t.test('HOST is listened on at one address, and the line says an origin that can
     const origin = await listenOn(server, await resolveHost(host), 0, 'PORT')
     t.equal((await fetch(origin)).status, 200, origin)
     server.close()
-  }
-  for (const HOST of ['localhost', '::']) {
-    const { child, output, ended } = await run(t, { HOST, AUTH_METRICS_PORT: '0' })
-    const origins = () => [...output.stdout.matchAll(/"address":"(http:[^"]+)"/g)].map(([, origin]) => origin as string)
-    await until(async () => /Latchkey listens/.test(output.stdout), 30_000)
-    t.equal(origins().length, 2, HOST)
-    for (const origin of origins()) t.equal((await fetch(origin.replace(/(:\d+)$/, '$1/livez'))).status, 200, origin)
-    t.equal(output.stdout.match(/listen/gi)?.length, 1, 'one line says that it listens')
-    if (HOST === 'localhost') {
-      const { port } = new URL(origins().at(-1) as string)
-      const second = connect(Number(port), '::1')
-      t.match(await once(second, 'connect').catch((error) => error), { code: 'ECONNREFUSED' }, 'at no other address')
-    }
-    child.kill('SIGTERM')
-    t.same(await ended, { code: 0, signal: null })
   }
 })
 

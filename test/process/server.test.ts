@@ -1,93 +1,34 @@
-import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readFile, stat, writeFile } from 'node:fs/promises'
-import { connect, createServer, type Socket } from 'node:net'
+import { connect, type Socket } from 'node:net'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { buildApp } from '../../app.ts'
 import { ConfigError, readConfig } from '../../config.ts'
-import { cheapHashing, newDir, password, stores, type Tokens } from '../support/helper.ts'
+import { cheapHashing, newDir, password, sharedPostgres, stores, type Tokens } from '../support/helper.ts'
 import { until } from '../support/processes.ts'
-import { program } from '../support/program.ts'
+import { type Running, runProgram } from '../support/running.ts'
 
-/* The process: what it prints, how it ends, what it keeps when it is killed, and two of them on one store. */
+/*
+ * The process: what it prints, how it ends, what it keeps when it is killed, and two of them on one store. A start
+ * takes most of a second, so several facts are asked of each.
+ */
 
-interface Ended {
-  code: number | null
-  signal: string | null
-}
-
-interface Server {
-  origin: string
-  process: ChildProcess
-  /** every line of stdout, parsed */
-  lines: Record<string, unknown>[]
-  stderr(): string
-  ended: Promise<Ended>
-  stop(): Promise<Ended>
-}
-
+type Server = Running & { origin: string }
 type Settings = Record<string, string>
 
-/** Runs the program with these settings and no others. */
-async function run(t: Test, settings: Settings) {
-  const { PATH = '' } = process.env
-  // By way of `env`, because the test runner puts its own loader into NODE_OPTIONS of what a test starts.
-  const child = spawn('env', ['-u', 'NODE_OPTIONS', process.execPath, program('start.cjs')], {
-    cwd: await newDir(t),
-    env: { PATH, PORT: '0', ...settings },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  })
-  const output = { stdout: '', stderr: '' }
-  for (const name of ['stdout', 'stderr'] as const) {
-    child[name].setEncoding('utf8').on('data', (chunk) => {
-      output[name] += chunk
-    })
-  }
-  const ended: Promise<Ended> = once(child, 'close').then(([code, signal]) => ({ code, signal }))
-  t.teardown(async () => {
-    child.kill('SIGKILL')
-    await ended
-  })
-  return { child, output, ended }
-}
-
-/** @throws when the process ends before it listens */
 async function start(t: Test, settings: Settings): Promise<Server> {
-  const { child, output, ended } = await run(t, settings)
-  const origin = await new Promise<string>((resolve, reject) => {
-    child.stdout.on('data', () => {
-      const found = /Latchkey listens on (http:[^",\s]+)/.exec(output.stdout)?.[1]
-      if (found) resolve(found)
-    })
-    ended.then(({ code }) => reject(new Error(`ended with ${code}: ${output.stderr}`)))
-  })
-  return {
-    origin,
-    process: child,
-    get lines() {
-      return output.stdout
-        .split('\n')
-        .filter((line) => line !== '')
-        .map((line) => JSON.parse(line))
-    },
-    stderr: () => output.stderr,
-    ended,
-    stop() {
-      child.kill('SIGTERM')
-      return ended
-    },
-  }
+  const running = await runProgram(t, { ...cheapHashing, ...settings })
+  return { ...running, origin: await running.listening() }
 }
 
-/** Runs a test for each store that the service can keep its data in. */
-function overStores(title: string, body: (t: Test, settings: Settings) => Promise<unknown>): void {
-  for (const [name, storeSettings] of Object.entries(stores)) {
-    t.test(`${title} [${name}]`, async (t) =>
-      body(t, { ...cheapHashing, AUTH_DATA_DIR: await newDir(t), ...(await storeSettings(t)) }),
-    )
-  }
-}
+/** @returns every line of stdout, parsed */
+const linesOf = ({ output }: Server): Record<string, unknown>[] =>
+  output.stdout
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => JSON.parse(line))
 
 const post = (url: string, body: URLSearchParams | object, headers: Record<string, string> = {}) =>
   fetch(url, {
@@ -104,13 +45,15 @@ const statusOf = async (origin: string, { access_token }: Tokens) =>
   (await fetch(`${origin}/protected`, { headers: { authorization: `Bearer ${access_token}` } })).status
 
 /** FILE is a file with too little in it. */
-const badSettings: [what: string, settings: Settings, names: string][] = [
-  ['a duration in words', { AUTH_ACCESS_TTL: '10 minutes' }, 'AUTH_ACCESS_TTL'],
+type BadSetting = [what: string, settings: Settings, names: string]
+/** One that is refused as it is read, and one that the app is built with. */
+const badSettings: BadSetting[] = [
   ['a short secret', { AUTH_SECRET: 'hunter2-hunter2' }, 'AUTH_SECRET'],
   ['a data directory that cannot be made', { AUTH_DATA_DIR: '/dev/null/data' }, 'AUTH_DATA_DIR'],
-  ['a proxy range that is none', { AUTH_TRUSTED_PROXIES: '10.0.0.0/99' }, 'AUTH_TRUSTED_PROXIES'],
 ]
-const moreBadSettings: typeof badSettings = [
+const moreBadSettings: BadSetting[] = [
+  ['a duration in words', { AUTH_ACCESS_TTL: '10 minutes' }, 'AUTH_ACCESS_TTL'],
+  ['a proxy range that is none', { AUTH_TRUSTED_PROXIES: '10.0.0.0/99' }, 'AUTH_TRUSTED_PROXIES'],
   ['weak hashing', { AUTH_ARGON2_MEMORY: '1024' }, 'AUTH_ARGON2_MEMORY'],
   ['a short secret in a file', { AUTH_SECRET_FILE: 'FILE' }, 'AUTH_SECRET_FILE'],
   ['a port that is none', { PORT: '65536' }, 'PORT'],
@@ -158,20 +101,17 @@ async function withFile(t: Test, settings: Settings): Promise<Settings> {
 }
 
 t.test('a bad setting stops the start with exit code 78 and one line that names it', async (t) => {
-  const waiting = [...badSettings]
-  const worker = async () => {
-    for (let next = waiting.shift(); next; next = waiting.shift()) {
-      const [what, settings, name] = next
-      const { child, output, ended } = await run(t, await withFile(t, settings))
+  await Promise.all(
+    badSettings.map(async ([what, settings, name]) => {
+      const { child, output, ended } = await runProgram(t, await withFile(t, settings))
       const tooLong = setTimeout(() => child.kill('SIGKILL'), 10_000)
       t.same(await ended, { code: 78, signal: null }, what)
       clearTimeout(tooLong)
       t.match(output.stderr, new RegExp(`^${name}: expected [^\\n]+\\n$`), what)
       t.notMatch(output.stderr, /hunter2/, 'and no secret is shown')
       t.equal(output.stdout, '')
-    }
-  }
-  await Promise.all([worker(), worker()])
+    }),
+  )
 })
 
 t.test('so does any other bad or unsafe setting', async (t) => {
@@ -187,104 +127,107 @@ t.test('so does any other bad or unsafe setting', async (t) => {
   }
 })
 
-t.test(
-  'it prints where it listens, warns of a name that is no setting, keeps its secret to itself, and ends with 0',
-  async (t) => {
-    const dataDir = join(await newDir(t), 'made', 'by', 'it')
-    const settings = {
-      ...cheapHashing,
-      AUTH_DATA_DIR: dataDir,
-      AUTH_ACESS_TTL: '1m',
-      AUTH_SERVICE_HOST: '10.0.0.1',
-      AUTH_SERVICE_PORT: '80',
-      AUTH_SERVICE_PORT_HTTP: '80',
-      AUTH_PORT: 'tcp://10.0.0.1:80',
-      AUTH_PORT_80_TCP_ADDR: '10.0.0.1',
-    }
-    const first = await start(t, settings)
-    t.match(first.origin, /^http:\/\/127\.0\.0\.1:[0-9]+$/)
-    t.equal((await fetch(`${first.origin}/readyz`)).status, 200)
-    const metadata = (await (await fetch(`${first.origin}/.well-known/oauth-authorization-server`)).json()) as {
-      issuer: string
-    }
-    t.equal(metadata.issuer, `http://localhost:${new URL(first.origin).port}`, 'and the issuer names that port')
+/** A login that takes some tenths of a second. */
+const slowHashing = { AUTH_ARGON2_MEMORY: '65536', AUTH_ARGON2_TIME: '8', AUTH_HASH_MAX_WAIT: '30s' }
 
-    const warnings = first.lines.filter(({ level }) => Number(level) >= 40).map(({ msg }) => String(msg))
+t.test('a process by itself', async (t) => {
+  const dataDir = join(await newDir(t), 'made', 'by', 'it')
+  const server = await start(t, {
+    ...slowHashing,
+    AUTH_DATA_DIR: dataDir,
+    HOST: 'localhost',
+    AUTH_METRICS_PORT: '0',
+    AUTH_ACESS_TTL: '1m',
+    AUTH_SERVICE_HOST: '10.0.0.1',
+    AUTH_SERVICE_PORT: '80',
+    AUTH_SERVICE_PORT_HTTP: '80',
+    AUTH_PORT: 'tcp://10.0.0.1:80',
+    AUTH_PORT_80_TCP_ADDR: '10.0.0.1',
+  })
+  const { origin } = server
+
+  await t.test('it prints where it listens, and its issuer names that port', async (t) => {
+    t.match(origin, /^http:\/\/127\.0\.0\.1:[0-9]+$/)
+    t.equal((await fetch(`${origin}/readyz`)).status, 200)
+    const metadata = await fetch(`${origin}/.well-known/oauth-authorization-server`)
+    t.match(await metadata.json(), { issuer: `http://localhost:${new URL(origin).port}` })
+  })
+
+  await t.test('HOST=localhost is listened on at one address', async (t) => {
+    await originsAnswer(t, server)
+    const second = connect(Number(new URL(origin).port), '::1')
+    t.match(await once(second, 'connect').catch((error) => error), { code: 'ECONNREFUSED' }, 'and at no other')
+  })
+
+  await t.test('it warns of a name that is no setting', async (t) => {
+    const warnings = linesOf(server)
+      .filter(({ level }) => Number(level) >= 40)
+      .map(({ msg }) => String(msg))
     t.equal(warnings.filter((warning) => warning.includes('AUTH_ACESS_TTL')).length, 1)
     t.match(warnings.join(), /AUTH_ACESS_TTL .*AUTH_ACCESS_TTL/)
     t.notMatch(warnings.join(), /AUTH_SERVICE|AUTH_PORT/, 'what Kubernetes sets is none of our business')
+  })
 
+  await t.test('it keeps its secret to itself', async (t) => {
     const secretFile = join(dataDir, 'secret')
-    const secret = await readFile(secretFile, 'utf8')
     t.equal((await stat(secretFile)).mode & 0o777, 0o600)
     t.equal((await stat(dataDir)).mode & 0o077, 0, 'nor may others look into the directory')
-    t.notOk(JSON.stringify(first.lines).includes(secret.trim()))
-    t.same(await first.stop(), { code: 0, signal: null })
+    t.notOk(server.output.stdout.includes((await readFile(secretFile, 'utf8')).trim()))
+  })
 
-    const second = await start(t, settings)
-    t.equal(await readFile(secretFile, 'utf8'), secret, 'it is made once')
-    await t.test('every line of the log is there when it has ended, and a refusal at once', (t) => logsAll(t, second))
-    t.equal(first.stderr() + second.stderr(), '')
-  },
-)
+  await t.test('SIGTERM lets the requests in flight finish, takes no others, and ends with 0 [lmdb]', async (t) => {
+    // The first use of a route compiles its schemas.
+    await (await tryLogIn(origin, '')).text()
+    const login = tryLogIn(origin, 'nobody')
+    await sleep(100)
+    const response = await endsBehind(t, server, login)
+    t.equal(response.status, 400)
+    t.match(await response.json(), { error: 'invalid_grant' })
+    t.equal(server.output.stderr, '')
+  })
+})
 
-async function logsAll(t: Test, service: Server): Promise<void> {
-  await tryLogIn(service.origin, 'nobody')
-  await until(async () => service.lines.some(({ event }) => event === 'login.failed'))
+/** One line says that it listens; both of its ports answer at the origins that were said. */
+async function originsAnswer(t: Test, { output }: Server): Promise<void> {
+  const origins = [...output.stdout.matchAll(/"address":"(http:[^"]+)"/g)].map(([, origin]) => origin as string)
+  t.equal(origins.length, 2)
+  for (const origin of origins) t.equal((await fetch(origin.replace(/(:\d+)$/, '$1/livez'))).status, 200, origin)
+  t.equal(output.stdout.match(/listen/gi)?.length, 1, 'one line says that it listens')
+}
+
+/** SIGTERM while a request is in flight. @returns its response */
+async function endsBehind(t: Test, server: Server, request: Promise<Response>): Promise<Response> {
+  let isAnswered = false
+  request.then(() => {
+    isAnswered = true
+  })
+  const stoppedAt = performance.now()
+  const ended = server.stop()
+  const isReady = () =>
+    fetch(`${server.origin}/readyz`).then(
+      ({ ok }) => ok,
+      () => false,
+    )
+  await until(async () => isAnswered || !(await isReady()))
+  t.notOk(isAnswered, '/readyz fails before')
+  const response = await request
+  t.same(await ended, { code: 0, signal: null })
+  t.ok(performance.now() - stoppedAt < 5000, 'well before AUTH_SHUTDOWN_GRACE')
+  return response
+}
+
+async function logsAll(t: Test, server: Server): Promise<void> {
+  await tryLogIn(server.origin, 'nobody')
+  await until(async () => linesOf(server).some(({ event }) => event === 'login.failed'))
   const ids: (string | null)[] = []
-  for (let n = 0; n < 20; n++) ids.push((await tryLogIn(service.origin, 'nobody-else')).headers.get('x-request-id'))
-  service.process.kill('SIGINT')
-  t.same(await service.ended, { code: 0, signal: null }, 'an interrupt ends it as well')
-  const logged = new Set(service.lines.map(({ reqId }) => reqId))
+  for (let n = 0; n < 20; n++) ids.push((await tryLogIn(server.origin, 'nobody-else')).headers.get('x-request-id'))
+  t.same(await server.stop('SIGINT'), { code: 0, signal: null }, 'an interrupt ends it as well')
+  const logged = new Set(linesOf(server).map(({ reqId }) => reqId))
   t.same(
     ids.filter((id) => !logged.has(id)),
     [],
   )
 }
-
-t.test('it goes on, and ends, when nobody reads its log any more', async (t) => {
-  const service = await start(t, { ...cheapHashing, AUTH_DATA_DIR: await newDir(t) })
-  service.process.stdout?.destroy()
-  for (let n = 0; n < 20; n++) t.equal((await tryLogIn(service.origin, 'nobody')).status, n < 10 ? 400 : 429)
-  t.equal((await fetch(`${service.origin}/readyz`)).status, 200)
-  t.same(await service.stop(), { code: 0, signal: null })
-})
-
-t.test('a port that is taken stops the start with one line', async (t) => {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  t.teardown(() => server.close())
-  const { port } = server.address() as { port: number }
-  const { output, ended } = await run(t, { ...cheapHashing, AUTH_DATA_DIR: await newDir(t), PORT: String(port) })
-  t.not((await ended).code, 0)
-  t.match(output.stderr, /^PORT: [^\n]+\n$/)
-})
-
-/** A login that takes some tenths of a second. */
-const slowHashing = { AUTH_ARGON2_MEMORY: '65536', AUTH_ARGON2_TIME: '12', AUTH_HASH_MAX_WAIT: '30s' }
-
-overStores('SIGTERM lets the requests in flight finish, takes no others, and ends with 0', async (t, settings) => {
-  const server = await start(t, { ...settings, ...slowHashing })
-  // The first use of a route compiles its schemas.
-  await (await fetch(`${server.origin}/readyz`)).text()
-  await (await tryLogIn(server.origin, '')).text()
-  const startedAt = performance.now()
-  const login = tryLogIn(server.origin, 'nobody')
-  await new Promise((resolve) => setTimeout(resolve, 100))
-  server.process.kill('SIGTERM')
-  await new Promise((resolve) => setTimeout(resolve, 50))
-  const isReady = await fetch(`${server.origin}/readyz`).then(
-    ({ ok }) => ok,
-    () => false,
-  )
-  t.notOk(isReady, '/readyz fails at once')
-  const response = await login
-  t.equal(response.status, 400)
-  t.match(await response.json(), { error: 'invalid_grant' })
-  t.ok(performance.now() - startedAt > 150, 'which was in flight')
-  t.same(await server.ended, { code: 0, signal: null })
-  t.ok(performance.now() - startedAt < 5000, 'well before AUTH_SHUTDOWN_GRACE')
-})
 
 /** With AUTH_SHUTDOWN_GRACE=1s. */
 async function endsThoughStuck(t: Test, server: Server): Promise<void> {
@@ -313,54 +256,56 @@ async function endsThoughStuck(t: Test, server: Server): Promise<void> {
   t.ok(performance.now() - stoppedAt < 1500, 'it is gone in time')
 }
 
-overStores('kill -9 loses nothing that was answered', async (t, settings) => {
+/** What was answered, and has to be there. */
+interface Work {
+  signedUp: string[]
+  lineages: Map<string, string>
+}
+
+/** Kills a process in the midst of work. */
+async function kill(t: Test, { origin, child, ended }: Server): Promise<Work> {
   const signedUp: string[] = []
   const lineages = new Map<string, string>()
-  // A store that was recovered is killed again; what PostgreSQL keeps is in no process of ours.
-  const rounds = settings['DATABASE_URL'] ? 1 : 2
-  for (let round = 0; round < rounds; round += 1) {
-    const { origin, process: child, ended } = await start(t, settings)
-    let isDead = false
-    const untilDead = async (step: () => Promise<void>) => {
-      while (!isDead) await step().catch(() => {})
-    }
-    const opened = await Promise.all(
-      [0, 1, 2].map(async (index) => {
-        const username = `keeper-${round}-${index}`
-        await signUp(origin, username)
-        lineages.set(username, (await logIn(origin, username)).refresh_token)
-        return username
-      }),
-    )
-    let count = 0
-    const busy = [
-      ...Array.from({ length: 3 }, () =>
-        untilDead(async () => {
-          count += 1
-          const username = `user-${round}-${count}`
-          if ((await signUp(origin, username)).status === 201) signedUp.push(username)
-        }),
-      ),
-      ...opened.map((username) =>
-        untilDead(async () => {
-          const response = await refresh(origin, lineages.get(username) as string)
-          const { refresh_token } = (await response.json()) as Tokens
-          if (response.status === 200) lineages.set(username, refresh_token)
-        }),
-      ),
-    ]
-    // In the midst of work, and not before a slow machine has something to lose.
-    const enough = signedUp.length + 12 / rounds
-    await new Promise((resolve) => setTimeout(resolve, 300))
-    await until(async () => signedUp.length >= enough, 20_000)
-    child.kill('SIGKILL')
-    isDead = true
-    t.match(await ended, { signal: 'SIGKILL' })
-    await Promise.all(busy)
+  let isDead = false
+  const untilDead = async (step: () => Promise<void>) => {
+    while (!isDead) await step().catch(() => {})
   }
+  const opened = await Promise.all(
+    [0, 1, 2].map(async (index) => {
+      const username = `keeper-${index}`
+      await signUp(origin, username)
+      lineages.set(username, (await logIn(origin, username)).refresh_token)
+      return username
+    }),
+  )
+  let count = 0
+  const busy = [
+    ...Array.from({ length: 3 }, () =>
+      untilDead(async () => {
+        count += 1
+        const username = `user-${count}`
+        if ((await signUp(origin, username)).status === 201) signedUp.push(username)
+      }),
+    ),
+    ...opened.map((username) =>
+      untilDead(async () => {
+        const response = await refresh(origin, lineages.get(username) as string)
+        const { refresh_token } = (await response.json()) as Tokens
+        if (response.status === 200) lineages.set(username, refresh_token)
+      }),
+    ),
+  ]
+  // Not before a slow machine has something to lose.
+  await sleep(100)
+  await until(async () => signedUp.length > 12, 20_000)
+  child.kill('SIGKILL')
+  isDead = true
+  t.match(await ended, { signal: 'SIGKILL' })
+  await Promise.all(busy)
+  return { signedUp, lineages }
+}
 
-  const last = await start(t, { ...settings, AUTH_SHUTDOWN_GRACE: '1s' })
-  const { origin } = last
+async function isThere(t: Test, { origin }: Server, { signedUp, lineages }: Work): Promise<void> {
   const logins = await Promise.all(signedUp.map((username) => tryLogIn(origin, username)))
   t.ok(signedUp.length > 10, `${signedUp.length} accounts were made`)
   t.same(
@@ -369,14 +314,68 @@ overStores('kill -9 loses nothing that was answered', async (t, settings) => {
     'each of them logs in',
   )
   for (const [username, token] of lineages) t.equal((await refresh(origin, token)).status, 200, `${username} goes on`)
+}
+
+t.test('processes on one embedded store', async (t) => {
+  const dataDir = await newDir(t)
+  const settings = { AUTH_DATA_DIR: dataDir, AUTH_ISSUER: 'http://auth.example', AUTH_SHUTDOWN_GRACE: '1s' }
+  const [one, two] = await Promise.all([
+    start(t, { ...settings, HOST: '::', AUTH_METRICS_PORT: '0' }),
+    start(t, settings),
+  ])
+  await t.test('HOST=:: is listened on, and the line says an origin that can be called', (t) => originsAnswer(t, one))
+  await t.test('two processes on one store are one service', (t) => areOneService(t, one, two))
+
+  await signUp(two.origin, 'grace')
+  const kept = await logIn(two.origin, 'grace')
+  await t.test('every line of the log is there when it has ended, and a refusal at once', (t) => logsAll(t, one))
+  t.equal(await statusOf(two.origin, kept), 200, 'one goes on when the other ends')
+
+  const secret = await readFile(join(dataDir, 'secret'), 'utf8')
+  let last = two
+  // A store that was recovered is killed again in `stores/lmdb.test.ts`.
+  await t.test('kill -9 loses nothing that was answered [lmdb]', async (killing) => {
+    const work = await kill(killing, two)
+    last = await start(t, settings)
+    await isThere(killing, last, work)
+  })
+  t.equal(await readFile(join(dataDir, 'secret'), 'utf8'), secret, 'a secret is made once')
+
+  await t.test('it goes on, and ends, when nobody reads its log any more', async (t) => {
+    last.child.stdout?.destroy()
+    for (let n = 0; n < 20; n++) t.equal((await tryLogIn(last.origin, 'nobody')).status, n < 10 ? 400 : 429)
+    t.equal((await fetch(`${last.origin}/readyz`)).status, 200)
+  })
   await t.test('a connection that is stuck does not keep it beyond AUTH_SHUTDOWN_GRACE', (t) =>
     endsThoughStuck(t, last),
   )
+  for (const { output } of [one, two, last]) t.equal(output.stderr, '')
 })
 
-overStores('two processes on one store are one service', async (t, settings) => {
-  const both = { ...settings, AUTH_ISSUER: 'http://auth.example' }
-  const [one, two] = await Promise.all([start(t, both), start(t, both)])
+// Two of them on one database: in `replicas.test.ts`.
+t.test('processes on PostgreSQL', async (t) => {
+  const settings = (await stores['pg']?.(t)) as Settings
+  let last: Server | undefined
+  await t.test('kill -9 loses nothing that was answered [pg]', async (killing) => {
+    const work = await kill(killing, await start(killing, settings))
+    last = await start(t, settings)
+    await isThere(killing, last, work)
+  })
+
+  await t.test('SIGTERM lets the requests in flight finish, takes no others, and ends with 0 [pg]', async (t) => {
+    const server = last as Server
+    const { execute } = await sharedPostgres()
+    const ask = (sql: string) => execute(sql, settings['DATABASE_URL'])
+    const locked = ask('BEGIN; LOCK TABLE latchkey_users; SELECT pg_sleep(0.5); COMMIT')
+    const lock = "SELECT 1 FROM pg_locks WHERE granted AND mode = 'AccessExclusiveLock' AND relation = "
+    await until(async () => (await ask(`${lock} 'latchkey_users'::regclass`)).length > 0)
+    const response = await endsBehind(t, server, signUp(server.origin, 'ada'))
+    t.equal(response.status, 201)
+    await locked
+  })
+})
+
+async function areOneService(t: Test, one: Server, two: Server): Promise<void> {
   const keysOf = async ({ origin }: Server) =>
     (await fetch(`${origin}/.well-known/jwks.json`)).json() as Promise<{ keys: unknown[] }>
   const [keys] = await Promise.all([keysOf(one), keysOf(two)])
@@ -426,6 +425,4 @@ overStores('two processes on one store are one service', async (t, settings) => 
   t.equal(await statusOf(one.origin, kept), 200)
 
   t.equal((await refresh(two.origin, tokens.refresh_token)).status, 400)
-  t.match(await one.stop(), { code: 0 })
-  t.equal(await statusOf(two.origin, kept), 200, 'one goes on when the other ends')
-})
+}
