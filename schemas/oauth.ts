@@ -1,5 +1,6 @@
-import { type Static, Type } from '@sinclair/typebox'
+import type { Static } from '@sinclair/typebox'
 import { Scope } from './parts.ts'
+import { Type } from './type.ts'
 
 /** The access token response, RFC 6749 §5.1. */
 export const TokenResponse = Type.Object(

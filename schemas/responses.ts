@@ -1,4 +1,4 @@
-import { Type } from '@sinclair/typebox'
+import { Type } from './type.ts'
 
 const requestId = Type.Optional(
   Type.String({ description: 'The x-request-id; with server errors and failed authentication' }),
