@@ -3,7 +3,7 @@ import { readFile, rename, rm, symlink } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import t from 'tap'
 import { cheapHashing, newDir } from '../support/helper.ts'
-import { startReplica, until } from '../support/processes.ts'
+import { startHere } from '../support/processes.ts'
 import { program, root } from '../support/program.ts'
 
 /* What docs/operations.md tells people to type when something has happened, typed in. */
@@ -25,36 +25,30 @@ function type(dir: string, block: string): void {
 
 const settings = { ...cheapHashing, AUTH_ISSUER: 'http://localhost:3000' }
 
-async function stop(pid: number): Promise<void> {
-  process.kill(pid, 'SIGTERM')
-  const isGone = () => spawnSync('kill', ['-0', String(pid)]).status !== 0
-  await until(async () => isGone())
-}
-
 t.test('a backup beside a running service, restored, goes on with the sessions of today', async (t) => {
   const dir = await newDir(t)
   await symlink(dirname(program('start.cjs')), join(dir, 'dist'))
   await symlink(join(root, 'node_modules'), join(dir, 'node_modules'))
   const data = join(dir, 'data')
-  const before = await startReplica(t, { ...settings, AUTH_DATA_DIR: data })
+  const before = await startHere(t, { ...settings, AUTH_DATA_DIR: data })
   await before.signUp('ada')
   const first = await before.logIn('ada')
 
   type(dir, blockWith('backup/lmdb'))
   const second = (await before.refresh(first.refresh_token)).body
-  await stop(before.pid)
+  await before.close()
   await rm(data, { recursive: true })
   await rename(join(dir, 'backup'), data)
 
-  const after = await startReplica(t, { ...settings, AUTH_DATA_DIR: data })
+  const after = await startHere(t, { ...settings, AUTH_DATA_DIR: data })
   t.equal(await after.check(second.access_token), 204, 'the signing key is the same')
   t.equal((await after.refresh(second.refresh_token)).status, 200, 'a refresh token that is ahead of the store goes on')
-  await stop(after.pid)
+  await after.close()
 
   await t.test('a secret that is lost, and its keys with it: all log in again', async (t) => {
     await rm(join(data, 'secret'))
     type(dir, blockWith('removeSigningKey'))
-    const anew = await startReplica(t, { ...settings, AUTH_DATA_DIR: data })
+    const anew = await startHere(t, { ...settings, AUTH_DATA_DIR: data })
     t.equal(await anew.check(second.access_token), 401)
     t.equal((await anew.tryLogIn('ada')).status, 200)
   })

@@ -10,6 +10,7 @@ import { clockSkewMs } from '../../domain/time.ts'
 import type { User } from '../../domain/user.ts'
 import { keyOf, type TableName, type Tables } from '../../stores/rows.ts'
 import { type Finding, revocationPages, type Store, StoreUnavailable, type SweepStep } from '../../stores/store.ts'
+import { isLong } from '../support/processes.ts'
 import { makeRecord, recordContract } from './records.ts'
 
 const day = 86_400_000
@@ -19,6 +20,9 @@ const graceMs = 30_000
 const end = { now, expiresAt: now + 600_000 } as End
 /** of a session whose spent token comes back */
 const theft = { now: now + 1000, expiresAt: now + 601_000 } as End
+
+/** of a race */
+const rounds = isLong ? 20 : 4
 
 /** Starts N calls in the same turn, so that none has an answer before all are under way. */
 const atOnce = <T>(n: number, call: (i: number) => Promise<T>): Promise<T[]> =>
@@ -199,7 +203,7 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
   })
 
   t.test(`[${name}] what one process has acknowledged, another sees at once`, async (t) => {
-    for (let round = 0; round < 30; round++) {
+    for (let round = 0; round < 2 * rounds; round++) {
       const user = makeUser()
       let isAcknowledged = false
       const created = store.createUser(user).then(() => {
@@ -301,7 +305,7 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
   })
 
   t.test(`[${name}] a session opened while the password changes does not outlive the change`, async (t) => {
-    for (let round = 0; round < 10; round++) {
+    for (let round = 0; round < rounds; round++) {
       const user = await addUser()
       const sessions = Array.from({ length: 10 }, () => makeSession(user))
       const change = { userId: user.id, expectedHash: user.passwordHash, passwordHash: 'new' }
@@ -313,7 +317,7 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
   })
 
   t.test(`[${name}] a refresh of the kept session while the password changes is lost by neither`, async (t) => {
-    for (let round = 0; round < 10; round++) {
+    for (let round = 0; round < rounds; round++) {
       const user = await addUser()
       const session = await addSession(user)
       const change = {
@@ -372,7 +376,7 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
     `[${name}] no session opened or refreshed while its user is disabled outlives that, nor comes ` +
       `back when the user does`,
     async (t) => {
-      for (let round = 0; round < 10; round++) {
+      for (let round = 0; round < rounds; round++) {
         const user = await addUser()
         const before = await Promise.all(Array.from({ length: 5 }, () => addSession(user)))
         const opening = Array.from({ length: 5 }, () => makeSession(user))
@@ -527,10 +531,11 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
   })
 
   t.test(`[${name}] of fifty changes of a client at once, one succeeds in each generation`, async (t) => {
+    const changes = isLong ? 5 : 2
     for (const ended of [undefined, end]) {
       const first = await addClient()
       let client = first
-      for (let round = 1; round <= 5; round++) {
+      for (let round = 1; round <= changes; round++) {
         const generation = client.generation + 1
         const next = Array.from({ length: 50 }, (_, i) =>
           makeClient({ id: first.id, generation, scopes: [`${i}`], audience: [] }),
@@ -540,9 +545,9 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
         client = next[replaced.indexOf(true)] as Client
         t.strictSame(await store.findClient(first.id), client)
       }
-      t.equal(client.generation, first.generation + 5)
+      t.equal(client.generation, first.generation + changes)
       const recorded = await everyRevocation(({ id }) => id === first.id)
-      t.equal(recorded.length, ended ? 5 : 0, 'recorded when that was asked for, and for the winners alone')
+      t.equal(recorded.length, ended ? changes : 0, 'recorded when that was asked for, and for the winners alone')
     }
   })
 
@@ -613,7 +618,7 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
   })
 
   t.test(`[${name}] a change racing the removal of its client does not bring it back`, async (t) => {
-    for (let round = 0; round < 10; round++) {
+    for (let round = 0; round < rounds; round++) {
       const client = await addClient()
       const next = { ...client, generation: client.generation + 1 }
       const [deleted, replaced] = await Promise.all([
@@ -701,7 +706,7 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
 
   t.test(`[${name}] a chain of refreshes, each raced, advances by one each time`, async (t) => {
     let session = await addSession()
-    for (let counter = 1; counter <= 30; counter++) {
+    for (let counter = 1; counter <= 2 * rounds; counter++) {
       const results = await atOnce(4, (i) => either(i).rotateSession(present(session), theft))
       t.same(outcomes(results), ['repeated', 'repeated', 'repeated', 'rotated'])
       session = (await store.findSession(session.id)) as Session
@@ -746,7 +751,7 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
   })
 
   t.test(`[${name}] a replay racing the honest refresh ends the session whoever comes first`, async (t) => {
-    for (let round = 0; round < 10; round++) {
+    for (let round = 0; round < rounds; round++) {
       const session = await addSession()
       await rotate(session)
       await rotate(session, { counter: 2 })
@@ -919,7 +924,7 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
   })
 
   t.test(`[${name}] a refresh racing the end of its session does not bring it back`, async (t) => {
-    for (let round = 0; round < 10; round++) {
+    for (let round = 0; round < rounds; round++) {
       const session = await addSession()
       const [ended, refreshed] = await Promise.all([other.endSession(session.id, end), rotate(session)])
       t.equal(ended, true)
@@ -1015,7 +1020,7 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
   })
 
   t.test(`[${name}] a follower misses none of the revocations recorded at once by two processes`, async (t) => {
-    const total = 400
+    const total = isLong ? 400 : 100
     let cursor: string | undefined
     const seen = new Set<string>()
     const follow = async () => {
@@ -1089,7 +1094,7 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
 
   t.test(`[${name}] of two rotations at once from the same newest key one is added`, async (t) => {
     let newest = (await store.listSigningKeys()).find(({ alg }) => alg === 'ES256') as SigningKeyRecord
-    for (let round = 0; round < 10; round++) {
+    for (let round = 0; round < rounds; round++) {
       const keys = Array.from({ length: 4 }, (_, i) => makeKey({ createdAt: newest.createdAt + 1 + i }))
       const added = await atOnce(4, (i) => either(i).addSigningKey(keys[i] as SigningKeyRecord, newest.kid))
       t.equal(added.filter(Boolean).length, 1)
@@ -1346,7 +1351,7 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
 
   t.test(`[${name}] a sweep racing the last refresh in time never takes a session that was refreshed`, async (t) => {
     const over = now + limits.idleTtlMs
-    for (let round = 0; round < 5; round++) {
+    for (let round = 0; round < (isLong ? 5 : 2); round++) {
       const user = await addUser()
       const sessions = await Promise.all(Array.from({ length: 20 }, () => addSession(user)))
       const results = await atOnce<RotationOutcome | number>(21, (i) =>
@@ -1504,7 +1509,7 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
   })
 
   t.test(`[${name}] a refresh racing an import of its session is never undone`, async (t) => {
-    for (let round = 0; round < 20; round++) {
+    for (let round = 0; round < rounds; round++) {
       const session = await addSession()
       await Promise.all([rotate(session), other.importRows('sessions', [session])])
       t.equal((await store.findSession(session.id))?.counter, 2)
@@ -1512,7 +1517,7 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
   })
 
   t.test(`[${name}] a change of a client racing an import of it is never undone`, async (t) => {
-    for (let round = 0; round < 20; round++) {
+    for (let round = 0; round < rounds; round++) {
       const client = await addClient()
       const next = { ...client, secrets: [], generation: client.generation + 1 }
       await Promise.all([store.replaceClient(next, end), other.importRows('clients', [client])])

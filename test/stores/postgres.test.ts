@@ -73,7 +73,7 @@ async function failure(call: () => Promise<unknown>): Promise<{ error: unknown; 
 }
 
 t.test('the contract, at READ COMMITTED', async (t) => {
-  const url = await postgres.createDatabase()
+  const url = await postgres.createSchema()
   await storeContract(t, 'pg', () => openPostgresStore(url))
 })
 
@@ -122,7 +122,7 @@ t.test('the SQL holds to what CockroachDB, YugabyteDB and Citus run too', async 
 
 t.test('many replicas that start at once on an empty database all come up', async (t) => {
   for (let round = 0; round < (isLong ? 10 : 2); round++) {
-    const url = await postgres.createDatabase()
+    const url = await postgres.createSchema()
     const stores = await Promise.all(Array.from({ length: 8 }, () => openStore(t, url)))
     for (const store of stores) t.equal(await store.createUser(makeUser()), true)
     t.same(
@@ -133,13 +133,13 @@ t.test('many replicas that start at once on an empty database all come up', asyn
 })
 
 t.test('a start that was cut off in the middle of a step is made good by the next one', async (t) => {
-  const url = await postgres.createDatabase()
+  const url = await postgres.createSchema()
   await postgres.execute(migrations[0]?.statements[0] ?? '', url)
   await (await openStore(t, url)).ping()
 })
 
 t.test('a release goes on working, and starts, on the schema of the next one', async (t) => {
-  const url = await postgres.createDatabase()
+  const url = await postgres.createSchema()
   const store = await openStore(t, url)
   const next = openPool(url)
   t.teardown(() => next.close())
@@ -162,7 +162,7 @@ t.test('a start needs no more than the right to read and write when the schema i
 })
 
 t.test('refreshes that come together share statements, and each is told of its own session', async (t) => {
-  const url = await postgres.createDatabase()
+  const url = await postgres.createSchema()
   const [one, other] = [await openStore(t, url), await openStore(t, url)]
   const user = makeUser()
   await one.createUser(user)

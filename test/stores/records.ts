@@ -6,6 +6,7 @@ import type { User } from '../../domain/user.ts'
 import { checkStore } from '../../stores/moving/check.ts'
 import { copyStore } from '../../stores/moving/copy.ts'
 import type { Finding, Store, SweepStep } from '../../stores/store.ts'
+import { isLong } from '../support/processes.ts'
 
 const now = 1_800_000_000_000
 const day = 86_400_000
@@ -208,7 +209,7 @@ export async function recordContract(t: Test, name: string, open: () => Promise<
   })
 
   t.test(`[${name}] a taking races a miss, and neither is lost`, async (t) => {
-    for (let round = 0; round < 10; round++) {
+    for (let round = 0; round < (isLong ? 20 : 4); round++) {
       const record = await issue()
       const [taken, misses] = await Promise.all([store.takeRecord(at(record)), other.missRecord(at(record), 5)])
       t.equal(taken?.misses, misses === undefined ? 0 : 1)

@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { copyFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { open } from 'lmdb'
+import pg from 'pg'
 import t, { type Test } from 'tap'
 import { buildApp } from '../../app.ts'
 import { readConfig } from '../../config.ts'
@@ -17,6 +18,7 @@ import { copyStore } from '../../stores/moving/copy.ts'
 import { openPostgresStore } from '../../stores/postgres/store.ts'
 import type { Finding, Store } from '../../stores/store.ts'
 import { run, runJson, runProcess, start } from '../support/cli.ts'
+import { until } from '../support/client-helper.ts'
 import {
   cheapHashing,
   isAccepted,
@@ -87,7 +89,7 @@ function keep<S extends Store>(t: Test, store: S): S {
   return store
 }
 const newLmdb = async (t: Test) => keep(t, openLmdbStore(await newDir(t)))
-const newPostgres = async (t: Test) => keep(t, await openPostgresStore(await postgres.createDatabase()))
+const newPostgres = async (t: Test) => keep(t, await openPostgresStore(await postgres.createSchema()))
 
 async function fill(store: Store, n: number) {
   const clients = Array.from({ length: n / 10 }, (_, i) => makeClient(i % 10 === 0 ? { disabledAt: now } : {}))
@@ -116,7 +118,7 @@ t.test(
   'thousands of rows go from LMDB to PostgreSQL and back, and each table is the same by count and checksum',
   async (t) => {
     const [first, middle, last] = [await newLmdb(t), await newPostgres(t), await newLmdb(t)]
-    const { clients, users, sessions, records } = await fill(first, 2500)
+    const { clients, users, sessions, records } = await fill(first, 1200)
     for (const [source, target] of [
       [first, middle],
       [middle, last],
@@ -124,11 +126,11 @@ t.test(
       const reports = await copy(source, target)
       t.match(reports, [
         { table: 'signingKeys', source: { rows: 0 }, isSame: true },
-        { table: 'clients', source: { rows: 250 }, target: { rows: 250 }, written: 250, isSame: true },
-        { table: 'users', source: { rows: 2500 }, target: { rows: 2500 }, written: 2500, isSame: true },
-        { table: 'sessions', source: { rows: 2500 }, target: { rows: 2500 }, written: 2500, isSame: true },
+        { table: 'clients', source: { rows: 120 }, target: { rows: 120 }, written: 120, isSame: true },
+        { table: 'users', source: { rows: 1200 }, target: { rows: 1200 }, written: 1200, isSame: true },
+        { table: 'sessions', source: { rows: 1200 }, target: { rows: 1200 }, written: 1200, isSame: true },
         { table: 'failures', source: { rows: 50 }, target: { rows: 50 }, written: 50, isSame: true },
-        { table: 'records', source: { rows: 250 }, target: { rows: 250 }, written: 250, isSame: true },
+        { table: 'records', source: { rows: 120 }, target: { rows: 120 }, written: 120, isSame: true },
         { table: 'revocations', source: { rows: 20 }, target: { rows: 20 }, written: 20, isSame: true },
       ])
       for (const { source, target } of reports) t.equal(source.checksum, target.checksum)
@@ -270,7 +272,7 @@ async function serve(t: Test, settings: Record<string, string>) {
 
 t.test('a move by the runbook, there and back, logs nobody out', async (t) => {
   const dir = await newDir(t)
-  const url = await postgres.createDatabase()
+  const url = await postgres.createSchema()
   const [embedded, database] = [{ AUTH_DATA_DIR: dir }, { DATABASE_URL: url, AUTH_SECRET_FILE: join(dir, 'secret') }]
 
   let app = await serve(t, embedded)
@@ -329,33 +331,39 @@ t.test('a copy that is killed in the middle is made good by the next one', async
   const dir = await newDir(t)
   const env = { AUTH_DATA_DIR: dir, AUTH_SECRET: secret, DATABASE_URL: await postgres.createDatabase() }
   const source = openLmdbStore(dir)
-  for (let i = 0; i < 12; i++) await fill(source, 1000)
+  await fill(source, 2200)
   await source.close()
+  await (await openPostgresStore(env.DATABASE_URL)).close()
 
+  // The second page of users waits.
+  const holder = new pg.Client(env.DATABASE_URL)
+  await holder.connect()
+  await holder.query(`
+    CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+      IF EXISTS (SELECT FROM latchkey_users) THEN PERFORM pg_advisory_xact_lock(1); END IF;
+      RETURN NULL;
+    END $$;
+    CREATE TRIGGER waiting BEFORE INSERT ON latchkey_users FOR EACH STATEMENT EXECUTE FUNCTION wait();
+    SELECT pg_advisory_lock(1)`)
   const child = await start(['store', 'copy', '--from', 'lmdb', '--to', 'pg'], env)
-  const countRows = async () => {
-    const query = "SELECT 1 FROM pg_stat_user_tables WHERE relname = 'latchkey_users'"
-    if ((await postgres.execute(query, env.DATABASE_URL)).length === 0) return 0
-    return Number(
-      ((await postgres.execute('SELECT count(*) FROM latchkey_users', env.DATABASE_URL)) as { count: string }[])[0]
-        ?.count,
-    )
-  }
-  while ((await countRows()) < 2000 && child.exitCode === null) await new Promise((resolve) => setTimeout(resolve, 20))
+  const ended = once(child, 'close')
+  const countRows = async () => (await holder.query('SELECT 1 FROM latchkey_users')).rowCount
+  await until(async () => (await countRows()) !== 0 || child.exitCode !== null)
   child.kill('SIGKILL')
-  await once(child, 'close')
-  t.ok((await countRows()) < 12_000, 'it was in the middle')
+  await ended
+  t.equal(await countRows(), 1000, 'it was in the middle')
+  await holder.end()
 
   const copied = await runJson(['store', 'copy', '--from', 'lmdb', '--to', 'pg'], env)
   t.match(copied, {
     code: 0,
     same: true,
-    tables: [{}, {}, { table: 'users', source: { rows: 12_000 }, target: { rows: 12_000 } }],
+    tables: [{}, {}, { table: 'users', source: { rows: 2200 }, target: { rows: 2200 } }],
   })
   t.match(await runJson(['store', 'check', '--store', 'pg'], env), {
     code: 0,
     ok: true,
-    rows: { clients: 1200, users: 12_000, sessions: 12_000 },
+    rows: { clients: 220, users: 2200, sessions: 2200 },
   })
 })
 
@@ -437,7 +445,7 @@ t.test(
 t.test(
   'a check of PostgreSQL finds a client whose secrets cannot be read, and looks at the rest all the same',
   async (t) => {
-    const url = await postgres.createDatabase()
+    const url = await postgres.createSchema()
     const store = keep(t, await openPostgresStore(url))
     const { clients, users, sessions } = await fill(store, 20)
     const [client, sound] = clients as [Client, Client]

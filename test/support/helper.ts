@@ -54,12 +54,7 @@ type StoreSettings = (t: Test) => Promise<Record<string, string>>
 
 export const stores: Record<string, StoreSettings> = {
   lmdb: async (t) => ({ AUTH_DATA_DIR: await newDir(t) }),
-  pg: async () => {
-    const { url, execute } = await sharedPostgres()
-    const schema = `test_${randomUUID().replaceAll('-', '')}`
-    await execute(`CREATE SCHEMA ${schema}`)
-    return { DATABASE_URL: `${url}?options=-csearch_path%3D${schema}`, AUTH_SECRET: randomUUID() }
-  },
+  pg: async () => ({ DATABASE_URL: await (await sharedPostgres()).createSchema(), AUTH_SECRET: randomUUID() }),
 }
 
 let postgres: Promise<SharedPostgres> | undefined

@@ -17,6 +17,8 @@ export interface SharedPostgres {
   execute(sql: string, url?: string): Promise<unknown[]>
   /** Makes an empty database. @returns its URL */
   createDatabase(): Promise<string>
+  /** The same of an empty schema of the database `postgres`, which costs less. */
+  createSchema(): Promise<string>
 }
 
 /** A server of one test file, which may be stopped, frozen and killed. */
@@ -63,6 +65,11 @@ export function accessPostgres(url: string): SharedPostgres {
       const name = `test_${randomUUID().replaceAll('-', '')}`
       await execute(`CREATE DATABASE ${name}`)
       return Object.assign(new URL(url), { pathname: name }).href
+    },
+    async createSchema() {
+      const name = `test_${randomUUID().replaceAll('-', '')}`
+      await execute(`CREATE SCHEMA ${name}`)
+      return `${url}?options=-csearch_path%3D${name}`
     },
   }
 }

@@ -98,7 +98,10 @@ export async function startReplica(t: Test, settings: Record<string, string>): P
 }
 
 /** Builds the service in this process, on a port of its own, where no fact is about the process. */
-export async function startHere(t: Test, settings: Record<string, string>): Promise<Replica> {
+export async function startHere(
+  t: Test,
+  settings: Record<string, string>,
+): Promise<Replica & { close(): Promise<unknown> }> {
   const output = { stdout: '', stderr: '' }
   const logStream = {
     write(line: string) {
@@ -107,7 +110,7 @@ export async function startHere(t: Test, settings: Record<string, string>): Prom
   }
   const app = await buildApp(readConfig(settings), { logStream, schemaController })
   t.teardown(() => app.close())
-  return { ...serviceAt(await listen(app)), pid: process.pid, output }
+  return { ...serviceAt(await listen(app)), pid: process.pid, output, close: () => app.close() }
 }
 
 function serviceAt(origin: string): Service {
