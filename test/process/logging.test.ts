@@ -35,7 +35,7 @@ process.stdin.destroy()
 
 async function write(t: Test, lines: number) {
   const script = writer(program('log/destination.js'), lines)
-  const child = spawn('env', ['-u', 'NODE_OPTIONS', process.execPath, '--input-type=module', '-e', script], {
+  const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
     stdio: ['pipe', 'pipe', 'pipe'],
   })
   const ended = once(child, 'close')
@@ -49,7 +49,7 @@ async function write(t: Test, lines: number) {
 t.test(
   'a log that nobody reads is kept up to 4 MiB; what is dropped is counted and told when it is read again',
   async (t) => {
-    const lines = 100_000
+    const lines = 60_000
     const { child, ended } = await write(t, lines)
     const [said] = (await once(child.stderr, 'data')) as [Buffer]
     const { dropped, grownMB } = JSON.parse(String(said)) as { dropped: number; grownMB: number }
@@ -90,32 +90,30 @@ t.test('a log that is read loses nothing', async (t) => {
 t.test('a disk that is full, and readers that have gone, do not end the service', async (t) => {
   const { PATH = '' } = process.env
   const start = program('start.cjs')
-  for (const redirect of ['> /dev/full', '> /dev/full 2> /dev/full', '>&- 2>&-', '| true']) {
-    const port = String(20_000 + Math.floor(Math.random() * 20_000))
-    const command = `env -u NODE_OPTIONS "$0" "$1" ${redirect}`
-    const child = spawn(
-      'sh',
-      ['-c', `echo $$; ${redirect === '| true' ? '' : 'exec '}${command}`, process.execPath, start],
-      {
-        cwd: await newDir(t),
-        env: { PATH, PORT: port, ...cheapHashing },
-        stdio: ['ignore', 'pipe', 'pipe'],
-        detached: true,
-      },
-    )
+  const goesOn = async (redirect: string) => {
+    // Below those that the system gives to others.
+    const port = String(20_000 + Math.floor(Math.random() * 12_000))
+    const command = `${redirect === '| true' ? '' : 'exec '}"$0" "$1" ${redirect}`
+    const child = spawn('sh', ['-c', command, process.execPath, start], {
+      cwd: await newDir(t),
+      env: { PATH, PORT: port, ...cheapHashing },
+      stdio: ['ignore', 'pipe', 'pipe'],
+      detached: true,
+    })
     const ended = once(child, 'exit')
     t.teardown(() => {
       if (child.exitCode === null && child.pid) process.kill(-child.pid, 'SIGKILL')
     })
-    const isReady = () =>
-      fetch(`http://127.0.0.1:${port}/readyz`, { headers: { connection: 'close' } }).then(
-        ({ ok }) => ok,
-        () => false,
+    const call = (path: string) =>
+      fetch(`http://127.0.0.1:${port}${path}`, { headers: { connection: 'close' } }).then(
+        ({ status }) => status,
+        () => 0,
       )
-    await until(isReady, 30_000, 50)
-    for (let n = 0; n < 20; n++) await fetch(`http://127.0.0.1:${port}/protected`, { headers: { connection: 'close' } })
-    t.ok(await isReady(), redirect)
+    await until(async () => (await call('/readyz')) === 200, 30_000, 50)
+    for (let n = 0; n < 20; n++) t.equal(await call('/protected'), 401)
+    t.equal(await call('/readyz'), 200, redirect)
     if (child.pid) process.kill(-child.pid, 'SIGTERM')
     await ended
   }
+  await Promise.all(['> /dev/full 2> /dev/full', '>&- 2>&-', '| true'].map(goesOn))
 })
