@@ -3,37 +3,12 @@ import { once } from 'node:events'
 import { mkdir, writeFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
-import t, { type Test } from 'tap'
+import t from 'tap'
 import { cheapHashing, newDir } from '../support/helper.ts'
 import { program } from '../support/program.ts'
+import { runProgram } from '../support/running.ts'
 
 /* `.env`, and what a terminal shows: how Latchkey is started by hand. */
-
-const { PATH = '' } = process.env
-
-/** Runs a file of the program in a directory until it ends, or says that it listens. */
-async function run(t: Test, cwd: string, file: string, args: string[] = [], env: Record<string, string> = {}) {
-  const child = spawn('env', ['-u', 'NODE_OPTIONS', process.execPath, program(file), ...args], {
-    cwd,
-    env: { PATH, ...cheapHashing, ...env },
-  })
-  const ended = once(child, 'close')
-  t.teardown(async () => {
-    child.kill('SIGKILL')
-    await ended
-  })
-  let stdout = ''
-  let stderr = ''
-  child.stderr.setEncoding('utf8').on('data', (chunk) => {
-    stderr += chunk
-  })
-  child.stdout.setEncoding('utf8').on('data', (chunk) => {
-    stdout += chunk
-    if (/Latchkey listens/.test(stdout)) child.kill('SIGTERM')
-  })
-  const [code] = await ended
-  return { code, stdout, stderr }
-}
 
 t.test(
   'a line of .env is a name with its value, a comment or nothing; else the file is not taken, and the line is named',
@@ -86,43 +61,29 @@ t.test(
 )
 
 t.test('.env of the directory is read by the service and by every command, and the environment wins', async (t) => {
-  const dir = await newDir(t)
-  await writeFile(
-    join(dir, '.env'),
-    'AUTH_ISSUER=http://from.file\nPORT=0\nAUTH_DATA_DIR=./elsewhere\nAUTH_SIGNING_ALG=RS256\n',
-  )
-  const served = await run(t, dir, 'start.cjs', [], { AUTH_SIGNING_ALG: 'EdDSA' })
-  t.equal(served.code, 0, served.stderr)
-  t.match(
-    JSON.parse(
-      served.stdout
-        .trim()
-        .split('\n')
-        .find((line) => /Latchkey listens/.test(line)) ?? '{}',
-    ),
-    {
-      issuer: 'http://from.file',
-      data_dir: './elsewhere',
-      alg: 'EdDSA',
-    },
-  )
-  const listed = await run(t, dir, 'cli/latchkey.js', ['user', 'list', '--json'])
-  t.equal(listed.code, 0, listed.stderr)
-  t.match(
-    await run(t, dir, 'cli/latchkey.js', ['user', 'list'], { AUTH_DATA_DIR: './nowhere' }),
-    { code: /[^0]/ },
-    'and not where the file says',
-  )
+  const cwd = await newDir(t)
+  const inFile = ['AUTH_ISSUER=http://from.file', 'AUTH_DATA_DIR=./elsewhere', 'AUTH_SIGNING_ALG=RS256']
+  // None of this is good where it is taken.
+  inFile.push('PORT=none', 'AUTH_ARGON2_MEMORY=none')
+  await writeFile(join(cwd, '.env'), inFile.join('\n'))
+  const service = await runProgram(t, { ...cheapHashing, AUTH_SIGNING_ALG: 'EdDSA' }, { cwd })
+  await service.listening()
+  t.match(await service.stop(), { code: 0 })
+  const line = service.output.stdout.split('\n').find((line) => /Latchkey listens/.test(line))
+  t.match(JSON.parse(line ?? '{}'), { issuer: 'http://from.file', data_dir: './elsewhere', alg: 'EdDSA' })
+  const listed = await runProgram(t, cheapHashing, { cwd, args: ['cli/latchkey.js', 'user', 'list', '--json'] })
+  t.match(await listed.ended, { code: 0 }, listed.output.stderr)
 
-  await writeFile(join(dir, '.env'), 'AUTH_SECRET: hunter2\n')
-  for (const [file, args] of [
-    ['start.cjs', []],
-    ['cli/latchkey.js', ['user', 'list']],
-    ['cli/latchkey.js', ['serve']],
-  ] as [string, string[]][]) {
-    const { code, stderr } = await run(t, dir, file, args)
-    t.equal(code, 78)
-    t.equal(stderr, '.env: expected NAME=value, a comment or nothing on line 1\n', `${file} ${args}`)
+  await writeFile(join(cwd, '.env'), 'AUTH_SECRET: hunter2\n')
+  const bad: Parameters<typeof runProgram>[2][] = [
+    { cwd, args: ['start.cjs'] },
+    { cwd, args: ['cli/latchkey.js', 'user', 'list'] },
+    { cwd, args: ['cli/latchkey.js', 'serve'] },
+  ]
+  for (const options of bad) {
+    const { ended, output } = await runProgram(t, cheapHashing, options)
+    t.match(await ended, { code: 78 })
+    t.equal(output.stderr, '.env: expected NAME=value, a comment or nothing on line 1\n', `${options?.args}`)
   }
 })
 
@@ -133,10 +94,10 @@ t.test(
   { skip: !hasScript && 'no script(1)' },
   async (t) => {
     const dir = await newDir(t)
-    const command = `echo "pid $$"; exec env -u NODE_OPTIONS ${process.execPath} ${program('start.cjs')}`
+    const command = `echo "pid $$"; exec ${process.execPath} ${program('start.cjs')}`
     const child = spawn('script', ['-qefc', command, '/dev/null'], {
       cwd: dir,
-      env: { PATH, ...cheapHashing, PORT: '0', TERM: 'xterm' },
+      env: { PATH: process.env['PATH'], ...cheapHashing, PORT: '0', TERM: 'xterm' },
     })
     let text = ''
     child.stdout.setEncoding('utf8').on('data', (chunk) => {
