@@ -15,7 +15,7 @@ const eventsOf = (stderr: string) =>
 
 /** `latchkey serve`, and how to call it. */
 async function serve(t: Test, env: Record<string, string>) {
-  const child = await start(['serve'], { ...env, PORT: '0' })
+  const child = await start(['serve'], { ...env, PORT: '0', AUTH_SHUTDOWN_GRACE: '1s' })
   t.teardown(async () => {
     child.kill('SIGTERM')
     await once(child, 'close')
@@ -58,10 +58,11 @@ async function newStore(t: Test) {
   return { env, latchkey, say: (args: string, input?: string) => run(args.split(' '), env, input) }
 }
 
-t.test(
-  'the first administrator is made before the first start, and everything else beside a running service',
-  async (t) => {
-    const { env, latchkey, say } = await newStore(t)
+t.test('beside a running service', async (running) => {
+  const { env, latchkey, say } = await newStore(running)
+  let server: Awaited<ReturnType<typeof serve>>
+
+  await running.test('the first administrator is made before the first start', async (t) => {
     t.match(await say('user list'), { code: 69, stdout: '', stderr: /^There is no embedded store in .*\n$/ })
     t.notOk(existsSync(env.AUTH_DATA_DIR), 'to look makes nothing')
     const ada = await latchkey('user add ada --role admin --password-stdin', `${password}\r\n`)
@@ -69,14 +70,16 @@ t.test(
     t.equal(ada.stderr, `A new store was made in ${env.AUTH_DATA_DIR}.\n`, 'no line of a log')
     t.same(readdirSync(env.AUTH_DATA_DIR), ['lmdb'], 'the secret and the keys are made by the service')
 
-    const server = await serve(t, { ...env, AUTH_SIGNUP: 'closed' })
+    server = await serve(running, { ...env, AUTH_SIGNUP: 'closed' })
     const { body: admin } = await server.askForTokens({ username: 'ada', password, scope: 'admin' })
     t.match(
       (await server.call('/admin/users', admin.access_token)).body,
       { users: [{ username: 'ada' }] },
       'with the scope',
     )
+  })
 
+  await running.test('everything else of users is done beside it', async (t) => {
     const bob = await latchkey('user add bob --generate')
     t.match(bob, { code: 0, password: /^([a-z2-9]{5}-){4}[a-z2-9]{5}$/ })
     t.equal(bob.stderr, '')
@@ -107,44 +110,41 @@ t.test(
       code: 0,
       stdout: /^name +id +roles +created +disabled\nada +[-0-9a-f]{36} +admin +\d.*Z\n$/,
     })
-  },
-)
-
-t.test('clients and keys, beside a running service', async (t) => {
-  const { env, latchkey, say } = await newStore(t)
-  const server = await serve(t, env)
-  const { client_secret, ...made } = await latchkey(
-    'client add a/b%2F --scope files:read --scope admin --audience https://a.example --introspect',
-  )
-  t.match(made, {
-    code: 0,
-    scopes: ['files:read', 'admin'],
-    audience: ['https://a.example'],
-    introspect: true,
-    grants: ['client_credentials'],
   })
-  const token = (secret: string) =>
-    server.askForTokens({ grant_type: 'client_credentials', client_id: 'a/b%2F', client_secret: secret })
-  t.equal((await token(client_secret)).status, 200)
-  const { client_secret: second } = await latchkey('client rotate-secret a/b%2F --overlap 2h')
-  t.same([(await token(client_secret)).status, (await token(second)).status], [200, 200])
-  const { client_secret: third } = await latchkey('client rotate-secret a/b%2F --leaked')
-  t.ok(
-    await withinASecond(async () => (await token(second)).status === 401),
-    'the secret before is refused within a second',
-  )
-  t.equal((await token(third)).status, 200)
-  t.match(await latchkey('client delete a/b%2F --yes'), { code: 0, deleted: true })
 
-  await say('user add ada --password-stdin', password)
-  const { access_token, refresh_token } = (await server.logIn('ada', password)).body
-  t.match(await latchkey('keys rotate'), { code: 0, state: 'next' })
-  t.match(await latchkey('keys list'), { code: 0, keys: [{ state: 'next' }, { state: 'current' }] })
-  t.equal((await server.call('/users/me', access_token)).status, 200)
-  t.match(await latchkey('keys rotate --leaked'), { code: 0, state: 'current' })
-  t.ok(await server.isRefusedSoon(access_token))
-  const { body } = await server.refresh(refresh_token)
-  t.equal((await server.call('/users/me', body.access_token)).status, 200, 'and sessions go on')
+  await running.test('clients and keys, beside a running service', async (t) => {
+    const { client_secret, ...made } = await latchkey(
+      'client add a/b%2F --scope files:read --scope admin --audience https://a.example --introspect',
+    )
+    t.match(made, {
+      code: 0,
+      scopes: ['files:read', 'admin'],
+      audience: ['https://a.example'],
+      introspect: true,
+      grants: ['client_credentials'],
+    })
+    const token = (secret: string) =>
+      server.askForTokens({ grant_type: 'client_credentials', client_id: 'a/b%2F', client_secret: secret })
+    t.equal((await token(client_secret)).status, 200)
+    const { client_secret: second } = await latchkey('client rotate-secret a/b%2F --overlap 2h')
+    t.same([(await token(client_secret)).status, (await token(second)).status], [200, 200])
+    const { client_secret: third } = await latchkey('client rotate-secret a/b%2F --leaked')
+    t.ok(
+      await withinASecond(async () => (await token(second)).status === 401),
+      'the secret before is refused within a second',
+    )
+    t.equal((await token(third)).status, 200)
+    t.match(await latchkey('client delete a/b%2F --yes'), { code: 0, deleted: true })
+
+    const { access_token, refresh_token } = (await server.logIn('ada', password)).body
+    t.match(await latchkey('keys rotate'), { code: 0, state: 'next' })
+    t.match(await latchkey('keys list'), { code: 0, keys: [{ state: 'next' }, { state: 'current' }] })
+    t.equal((await server.call('/users/me', access_token)).status, 200)
+    t.match(await latchkey('keys rotate --leaked'), { code: 0, state: 'current' })
+    t.ok(await server.isRefusedSoon(access_token))
+    const { body } = await server.refresh(refresh_token)
+    t.equal((await server.call('/users/me', body.access_token)).status, 200, 'and sessions go on')
+  })
 })
 
 t.test('what is wrong is one line on stderr and an exit code', async (t) => {
