@@ -1,5 +1,4 @@
 import { hasLmdbStore } from './lmdb/file.ts'
-import { openLmdbStore } from './lmdb/store.ts'
 import type { Store } from './store.ts'
 
 /** Which store, and where it is. */
@@ -20,8 +19,7 @@ export const isMissing = (location: StoreLocation): boolean => location.kind ===
  * @throws {StoreUnavailable} when the database does not answer
  */
 export async function openStore(location: StoreLocation): Promise<Store> {
-  if (location.kind === 'lmdb') return openLmdbStore(location.dir)
-  // Loaded only where it is used: `pg` costs a twelfth of a command.
-  const { openPostgresStore } = await import('./postgres/store.ts')
-  return openPostgresStore(location.url)
+  // Each is loaded only where it is used, and the packages `lmdb` and `pg` with it.
+  if (location.kind === 'lmdb') return (await import('./lmdb/store.ts')).openLmdbStore(location.dir)
+  return (await import('./postgres/store.ts')).openPostgresStore(location.url)
 }

@@ -1,4 +1,3 @@
-import cors from '@fastify/cors'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { originMatcher } from '../../config/origins.ts'
@@ -41,7 +40,7 @@ export default fp(
     const { AUTH_CORS_ORIGINS: origins } = app.config
     if (!origins) return void app.decorate('letReadAcrossOrigins', () => {})
     const isAllowed = originMatcher(origins)
-    await app.register(cors, {
+    await app.register(import('@fastify/cors'), {
       origin: (origin, done) => done(null, origin !== undefined && isAllowed(origin)),
       methods: ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'],
       allowedHeaders,

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { ConfigError } from '../../config.ts'
-import { keepPrivate, sync } from '../../stores/lmdb/open.ts'
+import { keepPrivate, sync } from '../../stores/lmdb/directory.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {

@@ -1,0 +1,25 @@
+import { chmodSync, closeSync, fsyncSync, openSync, statSync } from 'node:fs'
+
+/* What is done to files and directories of AUTH_DATA_DIR, without the package `lmdb`. */
+
+/** A new name in a directory is on disk only when the directory is. */
+export function sync(path: string): void {
+  const descriptor = openSync(path, 'r')
+  fsyncSync(descriptor)
+  closeSync(descriptor)
+}
+
+/**
+ * Removes the permissions of group and others from a file or directory. Another owner's stays as it is: under a
+ * user of the platform's choosing it is the group that gives us access. So does what many share, such as /tmp.
+ */
+export function keepPrivate(path: string): void {
+  const [ofOthers, isShared] = [0o077, 0o1000]
+  try {
+    const { mode, uid } = statSync(path)
+    if (uid === process.getuid?.() && (mode & ofOthers) !== 0 && (mode & isShared) === 0)
+      chmodSync(path, mode & 0o7777 & ~ofOthers)
+  } catch {
+    // Not ours, or on a file system that has no modes.
+  }
+}
