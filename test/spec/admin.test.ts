@@ -90,7 +90,7 @@ async function isProblem(
 
 // Who may
 
-overStores(
+onOneStore(
   'every route of /admin/ is for a good token with the scope admin, and says so before it reads a body',
   async (t, build) => {
     const { app, token } = await administered(build)
@@ -168,7 +168,7 @@ overStores(
   },
 )
 
-overStores("a client's own token with the scope admin works, for as long as the client may", async (t, build) => {
+onOneStore("a client's own token with the scope admin works, for as long as the client may", async (t, build) => {
   const { app, call } = await administered(build)
   const made = json(await call('POST', '/admin/clients', { client_id: 'robot', scopes: ['admin', 'other'] }))
   const { access_token } = json(await clientToken(app, 'robot', made.client_secret))
@@ -193,7 +193,7 @@ overStores("a client's own token with the scope admin works, for as long as the 
   t.equal((await asRobot('/admin/users')).headers['www-authenticate'], challenges.revoked)
 })
 
-overStores('administrators end the administration of others, never their own', async (t, build) => {
+onOneStore('administrators end the administration of others, never their own', async (t, build) => {
   const { app, call, adminId } = await administered(build)
   for (const [method, path, body] of [
     ['DELETE', ''],
@@ -570,7 +570,7 @@ overStores('no id does harm: what is none is 404', async (t, build) => {
 
 // Clients
 
-overStores('clients are made, shown and removed; a secret is in one answer, and no hash in any', async (t, build) => {
+onOneStore('clients are made, shown and removed; a secret is in one answer, and no hash in any', async (t, build) => {
   const { app, call, answers, logs, adminId } = await administered(build)
   const full = {
     scopes: ['b', 'a'],
@@ -653,6 +653,8 @@ overStores('a client_id may be any visible ASCII, and its URL percent-encodes it
     t.equal(made.statusCode, 201, id)
     const url = String(made.headers['location'])
     t.equal(json(await call('GET', url)).client_id, id, url)
+    // Each character is in one of the long ones, too.
+    if (id.length === 1) continue
     t.equal((await call('POST', `${url}/disable`)).statusCode, 204)
     t.equal((await call('POST', `${url}/rotate-secret`, { overlap_seconds: 1 })).statusCode, 200)
   }
@@ -667,7 +669,7 @@ overStores('a client_id may be any visible ASCII, and its URL percent-encodes it
   for (const id of ids) t.equal((await call('DELETE', `/admin/clients/${encodeURIComponent(id)}`)).statusCode, 204, id)
 })
 
-overStores('a rotated secret: two are good for the overlap, and none of before after a leak', async (t, build) => {
+onOneStore('a rotated secret: two are good for the overlap, and none of before after a leak', async (t, build) => {
   const { app, call, clock } = await administered(build, { AUTH_ACCESS_TTL: '30d' })
   const ask = async (secret: string) => (await clientToken(app, 'robot', secret)).statusCode
   const rotate = async (body?: object) =>

@@ -42,6 +42,9 @@ const bodies: [what: string, type: string | undefined, payload: string | undefin
   ['a form in another charset', `${form};charset="ISO-8859-1"`, 'username=%E9'],
 ]
 
+/** For `GET` and `HEAD`, whose bodies Fastify does not read. */
+const unread = bodies.filter((_, at) => at % 5 === 0)
+
 /** The routes that a request with these bodies may succeed at, for they do without one. */
 const withoutBody = (method: string, url: string) =>
   method === 'GET' ||
@@ -81,7 +84,7 @@ onOneStore(
     t.ok(routes.length > 50, 'the routes are found')
     for (const { method, url, family } of routes) {
       if (url.includes('*')) continue
-      for (const [what, type, payload] of bodies) {
+      for (const [what, type, payload] of /^(GET|HEAD)$/.test(method) ? unread : bodies) {
         // What ends the session it is asked with needs a new one each time.
         if (!ofUser || method === 'DELETE' || url === '/logout') ofUser = (await logIn(app)).access_token
         const bearer = { authorization: `Bearer ${url.startsWith('/admin') ? ofAdmin : ofUser}` }

@@ -4,7 +4,7 @@ import type { FastifyInstance, InjectOptions } from 'fastify'
 import t from 'tap'
 import { networkOf } from '../../domain/network.ts'
 import { createAddressReader } from '../../plugins/http/client-address.ts'
-import { json, logIn, onOneStore, overStores, password, postForm, signUp, withToken } from '../support/helper.ts'
+import { json, logIn, onOneStore, password, postForm, signUp, withToken } from '../support/helper.ts'
 import { root } from '../support/program.ts'
 
 const proxy = '10.1.2.3'
@@ -141,7 +141,7 @@ const through = (forwarded: string | string[], peer = proxy): InjectOptions => (
 const guess = (app: FastifyInstance, options: InjectOptions, secret = 'wrong wrong wrong', username = 'ada') =>
   postForm(app, '/token', { username, password: secret }, options)
 
-overStores(
+onOneStore(
   'ports and junk in X-Forwarded-For are no way round a wait, and lock nobody out elsewhere (contract §5)',
   async (t, build) => {
     const { app } = await build({ AUTH_TRUSTED_PROXIES: '10.0.0.0/8' })

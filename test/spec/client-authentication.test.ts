@@ -141,7 +141,7 @@ onOneStore('a secret in Basic is decoded once, or is the text as it was sent, RF
   )
 })
 
-overStores(
+onOneStore(
   'what openssl rand -base64 makes works as people send it: by curl -u and curl -d, encoded and not',
   async (t, build) => {
     const made = [
@@ -361,7 +361,7 @@ function comparable({ statusCode, headers, body }: LightMyRequestResponse) {
   return JSON.stringify([statusCode, Object.entries(rest), body.replaceAll(String(id), 'id')])
 }
 
-overStores(
+onOneStore(
   'an unknown client, a wrong secret and a disabled client are answered alike, to the byte',
   async (t, build) => {
     const { app, logs } = await build()
@@ -403,7 +403,7 @@ overStores(
   },
 )
 
-overStores(
+onOneStore(
   'an unknown client, a wrong secret and a disabled client cost the same calls of the store',
   async (t, build) => {
     const { app } = await build()
@@ -440,7 +440,7 @@ async function guess(app: FastifyInstance, id: string, options: InjectOptions): 
 }
 const tenRefusals = Array(10).fill(401)
 
-overStores(
+onOneStore(
   'guessing a secret is throttled after ten in a row from one prefix; another prefix is still served',
   async (t, build) => {
     const { app, clock, beside } = await build()
@@ -471,7 +471,7 @@ overStores(
   },
 )
 
-overStores(
+onOneStore(
   'a generated secret, which cannot be guessed, is taken during a wait: a neighbour with an old one locks nobody out',
   async (t, build) => {
     const { app } = await build()
@@ -483,7 +483,7 @@ overStores(
   },
 )
 
-overStores('an empty id with an empty secret is no client at all: login forms send it', async (t, build) => {
+onOneStore('an empty id with an empty secret is no client at all: login forms send it', async (t, build) => {
   const { app } = await build()
   await signUp(app)
   const login = await postForm(app, '/token', { username: 'ada', password }, rawBasic(':'))
@@ -497,7 +497,7 @@ overStores('an empty id with an empty secret is no client at all: login forms se
   isOAuthError(t, await postForm(app, '/introspect', { token: 'x' }, rawBasic(':')), 401, 'invalid_client')
 })
 
-overStores('an id that nobody has is throttled alike', async (t, build) => {
+onOneStore('an id that nobody has is throttled alike', async (t, build) => {
   const { app } = await build()
   for (const id of ['nobody', 'first-party', '__proto__', 'no body']) {
     t.same(await guess(app, id, {}), tenRefusals, id)
@@ -624,7 +624,7 @@ overStores('no client can be made under an id that is not one, or looks like the
   }
 })
 
-overStores(
+onOneStore(
   'a client that is named like a user is another, and neither waits for the failures of the other',
   async (t, build) => {
     const { app } = await build()
@@ -648,7 +648,7 @@ overStores(
   },
 )
 
-overStores(
+onOneStore(
   'a store that fails is 503 for a client that is not known from before, and never invalid_client',
   async (t, build) => {
     const { app } = await build()

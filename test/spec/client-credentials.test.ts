@@ -44,7 +44,7 @@ const refreshGrant = (
 
 const headerOf = (token: string) => JSON.parse(Buffer.from(token.split('.')[0] as string, 'base64url').toString())
 
-overStores('client_credentials gives an access token by RFC 9068, and no refresh token', async (t, build) => {
+onOneStore('client_credentials gives an access token by RFC 9068, and no refresh token', async (t, build) => {
   const { app, clock, config } = await build()
   const orders = await makeClient(app, {
     id: 'orders',
@@ -73,7 +73,7 @@ overStores('client_credentials gives an access token by RFC 9068, and no refresh
   t.notOk('scope' in claimsOf(bare.access_token))
 })
 
-overStores('the token of a client is good at /verify, and 403 where a user is needed', async (t, build) => {
+onOneStore('the token of a client is good at /verify, and 403 where a user is needed', async (t, build) => {
   const { app } = await build()
   const token = await tokenOf(app, await makeClient(app, { id: 'orders', scopes: ['files:read'] }))
   const verified = await verify(app, token)
@@ -104,7 +104,7 @@ overStores('the token of a client is good at /verify, and 403 where a user is ne
   t.equal((await verify(app, token)).statusCode, 204, 'and none of them did anything to it')
 })
 
-overStores('each client has its grants; any other is unauthorized_client', async (t, build) => {
+onOneStore('each client has its grants; any other is unauthorized_client', async (t, build) => {
   const { app } = await build()
   await signUp(app)
   const all = ['password', 'refresh_token', 'client_credentials'] as const
@@ -141,7 +141,7 @@ overStores('each client has its grants; any other is unauthorized_client', async
   isOAuthError(t, implied, 400, 'unauthorized_client', 'a login without grant_type is one')
 })
 
-overStores('a public client gets no token of its own', async (t, build) => {
+onOneStore('a public client gets no token of its own', async (t, build) => {
   const { app } = await build()
   const definition = { type: 'public', grants: ['password'], scopes: [], audience: [], introspect: 'none' } as const
   await app.clients.create(app, { ...definition, id: 'web', grants: ['password'], scopes: [], audience: [] })
@@ -163,7 +163,7 @@ overStores('a public client gets no token of its own', async (t, build) => {
   )
 })
 
-overStores('a confidential client logs users in and refreshes, as itself only', async (t, build) => {
+onOneStore('a confidential client logs users in and refreshes, as itself only', async (t, build) => {
   const { app } = await build()
   await signUp(app)
   const web = await makeClient(app, { id: 'web', grants: ['password', 'refresh_token'] })
@@ -202,7 +202,7 @@ overStores('a confidential client logs users in and refreshes, as itself only', 
   t.match(claimsOf(json(next).access_token), { client_id: 'web', sid: claimsOf(login.access_token)['sid'] })
 })
 
-overStores('a client without the grant refresh_token gets no refresh token', async (t, build) => {
+onOneStore('a client without the grant refresh_token gets no refresh token', async (t, build) => {
   const { app } = await build()
   await signUp(app)
   const kiosk = await makeClient(app, { id: 'kiosk', grants: ['password'] })
@@ -220,7 +220,7 @@ overStores('a client without the grant refresh_token gets no refresh token', asy
   )
 })
 
-overStores('scopes: all of the client by default, a subset as asked for, no other', async (t, build) => {
+onOneStore('scopes: all of the client by default, a subset as asked for, no other', async (t, build) => {
   const { app } = await build()
   const orders = await makeClient(app, { id: 'orders', scopes: ['files:read', 'files:write', 'a!#[]~'] })
   const scopeOf = async (scope: string) => {
@@ -319,7 +319,7 @@ onOneStore('a scope that a login may not have opens no session and hashes nothin
   t.equal(json(await passwordGrant(app, web)).scope, 'a', 'and is not given unasked')
 })
 
-overStores(
+onOneStore(
   'resource (RFC 8707) chooses among the audiences of the client; any other is invalid_target',
   async (t, build) => {
     const { app, config } = await build()
@@ -368,7 +368,7 @@ overStores(
   },
 )
 
-overStores('a token for another audience is refused here, and good at /verify for that audience', async (t, build) => {
+onOneStore('a token for another audience is refused here, and good at /verify for that audience', async (t, build) => {
   const { app, config } = await build()
   await signUp(app)
   const grants = ['client_credentials', 'password']

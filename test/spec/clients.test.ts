@@ -5,17 +5,7 @@ import * as openid from 'openid-client'
 import { ClientCredentials, ResourceOwnerPassword } from 'simple-oauth2'
 import type { Test } from 'tap'
 import { writeClients } from '../support/client-helper.ts'
-import {
-  type Build,
-  claimsOf,
-  isAccepted,
-  json,
-  logIn,
-  onOneStore,
-  overStores,
-  password,
-  signUp,
-} from '../support/helper.ts'
+import { type Build, claimsOf, isAccepted, json, logIn, onOneStore, password, signUp } from '../support/helper.ts'
 
 /* Clients as people use them, over a real socket. */
 
@@ -58,7 +48,7 @@ const errorOf = (promise: Promise<unknown>): Promise<unknown> =>
 const requestWith = (accessToken: string) =>
   new Request('https://api.example/', { headers: { authorization: `Bearer ${accessToken}` } })
 
-overStores('oauth4webapi discovers, logs in, refreshes, checks the JWT (RFC 9068) and revokes', async (t, build) => {
+onOneStore('oauth4webapi discovers, logs in, refreshes, checks the JWT (RFC 9068) and revokes', async (t, build) => {
   const { issuer } = await serve(build)
   const as = await discover(issuer)
   const parameters = new URLSearchParams({ username: 'ada', password })
@@ -152,7 +142,7 @@ onOneStore('oauth4webapi is told each failure by its code', async (t, build) => 
   t.match(await errorOf(byBasic), { cause: [{ scheme: 'basic', parameters: { realm: 'latchkey' } }] })
 })
 
-overStores('openid-client discovers, logs in, refreshes and revokes', async (t, build) => {
+onOneStore('openid-client discovers, logs in, refreshes and revokes', async (t, build) => {
   const { issuer } = await serve(build)
   const options = { algorithm: 'oauth2', execute: [openid.allowInsecureRequests] } as const
   const config = await openid.discovery(issuer, 'first-party', undefined, openid.None(), {
@@ -192,7 +182,7 @@ async function serveConfidential(t: Test, build: Build) {
   return serve(build, { AUTH_CLIENTS_FILE: file })
 }
 
-overStores(
+onOneStore(
   'oauth4webapi is a confidential client by each method: its own token, those of users, introspection, revocation',
   async (t, build) => {
     const { issuer } = await serveConfidential(t, build)
@@ -240,7 +230,7 @@ overStores(
   },
 )
 
-overStores(
+onOneStore(
   'openid-client is a confidential client by each method: its own token, refresh, introspection, revocation',
   async (t, build) => {
     const { issuer } = await serveConfidential(t, build)
@@ -290,7 +280,7 @@ overStores(
   },
 )
 
-overStores('simple-oauth2 gets a token of its own, logs in, refreshes and revokes', async (t, build) => {
+onOneStore('simple-oauth2 gets a token of its own, logs in, refreshes and revokes', async (t, build) => {
   const { app, issuer } = await serveConfidential(t, build)
   for (const authorizationMethod of ['header', 'body'] as const) {
     const settings = {

@@ -156,7 +156,7 @@ onOneStore(
   },
 )
 
-overStores('a file that is wrong changes nothing in the store', async (t, build) => {
+onOneStore('a file that is wrong changes nothing in the store', async (t, build) => {
   const path = await writeClients(t, [declare(orders)])
   const test = await build({ AUTH_CLIENTS_FILE: path })
   await test.app.close()
@@ -295,7 +295,7 @@ overStores('what the file says at the next start holds: changed, added, removed'
   )
 })
 
-overStores(
+onOneStore(
   'a client that was disabled stays so when its declaration changes, and a client that somebody made can be declared',
   async (t, build) => {
     const path = await writeClients(t, [declare(orders)])
@@ -313,7 +313,7 @@ overStores(
   },
 )
 
-overStores('two secrets are good while the file has both', async (t, build) => {
+onOneStore('two secrets are good while the file has both', async (t, build) => {
   const [one, two, three] = ['one', 'two', 'three'].map((name) => ({
     id: 'orders',
     secret: long(name),
@@ -336,7 +336,7 @@ overStores('two secrets are good while the file has both', async (t, build) => {
   t.equal((await third.app.store.findClient('orders'))?.secrets.length, 1)
 })
 
-overStores(
+onOneStore(
   'a change of AUTH_SECRET: replicas before and after it serve declared clients beside each other',
   async (t, build) => {
     const [a, b] = ['a'.repeat(32), 'b'.repeat(32)] as const
@@ -397,7 +397,7 @@ overStores('more clients than a page are declared and removed', async (t, build)
   )
 })
 
-overStores('first-party can be declared as another public client', async (t, build) => {
+onOneStore('first-party can be declared as another public client', async (t, build) => {
   const path = await writeClients(t, [{ client_id: 'first-party', grants: ['password'], scopes: ['a'] }])
   const { app } = await build({ AUTH_CLIENTS_FILE: path })
   await signUp(app)
@@ -413,7 +413,7 @@ overStores('first-party can be declared as another public client', async (t, bui
   )
 })
 
-overStores(
+onOneStore(
   'first-party that is not declared any more is the built-in one again, and serves at once',
   async (t, build) => {
     await t.test('its new tokens are good', async (t) => {
@@ -430,7 +430,7 @@ overStores(
   },
 )
 
-overStores('a client that may not refresh any more may not at POST /refresh either', async (t, build) => {
+onOneStore('a client that may not refresh any more may not at POST /refresh either', async (t, build) => {
   await t.test('unauthorized_client', async (t) => {
     const path = await writeClients(t, [])
     const first = await build({ AUTH_CLIENTS_FILE: path })

@@ -184,7 +184,7 @@ onOneStore('a body over 16 KiB is 413, and one of 16 KiB is read', async (t, bui
   t.ok(await isAccepted(app, access_token))
 })
 
-overStores('bad JSON, invalid UTF-8, NUL and lone surrogates are 400', async (t, build) => {
+onOneStore('bad JSON, invalid UTF-8, NUL and lone surrogates are 400', async (t, build) => {
   const { app } = await build()
   const texts = {
     nothing: '',
@@ -232,7 +232,7 @@ overStores('bad JSON, invalid UTF-8, NUL and lone surrogates are 400', async (t,
   t.equal((await signUp(app, 'ada')).statusCode, 201, 'none of them made an account')
 })
 
-overStores('a wrong JSON type is never coerced: 400 with a pointer', async (t, build) => {
+onOneStore('a wrong JSON type is never coerced: 400 with a pointer', async (t, build) => {
   const { app } = await build()
   await signUp(app)
   const { access_token, refresh_token } = await logIn(app)
@@ -463,7 +463,7 @@ onOneStore('credentials and tokens in the query, a cookie or a body are not read
   }
 })
 
-overStores('bearer failures have the challenges of RFC 6750, exactly', async (t, build) => {
+onOneStore('bearer failures have the challenges of RFC 6750, exactly', async (t, build) => {
   const { app, clock, logs } = await build()
   await signUp(app)
   const { access_token } = await logIn(app)
@@ -654,7 +654,7 @@ onOneStore('what the HTTP parser refuses is answered as JSON with an id too', as
   t.match(head, /\r\n\r\n$/, 'HEAD has no body')
 })
 
-overStores('every answer with a token or personal data has Cache-Control: no-store', async (t, build) => {
+onOneStore('every answer with a token or personal data has Cache-Control: no-store', async (t, build) => {
   const { app } = await build()
   const created = await signUp(app)
   const login = await postForm(app, '/token', { grant_type: 'password', username: 'ada', password })
@@ -818,7 +818,7 @@ function requestsOf(
   ]
 }
 
-overStores(
+onOneStore(
   'a store that fails is 503 with Retry-After in both families, and never a wrong answer',
   async (t, build) => {
     const { app, logs } = await build()
@@ -859,7 +859,7 @@ overStores(
   },
 )
 
-overStores('a store that fails ends no session and takes no login', async (t, build) => {
+onOneStore('a store that fails ends no session and takes no login', async (t, build) => {
   const { app } = await build()
   await signUp(app)
   const tokens = await logIn(app)
@@ -896,7 +896,7 @@ overStores('a store that fails ends no session and takes no login', async (t, bu
   t.equal((await refresh(app, tokens.refresh_token)).statusCode, 200)
 })
 
-overStores('a fault that nobody foresaw is 500 and says nothing', async (t, build) => {
+onOneStore('a fault that nobody foresaw is 500 and says nothing', async (t, build) => {
   const { app, logs } = await build()
   await signUp(app)
   const tokens = await logIn(app)

@@ -15,6 +15,7 @@ import type { FastifyInstance } from 'fastify'
 import { calculateJwkThumbprint, createLocalJWKSet, decodeProtectedHeader, type JWK, jwtVerify } from 'jose'
 import type { Test } from 'tap'
 import { ConfigError } from '../../config.ts'
+import { readKeyFile } from '../../plugins/keys/key-material.ts'
 import { ambiguities } from '../support/client-helper.ts'
 import {
   type Build,
@@ -25,10 +26,12 @@ import {
   json,
   logIn,
   newDir,
+  onOneApp,
   onOneStore,
   overStores,
   postForm,
   refresh,
+  type Scope,
   signUp,
   type TestApp,
   withToken,
@@ -65,7 +68,7 @@ const hmac =
       .digest()
 const unsigned: Signer = () => Buffer.alloc(0)
 
-async function keyFile(t: Test, text: string | object): Promise<string> {
+async function keyFile(t: Scope, text: string | object): Promise<string> {
   const path = join(await newDir(t), 'key')
   await writeFile(path, typeof text === 'string' ? text : JSON.stringify(text))
   return path
@@ -75,7 +78,7 @@ const pemOf = (key: KeyObject, type: 'pkcs8' | 'sec1' | 'pkcs1' = 'pkcs8') =>
   key.export({ format: 'pem', type } as { format: 'pem'; type: 'pkcs8' })
 
 /** The service under an operator's key that the test holds too, with a user who has logged in. */
-async function underOperatorKey(t: Test, build: Build) {
+async function underOperatorKey(t: Scope, build: Build) {
   const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
   const test = await build({ AUTH_SIGNING_KEY_FILE: await keyFile(t, pemOf(privateKey)) })
   const { app, clock } = test
@@ -98,6 +101,8 @@ async function underOperatorKey(t: Test, build: Build) {
   }
 }
 
+const underOneKey = onOneApp(underOperatorKey)
+
 async function isRefused(
   t: Test,
   app: FastifyInstance,
@@ -116,8 +121,7 @@ async function isAlive(t: Test, app: FastifyInstance): Promise<void> {
   t.equal((await app.inject({ url: '/livez' })).statusCode, 200, 'and the service lives')
 }
 
-onOneStore('what the tests below forge is taken when nothing is wrong with it', async (t, build) => {
-  const { app, forge, claims } = await underOperatorKey(t, build)
+underOneKey('what the tests below forge is taken when nothing is wrong with it', async (t, { app, forge, claims }) => {
   t.ok(await isAccepted(app, forge()))
   t.ok(await isAccepted(app, forge({}, { aud: [claims['aud'], 'https://other.example'] })), 'aud may be a list')
   t.ok(await isAccepted(app, forge({}, { scope: 'read', roles: ['x'], extra: { any: 'thing' } })))
@@ -142,8 +146,7 @@ onOneStore('a route that reads the claims without a guard fails', async (t, buil
   t.match(JSON.stringify(logs.at(-1)), /request.token was read on a route without a guard/)
 })
 
-onOneStore('alg none is refused', async (t, build) => {
-  const { app, forge, sign, header, claims } = await underOperatorKey(t, build)
+underOneKey('alg none is refused', async (t, { app, forge, sign, header, claims }) => {
   for (const alg of ['none', 'None', 'NONE', 'nOnE', '', null, undefined, 0, [], ['ES256'], { toString: 'ES256' }]) {
     await isRefused(t, app, forge({ alg }, {}, unsigned), `alg ${JSON.stringify(alg)} without a signature`)
     await isRefused(t, app, forge({ alg }, {}, sign), `alg ${JSON.stringify(alg)} with one`)
@@ -152,8 +155,7 @@ onOneStore('alg none is refused', async (t, build) => {
   await isAlive(t, app)
 })
 
-onOneStore('HS256 with the public key as its secret is refused', async (t, build) => {
-  const { app, forge, publicKey, header } = await underOperatorKey(t, build)
+underOneKey('HS256 with the public key as its secret is refused', async (t, { app, forge, publicKey, header }) => {
   const jwk = publicKey.export({ format: 'jwk' })
   const pem = publicKey.export({ format: 'pem', type: 'spki' }) as string
   const [published] = json(await app.inject({ url: '/.well-known/jwks.json' })).keys
@@ -213,7 +215,7 @@ onOneStore('a token of a stranger is refused, whatever its header says of the ke
   await isAlive(t, app)
 })
 
-overStores('a kid that is another key of ours, unknown, missing or no text is refused', async (t, build) => {
+onOneStore('a kid that is another key of ours, unknown, missing or no text is refused', async (t, build) => {
   const before = await build()
   const generated = json(await before.app.inject({ url: '/.well-known/jwks.json' })).keys[0].kid
   const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
@@ -248,7 +250,7 @@ overStores('a kid that is another key of ours, unknown, missing or no text is re
   await isAlive(t, app)
 })
 
-overStores('unknown kids have the store read once in a while, not each time', async (t, build) => {
+onOneStore('unknown kids have the store read once in a while, not each time', async (t, build) => {
   const { app, forge, clock } = await underOperatorKey(t, build)
   let reads = 0
   const { listSigningKeys } = app.store
@@ -263,25 +265,26 @@ overStores('unknown kids have the store read once in a while, not each time', as
   t.ok(reads <= 1 + seconds, `${reads} reads in ${seconds} s`)
 })
 
-onOneStore('a critical header that nobody here understands is refused (RFC 7515 §4.1.11)', async (t, build) => {
-  const { app, forge } = await underOperatorKey(t, build)
-  for (const header of [
-    { crit: ['exp'], exp: 1 },
-    { crit: ['b64'], b64: true },
-    { crit: ['b64'], b64: false },
-    { crit: ['http://example.com/UNDEFINED'], 'http://example.com/UNDEFINED': true },
-    { crit: [] },
-    { crit: ['alg'] },
-    { crit: 'exp' },
-    { crit: ['missing'] },
-  ]) {
-    await isRefused(t, app, forge(header), JSON.stringify(header))
-  }
-  await isAlive(t, app)
-})
+underOneKey(
+  'a critical header that nobody here understands is refused (RFC 7515 §4.1.11)',
+  async (t, { app, forge }) => {
+    for (const header of [
+      { crit: ['exp'], exp: 1 },
+      { crit: ['b64'], b64: true },
+      { crit: ['b64'], b64: false },
+      { crit: ['http://example.com/UNDEFINED'], 'http://example.com/UNDEFINED': true },
+      { crit: [] },
+      { crit: ['alg'] },
+      { crit: 'exp' },
+      { crit: ['missing'] },
+    ]) {
+      await isRefused(t, app, forge(header), JSON.stringify(header))
+    }
+    await isAlive(t, app)
+  },
+)
 
-onOneStore('a typ that is no access token is refused (RFC 9068 §4)', async (t, build) => {
-  const { app, forge } = await underOperatorKey(t, build)
+underOneKey('a typ that is no access token is refused (RFC 9068 §4)', async (t, { app, forge }) => {
   for (const typ of [
     'JWT',
     'jwt',
@@ -360,8 +363,7 @@ onOneStore('a token from the future, or from no time, is refused', async (t, bui
   await isAlive(t, app)
 })
 
-onOneStore('a wrong issuer or audience is refused', async (t, build) => {
-  const { app, forge, claims } = await underOperatorKey(t, build)
+underOneKey('a wrong issuer or audience is refused', async (t, { app, forge, claims }) => {
   const iss = claims['iss'] as string
   for (const odd of [
     'https://evil.example',
@@ -395,8 +397,7 @@ onOneStore('a wrong issuer or audience is refused', async (t, build) => {
   await isAlive(t, app)
 })
 
-onOneStore('a missing or wrong-typed claim is refused', async (t, build) => {
-  const { app, forge, header, sign, claims } = await underOperatorKey(t, build)
+underOneKey('a missing or wrong-typed claim is refused', async (t, { app, forge, header, sign, claims }) => {
   for (const name of ['sub', 'jti', 'client_id']) {
     for (const odd of [undefined, null, '', 1, true, [], ['x'], {}]) {
       await isRefused(t, app, forge({}, { [name]: odd }), `${name} ${JSON.stringify(odd)}`)
@@ -431,82 +432,85 @@ onOneStore('a missing or wrong-typed claim is refused', async (t, build) => {
   await isAlive(t, app)
 })
 
-overStores('a signature in another writing is the same token: revoked in one, revoked in all', async (t, build) => {
-  const { app, forge } = await underOperatorKey(t, build)
-  const alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_'
-  /** The low bits of the last character are of no byte. */
-  const writingsOf = (token: string) => {
-    const last = alphabet.indexOf(token.at(-1) as string)
-    return Array.from({ length: 16 }, (_, low) => token.slice(0, -1) + alphabet[(last & 0x30) | low])
-  }
-  const [one, two] = [forge(), forge()]
-  for (const writing of [...writingsOf(one), one]) await withToken(app, writing, { url: '/protected' })
-  await postForm(app, '/revoke', { token: one })
-  for (const writing of writingsOf(one)) t.notOk(await isAccepted(app, writing), 'after the text itself was revoked')
+underOneKey(
+  'a signature in another writing is the same token: revoked in one, revoked in all',
+  async (t, { app, forge }) => {
+    const alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_'
+    /** The low bits of the last character are of no byte. */
+    const writingsOf = (token: string) => {
+      const last = alphabet.indexOf(token.at(-1) as string)
+      return Array.from({ length: 16 }, (_, low) => token.slice(0, -1) + alphabet[(last & 0x30) | low])
+    }
+    const [one, two] = [forge(), forge()]
+    for (const writing of [...writingsOf(one), one]) await withToken(app, writing, { url: '/protected' })
+    await postForm(app, '/revoke', { token: one })
+    for (const writing of writingsOf(one)) t.notOk(await isAccepted(app, writing), 'after the text itself was revoked')
 
-  t.ok(await isAccepted(app, two))
-  const other = writingsOf(two).find((writing) => writing !== two) as string
-  const wasTaken = await isAccepted(app, other)
-  await postForm(app, '/revoke', { token: other })
-  if (wasTaken) t.notOk(await isAccepted(app, two), 'after another writing of it was revoked')
+    t.ok(await isAccepted(app, two))
+    const other = writingsOf(two).find((writing) => writing !== two) as string
+    const wasTaken = await isAccepted(app, other)
+    await postForm(app, '/revoke', { token: other })
+    if (wasTaken) t.notOk(await isAccepted(app, two), 'after another writing of it was revoked')
 
-  // ECDSA: n - s is as good as s.
-  const order = 0xffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551n
-  const three = forge()
-  const [head, body, signature] = three.split('.') as [string, string, string]
-  const bytes = Buffer.from(signature, 'base64url')
-  const s = BigInt(`0x${bytes.toString('hex', 32)}`)
-  const mirrored = Buffer.concat([
-    bytes.subarray(0, 32),
-    Buffer.from((order - s).toString(16).padStart(64, '0'), 'hex'),
-  ])
-  const mirror = `${head}.${body}.${mirrored.toString('base64url')}`
-  t.ok(await isAccepted(app, three))
-  await withToken(app, mirror, { url: '/protected' })
-  await postForm(app, '/revoke', { token: three })
-  t.notOk(await isAccepted(app, mirror), 'nor by its mirror')
-  t.notOk(await isAccepted(app, three))
-})
+    // ECDSA: n - s is as good as s.
+    const order = 0xffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551n
+    const three = forge()
+    const [head, body, signature] = three.split('.') as [string, string, string]
+    const bytes = Buffer.from(signature, 'base64url')
+    const s = BigInt(`0x${bytes.toString('hex', 32)}`)
+    const mirrored = Buffer.concat([
+      bytes.subarray(0, 32),
+      Buffer.from((order - s).toString(16).padStart(64, '0'), 'hex'),
+    ])
+    const mirror = `${head}.${body}.${mirrored.toString('base64url')}`
+    t.ok(await isAccepted(app, three))
+    await withToken(app, mirror, { url: '/protected' })
+    await postForm(app, '/revoke', { token: three })
+    t.notOk(await isAccepted(app, mirror), 'nor by its mirror')
+    t.notOk(await isAccepted(app, three))
+  },
+)
 
-onOneStore('a signature that is DER, zero, cut, doubled or of another token is refused', async (t, build) => {
-  const { app, forge, privateKey, header, claims } = await underOperatorKey(t, build)
-  const good = forge()
-  const [head, body, signature] = good.split('.') as [string, string, string]
-  const bytes = Buffer.from(signature, 'base64url')
-  const der: Signer = (data) => signBytes('sha256', Buffer.from(data), { key: privateKey, dsaEncoding: 'der' })
-  const order = Buffer.from('ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551', 'hex')
-  const zero = Buffer.alloc(32)
-  const one = Buffer.concat([Buffer.alloc(31), Buffer.from([1])])
-  const fixed = (signature: Buffer) => forge({}, {}, () => signature)
-  for (const [what, token] of Object.entries({
-    DER: forge({}, {}, der),
-    'all zero': fixed(Buffer.alloc(64)),
-    'all ones': fixed(Buffer.alloc(64, 0xff)),
-    'r = n, s = n': fixed(Buffer.concat([order, order])),
-    'r = 0, s = 1': fixed(Buffer.concat([zero, one])),
-    'r = 1, s = 0': fixed(Buffer.concat([one, zero])),
-    nothing: fixed(Buffer.alloc(0)),
-    'one byte': fixed(Buffer.alloc(1)),
-    'too short': `${head}.${body}.${bytes.subarray(0, 63).toString('base64url')}`,
-    'too long': `${head}.${body}.${Buffer.concat([bytes, zero]).toString('base64url')}`,
-    doubled: `${head}.${body}.${Buffer.concat([bytes, bytes]).toString('base64url')}`,
-    'r and s swapped': `${head}.${body}.${Buffer.concat([bytes.subarray(32), bytes.subarray(0, 32)]).toString('base64url')}`,
-    'of another token': `${head}.${body}.${forge().split('.')[2]}`,
-    'SHA-384': forge({}, {}, (data) =>
-      signBytes('sha384', Buffer.from(data), { key: privateKey, dsaEncoding: 'ieee-p1363' }),
-    ),
-  })) {
-    await isRefused(t, app, token, what)
-  }
-  for (const namedCurve of ['P-384', 'P-521']) {
-    const other = generateKeyPairSync('ec', { namedCurve })
-    await isRefused(t, app, jws(header, claims, es256(other.privateKey)), namedCurve)
-  }
-  await isAlive(t, app)
-})
+underOneKey(
+  'a signature that is DER, zero, cut, doubled or of another token is refused',
+  async (t, { app, forge, privateKey, header, claims }) => {
+    const good = forge()
+    const [head, body, signature] = good.split('.') as [string, string, string]
+    const bytes = Buffer.from(signature, 'base64url')
+    const der: Signer = (data) => signBytes('sha256', Buffer.from(data), { key: privateKey, dsaEncoding: 'der' })
+    const order = Buffer.from('ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551', 'hex')
+    const zero = Buffer.alloc(32)
+    const one = Buffer.concat([Buffer.alloc(31), Buffer.from([1])])
+    const fixed = (signature: Buffer) => forge({}, {}, () => signature)
+    for (const [what, token] of Object.entries({
+      DER: forge({}, {}, der),
+      'all zero': fixed(Buffer.alloc(64)),
+      'all ones': fixed(Buffer.alloc(64, 0xff)),
+      'r = n, s = n': fixed(Buffer.concat([order, order])),
+      'r = 0, s = 1': fixed(Buffer.concat([zero, one])),
+      'r = 1, s = 0': fixed(Buffer.concat([one, zero])),
+      nothing: fixed(Buffer.alloc(0)),
+      'one byte': fixed(Buffer.alloc(1)),
+      'too short': `${head}.${body}.${bytes.subarray(0, 63).toString('base64url')}`,
+      'too long': `${head}.${body}.${Buffer.concat([bytes, zero]).toString('base64url')}`,
+      doubled: `${head}.${body}.${Buffer.concat([bytes, bytes]).toString('base64url')}`,
+      'r and s swapped': `${head}.${body}.${Buffer.concat([bytes.subarray(32), bytes.subarray(0, 32)]).toString('base64url')}`,
+      'of another token': `${head}.${body}.${forge().split('.')[2]}`,
+      'SHA-384': forge({}, {}, (data) =>
+        signBytes('sha384', Buffer.from(data), { key: privateKey, dsaEncoding: 'ieee-p1363' }),
+      ),
+    })) {
+      await isRefused(t, app, token, what)
+    }
+    for (const namedCurve of ['P-384', 'P-521']) {
+      const other = generateKeyPairSync('ec', { namedCurve })
+      await isRefused(t, app, jws(header, claims, es256(other.privateKey)), namedCurve)
+    }
+    await isAlive(t, app)
+  },
+)
 
-onOneStore('a text that is no compact JWS is refused', async (t, build) => {
-  const { app, forge } = await underOperatorKey(t, build)
+underOneKey('a text that is no compact JWS is refused', async (t, { app, forge }) => {
   const good = forge()
   const [head, body, signature] = good.split('.') as [string, string, string]
   for (const text of [
@@ -549,8 +553,7 @@ onOneStore('a text that is no compact JWS is refused', async (t, build) => {
   await isAlive(t, app)
 })
 
-onOneStore('three thousand random mutations are refused', async (t, build) => {
-  const { app, forge } = await underOperatorKey(t, build)
+underOneKey('three thousand random mutations are refused', async (t, { app, forge }) => {
   const good = forge()
   const [head, body, signature] = good.split('.') as [string, string, string]
   const at = fc.nat(good.length - 1)
@@ -678,18 +681,24 @@ onOneStore('a key in SEC 1 or PKCS #1 is taken too', async (t, build) => {
 onOneStore('a key file that cannot be used stops the start and names AUTH_SIGNING_KEY_FILE', async (t, build) => {
   const keys = { ES256: generate.ES256(), RS256: generate.RS256(), EdDSA: generate.EdDSA() }
   const dir = await newDir(t)
-  const refused = async (settings: Record<string, string>, what: string) => {
-    let error: unknown
-    await build(settings).catch((thrown: unknown) => {
-      error = thrown
-    })
+  const errorOf = (work: () => unknown) =>
+    Promise.resolve()
+      .then(work)
+      .then(
+        () => undefined,
+        (error: unknown) => error,
+      )
+  type Settings = { AUTH_SIGNING_ALG?: keyof typeof keys; AUTH_SIGNING_KEY_FILE: string }
+  const refused = async ({ AUTH_SIGNING_ALG = 'ES256', AUTH_SIGNING_KEY_FILE }: Settings, what: string) =>
+    says(await errorOf(() => readKeyFile(AUTH_SIGNING_KEY_FILE, AUTH_SIGNING_ALG)), what)
+  const says = (error: unknown, what: string) => {
     t.ok(error instanceof ConfigError, what)
     const { message } = error as Error
     t.match(message, /^AUTH_SIGNING_KEY_FILE: expected /, what)
     t.notMatch(message, /\n/, 'in one line')
     t.notMatch(message, /PRIVATE|MII|"d"/, 'and the key is not shown')
   }
-  for (const [alg, key] of Object.entries(keys)) {
+  for (const [alg, key] of Object.entries(keys) as [keyof typeof keys, KeyObject][]) {
     for (const [other, text] of Object.entries(keys)) {
       if (alg === other) continue
       await refused(
@@ -725,6 +734,9 @@ onOneStore('a key file that cannot be used stops the start and names AUTH_SIGNIN
   }
   await refused({ AUTH_SIGNING_KEY_FILE: join(dir, 'none') }, 'no file')
   await refused({ AUTH_SIGNING_KEY_FILE: dir }, 'a directory')
+  const ofAnother = { AUTH_SIGNING_KEY_FILE: await keyFile(t, pemOf(keys.EdDSA)) }
+  for (const settings of [ofAnother, { AUTH_SIGNING_KEY_FILE: dir }])
+    says(await errorOf(() => build(settings)), 'at start')
 })
 
 const kidOf = (token: string) => decodeProtectedHeader(token).kid as string
@@ -801,7 +813,7 @@ overStores(
   },
 )
 
-overStores('another AUTH_SIGNING_ALG: tokens of before stay good', async (t, build) => {
+onOneStore('another AUTH_SIGNING_ALG: tokens of before stay good', async (t, build) => {
   const first = await build()
   await signUp(first.app)
   const before = await logIn(first.app)
@@ -855,7 +867,7 @@ overStores('a wrong AUTH_SECRET on data of before stops the start; AUTH_SECRET_P
   t.equal(kidOf((await logIn(app)).access_token), kidOf(access_token))
 })
 
-overStores('a clock that steps back after the first start does not stop the service', async (t, build) => {
+onOneStore('a clock that steps back after the first start does not stop the service', async (t, build) => {
   const { app, clock } = await build()
   clock.now -= 30_000
   await signUp(app)
@@ -863,7 +875,7 @@ overStores('a clock that steps back after the first start does not stop the serv
   t.ok(await isAccepted(app, access_token))
 })
 
-overStores(
+onOneStore(
   "an operator's key signs from the first moment, though the clock is behind that of the key before",
   async (t, build) => {
     const first = await build()
@@ -877,11 +889,10 @@ overStores(
   },
 )
 
-onOneStore(
+underOneKey(
   "a header or payload with two readings is refused, though the operator's own key signed it, RFC " +
     '7519 §4 and RFC 7515 §4',
-  async (t, build) => {
-    const { app, header, claims, sign } = await underOperatorKey(t, build)
+  async (t, { app, header, claims, sign }) => {
     const [head, payload] = [JSON.stringify(header), JSON.stringify({ ...claims, jti: '0.0.x' })]
     t.ok(await isAccepted(app, jws(head, payload, sign)), 'the usual one is taken')
     for (const [what, spoil] of ambiguities) {

@@ -88,7 +88,7 @@ async function logInBy(
 const refreshBy = (app: FastifyInstance, client: Credentials, refresh_token: string) =>
   postForm(app, '/token', { grant_type: 'refresh_token', refresh_token }, basic(client))
 
-overStores('an access token that is good is told of by its claims', async (t, build) => {
+onOneStore('an access token that is good is told of by its claims', async (t, build) => {
   const { app, all, config } = await serve(build)
   const { access_token } = await logIn(app)
   const response = await introspect(app, all, access_token)
@@ -115,7 +115,7 @@ overStores('an access token that is good is told of by its claims', async (t, bu
   t.notOk('sid' in json(await introspect(app, all, token)))
 })
 
-overStores('roles and several audiences are told', async (t, build) => {
+onOneStore('roles and several audiences are told', async (t, build) => {
   const { app, all } = await serve(build)
   const user = await app.store.findUserByName('ada')
   await storeOf(app).setRoles({ userId: user?.id as string, expectedRoles: [], roles: ['editor', 'reader'] })
@@ -127,7 +127,7 @@ overStores('roles and several audiences are told', async (t, build) => {
   })
 })
 
-overStores('a text that is no token of ours is inactive', async (t, build) => {
+onOneStore('a text that is no token of ours is inactive', async (t, build) => {
   const { app, all } = await serve(build)
   const foreign = await build()
   await signUp(foreign.app)
@@ -211,7 +211,7 @@ overStores(
   },
 )
 
-overStores('only a confidential client with the right may ask', async (t, build) => {
+onOneStore('only a confidential client with the right may ask', async (t, build) => {
   const { app, all } = await serve(build)
   const { access_token: token } = await logIn(app)
   const none = await makeClient(app, { id: 'none' })
@@ -260,7 +260,7 @@ overStores('only a confidential client with the right may ask', async (t, build)
   }
 })
 
-overStores(
+onOneStore(
   'a client sees access tokens that are meant for it, and its own; with the right to all, all',
   async (t, build) => {
     const { app, all, api, ofFiles, config } = await serve(build)
@@ -298,7 +298,7 @@ overStores(
   },
 )
 
-overStores(
+onOneStore(
   'a refresh token is told of to its own client and to the right to all, and to no service that ' +
     'could take it for an access token',
   async (t, build) => {
@@ -396,7 +396,7 @@ overStores(
   },
 )
 
-overStores('token_type_hint is a hint: wrong, unknown or long, it changes nothing', async (t, build) => {
+onOneStore('token_type_hint is a hint: wrong, unknown or long, it changes nothing', async (t, build) => {
   const { app, all } = await serve(build)
   const { access_token, refresh_token } = await logIn(app)
   for (const token_type_hint of ['access_token', 'refresh_token', 'id_token', '', '__proto__', 'x'.repeat(1000)]) {
@@ -414,7 +414,7 @@ overStores('token_type_hint is a hint: wrong, unknown or long, it changes nothin
   }
 })
 
-overStores('a store that fails is 503, and never inactive', async (t, build) => {
+onOneStore('a store that fails is 503, and never inactive', async (t, build) => {
   const { app, all } = await serve(build)
   const tokens = await logIn(app)
   const garbage = app.refreshTokens.encode('0198f3ce-4b7e-4f3a-9d1c-6a1f2e3d4c5b', 3)
@@ -485,7 +485,7 @@ overStores('what another process revokes is inactive here within a second', asyn
   await isInactive(t, two.app, one.all, tokens.refresh_token, 'the refresh token at once, for the store is asked')
 })
 
-overStores('the refresh token of another client is invalid_grant, and the session is untouched', async (t, build) => {
+onOneStore('the refresh token of another client is invalid_grant, and the session is untouched', async (t, build) => {
   const { app, clock } = await serve(build)
   const grants = ['password', 'refresh_token']
   const [web, thief] = [await makeClient(app, { id: 'web', grants }), await makeClient(app, { id: 'thief', grants })]
@@ -506,7 +506,7 @@ overStores('the refresh token of another client is invalid_grant, and the sessio
   t.equal((await refresh(app, own.refresh_token)).statusCode, 200)
 })
 
-overStores('revocation by another client leaves a token alone, and its own client ends it', async (t, build) => {
+onOneStore('revocation by another client leaves a token alone, and its own client ends it', async (t, build) => {
   const { app, all } = await serve(build)
   const grants = ['client_credentials', 'password', 'refresh_token']
   const [web, thief] = [await makeClient(app, { id: 'web', grants }), await makeClient(app, { id: 'thief', grants })]
@@ -544,7 +544,7 @@ overStores('revocation by another client leaves a token alone, and its own clien
   t.ok(await tokenOf(app, web), 'the client itself goes on')
 })
 
-overStores('of a client that is disabled nothing is good, and enabled again its users go on', async (t, build) => {
+onOneStore('of a client that is disabled nothing is good, and enabled again its users go on', async (t, build) => {
   const { app, all } = await serve(build)
   const web = await makeClient(app, {
     id: 'web',

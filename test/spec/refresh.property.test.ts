@@ -415,7 +415,7 @@ overStores(
     })
     await t.resolves(
       fc.assert(property, {
-        numRuns: (test.config.DATABASE_URL ? 12 : 30) * (isLong ? 10 : 1),
+        numRuns: (test.config.DATABASE_URL ? 6 : 15) * (isLong ? 20 : 1),
         interruptAfterTimeLimit: 40_000,
         ...(given && { seed: Number(given) }),
       }),

@@ -7,6 +7,7 @@ import {
   isAccepted,
   json,
   logIn,
+  onOneStore,
   overStores,
   postForm,
   refresh,
@@ -87,7 +88,7 @@ overStores('the grace is counted from the rotation, not from the last retry', as
   await refuses(t, app, first.refresh_token, '31 s after the rotation')
 })
 
-overStores('AUTH_REFRESH_GRACE sets the grace', async (t, build) => {
+onOneStore('AUTH_REFRESH_GRACE sets the grace', async (t, build) => {
   for (const [setting, seconds] of [
     ['5s', 5],
     ['2m', 120],
@@ -213,7 +214,7 @@ overStores('two hundred refreshes leave one session and nothing else', async (t,
   t.same((await app.store.revocationsSince()).revocations, [])
 })
 
-overStores('a text that this server did not make is refused before the store is read', async (t, build) => {
+onOneStore('a text that this server did not make is refused before the store is read', async (t, build) => {
   const { app } = await build()
   const foreign = await build()
   await signUp(app)
@@ -307,7 +308,7 @@ overStores('sessions outlive a restart, and so does the memory of what is spent'
   t.equal(await challengeTo(after.app, last.access_token), challenges.revoked, 'and its access tokens stay revoked')
 })
 
-overStores('AUTH_SECRET_PREVIOUS: what the secret before made is still good', async (t, build) => {
+onOneStore('AUTH_SECRET_PREVIOUS: what the secret before made is still good', async (t, build) => {
   const [a, b] = ['a'.repeat(32), 'b'.repeat(32)] as const
   const old = await build({ AUTH_SECRET: a })
   await signUp(old.app)
@@ -333,7 +334,7 @@ overStores('AUTH_SECRET_PREVIOUS: what the secret before made is still good', as
   t.ok(await isAccepted(app, last.access_token))
 })
 
-overStores(
+onOneStore(
   'another client that presents a refresh token gets an error, and the session is untouched',
   async (t, build) => {
     const { app } = await build()
@@ -366,7 +367,7 @@ overStores(
   },
 )
 
-overStores('a scope wider than that of the session is invalid_scope, and nothing advances', async (t, build) => {
+onOneStore('a scope wider than that of the session is invalid_scope, and nothing advances', async (t, build) => {
   const { app } = await build()
   await signUp(app)
   const { refresh_token } = await logIn(app)
@@ -378,7 +379,7 @@ overStores('a scope wider than that of the session is invalid_scope, and nothing
   t.equal(partsOf(app, (await rotate(app, refresh_token)).refresh_token).counter, 1)
 })
 
-overStores('POST /refresh gives the same answers as POST /token, to JSON and to a form', async (t, build) => {
+onOneStore('POST /refresh gives the same answers as POST /token, to JSON and to a form', async (t, build) => {
   const { app, clock } = await build()
   await signUp(app)
   const viaToken = (token: string) => postForm(app, '/token', { grant_type: 'refresh_token', refresh_token: token })

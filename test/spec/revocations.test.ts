@@ -252,7 +252,7 @@ overStores('a cursor that is none of ours gives everything in force: nothing is 
   t.equal((await app.inject({ url: '/revocations?since=1&since=2', ...basic(follower) })).statusCode, 400)
 })
 
-overStores('only a confidential client with the introspection right is told', async (t, build) => {
+onOneStore('only a confidential client with the introspection right is told', async (t, build) => {
   const { app, follower } = await serve(build)
   const none = await makeClient(app, { id: 'none' })
   const { access_token } = await logIn(app)
@@ -275,7 +275,7 @@ overStores('only a confidential client with the introspection right is told', as
   t.equal((await poll(app, follower)).statusCode, 200)
 })
 
-overStores('the stream begins at once with everything in force', async (t, build) => {
+onOneStore('the stream begins at once with everything in force', async (t, build) => {
   const { app, follower } = await serve(build)
   const { access_token } = await logIn(app)
   await withToken(app, access_token, { method: 'POST', url: '/logout' })
@@ -475,7 +475,7 @@ onOneStore(
   },
 )
 
-overStores(
+onOneStore(
   'a client that loses its right is cut off: when it is disabled, deleted or gets a new secret at once',
   async (t, build) => {
     const test = await serve(build)
@@ -506,7 +506,7 @@ overStores(
   },
 )
 
-overStores('a client that lost its right and has it again can follow from the beginning', async (t, build) => {
+onOneStore('a client that lost its right and has it again can follow from the beginning', async (t, build) => {
   const { app, follower } = await serve(build)
   await app.clients.disable(app, follower.id)
   await app.clients.enable(app, follower.id)
@@ -744,7 +744,7 @@ overStores(
   },
 )
 
-overStores(
+onOneStore(
   'many tokens of one session that are revoked one by one end the session: one entry for all, RFC 7009 §2.1',
   async (t, build) => {
     const { app, follower, logs } = await serve(build)

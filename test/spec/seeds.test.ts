@@ -5,6 +5,7 @@ import {
   isAccepted,
   json,
   logIn,
+  onOneStore,
   overStores,
   password,
   postForm,
@@ -20,7 +21,7 @@ import {
 
 const minutes = 60_000
 
-overStores(
+onOneStore(
   'FastAPI, token reissue: a token is issued and checked, and gives way to a new one that ends too',
   async (t, build) => {
     const { app, clock } = await build()
@@ -55,7 +56,7 @@ overStores(
   },
 )
 
-overStores(
+onOneStore(
   'Flask, token renewal: login, a guard, renewal before expiry, and a message for each failure',
   async (t, build) => {
     const { app, clock } = await build()
@@ -85,7 +86,7 @@ overStores(
   },
 )
 
-overStores(
+onOneStore(
   'FastAPI, issue and verify: a form login without grant_type, the profile by bearer, and real accounts',
   async (t, build) => {
     const { app } = await build()
@@ -120,7 +121,7 @@ overStores(
   },
 )
 
-overStores('FastAPI, issue and verify: a chosen lifetime holds', async (t, build) => {
+onOneStore('FastAPI, issue and verify: a chosen lifetime holds', async (t, build) => {
   const { app, clock } = await build({ AUTH_ACCESS_TTL: '30m' })
   await signUp(app)
   const login = json(await postForm(app, '/token', { username: 'ada', password }))
@@ -131,7 +132,7 @@ overStores('FastAPI, issue and verify: a chosen lifetime holds', async (t, build
   t.notOk(await isAccepted(app, login.access_token))
 })
 
-overStores('Flask, expiry: each token has its own exp, and the user of a token is looked up', async (t, build) => {
+onOneStore('Flask, expiry: each token has its own exp, and the user of a token is looked up', async (t, build) => {
   const { app, clock } = await build()
   await signUp(app)
   const old = await logIn(app)
@@ -147,7 +148,7 @@ overStores('Flask, expiry: each token has its own exp, and the user of a token i
   t.match(gone.headers['www-authenticate'], /error="invalid_token"/)
 })
 
-overStores('FastAPI, JWT chapter: sign up once, get a token by form, and be greeted', async (t, build) => {
+onOneStore('FastAPI, JWT chapter: sign up once, get a token by form, and be greeted', async (t, build) => {
   const { app } = await build()
   const created = await signUp(app, 'Grace')
   t.equal(created.statusCode, 201)
@@ -181,7 +182,7 @@ const preflight = (app: FastifyInstance, origin: string, url: string, method: st
     headers: { origin, 'access-control-request-method': method, 'access-control-request-headers': headers },
   })
 
-overStores('FastAPI, JWT chapter: fetch in a browser of an origin in AUTH_CORS_ORIGINS', async (t, build) => {
+onOneStore('FastAPI, JWT chapter: fetch in a browser of an origin in AUTH_CORS_ORIGINS', async (t, build) => {
   const { app } = await build({ AUTH_CORS_ORIGINS: `${webApp}, http://localhost:5173` })
   for (const origin of [webApp, 'http://localhost:5173']) {
     for (const [url, method, headers] of [
@@ -207,7 +208,7 @@ overStores('FastAPI, JWT chapter: fetch in a browser of an origin in AUTH_CORS_O
   }
 })
 
-overStores('FastAPI, JWT chapter: a browser of any other origin gets nothing', async (t, build) => {
+onOneStore('FastAPI, JWT chapter: a browser of any other origin gets nothing', async (t, build) => {
   const listed = await build({ AUTH_CORS_ORIGINS: webApp })
   const unset = await build()
   for (const { app } of [listed, unset]) {

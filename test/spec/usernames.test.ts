@@ -13,6 +13,7 @@ import {
   storeOf,
   withToken,
 } from '../support/helper.ts'
+import { isLong } from '../support/processes.ts'
 
 /** What names are made of. */
 const likelyCharacters = [
@@ -44,6 +45,8 @@ t.test('each character of Unicode maps to what maps to itself', async (t) => {
   const wrong: string[] = []
   for (let codePoint = 0; codePoint <= 0x10ffff; codePoint += 1) {
     if (codePoint >= 0xd800 && codePoint <= 0xdfff) continue
+    // Planes that hold nothing, or what is for private use: some are enough.
+    if (!isLong && codePoint >= 0x40000 && codePoint >> 16 !== 0xe && codePoint % 101 > 0) continue
     const character = String.fromCodePoint(codePoint)
     const text = `a${character}Σ`
     const mapped = mapUsername(text)

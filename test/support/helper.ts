@@ -42,15 +42,18 @@ export interface TestApp {
   beside(): Promise<TestApp>
 }
 
+/** What ends with a test, or with the last of several. */
+export type Scope = Pick<Test, 'teardown'>
+
 /** Makes an empty directory; `t.testdir()` would empty that of an app that the test has built already. */
-export async function newDir(t: Test): Promise<string> {
+export async function newDir(t: Scope): Promise<string> {
   const dir = await mkdtemp(join(tmpdir(), 'latchkey-'))
   t.teardown(() => rm(dir, { recursive: true, force: true }))
   return dir
 }
 
 /** Where a store keeps its data, as settings. */
-type StoreSettings = (t: Test) => Promise<Record<string, string>>
+type StoreSettings = (t: Scope) => Promise<Record<string, string>>
 
 export const stores: Record<string, StoreSettings> = {
   lmdb: async (t) => ({ AUTH_DATA_DIR: await newDir(t) }),
@@ -83,16 +86,41 @@ export function overStores(title: string, body: (t: Test, build: Build) => Promi
   }
 }
 
-/** Runs a test that no store has a part in, over one of them. */
+/** Runs a test over one store: of what none has a part in, or of what is tested over each elsewhere. */
 export function onOneStore(title: string, body: (t: Test, build: Build) => Promise<unknown>): void {
-  t.test(title, async (t) => {
-    await body(t, async (settings = {}) =>
-      buildOn(t, { AUTH_DATA_DIR: await newDir(t), ...settings }, { now: Date.now() }),
-    )
-  })
+  t.test(title, (t) => body(t, buildOnLmdb(t)))
 }
 
-async function buildOn(t: Test, settings: Record<string, string>, clock: Clock): Promise<TestApp> {
+/**
+ * Runs tests over one app, which they leave as they found it: it ends with the last of them.
+ *
+ * @param make is called once
+ * @returns what runs each
+ */
+export function onOneApp<App>(make: (t: Scope, build: Build) => Promise<App>) {
+  const ends: (() => unknown)[] = []
+  const scope = { teardown: (end: () => unknown) => void ends.unshift(end) } as Scope
+  let made: Promise<App> | undefined
+  let left = 0
+  return (title: string, body: (t: Test, app: App) => Promise<unknown>): void => {
+    left += 1
+    t.test(title, async (t) => {
+      t.teardown(async () => {
+        left -= 1
+        if (left === 0) for (const end of ends) await end()
+      })
+      made ??= make(scope, buildOnLmdb(scope))
+      await body(t, await made)
+    })
+  }
+}
+
+const buildOnLmdb =
+  (t: Scope): Build =>
+  async (settings = {}) =>
+    buildOn(t, { AUTH_DATA_DIR: await newDir(t), ...settings }, { now: Date.now() })
+
+async function buildOn(t: Scope, settings: Record<string, string>, clock: Clock): Promise<TestApp> {
   const logs: TestApp['logs'] = []
   const config = readConfig({ ...cheapHashing, AUTH_ISSUER: 'http://localhost:3000', ...settings })
   const app = await buildApp(config, {
