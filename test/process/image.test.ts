@@ -7,12 +7,12 @@ import { basename, dirname, join } from 'node:path'
 import t, { type Test } from 'tap'
 import { cheapHashing, newDir, password } from '../support/helper.ts'
 import { until } from '../support/processes.ts'
-import { root } from '../support/program.ts'
+import { program, root } from '../support/program.ts'
 
 /*
  * The image, without Docker: each step of the Dockerfile is done in a directory of its stage, on what `.dockerignore`
  * lets through. Only what comes from the network is taken from here: `npm ci` links the packages of this checkout, and
- * nothing is installed by apt-get.
+ * nothing is installed by apt-get. Nor is anything compiled again that `run.js` has compiled.
  */
 
 const isRoot = process.getuid?.() === 0
@@ -112,13 +112,14 @@ const plain = (command: string, ...args: string[]): [string, string[]] => [
   ['-u', 'NODE_OPTIONS', command, ...args],
 ]
 
-function runIn(cwd: string, command: string, env: Record<string, string> = {}): void {
+function runIn(cwd: string, command: string, env: Record<string, string> = {}): string {
   const { status, stdout, stderr } = spawnSync(...plain('sh', '-c', command), {
     cwd,
     env: { ...plainEnv, HOME: cwd, ...env },
     encoding: 'utf8',
   })
   if (status !== 0) throw new Error(`RUN ${command} ended with ${status}: ${stdout}${stderr}`)
+  return stdout
 }
 
 /**
@@ -139,16 +140,21 @@ async function run(stage: Stage, command: string): Promise<void> {
   if (command.startsWith('apt-get ')) return
   if (command.startsWith('npm ci ')) return linkPackages(cwd, command.includes('--omit=dev'))
   if (command === 'npm run build') {
-    for (const path of await projectFiles())
-      if (/\.c?ts$/.test(path) && existsSync(join(cwd, path))) await findImports(cwd, path)
-    return runIn(cwd, `${command} -- --noCheck --declaration false`)
+    const { files, compilerOptions } = JSON.parse(runIn(cwd, `${command} --silent -- --showConfig`))
+    for (const path of files as string[]) {
+      await findImports(cwd, path)
+      // Compiled by `run.js`, from the same sources.
+      const made = path.replace(/ts$/, 'js')
+      await cp(program(made), join(cwd, compilerOptions.outDir, made))
+    }
+    return
   }
   // The script has to be there and to find the package; what it compiles is in node_modules already, or cannot be.
   if (/^LATCHKEY_ARGON2=\w+ npm run postinstall$/.test(command))
-    return runIn(cwd, 'npm run postinstall', { LATCHKEY_ARGON2: 'prebuilt' })
+    return void runIn(cwd, 'npm run postinstall', { LATCHKEY_ARGON2: 'prebuilt' })
   if (command.startsWith('install -d ')) {
     const mine = isRoot ? command : command.replace(/ -[og] \d+/g, '')
-    return runIn(cwd, mine.replace(/ \//, ` ${stage.dir}/`))
+    return void runIn(cwd, mine.replace(/ \//, ` ${stage.dir}/`))
   }
   throw new Error(`this test does not know how to RUN ${command}`)
 }
