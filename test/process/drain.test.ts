@@ -1,13 +1,12 @@
-import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { Agent, createServer, request } from 'node:http'
 import { connect } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { Drain, drainingResponse } from '../../plugins/http/draining.ts'
-import { cheapHashing, newDir } from '../support/helper.ts'
+import { cheapHashing } from '../support/helper.ts'
 import { until } from '../support/processes.ts'
-import { program } from '../support/program.ts'
+import { runProgram } from '../support/running.ts'
 
 /* What a proxy sees of a process that ends: RFC 9112 §9.6, contract section 7. */
 
@@ -18,29 +17,10 @@ interface Answer {
 }
 
 async function start(t: Test, settings: Record<string, string>) {
-  const { PATH = '' } = process.env
-  const child: ChildProcess = spawn('env', ['-u', 'NODE_OPTIONS', process.execPath, program('start.cjs')], {
-    cwd: await newDir(t),
-    env: { PATH, PORT: '0', ...cheapHashing, AUTH_DATA_DIR: await newDir(t), ...settings },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  })
-  let output = ''
-  for (const name of ['stdout', 'stderr'] as const) {
-    child[name]?.setEncoding('utf8').on('data', (chunk) => {
-      output += chunk
-    })
-  }
-  const ended = once(child, 'close').then(([code, signal]) => ({ code, signal, atMs: performance.now() }))
-  t.teardown(async () => {
-    child.kill('SIGKILL')
-    await ended
-  })
-  const isListening = () => /Latchkey listens on http:\/\/127\.0\.0\.1:(\d+)/.exec(output)?.[1]
-  await Promise.race([
-    until(async () => isListening() !== undefined, 30_000),
-    ended.then(() => Promise.reject(new Error(output))),
-  ])
-  const port = Number(isListening())
+  const running = await runProgram(t, { ...cheapHashing, ...settings })
+  const { child } = running
+  const ended = running.ended.then(({ code, signal }) => ({ code, signal, atMs: performance.now() }))
+  const port = Number(new URL(await running.listening()).port)
 
   /** @param agent keeps to one connection; without it the call has a new one */
   async function call(

@@ -1,4 +1,3 @@
-import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { Agent, request } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -6,7 +5,7 @@ import t, { type Test } from 'tap'
 import { readConfig } from '../../config.ts'
 import { cheapHashing, claimsOf, newDir, password, stores, type Tokens } from '../support/helper.ts'
 import { isLong, until } from '../support/processes.ts'
-import { program } from '../support/program.ts'
+import { runProgram } from '../support/running.ts'
 
 /* AUTH_WORKERS: several processes on one port are one service. */
 
@@ -31,32 +30,14 @@ interface Call {
 
 type Service = Awaited<ReturnType<typeof start>>
 
-/** Runs the program with these settings and no others. */
-async function run(t: Test, settings: Record<string, string>) {
-  const { PATH = '' } = process.env
-  const child: ChildProcess = spawn('env', ['-u', 'NODE_OPTIONS', process.execPath, program('start.cjs')], {
-    cwd: await newDir(t),
-    env: { PATH, PORT: '0', ...settings },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  })
-  const output = { stdout: '', stderr: '' }
-  for (const name of ['stdout', 'stderr'] as const) {
-    child[name]?.setEncoding('utf8').on('data', (chunk) => {
-      output[name] += chunk
-    })
-  }
-  // The end of the output, which is the workers' as well: none of them is left.
-  const ended = once(child, 'close').then(([code, signal]) => ({ code, signal }))
-  t.teardown(async () => {
-    child.kill('SIGKILL')
-    await ended
-  })
-  return { child, output, ended }
-}
-
 /** Starts several workers; each line of LOG_LEVEL=debug says which of them it is from. */
 async function start(t: Test, settings: Record<string, string>) {
-  const { child, output, ended } = await run(t, { LOG_LEVEL: 'debug', AUTH_ISSUER: 'http://auth.example', ...settings })
+  // The end of the output is that of the workers' as well: when it has ended, none of them is left.
+  const { child, output, ended, listening } = await runProgram(t, {
+    LOG_LEVEL: 'debug',
+    AUTH_ISSUER: 'http://auth.example',
+    ...settings,
+  })
   const parsed: Record<string, unknown>[] = []
   let readTo = 0
   const lines = () => {
@@ -68,10 +49,8 @@ async function start(t: Test, settings: Record<string, string>) {
   }
   const find = (is: (line: Record<string, unknown>) => boolean) => lines().find(is)
   const isThere = (is: (line: Record<string, unknown>) => boolean) => until(async () => find(is) !== undefined, 30_000)
-  await Promise.race([
-    isThere(({ msg }) => /^Latchkey listens/.test(String(msg))),
-    ended.then(({ code }) => Promise.reject(new Error(`ended with ${code}: ${output.stderr}`))),
-  ])
+  await listening()
+  await isThere(({ msg }) => /^Latchkey listens/.test(String(msg)))
   const origin = String(find(({ workers }) => workers !== undefined)?.['address'])
   const metricsAt = find(({ msg }) => msg === 'metrics are served')?.['address']
 
@@ -418,7 +397,7 @@ t.test('what stops the start of one process stops that of several, with the same
     [{ AUTH_WORKERS: '2', AUTH_DATA_DIR: '/dev/null/data' }, 78, /^AUTH_DATA_DIR: expected [^\n]+\n$/],
   ]
   for (const [settings, exitCode, line] of cases) {
-    const { output, ended } = await run(t, { ...cheapHashing, AUTH_DATA_DIR: await newDir(t), ...settings })
+    const { output, ended } = await runProgram(t, { ...cheapHashing, AUTH_DATA_DIR: await newDir(t), ...settings })
     t.same(await ended, { code: exitCode, signal: null })
     t.match(output.stderr, line)
     t.notMatch(output.stdout, /Latchkey listens/)

@@ -1,4 +1,3 @@
-import { spawn } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { createServer, connect as openSocket, type Socket } from 'node:net'
@@ -7,8 +6,8 @@ import type { Test } from 'tap'
 import { buildApp } from '../../app.ts'
 import { readConfig } from '../../config.ts'
 import { schemaController } from './compilers.ts'
-import { cheapHashing, listen, newDir, password, type Tokens } from './helper.ts'
-import { program } from './program.ts'
+import { cheapHashing, listen, password, type Tokens } from './helper.ts'
+import { runProgram } from './running.ts'
 
 /*
  * Replicas as they run: real processes of the built program, and a network between them and their database that can
@@ -69,31 +68,8 @@ export const replicaSettings = (url: string) => ({
 
 /** Starts the program with these settings and no others, and waits until it listens. @throws when it ends before */
 export async function startReplica(t: Test, settings: Record<string, string>): Promise<Replica> {
-  const { PATH = '' } = process.env
-  // By way of `env`, which becomes the program itself: the test runner puts its own loader into NODE_OPTIONS of what a
-  // test starts.
-  const child = spawn('env', ['-u', 'NODE_OPTIONS', process.execPath, '--enable-source-maps', program('start.cjs')], {
-    cwd: await newDir(t),
-    env: { PATH, PORT: '0', ...settings },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  })
-  const ended = once(child, 'close')
-  t.teardown(async () => {
-    child.kill('SIGKILL')
-    await ended
-  })
-  const output = { stdout: '', stderr: '' }
-  const origin = await new Promise<string>((resolve, reject) => {
-    for (const name of ['stdout', 'stderr'] as const) {
-      child[name].setEncoding('utf8').on('data', (chunk) => {
-        output[name] += chunk
-        const found = /Latchkey listens on (http:[^",\s]+)/.exec(output.stdout)?.[1]
-        if (found) resolve(found)
-      })
-    }
-    ended.then(([code]) => reject(new Error(`ended with ${code}: ${output.stderr}`)))
-  })
-
+  const { child, output, listening } = await runProgram(t, settings)
+  const origin = await listening()
   return { ...serviceAt(origin), pid: child.pid as number, output }
 }
 
