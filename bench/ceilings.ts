@@ -6,7 +6,7 @@
 import { generateKeyPairSync, randomUUID } from 'node:crypto'
 import formbody from '@fastify/formbody'
 import jwt from '@fastify/jwt'
-import Fastify, { type FastifyInstance } from 'fastify'
+import Fastify from 'fastify'
 import { createRemoteJWKSet, jwtVerify } from 'jose'
 import { open } from 'lmdb'
 import pg from 'pg'
@@ -29,19 +29,8 @@ interface Span {
   seconds: number
   concurrency: number
 }
-
-export interface HashSpan extends Span {
-  memoryCost: number
-  timeCost: number
-  parallelism: number
-}
-
-export interface StoreSpan extends Span {
-  dir?: string
-  databaseUrl?: string
-}
-
-export interface VerifySpan extends Span {
+type HashSpan = Span & { memoryCost: number; timeCost: number; parallelism: number }
+type VerifySpan = Span & {
   tokens: string[]
   issuer: string
   audience: string
@@ -86,16 +75,27 @@ const makeRow = () => ({
   userAgent: 'latchkey-bench',
 })
 
-let lmdb: { put: (key: string, value: object) => Promise<boolean> } | undefined
-/** A row rewritten in LMDB, synced before its next write; concurrent writes share a commit. */
-async function putLmdb({ seconds, concurrency, dir }: StoreSpan): Promise<Measured> {
-  lmdb ??= open({
-    path: dir as string,
+/** Makes something once. */
+function once<Argument, Made>(make: (argument: Argument) => Made): (argument: Argument) => Made {
+  const made = new Map<Argument, Made>()
+  return (argument) => {
+    const found = made.get(argument) ?? make(argument)
+    made.set(argument, found)
+    return found
+  }
+}
+
+const openTable = once((path: string) =>
+  open({
+    path,
     overlappingSync: false,
     eventTurnBatching: false,
     encoder: { useRecords: false, mapsAsObjects: true },
-  })
-  const table = lmdb
+  }),
+)
+/** A row rewritten in LMDB, synced before its next write; concurrent writes share a commit. */
+function putLmdb({ seconds, concurrency, dir }: Span & { dir: string }): Promise<Measured> {
+  const table = openTable(dir)
   const rows = Array.from({ length: concurrency }, makeRow)
   return meter({ seconds }, concurrency, (index) => {
     const row = rows[index % concurrency] as ReturnType<typeof makeRow>
@@ -106,28 +106,26 @@ async function putLmdb({ seconds, concurrency, dir }: StoreSpan): Promise<Measur
 
 /** Connections of the service's pool. */
 const poolSize = 12
-let pool: pg.Pool | undefined
+const openPool = once(async (databaseUrl: string) => {
+  const pool = new pg.Pool({ connectionString: splitHosts(databaseUrl)[0] as string, max: poolSize })
+  pool.on('error', () => {})
+  await pool.query(
+    'CREATE TABLE IF NOT EXISTS bare (id uuid PRIMARY KEY, counter bigint, about text) WITH (fillfactor = 70)',
+  )
+  return pool
+})
 /** A row updated in PostgreSQL, by a prepared statement over as many connections as the service has, each a commit. */
-async function updatePostgres({ seconds, concurrency, databaseUrl }: StoreSpan): Promise<Measured> {
-  if (!pool) {
-    pool = new pg.Pool({ connectionString: splitHosts(databaseUrl as string)[0] as string, max: poolSize })
-    pool.on('error', () => {})
-    await pool.query(
-      `CREATE TABLE IF NOT EXISTS bare (id uuid PRIMARY KEY, counter bigint NOT NULL, about text)
-       WITH (fillfactor = 70)`,
-    )
-  }
-  const connections = pool
+async function updatePostgres({ seconds, concurrency, databaseUrl }: Span & { databaseUrl: string }) {
+  const pool = await openPool(databaseUrl)
   const ids = Array.from({ length: concurrency }, () => randomUUID())
-  await connections.query('INSERT INTO bare SELECT unnest($1::uuid[]), 0, $2', [ids, JSON.stringify(makeRow())])
+  await pool.query('INSERT INTO bare SELECT unnest($1::uuid[]), 0, $2', [ids, JSON.stringify(makeRow())])
   const text = 'UPDATE bare SET counter = counter + 1 WHERE id = $1'
   return meter({ seconds }, concurrency, (index) =>
-    connections.query({ name: 'bare', text, values: [ids[index % concurrency]] }),
+    pool.query({ name: 'bare', text, values: [ids[index % concurrency]] }),
   )
 }
 
-const signers = new Map<SigningAlg, Promise<FastifyInstance>>()
-async function makeSigner(alg: SigningAlg): Promise<FastifyInstance> {
+const openSigner = once(async (alg: SigningAlg) => {
   const { publicKey, privateKey } = {
     ES256: () => generateKeyPairSync('ec', { namedCurve: 'P-256' }),
     RS256: () => generateKeyPairSync('rsa', { modulusLength: 2048 }),
@@ -143,29 +141,20 @@ async function makeSigner(alg: SigningAlg): Promise<FastifyInstance> {
   })
   await app.ready()
   return app
-}
+})
 async function sign({ seconds, alg }: Span & { alg: SigningAlg }): Promise<Measured> {
-  const signer = signers.get(alg) ?? makeSigner(alg)
-  signers.set(alg, signer)
-  const app = await signer
+  const app = await openSigner(alg)
   const iat = Math.floor(Date.now() / 1000)
   const claims = {
-    iss: 'http://localhost:3000',
-    aud: 'http://localhost:3000',
-    sub: randomUUID(),
-    client_id: 'first-party',
-    sid: randomUUID(),
-    iat,
-    exp: iat + 600,
-    jti: `0.0.${randomUUID()}`,
+    ...{ iss: 'http://localhost:3000', aud: 'http://localhost:3000', sub: randomUUID(), client_id: 'first-party' },
+    ...{ sid: randomUUID(), iat, exp: iat + 600, jti: `0.0.${randomUUID()}` },
   }
   return meter({ seconds }, 1, () => app.jwt.sign(claims))
 }
 
-let keySet: ReturnType<typeof createRemoteJWKSet> | undefined
+const openKeySet = once((origin: string) => createRemoteJWKSet(new URL(`${origin}/.well-known/jwks.json`)))
 function verifyJose({ seconds, concurrency, tokens, issuer, audience, origin }: VerifySpan): Promise<Measured> {
-  keySet ??= createRemoteJWKSet(new URL(`${origin}/.well-known/jwks.json`))
-  const keys = keySet
+  const keys = openKeySet(origin)
   const expected = { issuer, audience, typ: 'at+jwt' }
   return meter({ seconds }, concurrency, (index) => jwtVerify(tokens[index % tokens.length] as string, keys, expected))
 }

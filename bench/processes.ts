@@ -16,13 +16,7 @@ export function onEnd(undo: () => unknown): void {
 /** Runs `work`, and then, also after an error, SIGINT or SIGTERM, everything that `onEnd` was given. */
 export async function endingAll<T>(work: () => Promise<T>): Promise<T> {
   const end = async () => {
-    for (let undo = endings.pop(); undo; undo = endings.pop()) {
-      try {
-        await undo()
-      } catch (error) {
-        console.error(error)
-      }
-    }
+    for (let undo = endings.pop(); undo; undo = endings.pop()) await Promise.resolve().then(undo).catch(console.error)
   }
   const interrupted = () => void end().finally(() => process.exit(130))
   process.once('SIGINT', interrupted).once('SIGTERM', interrupted)
@@ -57,36 +51,30 @@ export interface Remote {
   call<Result>(name: string, argument: unknown): Promise<Result>
 }
 
-interface Call {
-  id: number
-  name: string
-  argument: unknown
-}
-type Answer = { id: number } & ({ result: unknown } | { error: string })
+type Call = { id: number; name: string; argument: unknown }
+type Answer = { id: number; result?: unknown; error?: string }
 
 /** Starts a program of this directory that calls `serveCalls`; it ends with the benchmark, or when that is gone. */
 export function startRemote(file: string, env: Record<string, string> = {}, execArgv: string[] = []): Remote {
   const child = fork(fileURLToPath(new URL(file, import.meta.url)), { env: { ...process.env, ...env }, execArgv })
   onEnd(() => stop(child))
-  const pending = new Map<number, { resolve: (result: never) => void; reject: (error: Error) => void }>()
+  const pending = new Map<number, (answer: Omit<Answer, 'id'>) => void>()
   let lastId = 0
-  child.on('message', (answer: Answer) => {
-    const caller = pending.get(answer.id)
-    pending.delete(answer.id)
-    if ('error' in answer) caller?.reject(new Error(answer.error))
-    else caller?.resolve(answer.result as never)
-  })
+  child.on('message', (answer: Answer) => pending.get(answer.id)?.(answer))
   child.on('exit', (code, signal) => {
-    for (const { reject } of pending.values()) reject(new Error(`${file} ended with ${signal ?? code}`))
-    pending.clear()
+    for (const settle of pending.values()) settle({ error: `${file} ended with ${signal ?? code}` })
   })
   return {
     pid: child.pid as number,
     call: (name, argument) =>
       new Promise((resolve, reject) => {
-        lastId += 1
-        pending.set(lastId, { resolve, reject })
-        child.send({ id: lastId, name, argument } satisfies Call)
+        const id = lastId++
+        pending.set(id, ({ result, error }) => {
+          pending.delete(id)
+          if (error === undefined) resolve(result as never)
+          else reject(new Error(error))
+        })
+        child.send({ id, name, argument } satisfies Call)
       }),
   }
 }
@@ -94,13 +82,11 @@ export function startRemote(file: string, env: Record<string, string> = {}, exec
 /** Answers the calls of `startRemote`. */
 export function serveCalls(calls: Record<string, (argument: never) => unknown>): void {
   process.on('message', async ({ id, name, argument }: Call) => {
-    let answer: Answer
     try {
-      answer = { id, result: await calls[name]?.(argument as never) }
+      process.send?.({ id, result: await calls[name]?.(argument as never) } satisfies Answer)
     } catch (error) {
-      answer = { id, error: (error as Error).message }
+      process.send?.({ id, error: (error as Error).message } satisfies Answer)
     }
-    process.send?.(answer)
   })
   process.once('disconnect', () => process.exit())
   // Ctrl-C reaches every process of the terminal; the benchmark ends this one when its work is undone.

@@ -29,24 +29,11 @@ export function tableOf({ figures }: BenchResult): string {
 
 /** The first column to the left, all others to the right. */
 function columns(rows: string[][]): string {
-  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)))
-  return rows
-    .map((row) =>
-      row
-        .map((cell, column) => (column === 0 ? cell.padEnd(widths[column] ?? 0) : cell.padStart(widths[column] ?? 0)))
-        .join('  ')
-        .trimEnd(),
-    )
-    .join('\n')
-}
-
-export interface Floor {
-  what: string
-  is: number
-  bound: number
-  kind: 'at least' | 'at most'
-  unit: '' | 'ms' | 'MB'
-  holds: boolean
+  const width = (column: number) => Math.max(...rows.map((row) => row[column]?.length ?? 0))
+  const widths = (rows[0] ?? []).map((_, column) => width(column))
+  const padded = (cell: string, column: number) =>
+    column === 0 ? cell.padEnd(widths[0] ?? 0) : cell.padStart(widths[column] ?? 0)
+  return rows.map((row) => row.map(padded).join('  ').trimEnd()).join('\n')
 }
 
 /** What the contract asks for at least, of the first ceiling; on LMDB for refreshes. */
@@ -56,49 +43,54 @@ const idleMB = 110
 const underLoadMB = 150
 const startMs = 1_000
 
+type Bound = 'at least' | 'at most'
+type Unit = '' | 'ms' | 'MB'
+
 /** The promised numbers that this run can judge. */
-export function floorsOf({ figures, service, settings }: BenchResult): Floor[] {
+export function floorsOf({ figures, service, settings }: BenchResult) {
   const figure = (name: FigureName) => figures.find((one) => one.name === name)
   const reached = (name: FigureName, title: RegExp) =>
     figure(name)?.ceilings.find((ceiling) => title.test(ceiling.title))?.ratio
-  const isOne = settings.workers === '1'
   const isEmbedded = settings.store === 'LMDB'
   const [granted, refreshes] = [figure('client-credentials'), figure('refreshes')]
-  const { readyMs, peakMB } = service
-  const hashingMB = settings.argon2 ? (settings.argon2.atOnce * settings.argon2.memory) / 1024 : Number.NaN
-  const rows: [what: string, kind: Floor['kind'], is: number | undefined, bound: number, unit?: Floor['unit']][] = [
+  const { argon2 } = settings
+  const memory: typeof service = settings.workers === '1' ? service : {}
+  const hashingMB = argon2 && (argon2.atOnce * argon2.memory) / 1024
+  const rows: [what: string, kind: Bound, is: number | undefined | false, bound: number, unit?: Unit][] = [
     ['logins, of bare argon2.verify', 'at least', reached('logins', /argon2/), leastRatios.logins],
     [
       'refreshes on LMDB, of a bare form POST',
       'at least',
-      isEmbedded ? reached('refreshes', /form POST/) : undefined,
+      isEmbedded && reached('refreshes', /form POST/),
       leastRatios.refreshes,
     ],
     ['refreshes on PostgreSQL, of those on LMDB', 'at least', reached('refreshes', /on LMDB/), 0.5],
     [
       'client credentials, of refreshes',
       'at least',
-      isEmbedded && granted && refreshes ? granted.perSecond / refreshes.perSecond : undefined,
+      isEmbedded && granted && refreshes && granted.perSecond / refreshes.perSecond,
       1,
     ],
     ['GET /protected, of a bare GET', 'at least', reached('protected', /GET/), leastRatios.protected],
-    ['start to ready, empty data directory', 'at most', isOne && isEmbedded ? readyMs : undefined, startMs, 'ms'],
-    ['resident memory, idle', 'at most', isOne ? service.idleMB : undefined, idleMB, 'MB'],
+    ['start to ready, empty data directory', 'at most', isEmbedded && memory.readyMs, startMs, 'ms'],
+    ['resident memory, idle', 'at most', memory.idleMB, idleMB, 'MB'],
     [
       'resident memory, the most under load',
       'at most',
-      isOne && settings.argon2 ? peakMB : undefined,
-      idleMB + hashingMB + underLoadMB,
+      hashingMB !== undefined && memory.peakMB,
+      idleMB + underLoadMB + (hashingMB ?? 0),
       'MB',
     ],
   ]
   return rows.flatMap(([what, kind, is, bound, unit = '']) =>
-    is === undefined ? [] : [{ what, is, bound, kind, unit, holds: kind === 'at least' ? is >= bound : is <= bound }],
+    is === undefined || is === false
+      ? []
+      : [{ what, is, bound, kind, unit, holds: kind === 'at least' ? is >= bound : is <= bound }],
   )
 }
 
-export function floorsText(floors: Floor[]): string {
-  const value = (one: number, unit: Floor['unit']) => (unit === '' ? ratioText(one) : `${number(one)} ${unit}`)
+function floorsText(floors: ReturnType<typeof floorsOf>): string {
+  const value = (one: number, unit: Unit) => (unit === '' ? ratioText(one) : `${number(one)} ${unit}`)
   return columns(
     floors.map(({ what, is, bound, kind, unit, holds }) => [
       what,
@@ -114,20 +106,11 @@ const example = { loginsPerMinute: 500, refreshesPerSecond: 2_000 }
 /** Average use of a core at which a burst does not wait. */
 const busyAtMost = 0.6
 
-export interface Sizing {
-  loginsPerMinute: number
-  refreshesPerSecond: number
-  /** cores that each keeps busy, by its CPU time in this run */
-  coresBusy: { logins: number; refreshes: number }
-  cores: number
-  words: string
-}
-
-/** @returns undefined where the CPU time of logins or refreshes is not known */
+/** @returns cores, by the CPU time in this run; undefined where that of logins or refreshes is not known */
 export function sizingOf(
   { figures, settings }: Pick<BenchResult, 'figures' | 'settings'>,
   { loginsPerMinute, refreshesPerSecond } = example,
-): Sizing | undefined {
+) {
   const cost = (name: FigureName) => figures.find((figure) => figure.name === name)?.cpuUs
   const [login, refresh] = [cost('logins'), cost('refreshes')]
   if (login === undefined || refresh === undefined) return undefined
@@ -146,25 +129,20 @@ export function sizingOf(
   return { loginsPerMinute, refreshesPerSecond, coresBusy, cores, words }
 }
 
-const costs = ({ memory, passes, lanes }: { memory: number; passes: number; lanes: number }) =>
-  `m=${memory} t=${passes} p=${lanes}`
-
 /** The result for people. */
 export function textOf(result: BenchResult): string {
   const { machine, settings, seconds, notes } = result
-  const { argon2 } = settings
+  const { argon2, workers } = settings
+  const processes = `, ${workers} ${workers === '1' ? 'process' : 'processes'}`
+  const costs = argon2 && `m=${argon2.memory} t=${argon2.passes} p=${argon2.lanes}`
   const sizing = sizingOf(result)
   const floors = floorsOf(result)
   return [
-    [
-      `${machine.cores} cores (${machine.processor}), Node ${machine.node.slice(1)}, ${machine.platform}`,
+    `${machine.cores} cores (${machine.processor}), Node ${machine.node.slice(1)}, ${machine.platform}; ` +
       `load before the run ${machine.loadBefore.toFixed(2)}`,
-    ].join('; '),
     [
-      settings.workers === 'unknown'
-        ? settings.store
-        : `${settings.store}, ${settings.workers} ${settings.workers === '1' ? 'process' : 'processes'}`,
-      ...(argon2 ? [`argon2id ${costs(argon2)}, ${argon2.atOnce} at once, ${argon2.build}`] : []),
+      settings.store + (workers === 'unknown' ? '' : processes),
+      ...(argon2 ? [`argon2id ${costs}, ${argon2.atOnce} at once, ${argon2.build}`] : []),
       settings.algorithm,
       `${settings.connections} connections`,
       `medians of ${settings.rounds} rounds of ${settings.secondsEach.toFixed(1)} s`,
