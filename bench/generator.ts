@@ -57,27 +57,19 @@ async function generate({ origin, seconds, ...load }: Load & { origin: string; s
   }
 }
 
-const isTls = (origin: string) => origin.startsWith('https:')
-
-function open(origin: string): Socket {
-  const { hostname, port } = new URL(origin)
-  const to = { host: hostname.replace(/^\[|\]$/g, ''), port: Number(port) || (isTls(origin) ? 443 : 80) }
-  return isTls(origin) ? connectTls({ ...to, servername: to.host }) : connectPlain({ ...to, noDelay: true })
+function open(origin: string, onConnect: () => void): Socket {
+  const { protocol, hostname, port } = new URL(origin)
+  const host = hostname.replace(/^\[|\]$/g, '')
+  return protocol === 'https:'
+    ? connectTls({ host, port: Number(port || 443), servername: host }, onConnect)
+    : connectPlain({ host, port: Number(port || 80), noDelay: true }, onConnect)
 }
 
-const onConnect = (origin: string, socket: Socket, then: () => void) =>
-  socket.once(isTls(origin) ? 'secureConnect' : 'connect', then)
-
-function connected(origin: string): Promise<Socket> {
-  return new Promise((resolve, reject) => {
-    const socket = open(origin)
+const connected = (origin: string) =>
+  new Promise<Socket>((resolve, reject) => {
+    const socket = open(origin, () => resolve(socket.removeAllListeners('error')))
     socket.once('error', (error) => reject(new Error(`${origin} cannot be reached: ${error.message}`)))
-    onConnect(origin, socket, () => {
-      socket.removeAllListeners('error')
-      resolve(socket)
-    })
   })
-}
 
 /** Keeps one connection busy until the time is up. @returns the body to go on with */
 function keepBusy(
@@ -102,7 +94,6 @@ function keepBusy(
   return new Promise((resolve, reject) => {
     let socket = first
     let sentAt = 0
-    let rest: Buffer | undefined
     let reconnects = 0
     const timeoutMs = tally.endAt - performance.now() + answerTimeoutMs
     const timer = setTimeout(() => socket.destroy(new Error('no answer in time')), timeoutMs)
@@ -118,6 +109,7 @@ function keepBusy(
     }
     function take(status: number, answer: Buffer): void {
       const now = performance.now()
+      reconnects = 0
       tally.answers += 1
       tally.answerBytes = answer.length
       if (status !== expected) {
@@ -135,32 +127,27 @@ function keepBusy(
       if (now < tally.endAt) send()
       else finish()
     }
-    function onData(chunk: Buffer): void {
-      const bytes = rest ? Buffer.concat([rest, chunk]) : chunk
-      const answer = readAnswer(bytes)
-      rest = answer ? undefined : bytes
-      if (answer) take(answer.status, answer.body)
+    function watch(of: Socket): void {
+      socket = of
+      let rest: Buffer | undefined
+      socket
+        .on('error', () => {})
+        .on('data', (chunk) => {
+          const bytes = rest ? Buffer.concat([rest, chunk]) : chunk
+          const answer = readAnswer(bytes)
+          rest = answer ? undefined : bytes
+          if (answer) take(answer.status, answer.body)
+        })
+      socket.on('close', () => {
+        tally.errors += 1
+        reconnects += 1
+        if (performance.now() >= tally.endAt) finish()
+        else if (reconnects > maxReconnects)
+          reject(new Error(`${origin} closes its connections, or cannot be reached any more`))
+        else setTimeout(() => watch(open(origin, send)), reconnectMs)
+      })
     }
-    function onClose(): void {
-      tally.errors += 1
-      reconnects += 1
-      rest = undefined
-      if (performance.now() >= tally.endAt) finish()
-      else if (reconnects > maxReconnects)
-        reject(new Error(`${origin} closes its connections, or cannot be reached any more`))
-      else setTimeout(reconnect, reconnectMs)
-    }
-    function reconnect(): void {
-      socket = open(origin)
-      watch()
-      onConnect(origin, socket, send)
-    }
-    function watch(): void {
-      socket.on('data', onData)
-      socket.on('close', onClose)
-      socket.on('error', () => {})
-    }
-    watch()
+    watch(first)
     send()
   })
 }
@@ -175,7 +162,7 @@ function readAnswer(bytes: Buffer): { status: number; body: Buffer } | undefined
   const length = /\r\ncontent-length: *(\d+)/i.exec(head)?.[1]
   if (length !== undefined) return body.length < Number(length) ? undefined : { status, body }
   if (/\r\ntransfer-encoding: *chunked/i.test(head))
-    return body.toString('latin1', -5) === '0\r\n\r\n' ? { status, body } : undefined
+    return body.subarray(-5).toString('latin1') === '0\r\n\r\n' ? { status, body } : undefined
   return { status, body }
 }
 

@@ -54,7 +54,7 @@ export function floorsOf({ figures, service, settings }: BenchResult) {
   const isEmbedded = settings.store === 'LMDB'
   const [granted, refreshes] = [figure('client-credentials'), figure('refreshes')]
   const { argon2 } = settings
-  const memory: typeof service = settings.workers === '1' ? service : {}
+  const alone: typeof service = settings.workers === '1' ? service : {}
   const hashingMB = argon2 && (argon2.atOnce * argon2.memory) / 1024
   const rows: [what: string, kind: Bound, is: number | undefined | false, bound: number, unit?: Unit][] = [
     ['logins, of bare argon2.verify', 'at least', reached('logins', /argon2/), leastRatios.logins],
@@ -72,12 +72,12 @@ export function floorsOf({ figures, service, settings }: BenchResult) {
       1,
     ],
     ['GET /protected, of a bare GET', 'at least', reached('protected', /GET/), leastRatios.protected],
-    ['start to ready, empty data directory', 'at most', isEmbedded && memory.readyMs, startMs, 'ms'],
-    ['resident memory, idle', 'at most', memory.idleMB, idleMB, 'MB'],
+    ['start to ready, empty data directory', 'at most', isEmbedded && alone.readyMs, startMs, 'ms'],
+    ['resident memory, idle', 'at most', alone.idleMB, idleMB, 'MB'],
     [
       'resident memory, the most under load',
       'at most',
-      hashingMB !== undefined && memory.peakMB,
+      hashingMB !== undefined && alone.peakMB,
       idleMB + underLoadMB + (hashingMB ?? 0),
       'MB',
     ],

@@ -27,29 +27,12 @@ export interface FigureLine extends Line {
   ceilings: CeilingLine[]
 }
 
-export interface BenchResult {
-  at: string
-  seconds: number
-  machine: { processor: string; cores: number; memoryGB: number; platform: string; node: string; loadBefore: number }
-  settings: {
-    store: string
-    /** unknown of a running service */
-    workers: string
-    argon2?: { memory: number; passes: number; lanes: number; atOnce: number; build: string }
-    algorithm: string
-    connections: number
-    secondsEach: number
-    rounds: number
-  }
-  service: { readyMs?: number; idleMB?: number; peakMB?: number }
-  figures: FigureLine[]
-  notes: string[]
-}
+export type BenchResult = Awaited<ReturnType<typeof runBench>>
 
 const warmUpSeconds = 0.5
 
 /** @param onProgress takes a line about each step */
-export async function runBench(options: BenchOptions, onProgress: (line: string) => void): Promise<BenchResult> {
+export async function runBench(options: BenchOptions, onProgress: (line: string) => void) {
   const startedAt = performance.now()
   const loadBefore = loadavg()[0] as number
   onProgress('starting …')
@@ -100,6 +83,7 @@ export async function runBench(options: BenchOptions, onProgress: (line: string)
     },
     settings: {
       store,
+      /** unknown of a running service */
       workers: options.url === undefined ? (options.workers ?? '1') : 'unknown',
       ...(hashes && {
         argon2: {
@@ -120,7 +104,7 @@ export async function runBench(options: BenchOptions, onProgress: (line: string)
       ...(idleMB !== undefined && { idleMB }),
       ...(peakMB !== undefined && { peakMB }),
     },
-    figures: figures.map((figure) => {
+    figures: figures.map((figure): FigureLine => {
       const line = lineOf(figure)
       return { name: figure.name, ...line, ceilings: figure.ceilings.map((one) => beside(line, lineOf(one))) }
     }),

@@ -15,7 +15,6 @@ export interface Server {
   pid: number | undefined
 }
 
-/** A service with users who are logged in. */
 export interface Service extends Server {
   /** one for each connection */
   sessions: Tokens[]
@@ -29,19 +28,9 @@ const program = fileURLToPath(new URL('../start.cjs', import.meta.url))
 
 /** Settings as shipped, but for what a bench needs; hashing, signing and logging come from the environment. */
 export const benchSettings = {
-  HOST: '127.0.0.1',
-  PORT: '0',
-  DATABASE_URL: '',
-  DATABASE_URL_FILE: '',
-  AUTH_METRICS_PORT: '',
-  AUTH_SECRET: '',
-  AUTH_SECRET_FILE: '',
-  AUTH_SECRET_PREVIOUS: '',
-  AUTH_ISSUER: '',
-  AUTH_AUDIENCE: '',
-  AUTH_SIGNUP: 'open',
-  AUTH_PASSWORD_GRANT: 'on',
-  AUTH_PASSWORD_MIN: '15',
+  ...{ HOST: '127.0.0.1', PORT: '0', AUTH_METRICS_PORT: '', AUTH_ISSUER: '', AUTH_AUDIENCE: '' },
+  ...{ DATABASE_URL: '', DATABASE_URL_FILE: '', AUTH_SECRET: '', AUTH_SECRET_FILE: '', AUTH_SECRET_PREVIOUS: '' },
+  ...{ AUTH_SIGNUP: 'open', AUTH_PASSWORD_GRANT: 'on', AUTH_PASSWORD_MIN: '15' },
   // Many logins wait for a hash, and all are answered; and a long run outlives the tokens of its start.
   AUTH_HASH_MAX_WAIT: '60s',
   AUTH_ACCESS_TTL: '1d',
@@ -55,12 +44,7 @@ export function writeClients(dir: string, clients: object[]): string {
 }
 
 /** Starts a service on a store in `dir`, or on a database, with a user and a session for each connection. */
-export async function startService(
-  dir: string,
-  name: string,
-  settings: Record<string, string>,
-  connections: number,
-): Promise<Service & { readyMs: number; idleMB: number | undefined }> {
+export async function startService(dir: string, name: string, settings: Record<string, string>, connections: number) {
   const env = { AUTH_DATA_DIR: join(dir, name), ...settings }
   const server = await startServer(env, join(dir, `${name}.log`))
   const idleMB = residentMB(server.pid, 'VmRSS')
@@ -79,10 +63,7 @@ export const logInAll = (origin: string, users: string[], ownPassword?: string):
  * @param settings beside those of the environment
  * @throws with the last line of its log when it ends before
  */
-export async function startServer(
-  settings: Record<string, string>,
-  logPath: string,
-): Promise<{ origin: string; pid: number; readyMs: number; end: () => Promise<void> }> {
+export async function startServer(settings: Record<string, string>, logPath: string) {
   if (!existsSync(program)) throw new Error('The service is not built: run "npm run build" first')
   const log = openSync(logPath, 'a')
   const startedAt = performance.now()

@@ -24,10 +24,11 @@ const common = {
 }
 const createdAt = Date.now() - 3_600_000
 const passwordHash = `$argon2id$v=19$m=19456,t=2,p=1$${'s'.repeat(22)}$${'h'.repeat(43)}`
-export const clientId = 'first-party'
-export const address = '203.0.113.77'
-export const userAgent =
-  'Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36'
+export const sender = {
+  clientId: 'first-party',
+  address: '203.0.113.77',
+  userAgent: 'Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36',
+}
 
 /** As PostgreSQL's `md5(text)::uuid`. */
 const uuid = (text: string) =>
@@ -62,7 +63,7 @@ export async function loadLmdb(size: number): Promise<Loaded> {
   const sessionBytes = await load((n) => {
     const [id, user] = [sessionId(n), userId(n)]
     const age = { generation: 0, counter: 0, createdAt, refreshedAt: createdAt }
-    return store.createSession({ id, userId: user, clientId, scope: [], ...age, address, userAgent })
+    return store.createSession({ id, userId: user, scope: [], ...age, ...sender })
   })
   await store.close()
   return { env: { ...common, AUTH_DATA_DIR: dataDir, DATABASE_URL: '' }, disk: { userBytes, sessionBytes } }
@@ -83,7 +84,7 @@ export async function loadPostgres(size: number, { url, client }: { url: string;
        (id, user_id, generation, counter, created_at, refreshed_at, client_id, address, user_agent, scope)
      SELECT md5('session ' || n)::uuid, md5('user ' || n)::uuid, 0, 0, $2, $2, $5, $3, $4, '{}'
      FROM generate_series(0, $1::int - 1) AS n`,
-    [size, createdAt, address, userAgent, clientId],
+    [size, createdAt, sender.address, sender.userAgent, sender.clientId],
   )
   for (const sql of ['VACUUM ANALYZE latchkey_users', 'VACUUM ANALYZE latchkey_sessions', 'CHECKPOINT'])
     await client.query(sql)

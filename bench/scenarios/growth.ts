@@ -21,37 +21,21 @@ import { call } from '../load.ts'
 import { inFlight, median, meter, round } from '../meter.ts'
 import { makeDir, onEnd } from '../processes.ts'
 import { benchSettings, startServer } from '../service.ts'
-import {
-  address,
-  clientId,
-  type Loaded,
-  loadLmdb,
-  loadPostgres,
-  nameOf,
-  sessionId,
-  userAgent,
-  userId,
-} from './growth-data.ts'
+import * as data from './growth-data.ts'
 import { openServer } from './postgres.ts'
 import { progress, readFlags, runScenario } from './scenario.ts'
 
-const { flags } = readFlags({
-  sizes: '1000,100000,1000000',
-  stores: 'lmdb,pg',
-  rounds: 5,
-  assert: false,
-})
+const { flags } = readFlags({ sizes: '1000,100000,1000000', stores: 'lmdb,pg', rounds: 5, assert: false })
 const sizes = flags.sizes.split(',').map(Number)
 const storeNames = flags.stores.split(',')
 const { rounds } = flags
 const concurrency = 32
 const flatWithin = 1.5
 const sweepLimit = 500
-const starts = 3
 /** Nothing is stolen here. */
 const noEnd = { now: 0, expiresAt: 0 } as End
 
-interface Subject extends Loaded {
+interface Subject extends data.Loaded {
   store: string
   size: number
   app: FastifyInstance
@@ -71,7 +55,9 @@ await runScenario(async () => {
       progress(`loading ${size} users and sessions into ${store} …`)
       const startedAt = performance.now()
       const isPostgres = server && store === 'pg'
-      const loaded = isPostgres ? await loadPostgres(size, await server.createDatabase()) : await loadLmdb(size)
+      const loaded = isPostgres
+        ? await data.loadPostgres(size, await server.createDatabase())
+        : await data.loadLmdb(size)
       const loadSeconds = round((performance.now() - startedAt) / 1000, 2)
       const app = await buildApp(readConfig(loaded.env))
       onEnd(() => app.close())
@@ -86,7 +72,6 @@ await runScenario(async () => {
       if (number === 0) subject.figures.clear()
     }
   }
-  await measureStarts(subjects, dir)
 
   /** A column for each store and size. */
   const columns: Record<string, Row> = {}
@@ -149,14 +134,14 @@ async function measureCosts(subject: Subject, dir: string): Promise<void> {
   note(subject, 'bareSync', bareSyncUs(dir))
 
   await time(subject, 'findUserByName', 500, 4_000, async () => {
-    if (!(await store.findUserByName(nameOf(random())))) throw new Error('a user is missing')
+    if (!(await store.findUserByName(data.nameOf(random())))) throw new Error('a user is missing')
   })
 
   // Tokens not seen before, of users not asked for before: nothing comes from memory.
-  const shared = { client_id: clientId, aud: app.config.AUTH_AUDIENCE, generations: { user: 0, client: 0 } }
+  const shared = { client_id: data.sender.clientId, aud: app.config.AUTH_AUDIENCE, generations: { user: 0, client: 0 } }
   const tokens = await inFlight(1_500, 1, async () => {
     const index = random()
-    return accessTokens.issue({ sub: userId(index), sid: sessionId(index), ...shared })
+    return accessTokens.issue({ sub: data.userId(index), sid: data.sessionId(index), ...shared })
   })
   await time(subject, 'firstCheck', 500, 1_000, async () => {
     const authorization = `Bearer ${tokens.pop()}`
@@ -169,7 +154,7 @@ async function measureCosts(subject: Subject, dir: string): Promise<void> {
     // No session comes again before all others have, and neighbours in time are none on disk.
     const [index, counter] = [subject.position % size, Math.floor(subject.position / size)]
     subject.position += 1
-    const presented = { sessionId: sessionId(index), counter, clientId, scope: undefined, address, userAgent }
+    const presented = { ...data.sender, sessionId: data.sessionId(index), counter, scope: undefined }
     const { outcome } = await (store as Store).rotateSession({ ...limits, ...presented, graceMs: 0 }, noEnd)
     if (outcome !== 'rotated') throw new Error(`a refresh was ${outcome}`)
   })
@@ -182,6 +167,7 @@ async function measureCosts(subject: Subject, dir: string): Promise<void> {
     const { removed } = await store.sweep({ ...limits, failuresBefore: 0, limit: sweepLimit, cursor })
     if (removed > 0) throw new Error('live sessions were swept')
   })
+  note(subject, 'readyMs', await startMs(subject, dir))
 }
 
 /** What the disk takes at this moment to sync 4 KiB: the durable figures vary with it. */
@@ -199,18 +185,12 @@ function bareSyncUs(dir: string): number {
 }
 
 /** From the start of the process to the first `GET /readyz` that is answered 200. */
-async function measureStarts(subjects: Subject[], dir: string): Promise<void> {
-  for (let n = 1; n <= starts; n++) {
-    progress(`start ${n} of ${starts} …`)
-    for (const subject of subjects) {
-      const startedAt = performance.now()
-      const { origin, end } = await startServer(
-        { ...benchSettings, ...subject.env, LOG_LEVEL: 'info' },
-        `${dir}/${subject.store}-${subject.size}-${n}.log`,
-      )
-      await call(`${origin}/readyz`, 200)
-      note(subject, 'readyMs', performance.now() - startedAt)
-      await end()
-    }
-  }
+async function startMs({ env }: Subject, dir: string): Promise<number> {
+  const startedAt = performance.now()
+  const settings = { ...benchSettings, ...env, LOG_LEVEL: 'info' }
+  const { origin, end } = await startServer(settings, join(dir, `${startedAt}.log`))
+  await call(`${origin}/readyz`, 200)
+  const ms = performance.now() - startedAt
+  await end()
+  return ms
 }

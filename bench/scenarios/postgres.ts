@@ -1,21 +1,17 @@
 /* A PostgreSQL for a scenario: the one of DATABASE_URL, or one that is started for it. */
-import { createServer } from 'node:net'
+import { once } from 'node:events'
+import { type AddressInfo, createServer } from 'node:net'
 import pg from 'pg'
 import { statements } from '../../stores/postgres/sql.ts'
 import { makeDir, onEnd } from '../processes.ts'
 
-export interface BenchServer {
-  version: string
-  /** Makes an empty database, dropped at the end. */
-  createDatabase(): Promise<{ url: string; client: pg.Client }>
-}
-
-export async function openServer(): Promise<BenchServer> {
+export async function openServer() {
   const url = process.env['DATABASE_URL'] || (await startServer())
   const admin = await connect(url)
   const { rows } = await admin.query('SHOW server_version')
   return {
-    version: rows[0].server_version,
+    version: rows[0].server_version as string,
+    /** Makes an empty database, dropped at the end. */
     async createDatabase() {
       const name = `latchkey_bench_${process.pid}_${Math.random().toString(36).slice(2, 8)}`
       await admin.query(`CREATE DATABASE ${name}`)
@@ -69,20 +65,11 @@ async function startServer(): Promise<string> {
 }
 
 async function freePort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const { port } = server.address() as { port: number }
-  await new Promise((resolve) => server.close(resolve))
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  await once(server.close(), 'close')
   return port
-}
-
-/** What some work has cost the server. */
-export interface Costs {
-  seconds: number
-  /** write-ahead log of the whole server */
-  walBytes: number
-  /** by the names of `stores/postgres/sql.ts`; none where the server does not count them */
-  statements: Map<string, StatementCosts>
 }
 
 export interface StatementCosts {
@@ -106,8 +93,13 @@ export async function readWalBytes(client: pg.Client): Promise<number> {
   return rows[0].bytes
 }
 
-/** Measures what some work costs the database of `client`. */
-export async function costsOf(client: pg.Client, work: () => Promise<unknown>): Promise<Costs> {
+/**
+ * Measures what some work costs the database of `client`.
+ *
+ * @returns the write-ahead log of the whole server, and statements by the names of `stores/postgres/sql.ts`; none where
+ * the server does not count them
+ */
+export async function costsOf(client: pg.Client, work: () => Promise<unknown>) {
   const ofDatabase = '(SELECT oid FROM pg_database WHERE datname = current_database())'
   await client.query(`SELECT pg_stat_statements_reset(0, ${ofDatabase}, 0)`).catch(() => {})
   const walBefore = await readWalBytes(client)

@@ -51,7 +51,7 @@ export async function measureGroups(groups: Case[][], rounds: number, seconds: n
     progress(`round ${number} of ${rounds}: ${title} …`),
   )
   return groups.flatMap((group) => {
-    const [first = [], second = []] = group.map((one) => series.get(one) ?? [])
+    const [first = [], second = first] = group.map((one) => series.get(one) ?? [])
     return group.map((one) => {
       const measured = series.get(one) ?? []
       const { perSecond, p50Ms, p99Ms, errors, cpuUs = Number.NaN } = medianOf(measured)

@@ -1,9 +1,14 @@
+import { once } from 'node:events'
 import { readdirSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { svgOf } from '../../bench/chart.ts'
+import { bearerLoad, createLoader } from '../../bench/load.ts'
 import type { FigureName } from '../../bench/options.ts'
+import { endingAll } from '../../bench/processes.ts'
 import { floorsOf, sizingOf, tableOf, textOf } from '../../bench/report.ts'
 import type { BenchResult, FigureLine } from '../../bench/run.ts'
 import { run, start } from '../support/cli.ts'
@@ -69,6 +74,30 @@ onOneStore('it measures a service that runs, and takes its account back', async 
   const events = logs.map(({ event }) => event)
   t.ok(events.includes('user.created') && events.includes('user.deleted'))
 })
+
+t.test(
+  'an answer in chunks is read to its end, and a connection that breaks is an error and opened again',
+  async (t) => {
+    let asked = 0
+    const server = createServer((request, response) => {
+      asked += 1
+      if (asked % 5 === 0) return void request.socket.destroy()
+      response.write('in ')
+      response.end('chunks')
+    })
+    t.teardown(() => server.close())
+    server.listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    const origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+    const measured = await endingAll(async () => {
+      const load = bearerLoad('/', [{ access_token: 'one', refresh_token: '' }])
+      return createLoader(() => {})('chunks', { origin, pid: undefined }, load).run(0.2)
+    })
+    t.ok(asked > 5)
+    t.equal(measured.errors, Math.floor(asked / 5))
+    t.equal(measured.wrong, undefined)
+  },
+)
 
 t.test('what cannot be is refused in one line', async (t) => {
   const refused = async (args: string[], exitCode: number, line: RegExp) => {
