@@ -17,7 +17,7 @@ const processes = Number(process.env['LATCHKEY_TEST_PROCESSES'] ?? 3)
 /** Time for a process to end after its last test, in milliseconds. One that takes longer has left something open. */
 const endMs = 30_000
 /** Files that hold something until their process ends, or measure it. The others share one, and leave nothing behind. */
-const alone = /^test\/((bench|stores|verify)\/|process\/(growth|replicas))/
+const alone = /^test\/((bench|verify)\/|stores\/(faults|store-damage)|process\/(growth|replicas))/
 /** What takes longest, in this order: it starts first, so that nothing is left to run alone at the end. */
 const longest = ['process/', 'cli/', 'bench/', 'stores/', 'verify/', 'spec/revocations', 'spec/accounts']
 
