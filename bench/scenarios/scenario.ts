@@ -7,7 +7,7 @@ import { endingAll } from '../processes.ts'
 import { type Case, inRounds, medianOf, medianRatio } from '../rounds.ts'
 import { logInAll, type Server } from '../service.ts'
 
-/** Runs a scenario as the whole program, and prints its results by name: as tables, or with `--json` as one document. */
+/** Runs a scenario as the whole program, and prints its results by name: tables, or one document with `--json`. */
 export async function runScenario(scenario: () => Promise<Record<string, unknown>>): Promise<void> {
   try {
     const results = await endingAll(scenario)

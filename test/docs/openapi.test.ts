@@ -1,5 +1,5 @@
 import { createConfig, lintFromString } from '@redocly/openapi-core'
-import { json, onOneStore, overStores } from '../support/helper.ts'
+import { json, onOneStore } from '../support/helper.ts'
 
 interface Operation {
   operationId: string
@@ -44,7 +44,7 @@ const routes: Record<string, string[]> = {
   '/readyz': ['get'],
 }
 
-overStores('GET /openapi.json describes every route by OpenAPI 3.1', async (t, build) => {
+onOneStore('GET /openapi.json describes every route by OpenAPI 3.1', async (t, build) => {
   const { app } = await build()
   const document = json(await app.inject({ url: '/openapi.json' }))
   t.equal(document.openapi, '3.1.0')

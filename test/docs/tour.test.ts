@@ -6,10 +6,9 @@ import type { AddressInfo } from 'node:net'
 import { dirname, join } from 'node:path'
 import { text as textOfStream } from 'node:stream/consumers'
 import t, { type Test } from 'tap'
-import { buildApp } from '../../app.ts'
-import { readConfig } from '../../config.ts'
 import { run } from '../support/cli.ts'
-import { listen, newDir } from '../support/helper.ts'
+import { newDir } from '../support/helper.ts'
+import { startHere } from '../support/processes.ts'
 import { program, root } from '../support/program.ts'
 
 /* The tour of the README, pasted into a shell: every command works, and answers what stands below it. */
@@ -59,7 +58,8 @@ async function latchkeyOf(t: Test, shell: string, env: Record<string, string>): 
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
   t.teardown(() => server.close())
-  return `printf '%s\\n' "$@" | curl -sS --fail-with-body --data-binary @- http://127.0.0.1:${(server.address() as AddressInfo).port}`
+  const { port } = server.address() as AddressInfo
+  return `printf '%s\\n' "$@" | curl -sS --fail-with-body --data-binary @- http://127.0.0.1:${port}`
 }
 
 for (const [shell, options] of Object.entries(shells)) {
@@ -71,9 +71,7 @@ for (const [shell, options] of Object.entries(shells)) {
       const dir = await newDir(t)
       // The issuer and the cost of hashing are the defaults, as in the README.
       const env = { AUTH_DATA_DIR: join(dir, 'data'), AUTH_ISSUER: 'http://localhost:3000' }
-      const app = await buildApp(readConfig({ ...env, LOG_LEVEL: 'silent' }))
-      t.teardown(() => app.close())
-      const origin = await listen(app)
+      const { origin } = await startHere(t, env)
 
       await mkdir(join(dir, 'bin'))
       const latchkey = await latchkeyOf(t, shell, env)
