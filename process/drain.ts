@@ -67,11 +67,12 @@ export async function drainAndClose(
   app.server.closeIdleConnections()
 
   // A connection becomes idle when its last response is sent, and would then be kept for the next request.
-  setInterval(() => app.server.closeIdleConnections(), checkMs).unref()
+  const closing = setInterval(() => app.server.closeIdleConnections(), checkMs).unref()
   setTimeout(() => {
     for (const socket of sockets) if (socket.bytesRead === 0) socket.destroy()
   }, silentMs).unref()
   await app.close()
+  clearInterval(closing)
 }
 
 async function untilAllClosed(sockets: Set<Socket>, timeoutMs: number): Promise<void> {
