@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
-import { chownSync, mkdtempSync, rmdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { chownSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -74,6 +74,14 @@ export function accessPostgres(url: string): SharedPostgres {
   }
 }
 
+/** Makes the data of a server, which each server of a run begins with a copy of. @returns its directory */
+export async function makeCluster(t: Scope): Promise<string> {
+  const dir = mkdtempSync(join(tmpdir(), 'latchkey-pg-new-'))
+  t.teardown(async () => rmSync(dir, { recursive: true, force: true }))
+  await makeServer(dir, 0, []).initialise()
+  return dir
+}
+
 /**
  * Starts a real PostgreSQL for one test file, on a free loopback port and a directory of its own, and stops it when `t`
  * ends.
@@ -81,11 +89,17 @@ export function accessPostgres(url: string): SharedPostgres {
  * @param flags command line of the server, `-c name=value`
  */
 export async function startPostgres(t: Scope, flags: string[] = []): Promise<TestPostgres> {
-  const dir = mkdtempSync(join(tmpdir(), 'latchkey-pg-'))
-  const server = makeServer(dir, await freePort(), flags)
-  await server.initialise()
+  const cluster = process.env['LATCHKEY_TEST_CLUSTER'] ?? (await makeCluster(t))
+  const server = makeServer(copyOf(cluster, 'latchkey-pg-'), await freePort(), flags)
   await server.start()
   return control(t, server)
+}
+
+/** Copies a directory with its owner and modes. */
+function copyOf(dir: string, prefix: string): string {
+  const copy = mkdtempSync(join(tmpdir(), prefix))
+  execFileSync('cp', ['-a', `${dir}/.`, copy])
+  return copy
 }
 
 type Server = Pick<EmbeddedPostgres, 'initialise' | 'start' | 'stop'> & {
@@ -138,10 +152,8 @@ function control(t: Scope, server: Server): TestPostgres {
       await server.stop()
     },
     async startStandby() {
-      const copy = mkdtempSync(join(tmpdir(), 'latchkey-pg-standby-'))
-      rmdirSync(copy)
       await server.stop()
-      execFileSync('cp', ['-a', dir, copy])
+      const copy = copyOf(dir, 'latchkey-pg-standby-')
       await server.start()
 
       const signal = join(copy, 'standby.signal')

@@ -4,7 +4,7 @@ import { readdirSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
-import { startPostgres } from './postgres.ts'
+import { makeCluster, startPostgres } from './postgres.ts'
 import { type Result, readTap } from './read-tap.ts'
 
 /*
@@ -154,7 +154,9 @@ function everything(): (string | Work)[] {
 
 const ends: (() => Promise<void>)[] = []
 const flags = ['fsync=off', 'max_connections=400', 'autovacuum=off'].flatMap((flag) => ['-c', flag])
-const postgres = await startPostgres({ teardown: (end) => ends.push(end) }, flags)
+const run = { teardown: (end: () => Promise<void>) => ends.push(end) }
+process.env['LATCHKEY_TEST_CLUSTER'] = await makeCluster(run)
+const postgres = await startPostgres(run, flags)
 process.env['LATCHKEY_TEST_POSTGRES'] = postgres.url
 
 const queue = named.length > 0 ? [...named] : everything()
