@@ -1,6 +1,6 @@
 import { writeFileSync } from 'node:fs'
 import { svgOf } from '../bench/chart.ts'
-import type { FigureName } from '../bench/options.ts'
+import type { BenchOptions } from '../bench/options.ts'
 import { endingAll } from '../bench/processes.ts'
 import { documentOf, textOf } from '../bench/report.ts'
 import { runBench } from '../bench/run.ts'
@@ -9,15 +9,9 @@ import { CommandError, exitCodes } from './exit.ts'
 import type { Output } from './output.ts'
 import { readPlace, readSettings } from './places.ts'
 
-interface BenchArguments {
+interface BenchArguments extends Omit<BenchOptions, 'seconds'> {
   duration: number
-  rounds: number
-  connections: number
-  only?: FigureName[]
-  workers?: string
-  databaseUrl?: string
   databaseUrlEnv?: string
-  url?: string
   svg?: string
 }
 
@@ -27,8 +21,9 @@ interface BenchArguments {
  * @returns the exit code: 1 when there were errors among the answers
  */
 export async function bench({ env }: Io, options: Options, output: Output): Promise<number> {
-  const { duration, rounds, connections, only, workers, url, svg } = options as BenchArguments
-  const databaseUrl = readDatabaseUrl(options as BenchArguments, env)
+  const args = options as BenchArguments
+  const { duration, workers, url, svg } = args
+  const databaseUrl = readDatabaseUrl(args, env)
   if (url !== undefined && (databaseUrl !== undefined || workers !== undefined)) {
     throw new CommandError('--url measures a service as it runs: without --workers and --database-url', exitCodes.usage)
   }
@@ -36,15 +31,8 @@ export async function bench({ env }: Io, options: Options, output: Output): Prom
     throw new CommandError(`--url: expected http://… or https://…, got ${url}`, exitCodes.usage)
 
   const result = await endingAll(() =>
-    runBench(
-      {
-        ...{ seconds: duration, rounds, connections },
-        ...(only && { only }),
-        ...(workers !== undefined && { workers }),
-        ...(databaseUrl !== undefined && { databaseUrl }),
-        ...(url !== undefined && { url }),
-      },
-      (line) => output.progress(line),
+    runBench({ ...args, seconds: duration, ...(databaseUrl !== undefined && { databaseUrl }) }, (line) =>
+      output.progress(line),
     ),
   )
   output.endProgress()
