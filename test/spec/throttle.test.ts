@@ -218,9 +218,14 @@ onOneStore(
     const work = async (name: string, secret: string, status = 400) => {
       calls.length = 0
       t.equal((await tryLogIn(app, name, secret)).statusCode, status)
-      return [...calls]
-        .sort()
-        .filter((call) => call !== 'revocationsSince' && call !== 'sweep' && call !== 'findClient')
+      return (
+        [...calls]
+          .sort()
+          // Jobs go on meanwhile, with their leases.
+          .filter(
+            (call) => !/^(revocationsSince|sweep|listSigningKeys|findClient|(issue|take|miss|find)Record)$/.test(call),
+          )
+      )
     }
     for (let round = 0; round < 3; round++) {
       for (const [name, secret] of [
