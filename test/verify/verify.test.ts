@@ -98,7 +98,7 @@ async function startIssuer(t: Test, first?: SigningKey) {
         .end(JSON.stringify({ revocations: entries.slice(since(request)), cursor: `c-${entries.length}` })),
     stream(request, response) {
       response.writeHead(200, { 'content-type': 'text/event-stream; charset=utf-8' })
-      response.write(`retry: 1000\n${event('revocations', { revocations: entries.slice(since(request)) })}`)
+      response.write(`retry: 20\n${event('revocations', { revocations: entries.slice(since(request)) })}`)
       streams.add(response)
       response.on('close', () => streams.delete(response))
     },
