@@ -1,28 +1,20 @@
 import { availableParallelism } from 'node:os'
+import { type StaticDecode, type TSchema, Type } from '@sinclair/typebox'
+import { Value } from '@sinclair/typebox/value'
 import { validateDatabaseUrl, validateHost, validateIssuer, validateProxy } from './config/checks.ts'
 import { ConfigError } from './config/error.ts'
 import { refuseUnreadable, takeFromFile, trimSecrets } from './config/files.ts'
 import { isFromKubernetes, unknownNames } from './config/names.ts'
 import { validateOrigin } from './config/origins.ts'
-import {
-  DurationFrom,
-  ListOf,
-  membersOf,
-  OneOf,
-  type Setting,
-  Text,
-  type ValuesOf,
-  WholeNumber,
-  Workers,
-} from './config/types.ts'
+import { type Check, DurationFrom, ListOf, membersOf, OneOf, WholeNumber, Workers } from './config/types.ts'
 
 export { ConfigError }
 
 /**
  * Every setting: type, default, check and description. `.env.example` is written from it, and a test compares the two.
  */
-export const Settings = {
-  HOST: Text({
+export const Settings = Type.Object({
+  HOST: Type.String({
     default: '127.0.0.1',
     check: validateHost,
     expected: 'an address of this machine, such as 127.0.0.1, 0.0.0.0 or ::, or a name that has one',
@@ -37,45 +29,58 @@ export const Settings = {
     default: '1',
     description: 'Processes that share the port and the store; auto is one for each core',
   }),
-  DATABASE_URL: Text({
-    pattern: '^postgres(ql)?://.',
-    check: validateDatabaseUrl,
-    secret: true,
-    expected: 'a URL such as postgres://user:password@host:5432/database',
-    description: 'PostgreSQL instead of the embedded store; several hosts are tried in turn: host1:5432,host2:5432',
-  }),
-  DATABASE_URL_FILE: Text({ description: 'A file that holds DATABASE_URL' }),
-  AUTH_DATA_DIR: Text({
+  DATABASE_URL: Type.Optional(
+    Type.String({
+      pattern: '^postgres(ql)?://.',
+      check: validateDatabaseUrl,
+      secret: true,
+      expected: 'a URL such as postgres://user:password@host:5432/database',
+      description: 'PostgreSQL instead of the embedded store; several hosts are tried in turn: host1:5432,host2:5432',
+    }),
+  ),
+  DATABASE_URL_FILE: Type.Optional(Type.String({ description: 'A file that holds DATABASE_URL' })),
+  AUTH_DATA_DIR: Type.String({
     default: './data',
+    minLength: 1,
     description: 'Where the embedded store and the generated secret live',
   }),
-  AUTH_SECRET: Text({
-    minLength: 32,
-    secret: true,
-    expected: 'at least 32 characters, for example from "openssl rand -base64 48"',
-    description: 'Seals what is secret at rest and keys the refresh tokens; made in AUTH_DATA_DIR when not set',
-  }),
-  AUTH_SECRET_FILE: Text({ description: 'A file that holds AUTH_SECRET' }),
-  AUTH_SECRET_PREVIOUS: Text({
-    minLength: 32,
-    secret: true,
-    expected: 'the AUTH_SECRET that was in use before, at least 32 characters',
-    description: 'The secret before this one; what it sealed and signed stays good',
-  }),
-  AUTH_ISSUER: Text({
-    pattern: '^[Hh][Tt][Tt][Pp][Ss]?://.',
-    check: validateIssuer,
-    expected: 'an http(s) URL without user name, query or fragment, such as https://auth.example.com',
-    description: 'The iss of every token; http://localhost:PORT when not set',
-  }),
-  AUTH_AUDIENCE: Text({ description: 'The aud of every token; the issuer when not set' }),
+  AUTH_SECRET: Type.Optional(
+    Type.String({
+      minLength: 32,
+      secret: true,
+      expected: 'at least 32 characters, for example from "openssl rand -base64 48"',
+      description: 'Seals what is secret at rest and keys the refresh tokens; made in AUTH_DATA_DIR when not set',
+    }),
+  ),
+  AUTH_SECRET_FILE: Type.Optional(Type.String({ description: 'A file that holds AUTH_SECRET' })),
+  AUTH_SECRET_PREVIOUS: Type.Optional(
+    Type.String({
+      minLength: 32,
+      secret: true,
+      expected: 'the AUTH_SECRET that was in use before, at least 32 characters',
+      description: 'The secret before this one; what it sealed and signed stays good',
+    }),
+  ),
+  AUTH_ISSUER: Type.Optional(
+    Type.String({
+      pattern: '^[Hh][Tt][Tt][Pp][Ss]?://.',
+      check: validateIssuer,
+      expected: 'an http(s) URL without user name, query or fragment, such as https://auth.example.com',
+      description: 'The iss of every token; http://localhost:PORT when not set',
+    }),
+  ),
+  AUTH_AUDIENCE: Type.Optional(
+    Type.String({ minLength: 1, description: 'The aud of every token; the issuer when not set' }),
+  ),
   AUTH_SIGNING_ALG: OneOf(['ES256', 'RS256', 'EdDSA'], {
     default: 'ES256',
     description: 'Algorithm that access tokens are signed with',
   }),
-  AUTH_SIGNING_KEY_FILE: Text({
-    description: 'A private key (PEM or JWK) of your own; generated and kept sealed in the store when not set',
-  }),
+  AUTH_SIGNING_KEY_FILE: Type.Optional(
+    Type.String({
+      description: 'A private key (PEM or JWK) of your own; generated and kept sealed in the store when not set',
+    }),
+  ),
   AUTH_KEY_ROTATION: DurationFrom('1h', '3650d', {
     default: '90d',
     description: 'Age at which a generated signing key is replaced',
@@ -114,19 +119,27 @@ export const Settings = {
     description: 'Longest wait for a hash before the answer is 503',
   }),
   AUTH_THROTTLE: OneOf(['on', 'off'], { default: 'on', description: 'Waits after failed logins; off for a load test' }),
-  AUTH_TRUSTED_PROXIES: ListOf(validateProxy, {
-    expected: 'a comma-separated list of addresses and CIDR ranges, such as 10.0.0.0/8, ::1',
-    description: 'Peers whose X-Forwarded-For is believed',
-  }),
-  AUTH_CORS_ORIGINS: ListOf(validateOrigin, {
-    expected:
-      'a comma-separated list of origins as browsers send them, ' +
-      'such as https://app.example.com, http://localhost:5173',
-    description:
-      'Origins that browsers may call from; also https://*.example.com, and of apps, such as capacitor://localhost',
-  }),
-  AUTH_CLIENTS_FILE: Text({ description: 'Clients declared in JSON, applied at each start: see docs/clients.md' }),
-  AUTH_METRICS_PORT: WholeNumber(0, 65_535, { description: 'Port of GET /metrics for Prometheus; off when not set' }),
+  AUTH_TRUSTED_PROXIES: Type.Optional(
+    ListOf(validateProxy, {
+      expected: 'a comma-separated list of addresses and CIDR ranges, such as 10.0.0.0/8, ::1',
+      description: 'Peers whose X-Forwarded-For is believed',
+    }),
+  ),
+  AUTH_CORS_ORIGINS: Type.Optional(
+    ListOf(validateOrigin, {
+      expected:
+        'a comma-separated list of origins as browsers send them, ' +
+        'such as https://app.example.com, http://localhost:5173',
+      description:
+        'Origins that browsers may call from; also https://*.example.com, and of apps, such as capacitor://localhost',
+    }),
+  ),
+  AUTH_CLIENTS_FILE: Type.Optional(
+    Type.String({ description: 'Clients declared in JSON, applied at each start: see docs/clients.md' }),
+  ),
+  AUTH_METRICS_PORT: Type.Optional(
+    WholeNumber(0, 65_535, { description: 'Port of GET /metrics for Prometheus; off when not set' }),
+  ),
   AUTH_SHUTDOWN_GRACE: DurationFrom('1s', '1d', {
     default: '10s',
     description: 'Longest time that requests in flight may take after SIGTERM',
@@ -137,11 +150,11 @@ export const Settings = {
       'How long an idle connection is kept; longer than the proxy in front keeps it, ' +
       'which must be the first to close',
   }),
-  AUTH_INSECURE: OneOf(['1'], { description: 'Allows argon2 below the OWASP minimum; for tests' }),
-}
+  AUTH_INSECURE: Type.Optional(OneOf(['1'], { description: 'Allows argon2 below the OWASP minimum; for tests' })),
+})
 
 /** The settings after their check: durations with their units, numbers as numbers. */
-export type Settings = ValuesOf<typeof Settings>
+export type Settings = StaticDecode<typeof Settings>
 
 /** What the service is built from. The secret is read separately, because it may have to be made. */
 export interface Config extends Settings {
@@ -160,7 +173,7 @@ export interface Config extends Settings {
  */
 export function readConfig(env: Record<string, string | undefined>): Config {
   const given: Record<string, string> = {}
-  const names = Object.keys(Settings)
+  const names = Object.keys(Settings.properties)
   for (const name of names) {
     const text = env[name]
     if (text && !isFromKubernetes(name, text)) given[name] = text
@@ -170,15 +183,13 @@ export function readConfig(env: Record<string, string | undefined>): Config {
     (['AUTH_SECRET', 'DATABASE_URL'] as const).map((name) => [name, takeFromFile(given, name)]),
   )
   const warnings = [...unknownNames(env, names), ...trimSecrets(given)]
-  const table: Record<string, Setting> = Settings
-  const read = Object.entries(table).flatMap(([name, setting]) => {
-    const text = given[name] ?? setting.default
-    if (text === undefined) return []
+  const raw = Value.Default(Settings, given) as Record<string, string>
+
+  for (const [name, text] of Object.entries(raw)) {
     const problem = problemWith(name as keyof Settings, text)
     if (problem) throw new ConfigError(`${nameOf[name] ?? name}: ${problem}`)
-    return [[name, setting.read(text)]]
-  })
-  const settings = Object.fromEntries(read) as Settings
+  }
+  const settings = Value.Decode(Settings, raw)
   refuseUnsafe(settings)
 
   const issuer = settings.AUTH_ISSUER ?? `http://localhost:${settings.PORT}`
@@ -187,13 +198,13 @@ export function readConfig(env: Record<string, string | undefined>): Config {
 
 /** @returns what is expected of a setting, and why this is not it; undefined when it is */
 export function problemWith(name: keyof Settings, text: string): string | undefined {
-  const setting: Setting = Settings[name]
-  const { minLength = 0, pattern = '', values, isInRange, isList, check, expected = 'a text', secret } = setting
-  const say = (got: string) => `expected ${expected}${secret ? '' : `, got ${JSON.stringify(got)}`}`
-  const fits = text.length >= minLength && new RegExp(pattern).test(text) && values?.includes(text) !== false
-  if (!fits || isInRange?.(text) === false) return say(text)
-  for (const part of isList ? membersOf(text) : [text]) {
-    const reason = check?.(part)
+  const schema: TSchema = Settings.properties[name]
+  const say = (got: string) =>
+    `expected ${schema['expected'] ?? 'a text'}${schema['secret'] ? '' : `, got ${JSON.stringify(got)}`}`
+  const isInRange = schema['isInRange'] as ((text: string) => boolean) | undefined
+  if (!Value.Check(schema, text) || isInRange?.(text) === false) return say(text)
+  for (const part of schema['isList'] ? membersOf(text) : [text]) {
+    const reason = (schema['check'] as Check | undefined)?.(part)
     if (reason) return `${say(part)}: ${reason}`
   }
   return undefined

@@ -31,7 +31,7 @@ function reasonOf(error: NodeJS.ErrnoException): string {
 
 async function main(): Promise<void> {
   // A name is looked up once, and the issuer names the port: both are settled before the first token is made.
-  const host = await resolveHost(process.env['HOST'] || Settings.HOST.default)
+  const host = await resolveHost(process.env['HOST'] || String(Settings.properties.HOST.default))
   const port = process.env['PORT'] === '0' ? String(await tryPort(host, 0, 'PORT')) : process.env['PORT']
   const config = readConfig({ ...process.env, HOST: host, PORT: port })
   if (primary) return serve(config)

@@ -1,5 +1,4 @@
 import { Settings } from '../config.ts'
-import type { Setting } from './types.ts'
 
 /** Headings of `.env.example`, each above the setting that it begins with; the order is the schema's. */
 const headings: Partial<Record<keyof Settings, string>> = {
@@ -26,12 +25,11 @@ const preface = `
 
 /** The text of `.env.example`: all settings with their descriptions and defaults, commented out. */
 export function renderEnvExample(): string {
-  const entries = Object.entries<Setting>(Settings).map(([name, setting]) => {
+  const entries = Object.entries(Settings.properties).map(([name, schema]) => {
     const heading = headings[name as keyof Settings]
-    const { values = [] } = setting
-    const choice = values.length > 1 ? ` (${values.join(', ')})` : ''
-    const value = ofTheMachine.includes(name as keyof Settings) ? '' : (setting.default ?? '')
-    return `${heading ? `\n## ${heading}\n` : ''}\n# ${setting.description}${choice}\n#${name}=${value}\n`
+    const values = schema.anyOf ? ` (${schema.anyOf.map((one: { const: string }) => one.const).join(', ')})` : ''
+    const value = ofTheMachine.includes(name as keyof Settings) ? '' : (schema.default ?? '')
+    return `${heading ? `\n## ${heading}\n` : ''}\n# ${schema.description}${values}\n#${name}=${value}\n`
   })
   return `${preface}\n${entries.join('')}`
 }

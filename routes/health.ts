@@ -1,7 +1,6 @@
-import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
 import { Refusal } from '../errors.ts'
 import { problemResponses } from '../schemas/responses.ts'
-import { Type } from '../schemas/type.ts'
 
 const Status = Type.Object({ status: Type.Literal('ok') })
 

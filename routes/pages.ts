@@ -1,5 +1,5 @@
+import { Type } from '@fastify/type-provider-typebox'
 import { Refusal } from '../errors.ts'
-import { Type } from '../schemas/type.ts'
 
 /*
  * Pages of a list. A cursor is a position in the order of the store, in base64url so that clients take it as opaque. It

@@ -1,9 +1,8 @@
-import type { Static } from '@sinclair/typebox'
+import { type Static, Type } from '@sinclair/typebox'
 import type { Client, ClientDefinition } from '../domain/client.ts'
 import { grantTypes } from '../domain/grant.ts'
 import { scopeCharacter } from '../domain/scope.ts'
 import { Timestamp, toTimestamp } from './parts.ts'
-import { Type } from './type.ts'
 
 /* A client as JSON: at `/admin/clients`, in AUTH_CLIENTS_FILE, and for `latchkey client`. */
 

@@ -1,7 +1,6 @@
-import type { Static } from '@sinclair/typebox'
+import { type Static, Type } from '@sinclair/typebox'
 import type { SigningKeyStatus } from '../domain/signing-key.ts'
 import { Timestamp, toTimestamp } from './parts.ts'
-import { Type } from './type.ts'
 
 /** A signing key as administrators see it. */
 export const AdminKey = Type.Object({

@@ -1,6 +1,5 @@
-import type { Static } from '@sinclair/typebox'
+import { type Static, Type } from '@sinclair/typebox'
 import { Scope } from './parts.ts'
-import { Type } from './type.ts'
 
 /** The access token response, RFC 6749 §5.1. */
 export const TokenResponse = Type.Object(

@@ -1,6 +1,5 @@
-import type { TProperties } from '@sinclair/typebox'
+import { type TProperties, Type } from '@sinclair/typebox'
 import { roleCharacter } from '../domain/scope.ts'
-import { Type } from './type.ts'
 
 /* Parts that several schemas share. */
 

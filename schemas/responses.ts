@@ -1,4 +1,4 @@
-import { Type } from './type.ts'
+import { Type } from '@sinclair/typebox'
 
 const requestId = Type.Optional(
   Type.String({ description: 'The x-request-id; with server errors and failed authentication' }),

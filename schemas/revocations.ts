@@ -1,7 +1,6 @@
-import type { Static } from '@sinclair/typebox'
+import { type Static, Type } from '@sinclair/typebox'
 import type { Revocation } from '../domain/revocation.ts'
 import { Timestamp, toTimestamp } from './parts.ts'
-import { Type } from './type.ts'
 
 /** An entry of the revocation list: which access tokens are refused. */
 export const RevocationEntry = Type.Object(

@@ -1,7 +1,6 @@
-import type { Static } from '@sinclair/typebox'
+import { type Static, Type } from '@sinclair/typebox'
 import type { Session } from '../domain/session.ts'
 import { Id, Timestamp, toTimestamp } from './parts.ts'
-import { Type } from './type.ts'
 
 /** A session as administrators see it. */
 export const AdminSession = Type.Object({
@@ -15,10 +14,10 @@ export const AdminSession = Type.Object({
 })
 
 /** A session as its user sees it. */
-export const OwnSession = Type.Object({
-  ...Type.Omit(AdminSession, ['scope']).properties,
-  current: Type.Boolean({ description: 'Whether it is the session of the access token' }),
-})
+export const OwnSession = Type.Composite([
+  Type.Omit(AdminSession, ['scope']),
+  Type.Object({ current: Type.Boolean({ description: 'Whether it is the session of the access token' }) }),
+])
 
 export const toSession = ({ scope, ...session }: Session): Static<typeof AdminSession> => ({
   id: session.id,

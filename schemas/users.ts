@@ -1,7 +1,6 @@
-import type { Static } from '@sinclair/typebox'
+import { type Static, Type } from '@sinclair/typebox'
 import type { User } from '../domain/user.ts'
 import { Id, Roles, Timestamp, toTimestamp, Username } from './parts.ts'
-import { Type } from './type.ts'
 
 /** A user as administrators see it. */
 export const AdminUser = Type.Object({

@@ -1,3 +1,4 @@
+import { type TSchema, Type } from '@sinclair/typebox'
 import type { Client, ClientSecret } from '../domain/client.ts'
 import type { Failures } from '../domain/failures.ts'
 import { uuid as uuidPattern } from '../domain/ids.ts'
@@ -9,7 +10,7 @@ import type { User } from '../domain/user.ts'
 
 /*
  * The rows of a store, member by member, written once: the column lists and conversions of PostgreSQL
- * (`postgres/tables.ts`) and what `store check` expects (`moving/check.ts`) follow from here. LMDB stores the rows as
+ * (`postgres/tables.ts`) and the shapes of `store check` (`moving/check.ts`) follow from here. LMDB stores the rows as
  * they are. A new member of a type does not compile until it is in this table; in PostgreSQL it needs a migration that
  * adds the column.
  */
@@ -32,10 +33,8 @@ export type Kind = 'uuid' | 'text' | 'texts' | 'number' | 'boolean' | 'bytes' | 
 /** One member of a row. */
 export interface Column<Value = unknown> {
   kind: Kind
-  /** whether a value is as it should be */
-  is: (value: unknown) => value is Value
-  /** of a list of objects, their members */
-  items?: Record<string, Column>
+  /** what a value has to look like */
+  shape: TSchema & { static: Value }
 }
 
 /** A column for every member of a row, `optional` where the member is. */
@@ -53,39 +52,25 @@ export interface Table<Row> {
   columns: Columns<Row>
 }
 
-const isText = (value: unknown): value is string => typeof value === 'string'
-const listOf =
-  <Item>(is: (value: unknown) => value is Item) =>
-  (value: unknown): value is Item[] =>
-    Array.isArray(value) && value.every(is)
-const wholeFrom =
-  (least: number) =>
-  (value: unknown): value is number =>
-    Number.isSafeInteger(value) && (value as number) >= least
-
-const uuid: Column<string> = {
-  kind: 'uuid',
-  is: (value): value is string => isText(value) && uuidPattern.test(value),
-}
-const text: Column<string> = { kind: 'text', is: isText }
-const name: Column<string> = { kind: 'text', is: (value): value is string => isText(value) && value !== '' }
-const texts: Column<string[]> = { kind: 'texts', is: listOf(isText) }
-const yesOrNo: Column<boolean> = { kind: 'boolean', is: (value) => typeof value === 'boolean' }
-const bytes: Column<Uint8Array> = { kind: 'bytes', is: (value) => value instanceof Uint8Array }
+const uuid: Column<string> = { kind: 'uuid', shape: Type.RegExp(uuidPattern) }
+const text: Column<string> = { kind: 'text', shape: Type.String() }
+const name: Column<string> = { kind: 'text', shape: Type.String({ minLength: 1 }) }
+const texts: Column<string[]> = { kind: 'texts', shape: Type.Array(Type.String()) }
+const yesOrNo: Column<boolean> = { kind: 'boolean', shape: Type.Boolean() }
+const bytes: Column<Uint8Array> = { kind: 'bytes', shape: Type.Uint8Array() }
+const integer = (minimum: number) => Type.Integer({ minimum, maximum: Number.MAX_SAFE_INTEGER })
 /** Milliseconds since the epoch, counters and generations. */
-const number: Column<number> = { kind: 'number', is: wholeFrom(0) }
-const positive: Column<number> = { kind: 'number', is: wholeFrom(1) }
+const number: Column<number> = { kind: 'number', shape: integer(0) }
+const positive: Column<number> = { kind: 'number', shape: integer(1) }
 const oneOf = <Value extends string>(...values: Value[]): Column<Value> => ({
   kind: 'text',
-  is: (value): value is Value => values.includes(value as Value),
+  shape: Type.Unsafe<Value>(Type.Union(values.map((value) => Type.Literal(value)))),
 })
 const optional = <Value>(column: Column<Value>) => ({ ...column, isOptional: true }) as const
 
-const ofSecret: Columns<ClientSecret> = { hash: text, createdAt: number, expiresAt: optional(number) }
 const secrets: Column<ClientSecret[]> = {
   kind: 'json',
-  is: listOf((item): item is ClientSecret => wrongMember(ofSecret, item) === undefined),
-  items: ofSecret,
+  shape: Type.Array(Type.Object({ hash: Type.String(), createdAt: integer(0), expiresAt: Type.Optional(integer(0)) })),
 }
 
 /** In the order in which they are moved: no row before one that it refers to. */
@@ -197,18 +182,6 @@ export const revocationColumns: Columns<Merged<Revocation>> = {
   exceptSessionId: optional(uuid),
   revokedAt: number,
   expiresAt: number,
-}
-
-/** @returns the first member of a row that is not as it should be, by its path; undefined where none is */
-export function wrongMember(columns: Record<string, Column>, row: unknown): string | undefined {
-  for (const [member, column] of Object.entries(columns)) {
-    const { is, items }: { is(value: unknown): boolean; items?: Record<string, Column> } = column
-    const value = (row as Record<string, unknown> | null)?.[member]
-    if (is(value) || (value === undefined && 'isOptional' in column)) continue
-    const parts = items && Array.isArray(value) ? value.map((item, i) => [i, wrongMember(items, item)]) : []
-    return [member, ...(parts.find(([, wrong]) => wrong !== undefined) ?? [])].join('/')
-  }
-  return undefined
 }
 
 /** The key of a row, by which it is found and moved. */

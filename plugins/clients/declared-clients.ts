@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
-import { isDeepStrictEqual } from 'node:util'
-import type { Static } from '@sinclair/typebox'
+import { type Static, Type } from '@sinclair/typebox'
+import { Value } from '@sinclair/typebox/value'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { ConfigError } from '../../config.ts'
@@ -8,7 +8,6 @@ import type { Client, ClientSecret } from '../../domain/client.ts'
 import { type ClientDefinition, validateClient } from '../../domain/client.ts'
 import { Refusal } from '../../errors.ts'
 import { clientMembers, newClientMembers, toDefinition } from '../../schemas/clients.ts'
-import { Type } from '../../schemas/type.ts'
 import { retryUntilApplied } from '../../stores/compare-and-set.ts'
 
 const Secret = Type.String({ minLength: 1, maxLength: 1024 })
@@ -39,7 +38,7 @@ const listOf = <T>(value: T | T[] | undefined): T[] =>
  *
  * @throws {ConfigError} for whatever is not as expected, naming the client and the member, never a secret
  */
-export async function readDeclarations(path: string): Promise<{ definition: ClientDefinition; secrets: string[] }[]> {
+export function readDeclarations(path: string): { definition: ClientDefinition; secrets: string[] }[] {
   const expected = (what: string) => new ConfigError(`AUTH_CLIENTS_FILE: expected ${what} in ${path}`)
   let content: unknown
   try {
@@ -50,8 +49,6 @@ export async function readDeclarations(path: string): Promise<{ definition: Clie
   }
   const given = Array.isArray(content) ? content : (content as { clients?: unknown } | null)?.clients
   const list = Array.isArray(given) ? given.map(withScopeNames) : given
-  // Loaded only where clients are declared.
-  const { Value } = await import('@sinclair/typebox/value')
   const error = Value.Errors(Declarations, list).First()
   if (error)
     throw expected(`every client to have what docs/clients.md says (${memberOf(error.path)}: ${error.message})`)
@@ -100,7 +97,7 @@ async function applyDeclarations({
 >): Promise<void> {
   const path = config.AUTH_CLIENTS_FILE
   if (path === undefined) return
-  const declarations = await readDeclarations(path)
+  const declarations = readDeclarations(path)
   const { hashDeclared, isSecretOf } = clientAuthentication
 
   /**
@@ -127,7 +124,7 @@ async function applyDeclarations({
       const before = await store.findClient(definition.id)
       const secrets = keptSecrets(before, texts)
       const next = { ...before, ...definition, secrets, isDeclared: true }
-      if (before && isDeepStrictEqual(before, next)) return true
+      if (before && Value.Equal(before, next)) return true
       const createdAt = before ? before.createdAt : await clients.birthOf(definition.id)
       const event = before ? 'client.changed' : 'client.created'
       return changes.make({ log }, event, { client_id: definition.id }, (store) =>

@@ -1,9 +1,8 @@
-import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
 import { tokenRefused } from '../../errors.ts'
 import { ignoreBodies } from '../../plugins/http/bodies.ts'
 import { problemResponses } from '../../schemas/responses.ts'
 import { withToken } from '../../schemas/security.ts'
-import { Type } from '../../schemas/type.ts'
 
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
   const { profiles } = app

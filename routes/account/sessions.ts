@@ -1,11 +1,10 @@
-import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
 import { Refusal } from '../../errors.ts'
 import { ignoreBodies } from '../../plugins/http/bodies.ts'
 import { Id, strictObject } from '../../schemas/parts.ts'
 import { Done, problemResponses } from '../../schemas/responses.ts'
 import { withToken } from '../../schemas/security.ts'
 import { OwnSession, toSession } from '../../schemas/sessions.ts'
-import { Type } from '../../schemas/type.ts'
 import { NextCursor, nextCursor, PageQuery, readPage, sessionPosition } from '../pages.ts'
 
 /** A user's own sessions. */

@@ -1,11 +1,10 @@
-import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
 import type { Caller } from '../../domain/caller.ts'
 import { Refusal } from '../../errors.ts'
 import { acceptJson } from '../../plugins/http/json.ts'
 import { AdminClient, ClientId, ClientSecret, newClientMembers, toClient, toDefinition } from '../../schemas/clients.ts'
 import { strictObject } from '../../schemas/parts.ts'
 import { problemResponses } from '../../schemas/responses.ts'
-import { Type } from '../../schemas/type.ts'
 import { anyText, NextCursor, nextCursor, PageQuery, readPage } from '../pages.ts'
 import { actions, adminRoute, allowNoBody } from './actions.ts'
 
@@ -48,7 +47,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         summary: 'Create a client; a confidential one gets a secret',
         body: strictObject({ client_id: ClientId, ...newClientMembers }),
         response: {
-          201: Type.Object({ ...AdminClient.properties, client_secret: Type.Optional(ClientSecret) }),
+          201: Type.Composite([AdminClient, Type.Object({ client_secret: Type.Optional(ClientSecret) })]),
           ...problemResponses(400, 401, 403, 409, 413, 415, 503),
         },
       },

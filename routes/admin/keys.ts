@@ -1,9 +1,8 @@
-import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
 import { acceptJson } from '../../plugins/http/json.ts'
 import { AdminKey, toKey } from '../../schemas/keys.ts'
 import { strictObject } from '../../schemas/parts.ts'
 import { problemResponses } from '../../schemas/responses.ts'
-import { Type } from '../../schemas/type.ts'
 import { actions, adminRoute, allowNoBody } from './actions.ts'
 
 /** Signing keys, for administrators. */

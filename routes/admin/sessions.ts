@@ -1,10 +1,9 @@
-import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
 import { Refusal } from '../../errors.ts'
 import { ignoreBodies } from '../../plugins/http/bodies.ts'
 import { Id, strictObject } from '../../schemas/parts.ts'
 import { problemResponses } from '../../schemas/responses.ts'
 import { AdminSession, toSession } from '../../schemas/sessions.ts'
-import { Type } from '../../schemas/type.ts'
 import { NextCursor, nextCursor, PageQuery, readPage, sessionPosition } from '../pages.ts'
 import { actions, adminRoute, idFrom } from './actions.ts'
 

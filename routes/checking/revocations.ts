@@ -1,4 +1,4 @@
-import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
 import type { Client } from '../../domain/client.ts'
 import { ignoreBodies } from '../../plugins/http/bodies.ts'
@@ -6,7 +6,6 @@ import { strictObject } from '../../schemas/parts.ts'
 import { problemResponses } from '../../schemas/responses.ts'
 import { RevocationEntry } from '../../schemas/revocations.ts'
 import { withClient } from '../../schemas/security.ts'
-import { Type } from '../../schemas/type.ts'
 import { createPages, textOf } from './revocation-pages.ts'
 import { createStreams } from './revocation-streams.ts'
 

@@ -1,4 +1,4 @@
-import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
 import { hasAudience } from '../../domain/access-token.ts'
 import { roleCharacter, scopePattern } from '../../domain/scope.ts'
 import { insufficientScope, tokenRefused } from '../../errors.ts'
@@ -6,7 +6,6 @@ import { ignoreBodies } from '../../plugins/http/bodies.ts'
 import { strictObject } from '../../schemas/parts.ts'
 import { problemResponses } from '../../schemas/responses.ts'
 import { withToken } from '../../schemas/security.ts'
-import { Type } from '../../schemas/type.ts'
 
 /** An unknown, empty, repeated or malformed demand is 400: a proxy's typing error must not open the service. */
 const Demands = strictObject({

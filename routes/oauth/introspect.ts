@@ -1,4 +1,4 @@
-import type { FastifyPluginAsyncTypebox, Static } from '@fastify/type-provider-typebox'
+import { type FastifyPluginAsyncTypebox, type Static, Type } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
 import { hasAudience } from '../../domain/access-token.ts'
 import type { Client } from '../../domain/client.ts'
@@ -9,7 +9,6 @@ import { PresentedToken } from '../../schemas/oauth.ts'
 import { Roles, Scope } from '../../schemas/parts.ts'
 import { oauthResponses } from '../../schemas/responses.ts'
 import { withClient } from '../../schemas/security.ts'
-import { Type } from '../../schemas/type.ts'
 
 const Seconds = (description: string) =>
   Type.Optional(Type.Integer({ description: `${description}, in seconds since the epoch` }))

@@ -1,7 +1,6 @@
 import { createHash } from 'node:crypto'
-import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
 import { problemResponses } from '../../schemas/responses.ts'
-import { Type } from '../../schemas/type.ts'
 import { servedGrants } from './grants/index.ts'
 
 const maxAgeSeconds = 300

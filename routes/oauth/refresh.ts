@@ -1,10 +1,9 @@
-import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
 import { acceptForms } from '../../plugins/http/form.ts'
 import { acceptJson } from '../../plugins/http/json.ts'
 import { clientCredentials, RefreshToken, TokenResponse } from '../../schemas/oauth.ts'
 import { strictObject } from '../../schemas/parts.ts'
 import { oauthResponses } from '../../schemas/responses.ts'
-import { Type } from '../../schemas/type.ts'
 import { checkGrant, grants } from './grants/index.ts'
 
 const plugin: FastifyPluginAsyncTypebox = async (app) => {

@@ -1,10 +1,9 @@
-import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
 import { ignoreRefusal, missingParameter } from '../../errors.ts'
 import { acceptForms } from '../../plugins/http/form.ts'
 import { PresentedToken } from '../../schemas/oauth.ts'
 import { oauthResponses } from '../../schemas/responses.ts'
 import { maybeWithClient } from '../../schemas/security.ts'
-import { Type } from '../../schemas/type.ts'
 
 /** RFC 7009. The kind of a token shows from its text, so `token_type_hint` is not needed (§2.1). */
 const plugin: FastifyPluginAsyncTypebox = async (app) => {

@@ -1,4 +1,4 @@
-import type { FastifyPluginAsyncTypebox, Static } from '@fastify/type-provider-typebox'
+import { type FastifyPluginAsyncTypebox, type Static, Type } from '@fastify/type-provider-typebox'
 import { type GrantType, grantTypes } from '../../domain/grant.ts'
 import { missingParameter, Refusal } from '../../errors.ts'
 import { acceptForms } from '../../plugins/http/form.ts'
@@ -6,7 +6,6 @@ import { acceptMultipart } from '../../plugins/http/multipart.ts'
 import { clientCredentials, TokenResponse } from '../../schemas/oauth.ts'
 import { oauthResponses } from '../../schemas/responses.ts'
 import { maybeWithClient } from '../../schemas/security.ts'
-import { Type } from '../../schemas/type.ts'
 import { checkGrant, grantParameters, grants, servedGrants } from './grants/index.ts'
 
 const TokenForm = Type.Object({

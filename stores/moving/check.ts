@@ -1,8 +1,24 @@
+import { Type } from '@sinclair/typebox'
+import { TypeCompiler } from '@sinclair/typebox/compiler'
 import type { Session } from '../../domain/session.ts'
 import type { SigningKeyRecord } from '../../domain/signing-key.ts'
-import { keyOf, revocationColumns, type TableName, tableNames, tables, wrongMember } from '../rows.ts'
+import { type Column, keyOf, revocationColumns, type TableName, tableNames, tables } from '../rows.ts'
 import { type Finding, revocationPages, type Store, unreadableRow } from '../store.ts'
 import { pagesOf } from './copy.ts'
+
+/**
+ * What a row has to look like. More members than these are a later release's.
+ *
+ * @returns a function that names the first member of a row that is wrong; undefined where none is
+ */
+function checkerOf(columns: Record<string, Column>): (row: unknown) => string | undefined {
+  const members = Object.entries(columns).map(([member, column]) => [
+    member,
+    'isOptional' in column ? Type.Optional(column.shape) : column.shape,
+  ])
+  const shape = TypeCompiler.Compile(Type.Object(Object.fromEntries(members)))
+  return (row) => (shape.Check(row) ? undefined : shape.Errors(row).First()?.path.slice(1) || 'the row')
+}
 
 export interface CheckOptions {
   /** whether the private half of a key can be had, now that AUTH_SECRET is what it is */
@@ -37,10 +53,11 @@ async function* checkTable(
   withUsers: boolean,
 ): AsyncGenerator<Finding> {
   const name = tables[table].name
+  const wrongIn = checkerOf(tables[table].columns)
   let read = 0
   for await (const rows of pagesOf(store, table)) {
     for (const row of rows) {
-      const wrong = wrongMember(tables[table].columns, row)
+      const wrong = wrongIn(row)
       if (wrong !== undefined)
         yield { level: 'error', table: name, key: keyOf(row), what: `${wrong} is not as it should be` }
     }
@@ -94,9 +111,10 @@ function* checkSealing(keys: SigningKeyRecord[], opens: (key: SigningKeyRecord) 
 }
 
 async function* checkRevocations(store: Store): AsyncGenerator<Finding> {
+  const wrongIn = checkerOf(revocationColumns)
   for await (const revocations of revocationPages(store)) {
     for (const revocation of revocations) {
-      if (wrongMember(revocationColumns, revocation) !== undefined)
+      if (wrongIn(revocation) !== undefined)
         yield { level: 'error', table: 'revocations', key: revocation.id, what: 'the row is not as it should be' }
     }
   }

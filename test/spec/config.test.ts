@@ -59,7 +59,7 @@ t.test('a duration is bounded by what a timer and the calendar hold, contract se
     AUTH_REFRESH_MAX_TTL: '36500d',
     AUTH_REFRESH_GRACE: '7d',
   }
-  const durations = Object.keys(Settings).filter((name) => /_(TTL|GRACE|WAIT|ALIVE|ROTATION)$/.test(name))
+  const durations = Object.keys(Settings.properties).filter((name) => /_(TTL|GRACE|WAIT|ALIVE|ROTATION)$/.test(name))
   t.same(durations.sort(), Object.keys(most).sort(), 'each of them')
   for (const [name, text] of Object.entries(most)) {
     t.equal(problemOf({ [name]: text }), undefined, `${name}=${text}`)

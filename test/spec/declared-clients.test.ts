@@ -142,7 +142,7 @@ onOneStore(
     for (const [what, [content, says]] of Object.entries(wrong)) {
       const path = await writeClients(t, content)
       try {
-        await readDeclarations(path)
+        readDeclarations(path)
         t.fail(`${what} was taken`)
       } catch (error) {
         isOneLine(t, error, says, what)

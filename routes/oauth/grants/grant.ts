@@ -1,4 +1,4 @@
-import type { TOptional, TString } from '@fastify/type-provider-typebox'
+import { type TOptional, type TString, Type } from '@fastify/type-provider-typebox'
 import type { FastifyInstance } from 'fastify'
 import type { Config } from '../../../config.ts'
 import type { Caller } from '../../../domain/caller.ts'
@@ -7,7 +7,6 @@ import { audienceOf, parseScope } from '../../../domain/grant.ts'
 import { missingParameter, Refusal } from '../../../errors.ts'
 import type { TokenResponse } from '../../../schemas/oauth.ts'
 import { Scope } from '../../../schemas/parts.ts'
-import { Type } from '../../../schemas/type.ts'
 
 /** A token request of a client that has been authenticated and may use the grant. */
 interface TokenRequest<Parameter extends string> {

@@ -1,5 +1,5 @@
+import { Type } from '@fastify/type-provider-typebox'
 import { PresentedPassword, Username } from '../../../schemas/parts.ts'
-import { Type } from '../../../schemas/type.ts'
 import { grant, grantAudience, grantScope, narrowing, required } from './grant.ts'
 
 /** A user signs in and gets a session, RFC 6749 §4.3. */

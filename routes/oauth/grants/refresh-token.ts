@@ -1,5 +1,5 @@
+import { Type } from '@fastify/type-provider-typebox'
 import { RefreshToken } from '../../../schemas/oauth.ts'
-import { Type } from '../../../schemas/type.ts'
 import { grant, grantAudience, narrowing, readScope, required } from './grant.ts'
 
 /** The next pair of tokens of a session, RFC 6749 §6. `scope` narrows the access token, not the session. */
