@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { until } from '../support/client-helper.ts'
 import { onOneStore, overStores } from '../support/helper.ts'
 
 onOneStore(
@@ -31,6 +32,9 @@ onOneStore(
   },
 )
 
+/** Long enough for the others to ask for the lease too. */
+const othersMs = 200
+
 overStores(
   'a job for one runner has one round a pause among all processes, and goes on when the runner ends',
   async (t, build) => {
@@ -44,12 +48,13 @@ overStores(
         app.jobs.every(hourMs, async () => void rounds.push(i), 'failed', { firstPauseMs: 1, oneRunner: 'mail' })
       })
     beginEach()
-    await sleep(500)
+    await until(() => rounds.length > 0)
+    await sleep(othersMs)
     t.equal(rounds.length, 1, 'one of three')
 
     first.clock.now += hourMs / 2
     beginEach()
-    await sleep(500)
+    await sleep(othersMs)
     t.equal(rounds.length, 1, 'its lease lasts for a whole pause')
 
     const [runner = 0] = rounds
@@ -57,7 +62,8 @@ overStores(
     apps.splice(runner, 1)
     first.clock.now += hourMs
     beginEach()
-    await sleep(500)
+    await until(() => rounds.length > 1)
+    await sleep(othersMs)
     t.equal(rounds.length, 2, 'then another takes over')
   },
 )
