@@ -16,7 +16,6 @@ import draining, { Drain } from './plugins/http/draining.ts'
 import errors from './plugins/http/errors.ts'
 import jwt from './plugins/http/jwt.ts'
 import knownPaths from './plugins/http/known-paths.ts'
-import { lazyCompilers } from './plugins/http/lazy-compilers.ts'
 import openapi from './plugins/http/openapi.ts'
 import { maxParamLength, prepareServer, serverOptions } from './plugins/http/server-options.ts'
 import secrets from './plugins/keys/secrets.ts'
@@ -87,7 +86,7 @@ export interface AppOptions {
   logStream?: LogDestination
   /** milliseconds in which a request has to arrive */
   requestTimeoutMs?: number
-  /** how schemas are compiled: tests build many apps, and compile each schema once for all */
+  /** how schemas are compiled: tests build many apps, and compile each schema once; a command, those that it uses */
   schemaController?: FastifyServerOptions['schemaController']
   command?: Command
 }
@@ -109,7 +108,7 @@ export async function buildApp(
     uptimeMs = () => performance.now(),
     logStream,
     requestTimeoutMs,
-    schemaController = lazyCompilers,
+    schemaController,
     command,
   }: AppOptions = {},
 ): Promise<FastifyInstance> {
@@ -121,7 +120,7 @@ export async function buildApp(
     logger: loggerOptions(config.LOG_LEVEL, logStream),
     logController: new QuietLog(),
     pluginTimeout: startTimeoutMs,
-    schemaController,
+    ...(schemaController && { schemaController }),
   })
   prepareServer(app)
   app.removeAllContentTypeParsers()

@@ -80,10 +80,10 @@ async function openApp(
     )
   }
   if (location.kind === 'lmdb') refuseDamaged(location.dir)
-  const { buildApp } = await import('../app.ts')
+  const [{ buildApp }, { lazyCompilers }] = await Promise.all([import('../app.ts'), import('./lazy-compilers.ts')])
   const app = await buildApp(
     { ...settings, ...(!io.env['LOG_LEVEL'] && { LOG_LEVEL: 'warn' }) },
-    { logStream: log, command: { key, makesSecret: makesSecret === true } },
+    { logStream: log, command: { key, makesSecret: makesSecret === true }, schemaController: lazyCompilers },
   )
   if (app.store.isNew)
     io.stderr.write(`A new store was made in ${location.kind === 'lmdb' ? location.dir : 'the database'}.\n`)

@@ -1,5 +1,5 @@
 import { createRequire } from 'node:module'
-import type { FastifyServerOptions } from 'fastify'
+import type { AppOptions } from '../app.ts'
 
 /*
  * Fastify's own compilers, loaded when the first schema is used, and each schema compiled at its first use. To load them
@@ -42,4 +42,4 @@ export const lazyCompilers = {
     buildValidator: lazy('@fastify/ajv-compiler'),
     buildSerializer: lazy('@fastify/fast-json-stringify-compiler'),
   },
-} as NonNullable<FastifyServerOptions['schemaController']>
+} as AppOptions['schemaController']
