@@ -6,9 +6,11 @@ import { openLmdbStore } from '../../stores/lmdb/store.ts'
 import { moduleFile } from '../support/program.ts'
 import { storeContract } from './contract.ts'
 
-const dir = t.testdir()
-await storeContract(t, 'lmdb', () => openLmdbStore(dir))
-t.equal(checkFile(lmdbFile(dir)), 'all', 'a store that all of this was done to is no damaged one')
+t.test('the contract', async (t) => {
+  const dir = t.testdir()
+  await storeContract(t, 'lmdb', () => openLmdbStore(dir))
+  t.equal(checkFile(lmdbFile(dir)), 'all', 'a store that all of this was done to is no damaged one')
+})
 
 /** Starts `lmdb.child.ts` under the loaders of this process, and gathers the whole lines that it prints. */
 async function startChild(
