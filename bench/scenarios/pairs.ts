@@ -4,8 +4,8 @@
  *     npm run bench:pairs -- before=../before/dist after=dist [--only refresh,protected] [--blocks 60] [--json]
  *
  * Each is called by `inject` on a store of its own, in blocks of some 40 ms, in alternating order; the ratio to the
- * first build is the median of those of neighbouring blocks. So whatever else the machine does meets all alike, and
- * a change of two percent shows. Every build gets the modules of this directory, because a second copy of lmdb in
+ * first build is the median of those of neighbouring blocks. So whatever else the machine does meets all alike: on
+ * a machine with nothing else to do, a build stays within two percent of itself. Every build gets the modules of this directory, because a second copy of lmdb in
  * the process would not load: a change of a dependency does not show.
  */
 import { cpSync, symlinkSync } from 'node:fs'

@@ -116,8 +116,7 @@ async function dump(url: string): Promise<string> {
   for (const { statements } of migrations) lines.push(...statements.map((text) => `${text};`))
   const names = "SELECT table_name FROM information_schema.tables WHERE table_name LIKE 'latchkey%' ORDER BY 1"
   for (const { table_name: table } of (await postgres.execute(names, url)) as { table_name: string }[]) {
-    const listing =
-      `SELECT column_name FROM information_schema.columns WHERE table_name = '${table}' ` + `ORDER BY ordinal_position`
+    const listing = `SELECT column_name FROM information_schema.columns WHERE table_name = '${table}' ORDER BY ordinal_position`
     const columns = ((await postgres.execute(listing, url)) as { column_name: string }[]).map(
       ({ column_name }) => column_name,
     )
