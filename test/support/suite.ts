@@ -103,7 +103,6 @@ function startProcess() {
         child.send(join(built, path.replace(/\.ts$/, '.js')))
       })
       fileEnded = undefined
-      // tap refuses tests after the end of its root, on stderr; a file that has `t.teardown` or `t.testdir` there ends it.
       if (results.length === 0) results.push({ name: 'it has no tests', status: 'failed', report: [] })
       report(startedAt)
     },

@@ -18,6 +18,10 @@ process.on('message', async (file: string) => {
     t.threw(error)
   }
   while (!t.idle) await once(t, 'idle')
+  if (t.ended) {
+    console.error("tap's root has ended, so it refused tests: a file before has `t.teardown` or `t.testdir` at its top")
+    process.exit(1)
+  }
   isBusy = false
   // Not by `t.comment`, which keeps a comment back until the next line.
   process.stdout.write('# file ended\n')
