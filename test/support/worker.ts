@@ -17,11 +17,12 @@ process.on('message', async (file: string) => {
   } catch (error) {
     t.threw(error)
   }
-  while (!t.idle) await once(t, 'idle')
+  // A `t.end()` of the file itself is not carried out before its tests are.
   if (t.ended) {
-    console.error("tap's root has ended, so it refused tests: a file before has `t.teardown` or `t.testdir` at its top")
+    console.error("tap's root has ended, so it refuses tests: a file before has `t.teardown` or `t.testdir` at its top")
     process.exit(1)
   }
+  while (!t.idle) await once(t, 'idle')
   isBusy = false
   // Not by `t.comment`, which keeps a comment back until the next line.
   process.stdout.write('# file ended\n')
