@@ -2,6 +2,7 @@ import Fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastif
 import { version } from './config/version.ts'
 import type { Config } from './config.ts'
 import { type LogDestination, loggerOptions, QuietLog } from './log/fields.ts'
+import { type Traced, type Tracing, untraced } from './log/traced.ts'
 import passwordPolicy from './plugins/accounts/password-policy.ts'
 import profiles from './plugins/accounts/profiles.ts'
 import userAdmin from './plugins/accounts/user-admin.ts'
@@ -62,6 +63,8 @@ declare module 'fastify' {
     now: () => number
     /** milliseconds on a monotonic clock, for durations */
     uptimeMs: () => number
+    /** spans for what a request has done for it; without traces it costs nothing */
+    traced: Traced
     /** set in an app that is built for one command and never listens; undefined in the service */
     command: Command | undefined
   }
@@ -89,6 +92,7 @@ export interface AppOptions {
   /** how schemas are compiled: tests build many apps, and compile each schema once; a command, those that it uses */
   schemaController?: FastifyServerOptions['schemaController']
   command?: Command
+  tracing?: Tracing | undefined
 }
 
 /** A start reads all revocations, which takes long on a busy machine. A store that does not answer ends it sooner. */
@@ -110,6 +114,7 @@ export async function buildApp(
     requestTimeoutMs,
     schemaController,
     command,
+    tracing,
   }: AppOptions = {},
 ): Promise<FastifyInstance> {
   const drain = new Drain()
@@ -129,8 +134,10 @@ export async function buildApp(
   app.decorate('now', now)
   app.decorate('uptimeMs', uptimeMs)
   app.decorate('command', command)
+  app.decorate('traced', tracing?.traced ?? untraced)
 
   try {
+    if (tracing) await app.register(import('./plugins/run/tracing.ts'))
     await app.register(draining, { drain })
     await app.register(clientAddress)
     await app.register(caller)

@@ -1,5 +1,6 @@
 import { type Config, ConfigError, readConfig, Settings } from './config.ts'
 import { logEvent } from './events.ts'
+import { wantsTraces } from './log/traced.ts'
 import { closePort, drainAndClose, openSockets } from './process/drain.ts'
 import { listen, PortTaken, resolveHost, tryPort } from './process/listening.ts'
 import { onSignals, shuttingDown } from './process/signals.ts'
@@ -9,6 +10,10 @@ import { StoreUnavailable } from './stores/store.ts'
 
 /** EX_CONFIG of sysexits.h */
 const badConfigExitCode = 78
+
+/** The longest that the last spans may take to be sent, and what is left of AUTH_SHUTDOWN_GRACE then. */
+const flushMs = 1_000
+const flushReserveMs = 200
 
 /** Set in a worker process, from 1. */
 const isWorker = process.argv[2] === 'worker' && process.send !== undefined
@@ -63,16 +68,26 @@ async function serve(config: Config, vouching?: Vouching): Promise<void> {
     import('./log/destination.ts'),
     vouching?.soon,
   ])
-  const app = await buildApp(config, { logStream: await stdoutInBlocks() })
-  if (!primary) for (const warning of config.warnings) app.log.warn(warning)
+  const problems: string[] = []
+  let warn = (line: string) => {
+    problems.push(line)
+  }
+  const tracing = wantsTraces(process.env)
+    ? (await import('./process/tracing.ts')).startTracing((line) => warn(line))
+    : undefined
+  const app = await buildApp(config, { logStream: await stdoutInBlocks(), tracing })
+  warn = (line) => app.log.warn(line)
+  for (const warning of [...(primary ? [] : config.warnings), ...problems]) warn(warning)
 
   const sockets = openSockets(app.server)
   let closeMetrics = async () => {}
   onSignals(async (signal) => {
+    const endsAtMs = performance.now() + config.AUTH_SHUTDOWN_GRACE.ms
     if (!primary) app.log.info({ signal }, shuttingDown)
     const stopAccepting = () => (primary ? primary.drained(app.server) : closePort(app.server))
     await drainAndClose(app, sockets, config.AUTH_SHUTDOWN_GRACE.ms, stopAccepting)
     await closeMetrics()
+    await tracing?.end(Math.max(0, Math.min(flushMs, endsAtMs - performance.now() - flushReserveMs)))
     process.exit(0)
   }, primary !== undefined)
 

@@ -26,13 +26,15 @@ const draining = () => new Refusal('draining', { reason: 'it waited for a hash',
  * A hash takes a core for tens of milliseconds by design. A client that could queue any number of them could stop the
  * service.
  */
-function createHashing({ config, uptimeMs }: Pick<FastifyInstance, 'config' | 'uptimeMs'>) {
+function createHashing({ config, uptimeMs, traced }: Pick<FastifyInstance, 'config' | 'uptimeMs' | 'traced'>) {
   const { AUTH_HASH_CONCURRENCY: concurrency, AUTH_HASH_MAX_WAIT: maxWait } = config
   const hashes = createStoredHashes({
     memoryCost: config.AUTH_ARGON2_MEMORY,
     timeCost: config.AUTH_ARGON2_TIME,
     parallelism: config.AUTH_ARGON2_PARALLELISM,
   })
+  const make = traced('hash', hashes.make)
+  const compare = traced('hash', hashes.compare)
   const batch = createLoginBatch(concurrency)
 
   let isClosed = false
@@ -57,7 +59,7 @@ function createHashing({ config, uptimeMs }: Pick<FastifyInstance, 'config' | 'u
   }
 
   /** Waits for a turn. A request whose client has gone leaves the queue, and costs no hash. */
-  async function waitForTurn(caller: Caller): Promise<void> {
+  const waitForTurn = traced('hash.wait', async (caller: Caller): Promise<void> => {
     const { address, gone } = caller
     if (isClosed) throw draining()
     if (gone.aborted) throw clientGone()
@@ -90,7 +92,7 @@ function createHashing({ config, uptimeMs }: Pick<FastifyInstance, 'config' | 'u
       gone.addEventListener('abort', onGone)
       queue.join(networkOf(address, 32), waiter)
     })
-  }
+  })
 
   /** Gives the turn of a request that is done, or failed, to the next one. */
   function endTurn(): void {
@@ -139,7 +141,7 @@ function createHashing({ config, uptimeMs }: Pick<FastifyInstance, 'config' | 'u
      * @returns a PHC string
      * @throws {Refusal} 503 `overloaded` when no turn comes in time
      */
-    hash: (caller: Caller, password: string): Promise<string> => admitted(caller, () => hashes.make(password)),
+    hash: (caller: Caller, password: string): Promise<string> => admitted(caller, () => make(password)),
 
     /**
      * Compares a password with a stored hash, in the same time whatever is stored: see `createStoredHashes`.
@@ -158,9 +160,7 @@ function createHashing({ config, uptimeMs }: Pick<FastifyInstance, 'config' | 'u
     ): Promise<Verdict> =>
       admitted(caller, () =>
         judge(() =>
-          hashes.compare(storedHash, password, (err) =>
-            caller.log.error({ err }, 'a stored password hash cannot be read'),
-          ),
+          compare(storedHash, password, (err) => caller.log.error({ err }, 'a stored password hash cannot be read')),
         ),
       ),
 

@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { type Config, ConfigError } from '../../config.ts'
+import { tracedMethods } from '../../log/traced.ts'
 import { damageLine, StoreDamaged } from '../../stores/lmdb/file.ts'
 import { chosenStore, isMissing, openStore } from '../../stores/open.ts'
 import type { Store } from '../../stores/store.ts'
@@ -42,7 +43,7 @@ async function openChosen(config: Config): Promise<Store> {
 /** Opens the store that the settings choose, and closes it when the app has closed. */
 export default fp(
   async (app: FastifyInstance) => {
-    const store = await openChosen(app.config)
+    const store = tracedMethods(app.traced, 'store', await openChosen(app.config))
     app.decorate('store', store)
     app.addHook('onClose', () => store.close())
   },

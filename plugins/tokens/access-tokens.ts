@@ -39,7 +39,12 @@ interface Verified {
 const cachedTokens = 5_000
 
 /** Signs and checks access tokens. */
-function createAccessTokens({ config, signingKeys, now }: Pick<FastifyInstance, 'config' | 'signingKeys' | 'now'>) {
+function createAccessTokens({
+  config,
+  signingKeys,
+  traced,
+  now,
+}: Pick<FastifyInstance, 'config' | 'signingKeys' | 'traced' | 'now'>) {
   const iss = config.AUTH_ISSUER
   const ttlSeconds = config.AUTH_ACCESS_TTL.seconds
   // A life that AUTH_ACCESS_TTL does not allow would outlive the revocations, which are kept for that long.
@@ -76,7 +81,7 @@ function createAccessTokens({ config, signingKeys, now }: Pick<FastifyInstance, 
     async issue({ generations, ...subject }: AccessTokenSubject, where: 'here' | 'pool' = 'here'): Promise<string> {
       const iat = Math.floor(now() / 1000)
       const key = signingKeys.current()
-      const signer = signers.get(key) ?? createSigner(key)
+      const signer = signers.get(key) ?? traced('sign', createSigner(key))
       signers.set(key, signer)
       const jti = jtiOf(generations, randomUUID())
       return signer({ iss, ...subject, iat, exp: iat + ttlSeconds, jti }, where)
