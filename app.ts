@@ -24,6 +24,7 @@ import signingKeys from './plugins/keys/signing-keys.ts'
 import hashing from './plugins/login/hashing.ts'
 import signIn from './plugins/login/sign-in.ts'
 import throttle from './plugins/login/throttle.ts'
+import metrics from './plugins/metrics/metrics.ts'
 import changes from './plugins/run/changes.ts'
 import events from './plugins/run/events.ts'
 import jobs from './plugins/run/jobs.ts'
@@ -138,6 +139,7 @@ export async function buildApp(
 
   try {
     if (tracing) await app.register(import('./plugins/run/tracing.ts'))
+    await app.register(metrics)
     await app.register(draining, { drain })
     await app.register(clientAddress)
     await app.register(caller)
@@ -171,8 +173,8 @@ export async function buildApp(
     // A command needs the routes of /admin/ only.
     if (!command) {
       await app.register(sweeper)
-      if (config.AUTH_METRICS_PORT !== undefined)
-        await app.register(import('./plugins/run/metrics.ts'), { droppedLines: logStream?.droppedLines })
+      if (app.metrics)
+        await app.register(import('./plugins/metrics/readings.ts'), { droppedLines: logStream?.droppedLines })
 
       await app.register(healthRoutes)
       await app.register(wellKnownRoutes)

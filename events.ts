@@ -52,10 +52,15 @@ const changes = {
   'key.withdrawn': info<{ kid: string }>('a signing key was withdrawn: what it signed is refused'),
 }
 
+/** Why a login failed. A closed list, for they are labels of a metric too. */
+export const loginFailures = ['unknown user', 'disabled user', 'wrong password'] as const
+export type LoginFailure = (typeof loginFailures)[number]
+
 /** Events of which the store knows nothing. */
 const notes = {
-  'login.failed': warn<{ reason: string; sub?: string; address: string }>('a login failed'),
+  'login.failed': warn<{ reason: LoginFailure; sub?: string; address: string }>('a login failed'),
   'login.throttled': warn<{
+    kind: 'user' | 'client'
     wait_seconds: number
     account: string | undefined
     address: string

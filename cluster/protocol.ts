@@ -1,4 +1,4 @@
-import type { Snapshot } from '../plugins/run/metrics.ts'
+import type { Snapshot } from '../plugins/metrics/meters.ts'
 
 /** The start line of a worker, for the one line that says that all of them listen. */
 export interface StartLine {

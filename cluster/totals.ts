@@ -1,5 +1,5 @@
 import { AggregatorRegistry, type Registry } from 'prom-client'
-import type { Snapshot } from '../plugins/run/metrics.ts'
+import type { Snapshot } from '../plugins/metrics/meters.ts'
 
 /**
  * Sums the metrics of several processes. What a process had counted when it was last asked stays in the sum after its

@@ -196,9 +196,11 @@ export interface Store {
   /**
    * Removes expired rows, a small batch a call. Times that lie in the future are set to now: a clock that was ahead
    * must not prolong a life.
-   * @returns how many rows went, and where the next call goes on (undefined: a round is complete)
+   * @returns how many rows of which table went, and where the next call goes on (undefined: a round is complete)
    */
-  sweep(sweep: SweepStep): Promise<{ removed: number; cursor?: string }>
+  sweep(sweep: SweepStep): Promise<{ table: SweptTable; removed: number; cursor?: string }>
+  /** What the engine says of itself, from memory. @returns undefined once the store is closed */
+  usage(): Usage[keyof Usage] | undefined
 
   // Moving and checking a store: for commands, never for a busy route. Revocations move by `revocationsSince` and
   // `revoke`.
@@ -221,6 +223,18 @@ export interface Store {
   importRows<T extends TableName>(table: T, rows: Tables[T][]): Promise<number>
   /** Finds unreadable rows and indexes that do not fit their tables. May run beside the service. */
   check(): AsyncIterable<Finding>
+}
+
+/** The tables whose rows expire, in the order in which they are swept. */
+export const sweptTables = ['sessions', 'failures', 'revocations', 'records'] as const
+export type SweptTable = (typeof sweptTables)[number]
+
+/** What an engine says of itself, for the metrics. */
+export interface Usage {
+  /** the file is what is used and what is free in it; the map is what of it can be reached before it is mapped anew */
+  lmdb: { mapBytes: number; usedBytes: number; freeBytes: number; diskFreeBytes: number }
+  /** connections, and calls that wait for one */
+  pg: { open: number; idle: number; most: number; waiting: number }
 }
 
 /** What a check found. */

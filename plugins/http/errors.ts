@@ -5,6 +5,13 @@ import { StoreUnavailable } from '../../stores/store.ts'
 import { type ErrorFamily, renderError, shapeOf } from './error-families.ts'
 import { invalid } from './validation.ts'
 
+declare module 'fastify' {
+  interface FastifyReply {
+    /** the code of the refusal that was answered with */
+    refused: ErrorCode | undefined
+  }
+}
+
 /** What Fastify's own errors mean here. */
 const fastifyErrors: Record<string, ErrorCode> = {
   FST_ERR_CTP_INVALID_MEDIA_TYPE: 'unsupported_media_type',
@@ -80,6 +87,7 @@ function log(request: FastifyRequest, { statusCode, code, reason, detail, cause 
 /** Answers with a refusal, in the shape of the family, and logs the reason. */
 export function sendRefusal(reply: FastifyReply, refusal: Refusal, family?: ErrorFamily): FastifyReply {
   log(reply.request, refusal)
+  reply.refused = refusal.code
   const shape = shapeOf(family)
   const [mediaType, body] = renderError(refusal, shape, reply.request.id)
   return reply
@@ -101,6 +109,7 @@ export const commonHeaders = (requestId: string) => ({
 /** Gives every failure a code of `errors.ts` and the shape of its family, and every response its `x-request-id`. */
 export default fp(
   async (app: FastifyInstance) => {
+    app.decorateReply('refused', undefined)
     app.addHook('onRequest', (request, reply, done) => {
       reply.headers(commonHeaders(request.id))
       done()

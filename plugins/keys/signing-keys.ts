@@ -169,6 +169,8 @@ async function createSigningKeys(
     /** For tests: a look for new keys, and what is due, at once. */
     poll,
 
+    /** The keys as this process knows them, the newest first. */
+    known: () => ring.newestFirst().map(statusOf),
     /** The keys as the store has them now, the newest first. */
     async list(): Promise<SigningKeyStatus[]> {
       await load()

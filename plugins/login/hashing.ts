@@ -17,6 +17,9 @@ declare module 'fastify' {
 /** Requests that may wait, however fast the hashes: beyond this even their bookkeeping would be a burden. */
 const maxWaiting = 10_000
 
+/** Why a request gets no turn: no place to wait; no turn in time; its place was taken by one from elsewhere. */
+type NoTurn = 'full' | 'late' | 'displaced'
+
 const clientGone = () => new Refusal('request_timeout', { reason: 'the client has gone' })
 const draining = () => new Refusal('draining', { reason: 'it waited for a hash', headers: { 'retry-after': '1' } })
 
@@ -50,12 +53,17 @@ function createHashing({ config, uptimeMs, traced }: Pick<FastifyInstance, 'conf
     uptimeMs,
   )
 
-  const overloaded = (reason: string) =>
-    new Refusal('overloaded', { reason, headers: { 'retry-after': String(Math.ceil(maxWait.seconds)) } })
+  const refused: Record<NoTurn, number> = { full: 0, late: 0, displaced: 0 }
+  let onTurn = (_waitedMs: number, _hashMs: number): void => {}
+
+  function overloaded(why: NoTurn, reason: string): Refusal {
+    refused[why] += 1
+    return new Refusal('overloaded', { reason, headers: { 'retry-after': String(Math.ceil(maxWait.seconds)) } })
+  }
 
   function refuseIfFull({ address }: Pick<Caller, 'address'>): void {
     if (running >= concurrency && !queue.hasPlace(networkOf(address, 32)))
-      throw overloaded('too many requests wait for a hash')
+      throw overloaded('full', 'too many requests wait for a hash')
   }
 
   /** Waits for a turn. A request whose client has gone leaves the queue, and costs no hash. */
@@ -79,14 +87,18 @@ function createHashing({ config, uptimeMs, traced }: Pick<FastifyInstance, 'conf
         reject(refusal)
       }
       const onGone = () => giveUp(clientGone())
-      const timer = setTimeout(() => giveUp(overloaded('no hash came free in time')), maxWait.ms)
+      const timer = setTimeout(() => giveUp(overloaded('late', 'no hash came free in time')), maxWait.ms)
       const waiter: Waiter = {
         admit() {
           stopWaiting()
           resolve()
         },
         turnAway: (why) =>
-          giveUp(why === 'draining' ? draining() : overloaded('others came meanwhile, and all places were taken')),
+          giveUp(
+            why === 'draining'
+              ? draining()
+              : overloaded('displaced', 'others came meanwhile, and all places were taken'),
+          ),
         joinedAtMs: uptimeMs(),
       }
       gone.addEventListener('abort', onGone)
@@ -104,6 +116,7 @@ function createHashing({ config, uptimeMs, traced }: Pick<FastifyInstance, 'conf
   }
 
   async function admitted<T>(caller: Caller, work: () => Promise<T>): Promise<T> {
+    const askedMs = uptimeMs()
     await waitForTurn(caller)
     const startedMs = uptimeMs()
     let result: T
@@ -111,6 +124,7 @@ function createHashing({ config, uptimeMs, traced }: Pick<FastifyInstance, 'conf
       result = await work()
       const ms = uptimeMs() - startedMs
       hashMs = hashMs === 0 ? ms : 0.9 * hashMs + 0.1 * ms
+      onTurn(startedMs - askedMs, ms)
     } finally {
       endTurn()
     }
@@ -125,6 +139,13 @@ function createHashing({ config, uptimeMs, traced }: Pick<FastifyInstance, 'conf
     /** For the metrics. */
     get load() {
       return { running, waiting: queue.length }
+    },
+    concurrency,
+    /** How many got no turn so far, and why. */
+    refused: refused as Readonly<Record<string, number>>,
+    /** Has each turn told, when it is over: how long it was waited for, and how long it took. */
+    onTurn(tell: (waitedMs: number, hashMs: number) => void): void {
+      onTurn = tell
     },
 
     /**

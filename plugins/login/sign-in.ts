@@ -5,6 +5,7 @@ import { omitUndefined } from '../../domain/omit-undefined.ts'
 import { mayHaveTokens, type User } from '../../domain/user.ts'
 import { isUsername, mapUsername } from '../../domain/usernames.ts'
 import { Refusal } from '../../errors.ts'
+import type { LoginFailure } from '../../events.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -48,7 +49,11 @@ function createSignIn({
     )
 
   function wrongCredentials(caller: Caller, user: User | undefined): Refusal {
-    const reason = !user ? 'unknown user' : user.disabledAt !== undefined ? 'disabled user' : 'wrong password'
+    const reason: LoginFailure = !user
+      ? 'unknown user'
+      : user.disabledAt !== undefined
+        ? 'disabled user'
+        : 'wrong password'
     events.emit(caller, 'login.failed', omitUndefined({ reason, sub: user?.id, address: caller.address }))
     return new Refusal('invalid_grant', { detail: 'The username or password is wrong', reason })
   }

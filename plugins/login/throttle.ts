@@ -148,6 +148,7 @@ function createThrottle({
         const seconds = Math.ceil(Math.max(0, ...waits) / 1000)
         if (seconds === 0) return
         events.emit(caller, 'login.throttled', {
+          kind,
           wait_seconds: seconds,
           account,
           address: caller.address,

@@ -43,9 +43,10 @@ async function openChosen(config: Config): Promise<Store> {
 /** Opens the store that the settings choose, and closes it when the app has closed. */
 export default fp(
   async (app: FastifyInstance) => {
-    const store = tracedMethods(app.traced, 'store', await openChosen(app.config))
+    const opened = await openChosen(app.config)
+    const store = tracedMethods(app.traced, 'store', app.metrics?.timeCalls(opened) ?? opened)
     app.decorate('store', store)
     app.addHook('onClose', () => store.close())
   },
-  { name: 'store' },
+  { name: 'store', dependencies: ['metrics'] },
 )

@@ -4,6 +4,7 @@ import { failuresLastMs } from '../../domain/failures.ts'
 import { revocationExpiry } from '../../domain/lifetimes.ts'
 import { omitUndefined } from '../../domain/omit-undefined.ts'
 import { createSteadyClock } from '../../domain/time.ts'
+import type { SweptTable } from '../../stores/store.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -30,6 +31,10 @@ function createSweeper({
   const startedMs = uptimeMs()
   const revocationLastsMs = revocationExpiry(0, config.AUTH_ACCESS_TTL.seconds)
   let cursor: string | undefined
+  let roundBeganMs = startedMs
+  /** What had expired by then is gone; at first, as if a round had ended before the start. */
+  let sweptUntilMs = startedMs
+  const removed: Record<SweptTable, number> = { sessions: 0, failures: 0, revocations: 0, records: 0 }
 
   /** @returns whether the round goes on */
   async function step(): Promise<boolean> {
@@ -37,6 +42,7 @@ function createSweeper({
     // A step that fails ends its round.
     cursor = undefined
     const steady = steadyNow()
+    if (from === undefined) roundBeganMs = uptimeMs()
     const swept = await store.sweep(
       omitUndefined({
         ...sessions.limits(),
@@ -51,6 +57,8 @@ function createSweeper({
       }),
     )
     cursor = swept.cursor
+    if (cursor === undefined) sweptUntilMs = roundBeganMs
+    removed[swept.table] += swept.removed
     if (swept.removed > 0) log.debug({ removed: swept.removed }, 'expired rows were swept')
     return cursor !== undefined
   }
@@ -60,6 +68,10 @@ function createSweeper({
     oneRunner: 'sweep',
   })
   return {
+    /** For the metrics: rows removed by this process, and how old what has expired can be while it is still there. */
+    get progress() {
+      return { removed, behindMs: uptimeMs() - sweptUntilMs }
+    },
     /** A whole round, at once. */
     async round(): Promise<void> {
       cursor = undefined

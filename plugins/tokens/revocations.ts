@@ -178,6 +178,10 @@ async function createRevocations({
       return inForce.size
     },
 
+    /** How long ago the store was read to its end. */
+    get ageMs() {
+      return uptimeMs() - heardAtMs
+    },
     /** Whether what this process knows is what the store knew a moment ago. */
     get isUpToDate() {
       return uptimeMs() - heardAtMs < upToDateMs

@@ -1,3 +1,4 @@
+import { statfsSync } from 'node:fs'
 import { isDeepStrictEqual } from 'node:util'
 import type { Database } from 'lmdb'
 import { type FailureKey, type Failures, isHeld, noneHeld } from '../../domain/failures.ts'
@@ -15,7 +16,16 @@ import {
 import type { SigningKeyRecord } from '../../domain/signing-key.ts'
 import { isFuture } from '../../domain/time.ts'
 import type { User } from '../../domain/user.ts'
-import { beforeGrace, clockOf, revocationsPerPage, type Store, StoreUnavailable, type SweepStep } from '../store.ts'
+import {
+  beforeGrace,
+  clockOf,
+  revocationsPerPage,
+  type Store,
+  StoreUnavailable,
+  type SweepStep,
+  type SweptTable,
+  sweptTables,
+} from '../store.ts'
 import { openDatabases } from './databases.ts'
 import { openEnvironment } from './open.ts'
 import { createLmdbRecords } from './records.ts'
@@ -409,6 +419,7 @@ export function openLmdbStore(dataDir: string): Store {
 
     async sweep(step) {
       const [stage, after] = readCursor(step.cursor)
+      const of = { table: sweptTables[stage] as SweptTable }
       const { table, isDue, sweep } = stages[stage] as Stage
       const start = after !== undefined && {
         start: table === revocations ? Number(after) : after,
@@ -426,13 +437,40 @@ export function openLmdbStore(dataDir: string): Store {
                 .filter(({ value }) => value && isDue(value, step))
               return stillDue.filter(({ key, value }) => sweep(key, value, step)).length
             })
-      if (rows.length === step.limit) return { removed, cursor: `${stage} ${rows.at(-1)?.key}` }
-      return stage + 1 < stages.length ? { removed, cursor: `${stage + 1}` } : { removed }
+      if (rows.length === step.limit) return { ...of, removed, cursor: `${stage} ${rows.at(-1)?.key}` }
+      return stage + 1 < stages.length ? { ...of, removed, cursor: `${stage + 1}` } : { ...of, removed }
+    },
+    usage() {
+      if (closed) return undefined
+      root.resetReadTxn()
+      const { pageSize, lastPageNumber, mapSize, root: main, free } = root.getStats() as EnvironmentStats
+      const trees = [main, free, ...Object.values(tables).map((table) => table.getStats() as TreeStats)]
+      const usedBytes = pageSize * (metaPages + trees.reduce((pages, tree) => pages + pagesOf(tree), 0))
+      const { bavail, bsize } = statfsSync(dataDir)
+      const freeBytes = pageSize * (lastPageNumber + 1) - usedBytes
+      return { mapBytes: mapSize, usedBytes, freeBytes, diskFreeBytes: bavail * bsize }
     },
 
     ...createLmdbTransfer(tables, read, write),
   }
 }
+
+/** What lmdb-js says of a tree of pages; its types do not. */
+interface TreeStats {
+  treeBranchPageCount: number
+  treeLeafPageCount: number
+  overflowPages: number
+}
+interface EnvironmentStats {
+  pageSize: number
+  lastPageNumber: number
+  mapSize: number
+  root: TreeStats
+  free: TreeStats
+}
+const metaPages = 2
+const pagesOf = ({ treeBranchPageCount, treeLeafPageCount, overflowPages }: TreeStats) =>
+  treeBranchPageCount + treeLeafPageCount + overflowPages
 
 const latestOf = ({ createdAt, refreshedAt }: Session) => Math.max(createdAt, refreshedAt)
 

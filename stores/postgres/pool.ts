@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
-import { StoreUnavailable } from '../store.ts'
+import { StoreUnavailable, type Usage } from '../store.ts'
 import { splitHosts } from './hosts.ts'
 import type { Statement } from './sql.ts'
 
@@ -16,6 +16,8 @@ export interface Postgres {
    * @throws StoreUnavailable for whatever `work` rejects with
    */
   connected<T>(work: (connection: Connection) => Promise<T>): Promise<T>
+  /** Connections now and at most, and calls that wait for one. */
+  usage(): Usage['pg'] | undefined
   /** Lets the statements under way finish and closes the connections. Further calls reject. */
   close(): Promise<void>
 }
@@ -191,6 +193,11 @@ export function openPool(url: string, { maxConnections = 12 }: PoolOptions = {})
           client.release(!isUsable)
         }
       }),
+    usage() {
+      if (closing) return undefined
+      const { totalCount: open, idleCount: idle, waitingCount: waiting } = pool
+      return { open, idle, most: maxConnections, waiting }
+    },
     close() {
       closing ??= Promise.allSettled(underWay).then(() => pool.end())
       return closing

@@ -6,7 +6,16 @@ import type { RecordTaking } from '../../domain/record.ts'
 import { everyGeneration, namesOne, type Revocation } from '../../domain/revocation.ts'
 import { judgeRotation, type PresentedRefresh, type RotationOutcome } from '../../domain/session.ts'
 import { elapsedMs, futureFrom } from '../../domain/time.ts'
-import { beforeGrace, clockOf, revocationsPerPage, type Store, StoreUnavailable, type SweepStep } from '../store.ts'
+import {
+  beforeGrace,
+  clockOf,
+  revocationsPerPage,
+  type Store,
+  StoreUnavailable,
+  type SweepStep,
+  type SweptTable,
+  sweptTables,
+} from '../store.ts'
 import { migrate } from './migrations.ts'
 import { openPool, type PoolOptions } from './pool.ts'
 import { createRotations } from './rotations.ts'
@@ -362,10 +371,11 @@ export async function openPostgresStore(url: string, options?: PoolOptions): Pro
       const number = Number(text)
       const stage = stages[number] as (typeof stages)[number]
       const row = await stage.sweep(step, after)
-      const removed = row?.removed ?? 0
-      if (row?.looked === step.limit) return { removed, cursor: `${number} ${stage.position(row)}` }
-      return number + 1 < stages.length ? { removed, cursor: `${number + 1}` } : { removed }
+      const swept = { table: sweptTables[number] as SweptTable, removed: row?.removed ?? 0 }
+      if (row?.looked === step.limit) return { ...swept, cursor: `${number} ${stage.position(row)}` }
+      return number + 1 < stages.length ? { ...swept, cursor: `${number + 1}` } : swept
     },
+    usage: () => postgres.usage(),
 
     ...createPostgresTransfer(run),
   }

@@ -6,6 +6,7 @@ import t from 'tap'
 import { createProgram } from '../../cli/main.ts'
 import { Settings } from '../../config.ts'
 import { events } from '../../events.ts'
+import { anchorsIn, matches, quoted, rowsIn } from '../support/pages.ts'
 import { root } from '../support/program.ts'
 
 /* The documentation says what the code does: names that are in one are in the other. */
@@ -45,25 +46,9 @@ const codeOf = async (paths: string[]) => (await Promise.all(paths.map(read))).j
 const code = await codeOf(sources)
 
 const unique = (names: Iterable<string>) => [...new Set(names)].sort()
-const matches = (text: string, pattern: RegExp) => [...text.matchAll(pattern)].map(([, name]) => name as string)
 
-/** The rows of all tables whose head begins with a word, as cells. */
-function rowsOf(page: string, firstHead: string): string[][] {
-  const cells = (line: string) =>
-    line
-      .split(/(?<!\\)\|/)
-      .slice(1, -1)
-      .map((cell) => cell.trim())
-  const rows: string[][] = []
-  let isInside = false
-  for (const line of textOf(page).split('\n')) {
-    if (!line.startsWith('|')) isInside = false
-    else if (cells(line)[0] === firstHead) isInside = true
-    else if (isInside && !/^\|[ :|-]+$/.test(line)) rows.push(cells(line))
-  }
-  return rows
-}
-const quoted = (cell = '') => matches(cell, /`([^`]+)`/g)
+/** The rows of all tables of a page whose head begins with a word, as cells. */
+const rowsOf = (page: string, firstHead: string) => rowsIn(textOf(page), firstHead)
 
 /** Text outside of fenced blocks, and the blocks. */
 function split(page: string): { prose: string; blocks: { language: string; text: string }[] } {
@@ -101,13 +86,13 @@ t.test('every event that is logged is in docs/operations.md, with its level, and
   t.same(literals, [], 'and no line has an event that is not in the table')
 })
 
-t.test('every metric is in docs/operations.md, and no page names another', async (t) => {
+t.test('every metric is in docs/metrics.md, and no page names another', async (t) => {
   const names = /\b(latchkey_[a-z_]+)\b/g
   const isOfStore = (path: string) => path.startsWith('stores/')
   const inCode = unique(matches(await codeOf(sources.filter((path) => !isOfStore(path))), names))
   const tables = unique(matches(await codeOf(sources.filter(isOfStore)), names))
   t.ok(inCode.length >= 5)
-  t.same(unique(rowsOf('docs/operations.md', 'metric').flatMap(([name]) => quoted(name))), inCode)
+  t.same(unique(rowsOf('docs/metrics.md', 'metric').flatMap(([name]) => quoted(name))), inCode)
   const known = [...tables, ...['', '_bucket', '_count', '_sum'].flatMap((part) => inCode.map((name) => name + part))]
   const ofReaders = ['latchkey_check']
   t.same(
@@ -167,15 +152,7 @@ t.test('every command of latchkey is in docs/cli.md with its options, and no oth
   t.same(inDocs.sort(), inCode.sort())
 })
 
-/** The anchor that GitHub makes of a heading. */
-const anchorOf = (heading: string) =>
-  heading
-    .toLowerCase()
-    .replace(/\[([^\]]*)\]\([^)]*\)/g, '$1')
-    .replace(/[^\p{L}\p{N}\s_-]/gu, '')
-    .trim()
-    .replaceAll(' ', '-')
-const anchorsOf = (page: string) => matches(split(page).prose, /^#+ (.*)$/gm).map(anchorOf)
+const anchorsOf = (page: string) => anchorsIn(split(page).prose)
 
 t.test('every link between the pages leads somewhere', async (t) => {
   const broken: string[] = []

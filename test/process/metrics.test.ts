@@ -41,7 +41,7 @@ onOneStore('requests to every route are counted', async (t, build) => {
 
 onOneStore('events are counted by name', async (t, build) => {
   const { app } = await build({ AUTH_METRICS_PORT: '0' })
-  for (const reason of ['unknown user', 'wrong password'])
+  for (const reason of ['unknown user', 'wrong password'] as const)
     app.events.emit(app, 'login.failed', { reason, address: '192.0.2.1' })
   app.events.emit(app, 'client.refused', { reason: 'wrong secret', address: '192.0.2.1' })
   const text = String(await app.metrics?.text())

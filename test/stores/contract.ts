@@ -1547,7 +1547,10 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
 
       const session = makeSession(user)
       const recordKey = { kind: 'kind', id: 'id', now }
-      const calls: Record<Exclude<keyof Store, 'name' | 'product' | 'isNew' | 'close'>, () => Promise<unknown>> = {
+      const calls: Record<
+        Exclude<keyof Store, 'name' | 'product' | 'isNew' | 'usage' | 'close'>,
+        () => Promise<unknown>
+      > = {
         ping: () => closing.ping(),
         createUser: () => closing.createUser(makeUser()),
         findUser: () => closing.findUser(user.id),
