@@ -3,11 +3,12 @@ import fp from 'fastify-plugin'
 import { ConfigError } from '../../config.ts'
 import type { Caller } from '../../domain/caller.ts'
 import type { SigningKeyRecord, SigningKeyStatus } from '../../domain/signing-key.ts'
-import { clockSkewMs, createSteadyClock, elapsedMs, isFuture } from '../../domain/time.ts'
+import { clockSkewMs, createSteadyClock } from '../../domain/time.ts'
 import { Refusal } from '../../errors.ts'
 import { retryUntilApplied } from '../../stores/compare-and-set.ts'
 import { generatePair, publicJwkOf } from './key-material.ts'
 import { createKeyRing, type SigningKey, sealContext } from './key-ring.ts'
+import { publishLeadMs, retirementOf, successorSignsFrom } from './key-schedule.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -15,13 +16,6 @@ declare module 'fastify' {
   }
 }
 
-/** A new key is published for this long before it signs: twice the max-age of the JWKS. */
-const publishLeadMs = 10 * 60_000
-/**
- * A superseded key stays for this long after its last token has expired: clocks differ, and AUTH_ACCESS_TTL may have
- * been longer.
- */
-const retirementMarginMs = 24 * 3_600_000
 /** How often each process looks for keys that others made, and whether it is time for a new one. */
 const pollMs = 60_000
 
@@ -55,14 +49,8 @@ async function createSigningKeys(
     // In the middle of a change of secrets, the processes that have the other one sign with this key, and this process
     // with the one before.
     if (newest?.sealedBy === 'another') return
-    const ageMs = newest ? elapsedMs(newest.signsFrom, now()) : 0
-    const isDue =
-      !newest?.privateKey ||
-      ageMs >= config.AUTH_KEY_ROTATION.ms ||
-      (newest.sealedBy === 'previous' && ageMs > publishLeadMs) ||
-      // Made by a clock that was ahead: it would sign when this one is there, and no other would be made until then.
-      isFuture(newest.signsFrom - publishLeadMs, now())
-    if (isDue) await add({ log }, newest, newest?.privateKey ? now() + publishLeadMs : now())
+    const signsFrom = newest?.privateKey ? successorSignsFrom(newest, now(), config.AUTH_KEY_ROTATION.ms) : now()
+    if (signsFrom !== undefined) await add({ log }, newest, signsFrom)
   }
 
   /** A key comes after the one before it, whatever the clock says. */
@@ -98,8 +86,9 @@ async function createSigningKeys(
   async function retire(): Promise<void> {
     const steady = steadyNow()
     if (uptimeMs() - startedMs <= config.AUTH_ACCESS_TTL.ms + clockSkewMs) return
-    for (const { kid, alg, createdAt } of ring.newestFirst()) {
-      const retiresAt = retirementOf(createdAt)
+    for (const key of ring.newestFirst()) {
+      const { kid, alg } = key
+      const retiresAt = retiresAtOf(key)
       if (retiresAt === undefined || retiresAt >= steady) continue
       await changes.make(
         { log },
@@ -110,12 +99,8 @@ async function createSigningKeys(
     }
   }
 
-  /** When a key that was made then is removed. @returns undefined while it has not been superseded */
-  function retirementOf(createdAt: number): number | undefined {
-    const signing = ring.signingAnywhere()
-    if (!signing || createdAt >= signing.createdAt) return undefined
-    return signing.signsFrom + config.AUTH_ACCESS_TTL.ms + retirementMarginMs
-  }
+  const retiresAtOf = (key: SigningKey) =>
+    retirementOf(key, ring.newestFirst(), ring.signingAnywhere(), config.AUTH_ACCESS_TTL.ms)
 
   /**
    * Removes keys before their time: what they signed is refused from now on. Other processes, and services, hear of it
@@ -131,7 +116,7 @@ async function createSigningKeys(
     const { kid, createdAt, signsFrom } = key
     const signing = ring.signingAnywhere()
     const isNext = signing !== undefined && createdAt > signing.createdAt && key.alg === signing.alg && key.privateKey
-    const retiresAt = retirementOf(createdAt)
+    const retiresAt = retiresAtOf(key)
     const state = kid === signing?.kid ? 'current' : isNext ? 'next' : 'previous'
     return { kid, alg: key.alg, state, createdAt, signsFrom, ...(retiresAt !== undefined && { retiresAt }) }
   }
@@ -180,7 +165,7 @@ async function createSigningKeys(
     /**
      * Makes the next key now, whatever the age of the one that signs.
      *
-     * It is published first, and signs when every cache of the JWKS has it. Where one is on its way already, that is
+     * It is published first, and signs when every cache of the JWKS has it. Where one does so by then already, that is
      * the next one. After a leak there is no time for that: the new key signs at once and all others are withdrawn, so
      * that every access token is refused, here now and in other processes within a second. Sessions go on with their
      * next refresh.
@@ -192,7 +177,8 @@ async function createSigningKeys(
       return retryUntilApplied('The signing keys', async () => {
         await load()
         const newest = ring.newestOfAlg()
-        if (!isLeaked && newest?.privateKey && newest.signsFrom > now()) return statusOf(newest)
+        const isOnItsWay = newest?.privateKey && newest.signsFrom > now() && newest.signsFrom <= now() + publishLeadMs
+        if (!isLeaked && isOnItsWay) return statusOf(newest)
         const kid = await add(by, newest, isLeaked || !newest?.privateKey ? now() : now() + publishLeadMs)
         if (kid === undefined) return undefined
         const others = ring.newestFirst().flatMap((key) => (key.kid === kid ? [] : [key.kid]))
