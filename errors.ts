@@ -35,7 +35,6 @@ const table = {
     'invalid_request',
     'The signing key is set by AUTH_SIGNING_KEY_FILE: change it there, and restart',
   ],
-  key_in_use: [409, 'invalid_request', 'The key signs tokens: rotate first'],
   body_too_large: [413, 'invalid_request', 'The body is too large'],
   unsupported_media_type: [415, 'invalid_request', 'The content type is not supported'],
   unsupported_encoding: [415, 'invalid_request', 'The content encoding is not supported'],

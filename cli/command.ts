@@ -30,6 +30,8 @@ export type Options = Record<string, any>
 interface Described {
   /** the verb and its arguments: `show <name or id>` */
   usage: string
+  /** another verb, of an earlier release */
+  alias?: string
   /** one line for the list of commands */
   about: string
   /** by their flags: `--role <role>`. Every command has `--json` too, but where it says `hasNoJson` */

@@ -76,6 +76,7 @@ export function createProgram({ stdout, stderr }: Pick<Io, 'stdout' | 'stderr'>,
 function addCommand(parent: Command, entry: AdminCommand | FreeCommand, action: Action): void {
   const [verb = '', usage = ''] = entry.usage.split(/ (.*)/)
   const command = parent.command(verb).description(entry.about)
+  if (entry.alias !== undefined) command.alias(entry.alias)
   for (const argument of usage.match(/<.*?>|\[.*?\]/g) ?? []) command.argument(argument)
   const takesPassword = 'takesPassword' in entry
   const options: FreeCommand['options'] = {

@@ -145,6 +145,11 @@ export interface Store {
   addSigningKey(key: SigningKeyRecord, expectedNewestKid: string | undefined): Promise<boolean>
   removeSigningKey(kid: string): Promise<void>
   /**
+   * Replaces the sealed private half of a key by the same, sealed anew.
+   * @returns false when it is no longer the `expected` one, or the key is gone
+   */
+  resealSigningKey(kid: string, expected: Uint8Array, sealed: Uint8Array): Promise<boolean>
+  /**
    * Removes keys before their time, and records the revocation of each that was there: all of it, or nothing.
    * @returns the kids of those that were there
    */

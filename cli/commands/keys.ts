@@ -1,3 +1,4 @@
+import type { Json } from '../admin.ts'
 import type { Group } from '../command.ts'
 import { fields, timeOf } from '../output.ts'
 
@@ -35,11 +36,21 @@ With --leaked every access token is refused: here within a second, by other serv
         fields({ kid: key.kid, alg: key.alg, state: key.state, 'signs from': timeOf('signs_from')(key) }),
     },
     {
-      usage: 'withdraw <kid>',
-      about: 'withdraw a key that no longer signs; its tokens are refused',
-      act: ({ call }, { args: [kid = ''] }) => call('DELETE', `/admin/keys/${encodeURIComponent(kid)}`),
-      json: (_answer, { args: [kid] }) => ({ kid, withdrawn: true }),
-      text: () => 'The key is withdrawn, and what it signed is refused.',
+      usage: 'revoke <kid>',
+      alias: 'withdraw',
+      about: 'refuse what a key signed, at once; where it was the one that signs, a new one does',
+      help: `
+For a key that was stolen. What it signed is refused by the service within a second, and so by services with
+latchkey-verify that follow revocations; others refuse it when they fetch the JWKS again, or the token expires. Sessions
+stay: clients refresh and go on, and nobody has to log in.`,
+      makesSecret: true,
+      async act({ call }, { args: [kid = ''] }) {
+        await call('DELETE', `/admin/keys/${encodeURIComponent(kid)}`)
+        const { keys } = await call('GET', '/admin/keys')
+        return { kid, revoked: true, signing: keys.find(({ state }: Json) => state === 'current')?.kid }
+      },
+      text: ({ signing }) =>
+        `The key is revoked: what it signed is refused. Nobody has to log in again.\n${fields({ signing })}`,
     },
   ],
 }

@@ -112,6 +112,10 @@ async function createSigningKeys(
     await load()
   }
 
+  /** Whether it is the operator's own and signs, also in a service with AUTH_SIGNING_KEY_FILE that this command lacks. */
+  const isOperators = (kid: string) =>
+    kid === operatorKey?.kid || (ring.get(kid)?.sealedBy === undefined && ring.newestFirst()[0]?.kid === kid)
+
   function statusOf(key: SigningKey): SigningKeyStatus {
     const { kid, createdAt, signsFrom } = key
     const signing = ring.signingAnywhere()
@@ -142,6 +146,8 @@ async function createSigningKeys(
   revocations.follow(async ({ revocations }) => {
     if (!revocations.some(({ kind }) => kind === 'key')) return
     await load().catch((error) => log.warn({ err: error }, failed))
+    // Whoever took it away has made the next one, unless by a command with another AUTH_SIGNING_ALG.
+    if (!ring.signing()) await rotateIfDue().catch((error) => log.warn({ err: error }, failed))
   })
 
   return {
@@ -188,14 +194,23 @@ async function createSigningKeys(
     },
 
     /**
-     * Withdraws a key that does not sign any more, before it retires: the operator's former one that has leaked, say.
+     * Takes a key away at once, which has been stolen, say: what it signed is refused, here now and in other processes
+     * within a second. Where it is the one that signs, a new one does so first. Sessions go on with their next refresh.
+     * What was revoked a moment ago is no error.
      *
-     * @throws {Refusal} 404; 409 for the one that signs
+     * @throws {Refusal} 404; 409 for the operator's own while it signs
      */
-    async withdraw(by: By, kid: string): Promise<void> {
-      await load()
-      if (!ring.get(kid)) throw new Refusal('not_found', { detail: 'There is no such key' })
-      if (kid === ring.current().kid) throw new Refusal('key_in_use')
+    async revoke(by: By, kid: string): Promise<void> {
+      await retryUntilApplied('The signing keys', async () => {
+        await load()
+        if (isOperators(kid)) throw new Refusal('operators_key')
+        return kid !== ring.signingAnywhere()?.kid || add(by, ring.newestOfAlg(), now())
+      })
+      if (!ring.get(kid)) {
+        // Another process may have been faster.
+        await revocations.catchUp()
+        if (!revocations.isKeyRevoked(kid)) throw new Refusal('not_found', { detail: 'There is no such key' })
+      }
       await removeEarly(by, [kid])
     },
   }

@@ -198,6 +198,8 @@ async function createRevocations({
       return () => void followers.delete(follower)
     },
 
+    /** Whether a signing key was revoked, and a token of it could be alive. */
+    isKeyRevoked: (kid: string): boolean => inForce.has('key', kid),
     /** Up to which generation the tokens of a client are refused; 0 for none. */
     revokedGenerationOf: inForce.generationOfClient,
 

@@ -51,10 +51,10 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     actions(Type.Object({ kid: Type.String() }), ({ kid }) => kid, [
       {
         route: 'DELETE /admin/keys/:kid',
-        operationId: 'adminWithdrawKey',
-        summary: 'Withdraw a key that no longer signs; its tokens are refused',
+        operationId: 'adminRevokeKey',
+        summary: 'Revoke a key: its tokens are refused at once, and where it signed, a new one does',
         statuses: [409],
-        act: signingKeys.withdraw,
+        act: signingKeys.revoke,
       },
     ]),
   )

@@ -372,6 +372,13 @@ export function openLmdbStore(dataDir: string): Store {
         return true
       }),
     removeSigningKey: (kid) => write(() => void signingKeys.remove(kid)),
+    resealSigningKey: (kid, expected, sealedPrivateKey) =>
+      write(() => {
+        const key = signingKeys.get(kid)
+        if (!key?.sealedPrivateKey || Buffer.compare(key.sealedPrivateKey, expected) !== 0) return false
+        signingKeys.put(kid, { ...key, sealedPrivateKey })
+        return true
+      }),
     withdrawSigningKeys: (kids, { now: revokedAt, expiresAt }) =>
       write(() => {
         const known = kids.filter((kid) => signingKeys.doesExist(kid))

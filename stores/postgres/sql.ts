@@ -319,6 +319,10 @@ const prepared = {
     ON CONFLICT DO NOTHING
     RETURNING kid`,
   removeSigningKey: 'DELETE FROM latchkey_signing_keys WHERE kid = $1',
+  resealSigningKey: `
+    UPDATE latchkey_signing_keys SET sealed_private_key = $3::bytea
+    WHERE kid = $1::text AND sealed_private_key = $2::bytea
+    RETURNING kid`,
   // As `recording`, for several: the line goes on by as many numbers as there are keys at most, $5.
   withdrawSigningKeys: `
     WITH ended AS (

@@ -313,6 +313,7 @@ export async function openPostgresStore(url: string, options?: PoolOptions): Pro
     addSigningKey: (key, expectedNewestKid = '') =>
       hadEffect(statements.addSigningKey, ...signingKeys.values(key), expectedNewestKid),
     removeSigningKey: async (kid) => void (await run(statements.removeSigningKey, kid)),
+    resealSigningKey: (kid, expected, sealed) => hadEffect(statements.resealSigningKey, kid, expected, sealed),
     withdrawSigningKeys: async (kids, { now, expiresAt }) =>
       (await run<{ kid: string }>(statements.withdrawSigningKeys, ...recorded(now, expiresAt), kids, kids.length)).map(
         ({ kid }) => kid,

@@ -144,6 +144,16 @@ t.test('beside a running service', async (running) => {
     t.ok(await server.isRefusedSoon(access_token))
     const { body } = await server.refresh(refresh_token)
     t.equal((await server.call('/users/me', body.access_token)).status, 200, 'and sessions go on')
+
+    const [{ kid }] = (await latchkey('keys list')).keys
+    const revoked = await latchkey(`keys revoke ${kid}`)
+    t.match(revoked, { code: 0, kid, revoked: true, signing: /^[\w-]{43}$/, stderr: '' })
+    t.not(revoked.signing, kid)
+    t.ok(await server.isRefusedSoon(body.access_token))
+    const next = (await server.refresh(body.refresh_token)).body
+    t.equal((await server.call('/users/me', next.access_token)).status, 200, 'nobody has to log in again')
+    t.match(await latchkey(`keys withdraw ${kid}`), { code: 0, signing: revoked.signing }, 'again, it is done already')
+    t.match(await say('keys revoke nothing'), { code: 1, stdout: '', stderr: 'There is no such key\n' })
   })
 })
 

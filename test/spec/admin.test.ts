@@ -732,7 +732,6 @@ overStores('the next signing key is made at a word, published, and signs ten min
   t.match(logs.at(-1), { event: 'key.rotated', kid: next.kid, by: adminId })
   t.same(json(await call('POST', '/admin/keys/rotate', {})), next, 'asked for again, it is the same one')
   t.same(await published(), [next.kid, first.kid])
-  await isProblem(t, await call('DELETE', `/admin/keys/${first.kid}`), 409, 'key_in_use', 'the one that signs')
   clock.now += 10 * minutes - 1
   t.equal(kidOf((await logIn(app, 'root')).access_token), first.kid)
   clock.now += 1
@@ -754,8 +753,45 @@ overStores('the next signing key is made at a word, published, and signs ten min
     logs.filter(({ event }) => event === 'key.withdrawn'),
     [{ kid: first.kid, by: adminId }],
   )
-  t.equal((await asRoot('DELETE', `/admin/keys/${first.kid}`)).statusCode, 404)
+  t.equal((await asRoot('DELETE', `/admin/keys/${first.kid}`)).statusCode, 204, 'asked for again, it is done')
+  t.equal(logs.filter(({ event }) => event === 'key.withdrawn').length, 1)
+  await isProblem(t, await asRoot('DELETE', '/admin/keys/unknown'), 404, 'not_found', 'one that never was')
 })
+
+overStores(
+  'the key that signs is revoked: a new one signs at once, what the old one signed is refused everywhere, and nobody logs in again',
+  async (t, build) => {
+    const test = await administered(build)
+    const { app, call, token, logs } = test
+    const { app: beside } = await test.beside()
+    await signUp(app, 'ada')
+    const tokens = await logIn(app, 'ada')
+    const stolen = kidOf(tokens.access_token)
+    for (const on of [app, beside]) t.ok(await isAccepted(on, tokens.access_token))
+    const { client_secret } = json(await call('POST', '/admin/clients', { client_id: 'api', introspect: true }))
+
+    // Two administrators at once make one new key, not two.
+    const revoke = (on: FastifyInstance) => withToken(on, token, { method: 'DELETE', url: `/admin/keys/${stolen}` })
+    for (const { statusCode } of await Promise.all([revoke(app), revoke(beside), revoke(app)]))
+      t.ok([204, 401].includes(statusCode), `${statusCode}: done, or the token of who asked is refused by then`)
+    for (const on of [app, beside]) {
+      t.ok(await withinASecond(async () => (await challengeTo(on, tokens.access_token)) === challenges.invalid))
+      const asked = await postForm(on, '/introspect', { client_id: 'api', client_secret, token: tokens.access_token })
+      t.same(json(asked), { active: false })
+    }
+    const jwks = json(await app.inject({ url: '/.well-known/jwks.json' })).keys
+    t.equal(jwks.length, 1)
+    t.not(jwks[0].kid, stolen)
+    t.match(logs.findLast(({ event }) => event === 'key.withdrawn') ?? { kid: stolen }, { kid: stolen })
+    let { refresh_token } = tokens
+    for (const on of [beside, app]) {
+      const next: Tokens = json(await refresh(on, refresh_token))
+      t.equal(kidOf(next.access_token), jwks[0].kid)
+      t.ok(await isAccepted(on, next.access_token))
+      refresh_token = next.refresh_token
+    }
+  },
+)
 
 overStores(
   'a leaked key: every access token is refused at once, beside within a second, and sessions go on',
@@ -799,7 +835,7 @@ overStores(
   },
 )
 
-onOneStore("the operator's own key is not rotated; the one before it can be withdrawn", async (t, build) => {
+onOneStore("the operator's own key is not rotated; the one before it can be revoked", async (t, build) => {
   const path = join(await newDir(t), 'key.pem')
   const writeKey = async () =>
     writeFile(path, await exportPKCS8((await generateKeyPair('ES256', { extractable: true })).privateKey))
@@ -810,6 +846,8 @@ onOneStore("the operator's own key is not rotated; the one before it can be with
     await isProblem(t, refused, 409, 'operators_key', JSON.stringify(body))
     t.match(json(refused).detail, /AUTH_SIGNING_KEY_FILE/)
   }
+  const revoked = await first.call('DELETE', `/admin/keys/${kidOf(first.token)}`)
+  await isProblem(t, revoked, 409, 'operators_key', 'it would be there again with the next start')
   await writeKey()
   const { app } = await first.restart()
   t.ok(await isAccepted(app, first.token))

@@ -1122,6 +1122,27 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
     t.equal(await store.addSigningKey(third, first.kid), true)
   })
 
+  t.test(
+    `[${name}] a key is sealed anew where it is sealed as expected, and one that is gone stays gone`,
+    async (t) => {
+      const [a, b, c] = ['a', 'b', 'c'].map((letter) => Buffer.from(letter.repeat(60))) as [Buffer, Buffer, Buffer]
+      const key = makeKey({ alg: 'RS256', createdAt: now + 5 * day, sealedPrivateKey: a })
+      const bare = makeKey({ alg: 'RS256', createdAt: now + 5 * day + 1 })
+      await store.importRows('signingKeys', [key, bare])
+      t.equal(await store.resealSigningKey(key.kid, b, c), false)
+      const resealed = await atOnce(4, (i) =>
+        either(i).resealSigningKey(key.kid, a, Buffer.concat([b, Buffer.from([i])])),
+      )
+      t.equal(resealed.filter(Boolean).length, 1)
+      const sealed = (await other.listSigningKeys()).find(({ kid }) => kid === key.kid)?.sealedPrivateKey
+      t.same(sealed && Buffer.from(sealed), Buffer.concat([b, Buffer.from([resealed.indexOf(true)])]))
+      t.equal(await store.resealSigningKey(bare.kid, a, b), false, 'nor one that the operator keeps')
+      for (const { kid } of [key, bare]) await store.removeSigningKey(kid)
+      t.equal(await store.resealSigningKey(key.kid, sealed as Uint8Array, c), false)
+      t.notOk((await other.listSigningKeys()).some(({ kid }) => kid === key.kid))
+    },
+  )
+
   t.test(`[${name}] withdrawing keys removes them and records that in one step, each once`, async (t) => {
     const keys = [
       makeKey({ createdAt: now + 3 * day }),
@@ -1579,6 +1600,7 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
         listSigningKeys: () => closing.listSigningKeys(),
         addSigningKey: () => closing.addSigningKey(makeKey(), undefined),
         removeSigningKey: () => closing.removeSigningKey('kid'),
+        resealSigningKey: () => closing.resealSigningKey('kid', Buffer.from('a'), Buffer.from('b')),
         withdrawSigningKeys: () => closing.withdrawSigningKeys(['kid'], end),
         findFailures: () => closing.findFailures([{ key: 'key' }]),
         recordFailure: () => closing.recordFailure([{ key: 'key' }], now),

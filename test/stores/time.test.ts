@@ -187,7 +187,7 @@ overStores(
     clock.now += 2 * minute
     const { revoke, removeSigningKey } = storeOf(app)
     const heal = failStore(app, /^(revoke|removeSigningKey|withdrawSigningKeys)$/)
-    await t.rejects(app.signingKeys.withdraw(app, first))
+    await t.rejects(app.signingKeys.revoke(app, first))
     t.ok(await isAccepted(app, access_token), 'nothing has happened')
     heal()
     // Whatever two writes there were, each of them fails in its turn.
@@ -196,7 +196,7 @@ overStores(
         app.store,
         Object.fromEntries(Object.keys(second).map((name) => [name, () => Promise.reject(new Error('half'))])),
       )
-      await app.signingKeys.withdraw(app, first).catch(() => {})
+      await app.signingKeys.revoke(app, first).catch(() => {})
       Object.assign(app.store, second)
     }
     t.equal(await challengeTo(app, access_token), challenges.invalid)
