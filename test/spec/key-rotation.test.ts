@@ -61,11 +61,10 @@ overStores('keys change under traffic, and nobody who checks tokens refuses one'
   const kids = new Set<string>()
   const most = { keys: 0 }
   const rotations = isLong ? 100 : config.DATABASE_URL ? 12 : 28
-  // The quiet part of each hour in one step, then by the minute: published at 50, signing at 60.
-  const steps = [47, ...Array(14).fill(1)] as number[]
   for (let turn = 0; kids.size <= rotations; turn++) {
-    if (turn > rotations * steps.length * 2) throw new Error(`only ${kids.size} keys have signed`)
-    const ms = (steps[turn % steps.length] as number) * minute
+    if (turn > rotations * 40) throw new Error(`only ${kids.size} keys have signed`)
+    // Some quiet time in one step, each time another, so that caches are of any age; then by the minute.
+    const ms = (turn % 20 === 0 ? 38 + (turn % 7) : 1) * minute
     clock.now += ms
     clock.passedMs = (clock.passedMs ?? 0) + ms
     await Promise.all([app, beside].map((on) => on.revocations.catchUp()))
