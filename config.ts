@@ -172,28 +172,54 @@ export interface Config extends Settings {
  * @throws {ConfigError} for the first setting that is wrong or unsafe; the message is one line that names it
  */
 export function readConfig(env: Record<string, string | undefined>): Config {
+  const { config, problems } = examineConfig(env)
+  if (config) return config
+  throw new ConfigError(problems[0])
+}
+
+/**
+ * Reads the settings as `readConfig` does.
+ *
+ * @returns the configuration; or else everything that is wrong, a line each, in the order in which a start finds it
+ */
+export function examineConfig(env: Record<string, string | undefined>): { config?: Config; problems: string[] } {
+  const problems: string[] = []
+  /** Goes on behind what is wrong. */
+  function attempt<T>(work: () => T): T | undefined {
+    try {
+      return work()
+    } catch (error) {
+      if (!(error instanceof ConfigError)) throw error
+      problems.push(error.message)
+      return undefined
+    }
+  }
   const given: Record<string, string> = {}
   const names = Object.keys(Settings.properties)
   for (const name of names) {
     const text = env[name]
     if (text && !isFromKubernetes(name, text)) given[name] = text
   }
-  for (const name of ['AUTH_SIGNING_KEY_FILE', 'AUTH_CLIENTS_FILE'] as const) refuseUnreadable(given, name)
+  for (const name of ['AUTH_SIGNING_KEY_FILE', 'AUTH_CLIENTS_FILE'] as const)
+    attempt(() => refuseUnreadable(given, name))
   const nameOf = Object.fromEntries(
-    (['AUTH_SECRET', 'DATABASE_URL'] as const).map((name) => [name, takeFromFile(given, name)]),
+    (['AUTH_SECRET', 'DATABASE_URL'] as const).map((name) => [name, attempt(() => takeFromFile(given, name)) ?? name]),
   )
   const warnings = [...unknownNames(env, names), ...trimSecrets(given)]
   const raw = Value.Default(Settings, given) as Record<string, string>
 
   for (const [name, text] of Object.entries(raw)) {
     const problem = problemWith(name as keyof Settings, text)
-    if (problem) throw new ConfigError(`${nameOf[name] ?? name}: ${problem}`)
+    if (problem) problems.push(`${nameOf[name] ?? name}: ${problem}`)
   }
+  if (problems.length > 0) return { problems }
   const settings = Value.Decode(Settings, raw)
-  refuseUnsafe(settings)
+  const unsafe = [...whatIsUnsafe(settings)]
+  if (unsafe.length > 0) return { problems: unsafe }
 
   const issuer = settings.AUTH_ISSUER ?? `http://localhost:${settings.PORT}`
-  return Object.freeze({ ...settings, AUTH_ISSUER: issuer, AUTH_AUDIENCE: settings.AUTH_AUDIENCE ?? issuer, warnings })
+  const config = { ...settings, AUTH_ISSUER: issuer, AUTH_AUDIENCE: settings.AUTH_AUDIENCE ?? issuer, warnings }
+  return { config: Object.freeze(config), problems }
 }
 
 /** @returns what is expected of a setting, and why this is not it; undefined when it is */
@@ -219,26 +245,18 @@ const owaspArgon2: [memoryKiB: number, passes: number][] = [
   [7_168, 5],
 ]
 
-function refuseUnsafe(settings: Settings): void {
+function* whatIsUnsafe(settings: Settings): Generator<string> {
   const { AUTH_ARGON2_MEMORY: memory, AUTH_ARGON2_TIME: passes, AUTH_ARGON2_PARALLELISM: lanes } = settings
   if (!settings.AUTH_INSECURE && !owaspArgon2.some(([m, t]) => memory >= m && passes >= t)) {
-    throw new ConfigError(
-      'AUTH_ARGON2_MEMORY: expected the OWASP minimum, m=19456 KiB with AUTH_ARGON2_TIME=2 or an equal of it, ' +
-        `got m=${memory}, t=${passes}; AUTH_INSECURE=1 allows it for tests`,
-    )
+    yield 'AUTH_ARGON2_MEMORY: expected the OWASP minimum, m=19456 KiB with AUTH_ARGON2_TIME=2 or an equal of it, ' +
+      `got m=${memory}, t=${passes}; AUTH_INSECURE=1 allows it for tests`
   }
-  if (memory < 8 * lanes) {
-    throw new ConfigError(`AUTH_ARGON2_MEMORY: expected at least 8 KiB for each of ${lanes} lanes, got ${memory}`)
-  }
-  if (settings.AUTH_REFRESH_GRACE.ms >= settings.AUTH_REFRESH_IDLE_TTL.ms) {
-    throw new ConfigError('AUTH_REFRESH_GRACE: expected less than AUTH_REFRESH_IDLE_TTL')
-  }
-  if (settings.PORT !== 0 && settings.PORT === settings.AUTH_METRICS_PORT) {
-    throw new ConfigError(`AUTH_METRICS_PORT: expected a port of its own, got that of PORT, ${settings.PORT}`)
-  }
+  if (memory < 8 * lanes) yield `AUTH_ARGON2_MEMORY: expected at least 8 KiB for each of ${lanes} lanes, got ${memory}`
+  if (settings.AUTH_REFRESH_GRACE.ms >= settings.AUTH_REFRESH_IDLE_TTL.ms)
+    yield 'AUTH_REFRESH_GRACE: expected less than AUTH_REFRESH_IDLE_TTL'
+  if (settings.PORT !== 0 && settings.PORT === settings.AUTH_METRICS_PORT)
+    yield `AUTH_METRICS_PORT: expected a port of its own, got that of PORT, ${settings.PORT}`
   if (settings.DATABASE_URL && !settings.AUTH_SECRET) {
-    throw new ConfigError(
-      'AUTH_SECRET: expected with DATABASE_URL, the same for every replica, for example from "openssl rand -base64 48"',
-    )
+    yield 'AUTH_SECRET: expected with DATABASE_URL, the same for every replica, for example from "openssl rand -base64 48"'
   }
 }

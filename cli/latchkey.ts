@@ -3,6 +3,8 @@ import { createRequire } from 'node:module'
 import { exitCodes } from './exit.ts'
 import { main } from './main.ts'
 
+const hangingMs = 300
+
 const { loadEnvFile } = createRequire(import.meta.url)('../config/env-file.cjs') as {
   loadEnvFile(): string | undefined
 }
@@ -14,8 +16,11 @@ process.stdout.on('error', ({ code }: NodeJS.ErrnoException) =>
 
 // The exit code is set rather than exited with: a last turn of the event loop lets the output out.
 const problem = loadEnvFile()
-if (problem === undefined) process.exitCode = await main(process.argv.slice(2), process)
-else {
+if (problem === undefined) {
+  process.exitCode = await main(process.argv.slice(2), process)
+  // What still hangs, such as a disk that does not answer the doctor, has been reported, and keeps nobody waiting.
+  setTimeout(() => process.exit(), hangingMs).unref()
+} else {
   process.stderr.write(`${problem}\n`)
   process.exitCode = exitCodes.setting
 }

@@ -1,6 +1,7 @@
 import type { FreeCommand, Group } from '../command.ts'
 import { bench } from './bench.ts'
 import { clients } from './clients.ts'
+import { doctor } from './doctor.ts'
 import { keys } from './keys.ts'
 import { stores } from './stores.ts'
 import { sessions, users } from './users.ts'
@@ -13,4 +14,4 @@ const serve: FreeCommand = {
 }
 
 /** Every command of `latchkey`, in the order of its help. */
-export const commands: (Group | FreeCommand)[] = [serve, users, sessions, clients, keys, stores, bench]
+export const commands: (Group | FreeCommand)[] = [serve, users, sessions, clients, keys, stores, doctor, bench]

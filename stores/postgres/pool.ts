@@ -44,6 +44,8 @@ const statementMs = 2500
 const statementOnServerMs = 2000
 const triesAtMost = 8
 const lifetimeSeconds = 30 * 60
+/** Of each process, where nothing else is said. */
+export const connectionsAtMost = 12
 
 const serializationFailure = '40001'
 const deadlock = '40P01'
@@ -68,7 +70,7 @@ export const sqlState = (error: unknown): string | undefined =>
  *   used
  * @throws when the URL cannot be read
  */
-export function openPool(url: string, { maxConnections = 12 }: PoolOptions = {}): Postgres {
+export function openPool(url: string, { maxConnections = connectionsAtMost }: PoolOptions = {}): Postgres {
   const urls = splitHosts(url)
   // Only to have a mistake in the URL found at the start.
   for (const connectionString of urls) new pg.Client({ connectionString })

@@ -3,6 +3,8 @@ import { readdir, readFile } from 'node:fs/promises'
 import { basename, dirname, join, relative } from 'node:path'
 import type { Command } from 'commander'
 import t from 'tap'
+import { checks } from '../../cli/doctor/index.ts'
+import { remote } from '../../cli/doctor/remote.ts'
 import { createProgram } from '../../cli/main.ts'
 import { Settings } from '../../config.ts'
 import { events } from '../../events.ts'
@@ -150,6 +152,13 @@ t.test('every command of latchkey is in docs/cli.md with its options, and no oth
     return [...words, ...quoted(options).sort()].join(' ')
   })
   t.same(inDocs.sort(), inCode.sort())
+})
+
+t.test('every check of the doctor is in docs/doctor.md, in the order of its report, and no other', async (t) => {
+  t.same(
+    rowsOf('docs/doctor.md', 'check').flatMap(([ids]) => quoted(ids)),
+    [...checks, ...remote].map(({ id }) => id),
+  )
 })
 
 const anchorsOf = (page: string) => anchorsIn(split(page).prose)

@@ -1,0 +1,177 @@
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { type Config, examineConfig } from '../../config.ts'
+import { createProbes, probeField } from '../../plugins/keys/probe.ts'
+import { createSecrets, readMadeSecret, secretPath } from '../../plugins/keys/secrets.ts'
+import { hasLmdbStore, lmdbDirectory } from '../../stores/lmdb/file.ts'
+import type { Server } from '../../stores/postgres/server-facts.ts'
+import type { Store } from '../../stores/store.ts'
+import { openPlace, type Place, readPlace } from '../places.ts'
+import { NotKnown, needed } from './check.ts'
+import { isUpToDate, serverOf } from './database.ts'
+import { type DiskFact, diskFactOf } from './disk.ts'
+import { type FileFact, factsOf, pathsOfSecrets, pathsOfStore } from './files.ts'
+import { type HashFact, measureHash } from './hashing.ts'
+import { type Answer, ask, bare, type Certificate, certificateOf } from './http.ts'
+import { metadataPath } from './issuer.ts'
+import { type KeyRing, readKeys } from './keys.ts'
+import { type MachineFacts, machineFacts } from './machine.ts'
+import type { Arrival } from './proxies.ts'
+import { type LatencyFact, measureStore } from './store.ts'
+
+/**
+ * What the checks look at. A fact is found out when it is first asked for, once; one that cannot be known throws
+ * `NotKnown`. Nothing is made, migrated or left behind by it.
+ */
+export interface Facts {
+  env: NodeJS.ProcessEnv
+  now(): number
+  /** of this process; undefined where users have no numbers */
+  uid: number | undefined
+  examined: ReturnType<typeof examineConfig>
+  config(): Config
+  place(): Place
+  /** whether there is no embedded store yet */
+  isMissing(): boolean
+  dataFiles: FileFact[]
+  secretFiles: FileFact[]
+  machine: MachineFacts
+  disk(): DiskFact
+  /** undefined before the first start */
+  secret(): { text: string; from: 'AUTH_SECRET' | 'AUTH_SECRET_FILE' | 'made'; path?: string } | undefined
+  servers(): Promise<Server[]>
+  store(): Promise<Store>
+  latency(): Promise<LatencyFact>
+  keys(): Promise<KeyRing>
+  hash(): Promise<HashFact>
+  /** what AUTH_ISSUER answers when it is asked for its metadata */
+  issuer(): Promise<Answer>
+  jwks(): Promise<Answer>
+  certificate(): Promise<Certificate>
+  /** what HOST and PORT answer to `GET /readyz`, with nothing in between */
+  direct(): Promise<Answer>
+  /** @param forwardedFor a forged X-Forwarded-For @returns undefined where the service does not tell us */
+  arrived(by: 'direct' | 'issuer', forwardedFor?: string): Promise<Arrival | undefined>
+}
+
+/** Gathers facts by the settings in an environment. @returns them, and a function that closes what was opened */
+export function gatherFacts(env: NodeJS.ProcessEnv): { facts: Facts; close(): Promise<void> } {
+  const examined = examineConfig(env)
+  const dir = examined.config?.AUTH_DATA_DIR ?? (env['AUTH_DATA_DIR'] || './data')
+  let opened: Promise<Store> | undefined
+
+  const facts: Facts = {
+    env,
+    now: Date.now,
+    uid: process.getuid?.(),
+    examined,
+    config() {
+      if (examined.config) return examined.config
+      throw new NotKnown('not looked at, because of settings')
+    },
+    place: () => readPlace(undefined, facts.config(), env),
+    isMissing: () => !hasLmdbStore(dir),
+    // Before the store is opened, which puts modes right.
+    dataFiles: factsOf(pathsOfStore(dir)),
+    secretFiles: factsOf(pathsOfSecrets(env)),
+    machine: machineFacts(),
+    disk() {
+      if (facts.place().kind === 'pg') throw new NotKnown('the store is PostgreSQL')
+      return diskFactOf(dir)
+    },
+    secret() {
+      const { AUTH_SECRET: text } = facts.config()
+      const { AUTH_SECRET_FILE: path } = env
+      if (text !== undefined) return path ? { text, from: 'AUTH_SECRET_FILE', path } : { text, from: 'AUTH_SECRET' }
+      const made = readMadeSecret(dir)
+      return made === undefined ? undefined : { text: made, from: 'made', path: secretPath(dir) }
+    },
+    servers: once(async () => {
+      const { DATABASE_URL: url } = facts.config()
+      if (!url) throw new NotKnown('the store is LMDB')
+      return (await import('../../stores/postgres/server-facts.ts')).readServers(url)
+    }),
+    store: once(async () => {
+      const place = facts.place()
+      if (place.kind === 'pg') {
+        // Opening a store brings its schema up to date.
+        if (!isUpToDate(await serverOf(facts))) throw new NotKnown('not looked at, because of database.schema')
+      } else mayBeOpened(facts, place.dir)
+      opened = openPlace(place, { mustExist: true })
+      return opened
+    }),
+    latency: once(async () => measureStore(await facts.store(), facts.now)),
+    keys: once(() => readKeys(facts)),
+    hash: once(() => measureHash(facts)),
+    issuer: once(async () => ask(bare(facts.config().AUTH_ISSUER) + metadataPath)),
+    jwks: once(async () => ask(`${bare(facts.config().AUTH_ISSUER)}/.well-known/jwks.json`)),
+    certificate: once(async () => certificateOf(facts.config().AUTH_ISSUER)),
+    direct: once(async () => ask(`${originOf(facts.config())}/readyz`)),
+    async arrived(by, forwardedFor) {
+      const { config, secret } = facts
+      const found = secret()
+      if (!found) throw new NotKnown('there is no secret yet')
+      const base = by === 'direct' ? originOf(config()) : bare(config().AUTH_ISSUER)
+      const before = await needed(
+        by === 'direct' ? facts.direct() : facts.issuer(),
+        by === 'direct' ? 'service' : 'issuer',
+      )
+      return askHowArrived(base, found.text, clockOf(before), forwardedFor)
+    },
+  }
+  // They are asked side by side, while checks that need nobody run.
+  if (examined.config) for (const fact of [facts.servers, facts.issuer, facts.direct]) fact().catch(() => {})
+  const close = async () => {
+    const store = await opened?.catch(() => undefined)
+    await store?.close()
+  }
+  return { facts, close }
+}
+
+function once<T>(find: () => Promise<T>): () => Promise<T> {
+  let found: Promise<T> | undefined
+  return () => {
+    found ??= find()
+    return found
+  }
+}
+
+/** Whether an embedded store can be opened without making anything. @throws {NotKnown} {Error} */
+function mayBeOpened({ isMissing, dataFiles, config }: Facts, dir: string): void {
+  if (isMissing()) {
+    if (config().AUTH_SECRET !== undefined || !existsSync(secretPath(dir)))
+      throw new NotKnown('there is none yet: the first start makes it')
+    throw new Error(`the store beside ${secretPath(dir)} is missing: is a volume not mounted?`)
+  }
+  if (dataFiles.some(({ isWritable }) => !isWritable)) throw new NotKnown('not looked at, because of files.owner')
+  const lock = join(lmdbDirectory(dir), 'lock.mdb')
+  if (existsSync(join(lmdbDirectory(dir), 'data.mdb')) && !existsSync(lock))
+    throw new NotKnown('it was put here and not started yet')
+}
+
+/** The service itself, on this machine. */
+function originOf({ HOST, PORT }: Config): string {
+  const host = { '0.0.0.0': '127.0.0.1', '::': '::1' }[HOST] ?? HOST
+  return `http://${host.includes(':') ? `[${host}]` : host}:${PORT}`
+}
+
+/** The clock of who answered, as far as it tells: a probe is good for a minute of that. */
+const clockOf = ({ headers }: Answer) => Date.parse(headers.get('date') ?? '') || Date.now()
+
+/**
+ * Asks a service how a request came to it, with a probe made under AUTH_SECRET.
+ *
+ * @returns undefined where it does not know the secret
+ */
+export async function askHowArrived(
+  base: string,
+  secret: string,
+  now: number,
+  forwardedFor?: string,
+): Promise<Arrival | undefined> {
+  const probe = createProbes(createSecrets([secret])).make(now)
+  const { json } = await ask(`${base}/livez`, {
+    headers: { [probeField]: probe, ...(forwardedFor !== undefined && { 'x-forwarded-for': forwardedFor }) },
+  })
+  return json?.arrived
+}

@@ -1,0 +1,30 @@
+import type { Check } from './check.ts'
+import { clock } from './clock.ts'
+import { database } from './database.ts'
+import { disk } from './disk.ts'
+import type { Facts } from './facts.ts'
+import { files } from './files.ts'
+import { hashing } from './hashing.ts'
+import { issuer } from './issuer.ts'
+import { keys } from './keys.ts'
+import { machine } from './machine.ts'
+import { proxies } from './proxies.ts'
+import { secret } from './secret.ts'
+import { settings } from './settings.ts'
+import { store } from './store.ts'
+
+/** Every check of a service by its settings, in the order of the report. */
+export const checks: Check<Facts>[] = [
+  ...settings,
+  ...secret,
+  ...files,
+  ...machine,
+  ...disk,
+  ...database,
+  ...store,
+  ...keys,
+  ...clock,
+  ...issuer,
+  ...proxies,
+  ...hashing,
+]
