@@ -11,10 +11,19 @@ import { dirname, join } from 'node:path'
 const packageDir = dirname(createRequire(import.meta.url).resolve('argon2/package.json'))
 const compiledPath = join(packageDir, 'build/Release/argon2.node')
 
+/** A sandbox may hide what the processor is. */
+function hasAvx2(): boolean {
+  try {
+    return /\bavx2\b/.test(readFileSync('/proc/cpuinfo', 'utf8'))
+  } catch {
+    return false
+  }
+}
+
 function canRunCompiled(): boolean {
   if (!existsSync(compiledPath)) return false
   const isLinuxOnX64 = process.arch === 'x64' && process.platform === 'linux'
-  return !isLinuxOnX64 || /\bavx2\b/.test(readFileSync('/proc/cpuinfo', 'utf8'))
+  return !isLinuxOnX64 || hasAvx2()
 }
 
 /** The build in use: `scripts/compile-argon2.js` compiles one that is about twice as fast as the package's. */
