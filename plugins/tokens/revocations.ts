@@ -20,7 +20,7 @@ const pollMs = 400
 const upToDateMs = 2_000
 
 /** A process that is cut off from the store vouches for tokens this long, and then refuses to. */
-const mostStaleMs = 5 * 60_000
+export const mostStaleMs = 5 * 60_000
 
 /**
  * A session gets a token with each refresh. After this many were revoked one by one, the next ends the session: one
