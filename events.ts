@@ -74,6 +74,7 @@ const notes = {
   ),
   'log.dropped': warn<{ lines: number }>('lines were dropped here, because nobody read the log or the disk was full'),
   'store.damaged': error<object>('the store is damaged'),
+  'store.broken': error<object>('the disk has failed the store'),
 }
 
 /** Every event that Latchkey logs. `docs/operations.md` lists them, and a test holds it to this table. */

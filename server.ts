@@ -10,6 +10,9 @@ import { StoreUnavailable } from './stores/store.ts'
 
 /** EX_CONFIG of sysexits.h */
 const badConfigExitCode = 78
+/** EX_UNAVAILABLE */
+const storeBrokenExitCode = 69
+const lastAnswersMs = 100
 
 /** The longest that the last spans may take to be sent, and what is left of AUTH_SHUTDOWN_GRACE then. */
 const flushMs = 1_000
@@ -29,8 +32,7 @@ main().catch(async (error: NodeJS.ErrnoException) => {
 
 function reasonOf(error: NodeJS.ErrnoException): string {
   if (error instanceof ConfigError || error instanceof PortTaken) return error.message
-  if (error instanceof StoreUnavailable)
-    return `DATABASE_URL: the database cannot be reached: ${(error.cause as Error)?.message}`
+  if (error instanceof StoreUnavailable) return error.reason
   return `Latchkey could not start: ${error.message}`
 }
 
@@ -96,6 +98,12 @@ async function serve(config: Config, vouching?: Vouching): Promise<void> {
     logEvent(app.log, 'store.damaged', {}, line)
     await app.close()
     process.exit(badConfigExitCode)
+  })
+
+  app.store.broken?.then((line) => {
+    logEvent(app.log, 'store.broken', {}, line)
+    // Those who wait for the commit that failed have their 503 by then.
+    setTimeout(() => process.exit(storeBrokenExitCode), lastAnswersMs)
   })
 
   await primary?.join(app)

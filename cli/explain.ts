@@ -6,12 +6,7 @@ import { CommandError, exitCodes } from './exit.ts'
 export function explain(error: unknown): { line: string; exitCode: number } {
   if (error instanceof CommandError) return { line: error.message, exitCode: error.exitCode }
   if (error instanceof ConfigError) return { line: error.message, exitCode: exitCodes.setting }
-  if (error instanceof StoreUnavailable) {
-    return {
-      line: `The store is unavailable: ${oneLine((error.cause as Error)?.message)}`,
-      exitCode: exitCodes.unavailable,
-    }
-  }
+  if (error instanceof StoreUnavailable) return { line: oneLine(error.reason), exitCode: exitCodes.unavailable }
   return { line: `latchkey: ${oneLine((error as Error)?.message ?? String(error))}`, exitCode: exitCodes.problems }
 }
 

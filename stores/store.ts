@@ -29,7 +29,13 @@ export interface Store {
   /** whether there was no store before this one was opened */
   readonly isNew: boolean
 
-  /** Rejects when the database cannot be reached and read. */
+  /**
+   * Resolves, if ever, with a line for the operator when nothing can be done any more by this process, and by another
+   * one could: it has to end. Optional for a store.
+   */
+  readonly broken?: Promise<string>
+
+  /** Rejects when the database cannot be reached and read; after anything has failed, until it can be written too. */
   ping(): Promise<void>
   /** Waits for calls under way and closes the database. Further calls reject. */
   close(): Promise<void>
@@ -259,8 +265,11 @@ export const unreadableRow = 'the row cannot be read'
 /** The database did not answer, or not in time. The caller answers 503. */
 export class StoreUnavailable extends Error {
   readonly statusCode = 503
-  constructor(cause: unknown) {
+  /** for the log and the operator */
+  readonly reason: string
+  constructor(cause: unknown, reason = 'the store did not answer') {
     super('The store is unavailable', { cause })
+    this.reason = reason
   }
 }
 

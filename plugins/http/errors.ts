@@ -44,7 +44,7 @@ export function toRefusal(error: unknown, request?: FastifyRequest): Refusal {
   if (error instanceof StoreUnavailable) {
     return new Refusal('store_unavailable', {
       headers: { 'retry-after': '1' },
-      reason: 'the store did not answer',
+      reason: error.reason,
       cause: error.cause,
     })
   }

@@ -4,8 +4,9 @@ import fp from 'fastify-plugin'
 import { type Config, ConfigError } from '../../config.ts'
 import { tracedMethods } from '../../log/traced.ts'
 import { damageLine, StoreDamaged } from '../../stores/lmdb/file.ts'
+import { isFull, whyUnavailable } from '../../stores/lmdb/unavailable.ts'
 import { chosenStore, isMissing, openStore } from '../../stores/open.ts'
-import type { Store } from '../../stores/store.ts'
+import { type Store, StoreUnavailable } from '../../stores/store.ts'
 import { secretPath } from '../keys/secrets.ts'
 import type { ToldWrites } from './changes.ts'
 
@@ -17,7 +18,9 @@ declare module 'fastify' {
 }
 
 /**
- * Opens the store that the settings choose. @throws {ConfigError} what is wrong with an embedded one, and what to do
+ * Opens the store that the settings choose.
+ *
+ * @throws {ConfigError} what is wrong with an embedded one, and what to do @throws {StoreUnavailable}
  */
 async function openChosen(config: Config): Promise<Store> {
   const { AUTH_DATA_DIR: dataDir, AUTH_SECRET } = config
@@ -36,6 +39,7 @@ async function openChosen(config: Config): Promise<Store> {
     if (location.kind === 'pg') throw error
     const { code, message, path = dataDir } = error as NodeJS.ErrnoException
     const got = typeof code === 'string' ? code : message
+    if (isFull(error)) throw new StoreUnavailable(error, whyUnavailable(dataDir, error, 'written'))
     throw new ConfigError(`AUTH_DATA_DIR: expected a directory that can be written, got ${got} for ${path}`)
   }
 }

@@ -1,4 +1,6 @@
-import { chmodSync, closeSync, fsyncSync, openSync, statSync } from 'node:fs'
+import { randomBytes } from 'node:crypto'
+import { chmodSync, closeSync, fsyncSync, openSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 
 /* What is done to files and directories of AUTH_DATA_DIR, without the package `lmdb`. */
 
@@ -21,5 +23,18 @@ export function keepPrivate(path: string): void {
       chmodSync(path, mode & 0o7777 & ~ofOthers)
   } catch {
     // Not ours, or on a file system that has no modes.
+  }
+}
+
+/** A new store, its secret and its keys are a tenth of it. */
+const firstRoomBytes = 2 ** 20
+
+/** Writes a file and removes it. @throws {NodeJS.ErrnoException} when there is no room for a store in a directory */
+export function checkRoom(dir: string): void {
+  const path = join(dir, `room.${process.pid}.${randomBytes(4).toString('hex')}`)
+  try {
+    writeFileSync(path, randomBytes(firstRoomBytes), { flag: 'wx', flush: true, mode: 0o600 })
+  } finally {
+    rmSync(path, { force: true })
   }
 }

@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto'
-import { accessSync, constants, mkdirSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs'
+import { accessSync, constants, existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { open, type RootDatabase } from 'lmdb'
-import { keepPrivate, sync } from './directory.ts'
+import { checkRoom, keepPrivate, sync } from './directory.ts'
 import { checkFile, hasLmdbStore, lmdbDirectory, lmdbFile, readWhollyBytes } from './file.ts'
 
 const options = {
@@ -20,7 +20,7 @@ const options = {
 
 /** Drafts older than this were left by a start that was killed: making a store takes milliseconds. */
 const leftAfterMs = 60_000
-const drafts = /^(lmdb\.new-[0-9]+-[0-9a-f]+|secret\.[0-9]+\.[0-9a-f]+)$/
+const drafts = /^(lmdb\.new-[0-9]+-[0-9a-f]+|(secret|room)\.[0-9]+\.[0-9a-f]+)$/
 
 /**
  * Opens the environment in a directory, and makes it where there is none.
@@ -37,6 +37,8 @@ export function openEnvironment<T>(
   accessSync(dataDir, constants.R_OK | constants.W_OK | constants.X_OK)
   keepPrivate(dataDir)
   removeDrafts(dataDir)
+  // LMDB writes to its lock file by memory, which a full disk answers with a signal.
+  if (!existsSync(join(lmdbDirectory(dataDir), 'lock.mdb'))) checkRoom(dataDir)
   const made = hasLmdbStore(dataDir) ? undefined : makeStore(dataDir, openTables)
   const { root, tables } = made ?? openStore(dataDir, openTables)
   for (const name of ['', 'data.mdb', 'lock.mdb']) keepPrivate(join(lmdbDirectory(dataDir), name))

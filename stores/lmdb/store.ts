@@ -16,6 +16,8 @@ import {
 import type { SigningKeyRecord } from '../../domain/signing-key.ts'
 import { isFuture } from '../../domain/time.ts'
 import type { User } from '../../domain/user.ts'
+import { createHealth, writeTrial } from '../health.ts'
+import { createPatience } from '../patience.ts'
 import {
   beforeGrace,
   clockOf,
@@ -31,6 +33,7 @@ import { openEnvironment } from './open.ts'
 import { createLmdbRecords } from './records.ts'
 import { createLmdbRevocations } from './revocations.ts'
 import { byUserKey, createLmdbTransfer, uuidLength } from './transfer.ts'
+import { causeOf, isPanic, whyUnavailable } from './unavailable.ts'
 
 /** One table of a sweep. */
 interface Stage {
@@ -40,6 +43,9 @@ interface Stage {
   /** @returns whether the row is gone; else its times were put right */
   sweep(key: unknown, row: unknown, step: SweepStep): boolean
 }
+
+/** Below the five seconds within which a caller must have its 503. */
+const commitMs = 4_500
 
 /** Sorts behind every UUID, so that a range `[prefix, prefix + last]` holds all keys that begin with the prefix. */
 const last = '\uffff'
@@ -61,23 +67,36 @@ export function openLmdbStore(dataDir: string): Store {
   const { failures, revocations, revocationsById, counters } = tables
 
   let closed = false
-  async function run<T>(work: () => T | Promise<T>): Promise<T> {
+  let breaks: (line: string) => void = () => {}
+  let isBroken = false
+  const broken = new Promise<string>((resolve) => {
+    breaks = resolve
+  })
+
+  async function run<T>(what: 'read' | 'written', work: () => T | Promise<T>): Promise<T> {
+    if (closed || isBroken) throw new StoreUnavailable(new Error('The store is closed'))
     try {
-      if (closed) throw new Error('The store is closed')
       return await work()
     } catch (error) {
-      // A failed commit rejects this promise too, where nobody would be listening.
-      ;(error as { commitError?: Promise<unknown> }).commitError?.catch(() => {})
-      throw new StoreUnavailable(error)
+      health.hasFailed()
+      // What is queued behind a commit that broke LMDB would never be answered, so nothing more may be.
+      if (what === 'written') await read(() => void root.getStats()).catch(() => {})
+      const cause = await causeOf(error)
+      const line = whyUnavailable(dataDir, cause, what)
+      if (isPanic(cause)) {
+        isBroken = true
+        breaks(line)
+      }
+      throw new StoreUnavailable(cause, line)
     }
   }
   /** Begins a new snapshot: lmdb-js would reuse the last one, and miss what another process has committed since. */
   const read = <T>(work: () => T): Promise<T> =>
-    run(() => {
+    run('read', () => {
       root.resetReadTxn()
       return work()
     })
-  const write = <T>(callback: () => T): Promise<T> => run(() => root.transaction(callback))
+  const write = <T>(callback: () => T): Promise<T> => run('written', () => inTime(root.transaction(callback)))
 
   const {
     record,
@@ -86,6 +105,13 @@ export function openLmdbStore(dataDir: string): Store {
     since,
   } = createLmdbRevocations({ revocations, revocationsById, counters })
   const records = createLmdbRecords(tables)
+  const transfer = createLmdbTransfer(tables, read, write)
+  const removeRecord = (id: string) => write(() => records.remove(id))
+  const health = createHealth(
+    () => read(() => void root.getStats()),
+    () => writeTrial({ importRows: transfer.importRows, removeRecord }),
+  )
+  const patiently = createPatience()
   function removeSession(session: Session): void {
     sessions.remove(session.id)
     sessionsByUser.remove(byUserKey(session))
@@ -195,11 +221,13 @@ export function openLmdbStore(dataDir: string): Store {
     product: 'LMDB',
     isNew,
 
-    ping: () => read(() => void root.getStats()),
+    broken,
+
+    ping: health.ping,
     async close() {
       if (closed) return
       closed = true
-      await root.close()
+      if (!isBroken) await root.close()
     },
 
     createUser: (user) =>
@@ -311,12 +339,14 @@ export function openLmdbStore(dataDir: string): Store {
         return true
       }),
     rotateSession: (presented, end, onDecided) =>
-      write(() => {
-        const outcome = rotate(presented, end)
-        // After the transaction's callbacks, when the disk is written to and this thread would only wait.
-        if (onDecided) setImmediate(onDecided, outcome)
-        return outcome
-      }),
+      patiently(presented, (patient) =>
+        write(() => {
+          const outcome = rotate(patient, end)
+          // After the transaction's callbacks, when the disk is written to and this thread would only wait.
+          if (onDecided) setImmediate(onDecided, outcome)
+          return outcome
+        }),
+      ),
     findSession: (id) => read(() => sessions.get(id)),
     listSessions: (userId, live, { after, limit }) =>
       read(() => {
@@ -422,7 +452,7 @@ export function openLmdbStore(dataDir: string): Store {
     missRecord: (key, most) => write(() => records.miss(key, most)),
     replaceRecord: (key, expectedVersion, data) => write(() => records.replace(key, expectedVersion, data)),
     endRecords: (owner, kinds) => write(() => records.endOf(owner, kinds)),
-    removeRecord: (id) => write(() => records.remove(id)),
+    removeRecord,
 
     async sweep(step) {
       const [stage, after] = readCursor(step.cursor)
@@ -458,8 +488,16 @@ export function openLmdbStore(dataDir: string): Store {
       return { mapBytes: mapSize, usedBytes, freeBytes, diskFreeBytes: bavail * bsize }
     },
 
-    ...createLmdbTransfer(tables, read, write),
+    ...transfer,
   }
+}
+
+/** Rejects when a commit takes too long. It may still come to pass, as the caller is told by a 503. */
+function inTime<T>(committing: Promise<T>): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => reject(new Error(`not on the disk within ${commitMs} ms`)), commitMs)
+    committing.then(resolve, reject).finally(() => clearTimeout(timer))
+  })
 }
 
 /** What lmdb-js says of a tree of pages; its types do not. */

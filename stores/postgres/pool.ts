@@ -30,6 +30,8 @@ export interface Connection {
 export interface PoolOptions {
   /** most connections at once */
   maxConnections?: number
+  /** called when a call has failed */
+  hasFailed?: () => void
 }
 
 // Below the five seconds within which a caller must have its 503: the two steps of a checkout, then the statement.
@@ -63,6 +65,12 @@ const hasTimeToConnect = (deadline: number) => performance.now() + connectMs + v
 export const sqlState = (error: unknown): string | undefined =>
   error instanceof pg.DatabaseError ? error.code : undefined
 
+/** What an operator reads: the setting, and what the server or the driver says. */
+function whyUnavailable(error: unknown): string {
+  const state = sqlState(error)
+  return `DATABASE_URL: the database cannot be used: ${(error as Error).message}${state ? ` (SQLSTATE ${state})` : ''}`
+}
+
 /**
  * Opens a pool; connections are made when they are needed.
  *
@@ -70,7 +78,7 @@ export const sqlState = (error: unknown): string | undefined =>
  *   used
  * @throws when the URL cannot be read
  */
-export function openPool(url: string, { maxConnections = connectionsAtMost }: PoolOptions = {}): Postgres {
+export function openPool(url: string, { maxConnections = connectionsAtMost, hasFailed }: PoolOptions = {}): Postgres {
   const urls = splitHosts(url)
   // Only to have a mistake in the URL found at the start.
   for (const connectionString of urls) new pg.Client({ connectionString })
@@ -172,7 +180,8 @@ export function openPool(url: string, { maxConnections = connectionsAtMost }: Po
     try {
       return await working
     } catch (error) {
-      throw new StoreUnavailable(error)
+      hasFailed?.()
+      throw new StoreUnavailable(error, whyUnavailable(error))
     } finally {
       underWay.delete(working)
     }

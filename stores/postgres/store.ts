@@ -1,11 +1,12 @@
-import { Lru } from 'toad-cache'
 import { type FailureKey, type Failures, noneHeld } from '../../domain/failures.ts'
 import { isUuid } from '../../domain/ids.ts'
 import type { End } from '../../domain/lifetimes.ts'
 import type { RecordTaking } from '../../domain/record.ts'
 import { everyGeneration, namesOne, type Revocation } from '../../domain/revocation.ts'
 import { judgeRotation, type PresentedRefresh, type RotationOutcome } from '../../domain/session.ts'
-import { elapsedMs, futureFrom } from '../../domain/time.ts'
+import { futureFrom } from '../../domain/time.ts'
+import { createHealth, writeTrial } from '../health.ts'
+import { createPatience } from '../patience.ts'
 import {
   beforeGrace,
   clockOf,
@@ -55,9 +56,6 @@ const rotationTriesAtMost = 10
 /** Retries when a concurrent call took the slot. */
 const issueTriesAtMost = 50
 
-/** Sessions remembered whose refresh got no answer. */
-const unansweredAtMost = 10_000
-
 /**
  * The store for any number of replicas: PostgreSQL, or what speaks like it.
  *
@@ -70,7 +68,11 @@ const unansweredAtMost = 10_000
  * @throws StoreUnavailable when the database cannot be reached; another error when the URL cannot be read
  */
 export async function openPostgresStore(url: string, options?: PoolOptions): Promise<Store> {
-  const postgres = openPool(url, options)
+  const health = createHealth(
+    async () => void (await run(statements.ping)),
+    () => writeTrial({ importRows: transfer.importRows, removeRecord }),
+  )
+  const postgres = openPool(url, { ...options, hasFailed: health.hasFailed })
   let isNew: boolean
   try {
     isNew = await migrate(postgres)
@@ -83,15 +85,14 @@ export async function openPostgresStore(url: string, options?: PoolOptions): Pro
   const runForOne = async <Row = Fields>(statement: Statement, ...values: unknown[]) =>
     (await run<Row>(statement, ...values))[0]
   const hadEffect = async (statement: Statement, ...values: unknown[]) => (await run(statement, ...values)).length > 0
+  const transfer = createPostgresTransfer(run)
+  const removeRecord = async (id: string) => void (await run(statements.removeRecord, id))
   /** The first three values of every statement that records a revocation. */
   const recorded = (revokedAt: number, expiresAt: number) => [
     Math.floor(Math.random() * revocationLines),
     revokedAt,
     expiresAt,
   ]
-
-  /** By session: the counter presented, since when, and the time of the last 503. */
-  const unanswered = new Lru<{ counter: number; since: number; toldAt: number }>(unansweredAtMost)
 
   const rotate = createRotations(run)
   async function rotateSession(presented: PresentedRefresh, end: End): Promise<RotationOutcome> {
@@ -112,23 +113,7 @@ export async function openPostgresStore(url: string, options?: PoolOptions): Pro
     throw new StoreUnavailable(new Error(`The session was ahead of us ${rotationTriesAtMost} times`))
   }
 
-  /**
-   * A stalled database may rotate long after the client got its 503; the client retries with the same token, as it
-   * should, and would find it spent beyond the grace. So the time that the store took does not count: a retry within
-   * the grace is judged as of the first attempt without an answer.
-   */
-  async function rotatePatiently(presented: PresentedRefresh, end: End): Promise<RotationOutcome> {
-    const { sessionId, counter, now, graceMs } = presented
-    const askedAtMs = performance.now()
-    const before = unanswered.get(sessionId)
-    const since = before?.counter === counter && elapsedMs(before.toldAt, now) <= graceMs ? before.since : now
-    try {
-      return await rotateSession({ ...presented, graceMs: graceMs + elapsedMs(since, now) }, end)
-    } catch (error) {
-      unanswered.set(sessionId, { counter, since, toldAt: now + performance.now() - askedAtMs })
-      throw error
-    }
-  }
+  const patiently = createPatience()
 
   /** Theft pays for one more round trip: CockroachDB takes no UPDATE and DELETE of one table in one statement. */
   async function endReusedSession(
@@ -194,7 +179,7 @@ export async function openPostgresStore(url: string, options?: PoolOptions): Pro
     product: 'PostgreSQL',
     isNew,
 
-    ping: async () => void (await run(statements.ping)),
+    ping: health.ping,
     close: () => postgres.close(),
 
     createUser: (user) => hadEffect(statements.createUser, ...users.values(user)),
@@ -252,7 +237,9 @@ export async function openPostgresStore(url: string, options?: PoolOptions): Pro
         ? hadEffect(statements.createSessionTaking, ...sessions.values(session), ...takingValues(taking))
         : hadEffect(statements.createSession, ...sessions.values(session)),
     rotateSession: async (presented, end) =>
-      isUuid(presented.sessionId) ? rotatePatiently(presented, end) : { outcome: 'unknown' },
+      isUuid(presented.sessionId)
+        ? patiently(presented, (patient) => rotateSession(patient, end))
+        : { outcome: 'unknown' },
     async findSession(id) {
       const row = isUuid(id) && (await runForOne(statements.findSession, id))
       return row ? sessions.read(row) : undefined
@@ -378,7 +365,7 @@ export async function openPostgresStore(url: string, options?: PoolOptions): Pro
     },
     usage: () => postgres.usage(),
 
-    ...createPostgresTransfer(run),
+    ...transfer,
   }
 }
 

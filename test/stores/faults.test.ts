@@ -68,9 +68,13 @@ function storeCalls(refresh_token: string, { access_token: token, refresh_token:
   return { oauth, problem }
 }
 
+/** What is only read, or has not failed yet. */
+const reads = new Set(['sessions', 'readyz'])
+
 /** All of it at once, as clients do: each is 503 in time, says when to come again, and nothing of the database. */
-async function assertWritesRefused(t: Test, { kept, ended }: Accounts): Promise<void> {
+async function assertWritesRefused(t: Test, { kept, ended }: Accounts, canRead = false): Promise<void> {
   const { oauth, problem } = storeCalls(kept.refresh_token, ended)
+  if (canRead) for (const name of reads) delete problem[name]
   const assert = async (name: string, call: () => Promise<Answer>, error: string | undefined): Promise<number> => {
     const { status, headers, body, ms } = await call()
     t.equal(status, 503, `${name} is 503`)
@@ -223,6 +227,43 @@ t.test('others use all connections that PostgreSQL allows', async (t) => {
   await assertHeals(t, accounts)
   await assertPoolIsSound(t)
 })
+
+/** Reads go on, so that only writes can tell. */
+const unwritable: Record<string, { begin: string[]; end: string[] }> = {
+  'its disk is full': {
+    begin: [
+      `CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE 'could not extend file: No space left on device' USING ERRCODE = 'disk_full'; END $$`,
+      ...['users', 'sessions', 'records', 'revocations', 'failures'].map(
+        (table) => `CREATE TRIGGER full_disk BEFORE INSERT OR UPDATE OR DELETE ON latchkey_${table}
+          FOR EACH STATEMENT EXECUTE FUNCTION full_disk()`,
+      ),
+    ],
+    end: ['DROP FUNCTION IF EXISTS full_disk() CASCADE'],
+  },
+  'it has become read-only': {
+    begin: ['ALTER SYSTEM SET default_transaction_read_only = on', 'SELECT pg_reload_conf()'],
+    end: ['ALTER SYSTEM RESET default_transaction_read_only', 'SELECT pg_reload_conf()'],
+  },
+}
+for (const [how, { begin, end }] of Object.entries(unwritable)) {
+  t.test(`PostgreSQL can be read, and not be written: ${how}`, async (t) => {
+    const accounts = await makeAccounts(t)
+    const execute = async (statements: string[]) => {
+      for (const statement of statements) await postgres.execute(statement, url)
+    }
+    t.teardown(() => execute(end))
+    await execute(begin)
+    await assertWritesRefused(t, accounts, true)
+    await assertChecksGoOn(t, accounts)
+    t.equal((await replica.call('/readyz')).status, 503)
+    await execute(end)
+    const ms = await until(async () => (await replica.call('/readyz')).status === 200)
+    t.ok(ms < boundMs, `ready again after ${ms.toFixed()} ms, with nobody writing`)
+    await assertHeals(t, accounts)
+    await assertPoolIsSound(t)
+  })
+}
 
 t.test('a connection is cut in the middle of a commit', async (t) => {
   const network = await startNetwork(t, postgres.port)

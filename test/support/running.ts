@@ -24,16 +24,26 @@ export interface Running {
   stop(signal?: NodeJS.Signals): Promise<Ended>
 }
 
-/** Runs the program with these settings and no others, in a directory of its own when none is given. */
+/**
+ * Runs the program with these settings and no others, in a directory of its own when none is given.
+ *
+ * @param before what a shell does first, such as a limit
+ */
 export async function runProgram(
   t: Test,
   settings: Record<string, string>,
-  { cwd, args = ['start.cjs'] }: { cwd?: string; args?: [file: string, ...rest: string[]] } = {},
+  {
+    cwd,
+    args = ['start.cjs'],
+    before,
+  }: { cwd?: string; args?: [file: string, ...rest: string[]]; before?: string } = {},
 ): Promise<Running> {
   const { PATH = '' } = process.env
   const [file, ...rest] = args
   const dir = cwd ?? (await newDir(t))
-  const child = spawn(process.execPath, [program(file), ...rest], {
+  const command = [process.execPath, program(file), ...rest]
+  if (before !== undefined) command.unshift('sh', '-c', `${before}; exec "$0" "$@"`)
+  const child = spawn(command[0] as string, command.slice(1), {
     cwd: dir,
     env: { PATH, PORT: '0', ...settings },
     stdio: ['ignore', 'pipe', 'pipe'],
