@@ -24,12 +24,11 @@ export async function doctor({ env }: Io, { url }: Options, output: Output): Pro
 }
 
 async function lookInside(env: NodeJS.ProcessEnv, onCheck: (id: string) => void): Promise<Line[]> {
-  const { facts, close } = gatherFacts(env)
+  const { facts, end } = gatherFacts(env)
   try {
     return await runChecks(checks, facts, onCheck)
   } finally {
-    // What hangs may hang here as well, and has been reported.
-    await Promise.race([close().catch(() => {}), new Promise((resolve) => setTimeout(resolve, 500).unref())])
+    end()
   }
 }
 

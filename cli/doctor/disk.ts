@@ -1,7 +1,6 @@
-import { closeSync, existsSync, openSync, statfsSync } from 'node:fs'
+import { existsSync, statfsSync, statSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
-import { hasLmdbStore, lmdbFile } from '../../stores/lmdb/file.ts'
-import { PageFile } from '../../stores/lmdb/format.ts'
+import { lmdbFile } from '../../stores/lmdb/file.ts'
 import { bytes, type Check, failed, NotKnown, ok, warning } from './check.ts'
 import type { Facts } from './facts.ts'
 
@@ -23,19 +22,7 @@ export function diskFactOf(dir: string): DiskFact {
     type,
     freeBytes: bavail * bsize,
     freeInodes: files > 0 ? ffree : undefined,
-    storeBytes: hasLmdbStore(dir) ? pagesOf(dir).bytes : 0,
-  }
-}
-
-/** Size of the store's file, and of what the newest transaction uses of it. */
-function pagesOf(dir: string): { bytes: number; usedBytes: number } {
-  const descriptor = openSync(lmdbFile(dir), 'r')
-  try {
-    const file = new PageFile(descriptor)
-    const { lastPage } = file.snapshot()
-    return { bytes: file.bytes, usedBytes: (lastPage + 1) * file.pageBytes }
-  } finally {
-    closeSync(descriptor)
+    storeBytes: existsSync(lmdbFile(dir)) ? statSync(lmdbFile(dir)).size : 0,
   }
 }
 

@@ -5,8 +5,7 @@ import { createProbes, probeField } from '../../plugins/keys/probe.ts'
 import { createSecrets, readMadeSecret, secretPath } from '../../plugins/keys/secrets.ts'
 import { hasLmdbStore, lmdbDirectory } from '../../stores/lmdb/file.ts'
 import type { Server } from '../../stores/postgres/server-facts.ts'
-import type { Store } from '../../stores/store.ts'
-import { openPlace, type Place, readPlace } from '../places.ts'
+import { type Place, readPlace } from '../places.ts'
 import { NotKnown, needed } from './check.ts'
 import { isUpToDate, serverOf } from './database.ts'
 import { type DiskFact, diskFactOf } from './disk.ts'
@@ -17,7 +16,8 @@ import { metadataPath } from './issuer.ts'
 import { type KeyRing, readKeys } from './keys.ts'
 import { type MachineFacts, machineFacts } from './machine.ts'
 import type { Arrival } from './proxies.ts'
-import { type LatencyFact, measureStore } from './store.ts'
+import type { StageName, StoreStages } from './store.ts'
+import { type Looking, startLooking } from './store-stages.ts'
 
 /**
  * What the checks look at. A fact is found out when it is first asked for, once; one that cannot be known throws
@@ -40,8 +40,7 @@ export interface Facts {
   /** undefined before the first start */
   secret(): { text: string; from: 'AUTH_SECRET' | 'AUTH_SECRET_FILE' | 'made'; path?: string } | undefined
   servers(): Promise<Server[]>
-  store(): Promise<Store>
-  latency(): Promise<LatencyFact>
+  store<Name extends StageName>(stage: Name): Promise<StoreStages[Name]>
   keys(): Promise<KeyRing>
   hash(): Promise<HashFact>
   /** what AUTH_ISSUER answers when it is asked for its metadata */
@@ -54,11 +53,11 @@ export interface Facts {
   arrived(by: 'direct' | 'issuer', forwardedFor?: string): Promise<Arrival | undefined>
 }
 
-/** Gathers facts by the settings in an environment. @returns them, and a function that closes what was opened */
-export function gatherFacts(env: NodeJS.ProcessEnv): { facts: Facts; close(): Promise<void> } {
+/** Gathers facts by the settings in an environment. @returns them, and a function that ends what still hangs */
+export function gatherFacts(env: NodeJS.ProcessEnv): { facts: Facts; end(): void } {
   const examined = examineConfig(env)
   const dir = examined.config?.AUTH_DATA_DIR ?? (env['AUTH_DATA_DIR'] || './data')
-  let opened: Promise<Store> | undefined
+  let looking: Looking | undefined
 
   const facts: Facts = {
     env,
@@ -70,7 +69,7 @@ export function gatherFacts(env: NodeJS.ProcessEnv): { facts: Facts; close(): Pr
       throw new NotKnown('not looked at, because of settings')
     },
     place: () => readPlace(undefined, facts.config(), env),
-    isMissing: () => !hasLmdbStore(dir),
+    isMissing: () => !hasLmdbStore(dir) && facts.dataFiles.every(({ isWritable }) => isWritable),
     // Before the store is opened, which puts modes right.
     dataFiles: factsOf(pathsOfStore(dir)),
     secretFiles: factsOf(pathsOfSecrets(env)),
@@ -83,6 +82,8 @@ export function gatherFacts(env: NodeJS.ProcessEnv): { facts: Facts; close(): Pr
       const { AUTH_SECRET: text } = facts.config()
       const { AUTH_SECRET_FILE: path } = env
       if (text !== undefined) return path ? { text, from: 'AUTH_SECRET_FILE', path } : { text, from: 'AUTH_SECRET' }
+      if (facts.dataFiles.some(({ isWritable }) => !isWritable))
+        throw new NotKnown('not looked at, because of files.owner')
       const made = readMadeSecret(dir)
       return made === undefined ? undefined : { text: made, from: 'made', path: secretPath(dir) }
     },
@@ -91,16 +92,7 @@ export function gatherFacts(env: NodeJS.ProcessEnv): { facts: Facts; close(): Pr
       if (!url) throw new NotKnown('the store is LMDB')
       return (await import('../../stores/postgres/server-facts.ts')).readServers(url)
     }),
-    store: once(async () => {
-      const place = facts.place()
-      if (place.kind === 'pg') {
-        // Opening a store brings its schema up to date.
-        if (!isUpToDate(await serverOf(facts))) throw new NotKnown('not looked at, because of database.schema')
-      } else mayBeOpened(facts, place.dir)
-      opened = openPlace(place, { mustExist: true })
-      return opened
-    }),
-    latency: once(async () => measureStore(await facts.store(), facts.now)),
+    store: async (stage) => (await look()).at(stage),
     keys: once(() => readKeys(facts)),
     hash: once(() => measureHash(facts)),
     issuer: once(async () => ask(bare(facts.config().AUTH_ISSUER) + metadataPath)),
@@ -119,13 +111,17 @@ export function gatherFacts(env: NodeJS.ProcessEnv): { facts: Facts; close(): Pr
       return askHowArrived(base, found.text, clockOf(before), forwardedFor)
     },
   }
+  const look = once(async () => {
+    const place = facts.place()
+    if (place.kind === 'lmdb') mayBeOpened(facts, place.dir)
+    // Opening a store brings its schema up to date.
+    else if (!isUpToDate(await serverOf(facts))) throw new NotKnown('not looked at, because of database.schema')
+    looking = startLooking(place)
+    return looking
+  })
   // They are asked side by side, while checks that need nobody run.
   if (examined.config) for (const fact of [facts.servers, facts.issuer, facts.direct]) fact().catch(() => {})
-  const close = async () => {
-    const store = await opened?.catch(() => undefined)
-    await store?.close()
-  }
-  return { facts, close }
+  return { facts, end: () => looking?.end() }
 }
 
 function once<T>(find: () => Promise<T>): () => Promise<T> {
@@ -138,15 +134,14 @@ function once<T>(find: () => Promise<T>): () => Promise<T> {
 
 /** Whether an embedded store can be opened without making anything. @throws {NotKnown} {Error} */
 function mayBeOpened({ isMissing, dataFiles, config }: Facts, dir: string): void {
+  if (dataFiles.some(({ isWritable }) => !isWritable)) throw new NotKnown('not looked at, because of files.owner')
   if (isMissing()) {
     if (config().AUTH_SECRET !== undefined || !existsSync(secretPath(dir)))
       throw new NotKnown('there is none yet: the first start makes it')
     throw new Error(`the store beside ${secretPath(dir)} is missing: is a volume not mounted?`)
   }
-  if (dataFiles.some(({ isWritable }) => !isWritable)) throw new NotKnown('not looked at, because of files.owner')
-  const lock = join(lmdbDirectory(dir), 'lock.mdb')
-  if (existsSync(join(lmdbDirectory(dir), 'data.mdb')) && !existsSync(lock))
-    throw new NotKnown('it was put here and not started yet')
+  const [data, lock] = ['data.mdb', 'lock.mdb'].map((name) => existsSync(join(lmdbDirectory(dir), name)))
+  if (data && !lock) throw new NotKnown('it was put here, and not started yet')
 }
 
 /** The service itself, on this machine. */

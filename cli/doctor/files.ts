@@ -16,9 +16,18 @@ export interface FileFact {
 /** What is there of some paths. Reading changes nothing. */
 export function factsOf(paths: string[]): FileFact[] {
   return paths.flatMap((path) => {
-    const stats = statSync(path, { throwIfNoEntry: false })
+    const stats = statOf(path)
     return stats ? [{ path, mode: stats.mode & 0o7777, uid: stats.uid, isWritable: mayWrite(path) }] : []
   })
+}
+
+function statOf(path: string) {
+  try {
+    return statSync(path, { throwIfNoEntry: false })
+  } catch {
+    // In a directory of others, which is among the paths.
+    return undefined
+  }
 }
 
 function mayWrite(path: string): boolean {
@@ -66,7 +75,8 @@ export const files: Check<Facts>[] = [
     find({ dataFiles, uid }) {
       const [dir, ...rest] = dataFiles
       if (uid === undefined) throw new NotKnown('files have no modes here')
-      if (dir === undefined || rest.length === 0) return skipped('there is nothing yet')
+      if (dir === undefined || rest.length === 0)
+        return skipped('there is nothing yet, or nothing that this user may see')
       const open = dataFiles.filter((file) => isOpen(file, uid))
       if (open.length === 0) return ok(`${dir.path} and ${rest.length} in it are private`)
       return open.map(({ path, mode }) =>

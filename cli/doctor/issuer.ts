@@ -1,4 +1,5 @@
 import { type Check, type Found, failed, NotKnown, needed, ok, skipped, warning } from './check.ts'
+import { serverOf } from './database.ts'
 import type { Facts } from './facts.ts'
 import { type Answer, bare, type Certificate, isLoopback, isOfCertificate, NoAnswer } from './http.ts'
 
@@ -9,10 +10,11 @@ export function judgeMetadata(url: string, answer: Answer | NoAnswer): Found {
   const asked = bare(url) + metadataPath
   if (answer instanceof NoAnswer) {
     const advice = isOfCertificate(answer.code)
-      ? "mend the proxy's certificate, or name its authority to clients (NODE_EXTRA_CA_CERTS)"
+      ? 'mend it, or name its authority to clients (of Node: NODE_EXTRA_CA_CERTS)'
       : 'start the service, mend the proxy or the name, or set it to the URL that everybody calls'
+    const setting = isOfCertificate(answer.code) ? "the proxy's certificate" : 'AUTH_ISSUER'
     const judge = isLoopback(url) && answer.code === 'ECONNREFUSED' ? warning : failed
-    return judge(`${asked}: ${answer.message}`, 'AUTH_ISSUER', advice)
+    return judge(`${asked}: ${answer.message}`, setting, advice)
   }
   if (answer.status === 200 && typeof answer.json?.issuer === 'string') return ok(`${asked} answers`)
   const where = answer.headers.get('location')
@@ -59,10 +61,11 @@ export const issuer: Check<Facts>[] = [
   },
   {
     id: 'issuer',
-    async find({ config, issuer, place, isMissing }) {
+    async find(facts) {
+      const { config, issuer } = facts
       if (new URL(config().AUTH_ISSUER).port === '0') return skipped('PORT=0: the port is not known before the start')
       const answer = await issuer().catch((error) => error)
-      if (answer instanceof NoAnswer && isMissing() && place().kind === 'lmdb')
+      if (answer instanceof NoAnswer && (await isNew(facts)))
         return skipped('there is no store yet, and nothing answers')
       return judgeMetadata(config().AUTH_ISSUER, answer)
     },
@@ -104,6 +107,15 @@ export const issuer: Check<Facts>[] = [
     },
   },
 ]
+
+/** Whether no service was ever started on the store. */
+const isNew = async (facts: Facts): Promise<boolean> =>
+  facts.place().kind === 'lmdb'
+    ? facts.isMissing()
+    : serverOf(facts).then(
+        ({ steps }) => steps === undefined,
+        () => false,
+      )
 
 /** An answer that is metadata. @throws {NotKnown} for any other, of which `issuer` reports */
 export async function documented(answer: Promise<Answer>, id = 'issuer'): Promise<Answer> {

@@ -69,7 +69,7 @@ export const proxies: Check<Facts>[] = [
     async find({ arrived, config, issuer }) {
       await needed(issuer(), 'issuer')
       if (isDirect(config())) return skipped('AUTH_ISSUER leads here without a proxy')
-      return judgeForged(await arrived('issuer'), await arrived('issuer', forged), config().AUTH_TRUSTED_PROXIES)
+      return judgeForged(await arrived('issuer', forged))
     },
   },
 ]
@@ -113,16 +113,20 @@ export function judgeForwarded(arrival: Arrival | undefined, trusted: string[] |
 }
 
 /** Whether a client may choose its address. @throws {NotKnown} */
-export function judgeForged(
-  plain: Arrival | undefined,
-  claimed: Arrival | undefined,
-  trusted: string[] | undefined,
-): Found {
-  if (!plain || !claimed) throw new NotKnown('not looked at, because of proxies.forwarded')
+export function judgeForged(claimed: Arrival | undefined): Found {
+  if (!claimed) throw new NotKnown('not looked at, because of proxies.forwarded')
   if (claimed.address !== forged) return ok(`a forged X-Forwarded-For changes nothing: ${claimed.address}`)
-  const own = membersOf(plain.forwarded_for).at(-1)
-  if (own !== undefined && own !== forged && isTrusted(own, trusted))
-    return skipped(`this machine, ${own}, is itself in AUTH_TRUSTED_PROXIES: ask from another`)
+  const own = membersOf(claimed.forwarded_for).at(-1)
+  if (own !== undefined && own !== forged) {
+    // The proxy says who asks, which is one that is trusted: this machine. A stranger would not be.
+    if (isLoopback(`http://${own.includes(':') ? `[${own}]` : own}`))
+      return ok(`the proxy adds the address of its client, ${own}`)
+    return warning(
+      `${own}, from where this asks, is in AUTH_TRUSTED_PROXIES: whatever it claims is believed`,
+      'AUTH_TRUSTED_PROXIES',
+      'name proxies alone, where clients come from such addresses too',
+    )
+  }
   return failed(
     'a client may choose the address that it counts under, and so escape every wait',
     'the proxy',

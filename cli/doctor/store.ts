@@ -1,84 +1,107 @@
 import { randomUUID } from 'node:crypto'
 import type { ShortRecord } from '../../domain/record.ts'
+import type { SigningKeyRecord } from '../../domain/signing-key.ts'
 import type { Store } from '../../stores/store.ts'
+import { openPlace, type Place } from '../places.ts'
 import { type Check, failed, median, NotKnown, needed, ok, warning } from './check.ts'
 import type { Facts } from './facts.ts'
 
-/** How long the store took, in milliseconds. */
-export interface LatencyFact {
+/** What is found out of a store, in this order, by when it is known. */
+export interface StoreStages {
+  opened: true
+  signingKeys: SigningKeyRecord[]
+  /** the median of a few, in milliseconds */
   readMs: number
   writeMs: number
 }
+
+export type StageName = keyof StoreStages
+export type Stage = { [Name in StageName]: [name: Name, value: StoreStages[Name]] }[StageName]
 
 const reads = 15
 const writes = 5
 /** A read is one of memory or one round trip; a write waits for a sync. */
 const most = { readMs: 10, writeMs: 50 }
 
-/** Reads, and writes a record that is removed again. It would expire in a minute, were this killed in between. */
-export async function measureStore(store: Store, now: () => number): Promise<LatencyFact> {
-  const timed = async (work: () => Promise<unknown>) => {
-    const startedAt = performance.now()
-    await work()
-    return performance.now() - startedAt
+/** Opens a store that is there, and looks at it through the interface that the service uses. */
+export async function* lookInto(place: Place): AsyncGenerator<Stage> {
+  const store = await openPlace(place, { mustExist: true })
+  try {
+    yield ['opened', true]
+    yield ['signingKeys', await store.listSigningKeys()]
+    const key = () => ({ kind: 'doctor', id: 'none', now: Date.now() })
+    yield ['readMs', await medianOf(reads, () => store.findRecord(key()))]
+    yield [
+      'writeMs',
+      await medianOf(
+        writes,
+        () => writeOnce(store),
+        (id) => store.removeRecord(id),
+      ),
+    ]
+  } finally {
+    await store.close()
   }
-  const times = { read: [] as number[], write: [] as number[] }
+}
+
+/** Writes a record, which would expire in a minute, were this killed before it is removed. @returns its id */
+async function writeOnce(store: Store): Promise<string> {
   const id = `doctor-${randomUUID()}`
-  const record: ShortRecord = {
-    id,
-    kind: 'doctor',
-    owner: id,
-    source: id,
-    data: '',
-    createdAt: now(),
-    expiresAt: now() + 60_000,
-    misses: 0,
-    version: 1,
+  const createdAt = Date.now()
+  const names = { id, kind: 'doctor', owner: id, source: id, data: '' }
+  const record: ShortRecord = { ...names, createdAt, expiresAt: createdAt + 60_000, misses: 0, version: 1 }
+  await store.issueRecord(record, { perOwner: 1, perSource: 1 })
+  return id
+}
+
+async function medianOf<T>(n: number, work: () => Promise<T>, undo = async (_: T) => {}): Promise<number> {
+  const times: number[] = []
+  for (let i = 0; i < n; i++) {
+    const startedAt = performance.now()
+    const result = await work()
+    times.push(performance.now() - startedAt)
+    await undo(result)
   }
-  for (let i = 0; i < reads; i++)
-    times.read.push(await timed(() => store.findRecord({ kind: 'doctor', id, now: now() })))
-  for (let i = 0; i < writes; i++) {
-    times.write.push(await timed(() => store.issueRecord(record, { perOwner: 1, perSource: 1 })))
-    await store.removeRecord(id)
-  }
-  return { readMs: median(times.read), writeMs: median(times.write) }
+  return median(times)
 }
 
 const ms = (n: number) => `${n.toFixed(n < 10 ? 1 : 0)} ms`
 
-/** Either store, through the interface that the service uses. */
+/** Either store. */
 export const store: Check<Facts>[] = [
   {
     id: 'store',
     async find({ store, place }) {
       try {
-        await store()
+        await store('opened')
         return ok(`${place().label} opens`)
       } catch (error) {
         if (error instanceof NotKnown) throw error
-        const setting = place().kind === 'lmdb' ? 'AUTH_DATA_DIR' : 'DATABASE_URL'
-        return failed((error as Error).message, setting, 'docs/operations.md, At 3 a.m.')
+        return failed((error as Error).message, settingOf(place()), 'docs/operations.md, At 3 a.m.')
       }
     },
   },
   {
     id: 'store.read',
-    async find({ latency, place }) {
-      const { readMs } = await needed(latency(), 'store')
+    async find({ store, place }) {
+      const readMs = await needed(store('readMs'), 'store')
       if (readMs <= most.readMs) return ok(`${ms(readMs)}, the median of ${reads}`)
       const advice = place().kind === 'pg' ? 'run it nearer to the database' : 'give the machine memory for the file'
-      return warning(`${ms(readMs)}, the median of ${reads}`, settingOf(place().kind), advice)
+      return warning(`${ms(readMs)}, the median of ${reads}`, settingOf(place()), advice)
     },
   },
   {
     id: 'store.write',
-    async find({ latency, place }) {
-      const { writeMs } = await needed(latency(), 'store')
-      if (writeMs <= most.writeMs) return ok(`${ms(writeMs)}, synced, the median of ${writes}`)
+    async find({ store, place }) {
+      // Reading went well: what fails now is the writing.
+      await needed(store('readMs'), 'store')
+      const seen = await store('writeMs').catch((error: Error) => error.message)
+      if (typeof seen === 'string') return failed(seen, settingOf(place()), 'look for a full disk, or one that hangs')
+      if (seen <= most.writeMs) return ok(`${ms(seen)}, synced, the median of ${writes}`)
       const advice = 'put it on a faster disk: each login and refresh waits for its sync'
-      return warning(`${ms(writeMs)}, synced, the median of ${writes}`, settingOf(place().kind), advice)
+      return warning(`${ms(seen)}, synced, the median of ${writes}`, settingOf(place()), advice)
     },
   },
 ]
 
-const settingOf = (kind: 'lmdb' | 'pg') => (kind === 'pg' ? 'DATABASE_URL' : 'AUTH_DATA_DIR')
+const settingOf = ({ kind }: Place) => (kind === 'pg' ? 'DATABASE_URL' : 'AUTH_DATA_DIR')

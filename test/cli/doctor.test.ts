@@ -21,6 +21,7 @@ import {
   secret,
   server,
   settings,
+  stages,
 } from '../support/doctor.ts'
 
 /* Broken set-ups: each makes the lines that it should, and no other. */
@@ -185,7 +186,6 @@ const setUps: Record<string, SetUp> = {
     facts: {
       servers: async () => [{ host: 'db:5432', facts: 'connect ECONNREFUSED' }],
       store: rejecting(new Error('connect ECONNREFUSED')),
-      latency: rejecting(new Error('connect ECONNREFUSED')),
       keys: rejecting(new Error('connect ECONNREFUSED')),
     },
     says: ['failed database: DATABASE_URL', 'failed store: DATABASE_URL'],
@@ -279,18 +279,22 @@ const setUps: Record<string, SetUp> = {
     env: embedded,
     facts: {
       store: rejecting(new Error('data.mdb is cut short')),
-      latency: rejecting(new Error('data.mdb is cut short')),
     },
     says: ['failed store: AUTH_DATA_DIR'],
   },
   'reads are slow': {
-    facts: { latency: async () => ({ readMs: 40, writeMs: 45 }) },
+    facts: { store: stages({ readMs: 40, writeMs: 45 }) },
     says: ['warning store.read: DATABASE_URL'],
   },
   'the disk syncs slowly': {
     env: embedded,
-    facts: { latency: async () => ({ readMs: 0.1, writeMs: 300 }) },
+    facts: { store: stages({ readMs: 0.1, writeMs: 300 }) },
     says: ['warning store.write: AUTH_DATA_DIR'],
+  },
+  'the disk takes no writes': {
+    env: embedded,
+    facts: { store: stages({ writeMs: new Error('No space left on device') }) },
+    says: ['failed store.write: AUTH_DATA_DIR'],
   },
   'the secret is not that of the store': {
     facts: { keys: async () => ring(key({ sealedBy: 'another' })) },
@@ -341,7 +345,7 @@ const setUps: Record<string, SetUp> = {
   },
   'the certificate is not trusted': {
     facts: { issuer: rejecting(new NoAnswer('DEPTH_ZERO_SELF_SIGNED_CERT', 'the certificate is self-signed')) },
-    says: ['failed issuer: AUTH_ISSUER'],
+    says: ["failed issuer: the proxy's certificate"],
   },
   'the issuer leads elsewhere': {
     facts: { issuer: async () => answer('', { status: 301, headers: { location: 'https://www.example.com/' } }) },
@@ -413,6 +417,16 @@ const setUps: Record<string, SetUp> = {
           : { peer: '10.0.0.2', forwarded_for: claimed, address: claimed },
     },
     says: ['failed proxies.forged: the proxy'],
+  },
+
+  'where this asks from is taken for a proxy': {
+    facts: {
+      arrived: async (by, claimed = '') =>
+        by === 'direct'
+          ? { peer: '127.0.0.1', forwarded_for: claimed, address: '127.0.0.1' }
+          : { peer: '10.0.0.2', forwarded_for: `${claimed}, 10.0.0.2`, address: claimed || '10.0.0.2' },
+    },
+    says: ['warning proxies.forged: AUTH_TRUSTED_PROXIES'],
   },
 
   // Hashing
@@ -565,8 +579,6 @@ t.test('a check that hangs is told of, and does not hold up the others without e
   const startedAt = performance.now()
   const lines = await runChecks(hanging, {}, () => {}, { checkMs: 40, totalMs: 100 })
   t.ok(performance.now() - startedAt < 1000)
-  t.same(
-    lines.map(({ verdict }) => verdict),
-    ['failed', 'failed', 'failed', 'skipped'],
-  )
+  t.match(lines[0], { verdict: 'failed' })
+  t.match(lines.at(-1), { verdict: 'skipped' })
 })

@@ -3,11 +3,11 @@ import type { DiskFact } from '../../cli/doctor/disk.ts'
 import type { Facts } from '../../cli/doctor/facts.ts'
 import type { Answer, NoAnswer } from '../../cli/doctor/http.ts'
 import type { Remote } from '../../cli/doctor/remote.ts'
+import type { StageName, StoreStages } from '../../cli/doctor/store.ts'
 import { readPlace } from '../../cli/places.ts'
 import { examineConfig } from '../../config.ts'
 import type { SigningKey } from '../../plugins/keys/key-ring.ts'
 import type { ServerFacts } from '../../stores/postgres/server-facts.ts'
-import type { Store } from '../../stores/store.ts'
 
 /* Facts of set-ups in which nothing is wrong, for tests to break one thing of. */
 
@@ -88,6 +88,15 @@ export const rejecting = (error: Error | NoAnswer) => async () => {
   throw error
 }
 
+/** A store. @param changed what is slow, or fails */
+export const stages =
+  (changed: Partial<Record<StageName, number | Error>> = {}): Facts['store'] =>
+  async (name) => {
+    const found = { opened: true, signingKeys: [], readMs: 1, writeMs: 5, ...changed }[name]
+    if (found instanceof Error) throw found
+    return found as StoreStages[typeof name]
+  }
+
 /** @param facts in the place of the good ones */
 export function goodFacts(env: Record<string, string>, facts: Partial<Facts> = {}): Facts {
   const examined = examineConfig(env)
@@ -114,8 +123,7 @@ export function goodFacts(env: Record<string, string>, facts: Partial<Facts> = {
       if (!good.config().DATABASE_URL) throw new NotKnown('the store is LMDB')
       return [{ host: 'db.example.com:5432', facts: server }]
     },
-    store: async () => ({}) as Store,
-    latency: async () => ({ readMs: 1, writeMs: 5 }),
+    store: stages(),
     keys: async () => ring(key()),
     hash: async () => ({ ms: 20, build: 'compiled' }),
     issuer: async () => answer({ issuer: good.config().AUTH_ISSUER }),

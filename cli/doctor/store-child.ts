@@ -1,0 +1,16 @@
+import { explain } from '../explain.ts'
+import type { Place } from '../places.ts'
+import { lookInto } from './store.ts'
+import type { ChildMessage } from './store-stages.ts'
+
+/* The child of `latchkey doctor`, which opens LMDB. */
+
+process.once('message', async (place: Place) => {
+  const send = (message: ChildMessage) => process.send?.(message)
+  try {
+    for await (const stage of lookInto(place)) send({ stage })
+  } catch (error) {
+    send({ failed: explain(error).line })
+  }
+  process.disconnect()
+})
