@@ -21,6 +21,8 @@ import { isLong } from '../support/processes.ts'
 
 const minute = 60_000
 const [idleTtlMs, maxTtlMs, failuresLastMs, graceMs] = [60 * minute, 300 * minute, 120 * minute, 30_000]
+/** Counted under again and again: a count that is over by the time that a sweep looks may have begun anew. */
+const keys = Array.from({ length: 8 }, (_, n) => `key ${n}`)
 const wide = { perOwner: 1_000, perSource: 1_000 }
 
 /** Every row that a sweep may remove, by its table and key; and the users, by whom sessions live. */
@@ -78,6 +80,7 @@ const namesOf = ({ sessions, failures, revocations, records }: Rows) =>
 type Write =
   | { do: 'open' | 'fail' | 'revoke' | 'issue'; ageMs: number; lastsMs: number; user: number }
   | { do: 'refresh' | 'log out' | 'take' | 'guess' | 'replace'; which: number }
+  | { do: 'fail everywhere' }
   | { do: 'end all' | 'disable' | 'enable' | 'delete' | 'change password'; user: number; which: number }
 type Step =
   | { do: 'pass'; ms: number }
@@ -101,6 +104,7 @@ const add = fc.record({
 })
 const write: fc.Arbitrary<Write> = fc.oneof(
   { weight: 4, arbitrary: add },
+  { weight: 1, arbitrary: fc.constant({ do: 'fail everywhere' as const }) },
   {
     weight: 6,
     arbitrary: fc.record({
@@ -137,7 +141,6 @@ class World {
   private now = 1_800_000_000_000
   private cursor: string | undefined
   private readonly users: User[] = []
-  private made = 0
 
   constructor(store: Store, limit: number) {
     this.store = store
@@ -219,10 +222,17 @@ class World {
         return nothing
       }
       case 'fail': {
-        const key = `key ${write.user} ${this.made++ % 10}`
+        const key = keys[write.lastsMs % keys.length] as string
         const at = now - write.ageMs
         await store.recordFailure([{ key }], at)
         return at >= now - failuresLastMs ? kept(`failures ${key}`) : nothing
+      }
+      case 'fail everywhere': {
+        await store.recordFailure(
+          keys.map((key) => ({ key })),
+          now,
+        )
+        return { ...nothing, kept: keys.map((key) => ({ name: `failures ${key}` })) }
       }
       case 'revoke': {
         const [revokedAt, id] = [now - write.ageMs, randomUUID()]
