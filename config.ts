@@ -61,6 +61,7 @@ export const Settings = Type.Object({
       description: 'The secret before this one; what it sealed and signed stays good',
     }),
   ),
+  AUTH_SECRET_PREVIOUS_FILE: Type.Optional(Type.String({ description: 'A file that holds AUTH_SECRET_PREVIOUS' })),
   AUTH_ISSUER: Type.Optional(
     Type.String({
       pattern: '^[Hh][Tt][Tt][Pp][Ss]?://.',
@@ -203,7 +204,10 @@ export function examineConfig(env: Record<string, string | undefined>): { config
   for (const name of ['AUTH_SIGNING_KEY_FILE', 'AUTH_CLIENTS_FILE'] as const)
     attempt(() => refuseUnreadable(given, name))
   const nameOf = Object.fromEntries(
-    (['AUTH_SECRET', 'DATABASE_URL'] as const).map((name) => [name, attempt(() => takeFromFile(given, name)) ?? name]),
+    (['AUTH_SECRET', 'AUTH_SECRET_PREVIOUS', 'DATABASE_URL'] as const).map((name) => [
+      name,
+      attempt(() => takeFromFile(given, name)) ?? name,
+    ]),
   )
   const warnings = [...unknownNames(env, names), ...trimSecrets(given)]
   const raw = Value.Default(Settings, given) as Record<string, string>

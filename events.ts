@@ -56,7 +56,7 @@ const changes = {
 export const loginFailures = ['unknown user', 'disabled user', 'wrong password'] as const
 export type LoginFailure = (typeof loginFailures)[number]
 
-/** Events of which the store knows nothing. */
+/** Events of which the store knows nothing, and of commands that act on it without the service's app. */
 const notes = {
   'login.failed': warn<{ reason: LoginFailure; sub?: string; address: string }>('a login failed'),
   'login.throttled': warn<{
@@ -68,6 +68,10 @@ const notes = {
     client_id?: string
   }>('an account waits after failed logins'),
   'client.refused': warn<{ reason: string; client_id?: string; address: string }>('a client could not authenticate'),
+  'secret.rotated': info<{ signing_keys: number; records: number }>(
+    'a change of secrets is over: so many were sealed anew',
+  ),
+  'key.lost': warn<OfKey>('a signing key was removed that no secret opens any more'),
   'worker.started': info<{ worker: number | undefined }>('a worker was started in the place of another'),
   'worker.ended': error<{ worker: number | undefined; how: number | string; next_in_ms: number }>(
     'a worker ended; another is started in its place',

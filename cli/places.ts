@@ -2,7 +2,8 @@ import { resolve } from 'node:path'
 import { type Config, ConfigError, readConfig } from '../config.ts'
 import type { SigningKeyRecord } from '../domain/signing-key.ts'
 import { sealContext } from '../plugins/keys/key-ring.ts'
-import { createSecrets, readMadeSecret, secretPath } from '../plugins/keys/secrets.ts'
+import { readMadeSecret, secretPath } from '../plugins/keys/secret-file.ts'
+import { createSecrets } from '../plugins/keys/secrets.ts'
 import { checkFile, damageLine, hasLmdbStore, lmdbFile, StoreDamaged } from '../stores/lmdb/file.ts'
 import { chosenStore, isMissing, openStore, type StoreLocation } from '../stores/open.ts'
 import type { Store } from '../stores/store.ts'
@@ -116,6 +117,17 @@ export function opener(secrets: string[]): (key: SigningKeyRecord) => boolean {
   const { open } = createSecrets(secrets)
   return ({ kid, sealedPrivateKey }) =>
     sealedPrivateKey !== undefined && open(sealedPrivateKey, sealContext(kid)) !== undefined
+}
+
+/** The key that has to open for the service to start: the newest of its algorithm, or else of any. */
+export function sealedSigner(
+  keys: SigningKeyRecord[],
+  { AUTH_SIGNING_ALG: alg }: Config,
+): SigningKeyRecord | undefined {
+  const sealed = keys
+    .filter(({ sealedPrivateKey }) => sealedPrivateKey !== undefined)
+    .toSorted((a, b) => b.createdAt - a.createdAt)
+  return sealed.find((key) => key.alg === alg) ?? sealed[0]
 }
 
 /**

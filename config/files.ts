@@ -6,7 +6,10 @@ import { ConfigError } from './error.ts'
  *
  * @returns the setting that it came by
  */
-export function takeFromFile(given: Record<string, string>, name: 'AUTH_SECRET' | 'DATABASE_URL'): string {
+export function takeFromFile(
+  given: Record<string, string>,
+  name: 'AUTH_SECRET' | 'AUTH_SECRET_PREVIOUS' | 'DATABASE_URL',
+): string {
   const file = `${name}_FILE`
   const path = given[file]
   if (path === undefined) return name

@@ -3,6 +3,7 @@ import { bench } from './bench.ts'
 import { clients } from './clients.ts'
 import { doctor } from './doctor.ts'
 import { keys } from './keys.ts'
+import { secrets } from './secrets.ts'
 import { stores } from './stores.ts'
 import { sessions, users } from './users.ts'
 
@@ -14,4 +15,4 @@ const serve: FreeCommand = {
 }
 
 /** Every command of `latchkey`, in the order of its help. */
-export const commands: (Group | FreeCommand)[] = [serve, users, sessions, clients, keys, stores, doctor, bench]
+export const commands: (Group | FreeCommand)[] = [serve, users, sessions, clients, keys, secrets, stores, doctor, bench]

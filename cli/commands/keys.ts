@@ -52,5 +52,19 @@ stay: clients refresh and go on, and nobody has to log in.`,
       text: ({ signing }) =>
         `The key is revoked: what it signed is refused. Nobody has to log in again.\n${fields({ signing })}`,
     },
+    {
+      usage: 'remove',
+      about: 'begin with a new secret, where the one that sealed the keys is lost',
+      options: {
+        '--all': { about: 'all keys that no secret opens any more', isRequired: true },
+        '--lost-secret': { about: 'that AUTH_SECRET is lost for good', isRequired: true },
+        '--yes': 'skip the confirmation',
+      },
+      help: `
+For a service that does not start any more: "AUTH_SECRET: expected the secret". It says what people will notice and asks,
+refuses while the secret opens the key that signs, and makes a secret where an embedded store has none. Stop every
+process first: one that still runs knows the secret, and would make a key under it.`,
+      run: async (io, options, output) => (await import('../lost-secret.ts')).removeLostKeys(io, options, output),
+    },
   ],
 }

@@ -1,6 +1,6 @@
 import { accessSync, constants, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import { secretPath } from '../../plugins/keys/secrets.ts'
+import { secretPath } from '../../plugins/keys/secret-file.ts'
 import { lmdbDirectory } from '../../stores/lmdb/file.ts'
 import { type Check, count, failed, NotKnown, ok, skipped, warning } from './check.ts'
 import type { Facts } from './facts.ts'

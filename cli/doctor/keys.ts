@@ -25,7 +25,7 @@ export async function readKeys({ config, store, secret, now }: Facts): Promise<K
   return ring
 }
 
-/** A service looks each minute, and publishes the next key ten minutes before it signs. */
+/** A service looks each minute, and publishes the next key a day before it signs, ten minutes at least. */
 const overdueMs = 3_600_000
 
 /** The keys that sign access tokens. */
@@ -40,7 +40,7 @@ export const keys: Check<Facts>[] = [
         return failed(
           'no secret that is known here opens the newest key in the store',
           'AUTH_SECRET',
-          'set it to the one that the store was used with, or AUTH_SECRET_PREVIOUS to that: docs/operations.md',
+          'set it to the one that the store was used with, or AUTH_SECRET_PREVIOUS to that: docs/keys.md',
         )
       const unopened = sealed.filter(({ sealedBy }) => sealedBy === 'another').length
       if (unopened > 0)

@@ -1,10 +1,8 @@
 import { createCipheriv, createDecipheriv, createHmac, hkdfSync, randomBytes, timingSafeEqual } from 'node:crypto'
-import { closeSync, fsyncSync, linkSync, openSync, readFileSync, unlinkSync, writeSync } from 'node:fs'
-import { join } from 'node:path'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { ConfigError } from '../../config.ts'
-import { keepPrivate, sync } from '../../stores/lmdb/directory.ts'
+import { ifMadeSecretIsGone, makeSecret, readMadeSecret, secretPath } from './secret-file.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -12,7 +10,6 @@ declare module 'fastify' {
   }
 }
 
-const minCharacters = 32
 const gcm = { name: 'aes-256-gcm', nonceBytes: 12, tagBytes: 16 } as const
 
 /**
@@ -70,62 +67,6 @@ export function createSecrets(secrets: string[]) {
   }
 }
 
-/** Where the secret of an embedded store is that was not given one. */
-export const secretPath = (dataDir: string): string => join(dataDir, 'secret')
-
-const ifLost = 'put it back from a backup; if it is lost, see "Secret and keys" in docs/operations.md'
-
-/**
- * The secret that was made beside an embedded store.
- *
- * @returns undefined when there is none
- * @throws {ConfigError} when there is one and it cannot be used
- */
-export function readMadeSecret(dataDir: string): string | undefined {
-  const path = secretPath(dataDir)
-  let secret: string
-  try {
-    keepPrivate(path)
-    secret = readFileSync(path, 'utf8').trim()
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException
-    if (code === 'ENOENT') return undefined
-    throw new ConfigError(`AUTH_DATA_DIR: expected a secret that can be read in ${path}, got ${code}`)
-  }
-  if (secret.length >= minCharacters) return secret
-  throw new ConfigError(
-    `AUTH_DATA_DIR: expected a secret of at least ${minCharacters} characters in ${path}, got ` +
-      `${secret.length}: ${ifLost}`,
-  )
-}
-
-/**
- * The winner of a hard link is the one secret, whichever of several first starts it was; a crash never leaves half a
- * file.
- */
-function makeSecret(dataDir: string): void {
-  const path = secretPath(dataDir)
-  const draft = `${path}.${process.pid}.${randomBytes(4).toString('hex')}`
-  try {
-    const file = openSync(draft, 'wx', 0o600)
-    writeSync(file, `${randomBytes(48).toString('base64url')}\n`)
-    fsyncSync(file)
-    closeSync(file)
-    try {
-      linkSync(draft, path)
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
-    }
-    unlinkSync(draft)
-    sync(dataDir)
-  } catch (error) {
-    throw new ConfigError(
-      `AUTH_DATA_DIR: expected a directory that can be written, got ` +
-        `${(error as NodeJS.ErrnoException).code} for ${dataDir}`,
-    )
-  }
-}
-
 /** Whether there is something in a store that only its secret opens, or that only its secret lets go on. */
 async function needsItsSecret(store: FastifyInstance['store']): Promise<boolean> {
   const keys = await store.listSigningKeys()
@@ -143,7 +84,7 @@ async function secretBeside({ store, config: { AUTH_DATA_DIR: dataDir }, command
     if (made !== undefined) return made
     throw new ConfigError(
       `AUTH_SECRET: expected the secret that the store in ${dataDir} was used with, and there is no ` +
-        `${secretPath(dataDir)}: ${ifLost}`,
+        `${secretPath(dataDir)}: ${ifMadeSecretIsGone}`,
     )
   }
   // Nothing that a command does without a secret is derived from it.

@@ -9,6 +9,7 @@ import { retryUntilApplied } from '../../stores/compare-and-set.ts'
 import { generatePair, publicJwkOf } from './key-material.ts'
 import { createKeyRing, type SigningKey, sealContext } from './key-ring.ts'
 import { publishLeadMs, retirementOf, successorSignsFrom } from './key-schedule.ts'
+import { ifSecretIsLost } from './secret-file.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -130,7 +131,7 @@ async function createSigningKeys(
   if (!operatorKey && (ring.newestOfAlg() ?? sealed)?.sealedBy === 'another') {
     throw new ConfigError(
       'AUTH_SECRET: expected the secret that sealed the signing keys in the store; set it, or set it ' +
-        'as AUTH_SECRET_PREVIOUS beside the new one',
+        `as AUTH_SECRET_PREVIOUS beside the new one; ${ifSecretIsLost}`,
     )
   }
   if (!command) await rotateIfDue()

@@ -14,6 +14,9 @@ export interface RecordKind {
   isSealed?: boolean
 }
 
+/** What sealed data is bound to. */
+export const recordContext = (kind: string, id: string) => `record ${kind} ${id}`
+
 /** A record and its data. */
 export interface Opened {
   data: unknown
@@ -34,17 +37,16 @@ export function createRecords<Kinds extends Record<string, RecordKind>>(
 ) {
   type Kind = keyof Kinds & string
   const kindOf = (kind: Kind): RecordKind => kinds[kind] as RecordKind
-  const contextOf = (kind: string, id: string) => `record ${kind} ${id}`
 
   function encode(kind: Kind, id: string, data: unknown): string {
     const text = JSON.stringify(data)
-    return kindOf(kind).isSealed ? secrets.seal(Buffer.from(text), contextOf(kind, id)).toString('base64url') : text
+    return kindOf(kind).isSealed ? secrets.seal(Buffer.from(text), recordContext(kind, id)).toString('base64url') : text
   }
   /** @returns undefined where it was sealed under a secret that is gone */
   function open(kind: Kind, record: ShortRecord | undefined): Opened | undefined {
     if (!record || record.spentAt !== undefined || !kindOf(kind).isSealed)
       return record && { record, data: record.data === '' ? undefined : JSON.parse(record.data) }
-    const opened = secrets.open(Buffer.from(record.data, 'base64url'), contextOf(kind, record.id))
+    const opened = secrets.open(Buffer.from(record.data, 'base64url'), recordContext(kind, record.id))
     return opened && { record, data: JSON.parse(opened.plaintext.toString()) }
   }
 

@@ -7,7 +7,7 @@ import { damageLine, StoreDamaged } from '../../stores/lmdb/file.ts'
 import { isFull, whyUnavailable } from '../../stores/lmdb/unavailable.ts'
 import { chosenStore, isMissing, openStore } from '../../stores/open.ts'
 import { type Store, StoreUnavailable } from '../../stores/store.ts'
-import { secretPath } from '../keys/secrets.ts'
+import { secretPath } from '../keys/secret-file.ts'
 import type { ToldWrites } from './changes.ts'
 
 declare module 'fastify' {

@@ -44,12 +44,4 @@ t.test('a backup beside a running service, restored, goes on with the sessions o
   t.equal(await after.check(second.access_token), 204, 'the signing key is the same')
   t.equal((await after.refresh(second.refresh_token)).status, 200, 'a refresh token that is ahead of the store goes on')
   await after.close()
-
-  await t.test('a secret that is lost, and its keys with it: all log in again', async (t) => {
-    await rm(join(data, 'secret'))
-    type(dir, blockWith('removeSigningKey'))
-    const anew = await startHere(t, { ...settings, AUTH_DATA_DIR: data })
-    t.equal(await anew.check(second.access_token), 401)
-    t.equal((await anew.tryLogIn('ada')).status, 200)
-  })
 })
