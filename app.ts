@@ -1,6 +1,8 @@
 import Fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastify'
 import { version } from './config/version.ts'
 import type { Config } from './config.ts'
+import { createLeapWatch } from './domain/clock-leaps.ts'
+import { revocationExpiry } from './domain/lifetimes.ts'
 import { type LogDestination, loggerOptions, QuietLog } from './log/fields.ts'
 import { type Traced, type Tracing, untraced } from './log/traced.ts'
 import passwordPolicy from './plugins/accounts/password-policy.ts'
@@ -62,6 +64,8 @@ declare module 'fastify' {
     publicPath: string
     /** milliseconds since the epoch; the one clock of the app, which tests move */
     now: () => number
+    /** of that clock, which may be set */
+    leaps: ReturnType<typeof createLeapWatch>
     /** milliseconds on a monotonic clock, for durations */
     uptimeMs: () => number
     /** spans for what a request has done for it; without traces it costs nothing */
@@ -132,7 +136,9 @@ export async function buildApp(
   app.removeAllContentTypeParsers()
   app.decorate('config', config)
   app.decorate('publicPath', new URL(config.AUTH_ISSUER).pathname.replace(/\/$/, ''))
-  app.decorate('now', now)
+  const leaps = createLeapWatch(now, uptimeMs, revocationExpiry(0, config.AUTH_ACCESS_TTL.seconds))
+  app.decorate('now', leaps.now)
+  app.decorate('leaps', leaps)
   app.decorate('uptimeMs', uptimeMs)
   app.decorate('command', command)
   app.decorate('traced', tracing?.traced ?? untraced)

@@ -47,6 +47,8 @@ export interface PresentedRefresh extends SessionLimits {
   /** of the new access token; undefined for the scope of the session */
   scope: string[] | undefined
   graceMs: number
+  /** whether a rotation of a time can be as young as that says; a clock that was set back says so of old ones again */
+  mayBeWithin?: (rotatedAt: number, lastMs: number) => boolean
   address: string
   userAgent: string
 }
@@ -75,8 +77,8 @@ export function isOfClient(session: Session, clientId: string, clientCreatedAt: 
 }
 
 /** A rotation that lies in the future was long ago, by a clock that was wrong: its grace is over. */
-const isWithinGrace = (rotatedAt: number, { now, graceMs }: PresentedRefresh) =>
-  !isFuture(rotatedAt, now) && elapsedMs(rotatedAt, now) <= graceMs
+const isWithinGrace = (rotatedAt: number, { now, graceMs, mayBeWithin = () => true }: PresentedRefresh) =>
+  !isFuture(rotatedAt, now) && elapsedMs(rotatedAt, now) <= graceMs && mayBeWithin(rotatedAt, graceMs)
 
 /**
  * What presenting a counter to a session means, by the table in `docs/architecture.md`. Both stores decide by this,

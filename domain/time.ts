@@ -29,16 +29,20 @@ export const futureFrom = (now: number): number => (now < earliestMs ? Number.MA
 export const isFuture = (at: number, now: number): boolean => at > futureFrom(now)
 
 /** How long a leap ahead has to last to be believed: the clock was put right, and no mistake that passes. */
-const believedAfterMs = 3_600_000
+export const believedAfterMs = 3_600_000
 
 /**
  * A clock that does not leap ahead: what is deleted for its age is judged by it, so that a clock that is wrong for a
  * moment deletes nothing.
  *
- * @param uptimeMs on a clock that nobody sets
+ * @param uptimeMs on a clock that nobody sets @param afterMs how long a leap ahead has to last to be believed
  * @returns milliseconds since the epoch, never ahead of `now` by more than the skew; to be called often
  */
-export function createSteadyClock(now: () => number, uptimeMs: () => number): () => number {
+export function createSteadyClock(
+  now: () => number,
+  uptimeMs: () => number,
+  afterMs: number = believedAfterMs,
+): () => number {
   let startMs = now() - uptimeMs()
   let leaptAtMs: number | undefined
   return () => {
@@ -46,7 +50,7 @@ export function createSteadyClock(now: () => number, uptimeMs: () => number): ()
     const leapMs = now() - uptime - startMs
     if (leapMs <= clockSkewMs) leaptAtMs = undefined
     else leaptAtMs ??= uptime
-    if (leaptAtMs === undefined || uptime - leaptAtMs >= believedAfterMs) startMs += leapMs
+    if (leaptAtMs === undefined || uptime - leaptAtMs >= afterMs) startMs += leapMs
     return Math.floor(uptime + startMs)
   }
 }

@@ -3,7 +3,7 @@ import fp from 'fastify-plugin'
 import { failuresLastMs } from '../../domain/failures.ts'
 import { revocationExpiry } from '../../domain/lifetimes.ts'
 import { omitUndefined } from '../../domain/omit-undefined.ts'
-import { createSteadyClock } from '../../domain/time.ts'
+import { believedAfterMs, createSteadyClock } from '../../domain/time.ts'
 import type { SweptTable } from '../../stores/store.ts'
 
 declare module 'fastify' {
@@ -23,13 +23,15 @@ function createSweeper({
   store,
   jobs,
   sessions,
+  revocations,
   now,
   uptimeMs,
   log,
-}: Pick<FastifyInstance, 'config' | 'store' | 'jobs' | 'sessions' | 'now' | 'uptimeMs' | 'log'>) {
-  const steadyNow = createSteadyClock(now, uptimeMs)
-  const startedMs = uptimeMs()
+}: Pick<FastifyInstance, 'config' | 'store' | 'jobs' | 'sessions' | 'revocations' | 'now' | 'uptimeMs' | 'log'>) {
+  // A leap that has lasted for the life of a revocation sweeps none that a token could still need.
   const revocationLastsMs = revocationExpiry(0, config.AUTH_ACCESS_TTL.seconds)
+  const steadyNow = createSteadyClock(now, uptimeMs, Math.max(believedAfterMs, revocationLastsMs))
+  const startedMs = uptimeMs()
   let cursor: string | undefined
   let roundBeganMs = startedMs
   /** What had expired by then is gone; at first, as if a round had ended before the start. */
@@ -50,8 +52,7 @@ function createSweeper({
         clockNow: now(),
         graceMs: config.AUTH_REFRESH_GRACE.ms,
         failuresBefore: steady - failuresLastMs,
-        // Revocations that were there at the start stay for the life of one: the clock may have been wrong already.
-        revocationsBefore: uptimeMs() - startedMs > revocationLastsMs ? steady : 0,
+        revocationsBefore: revocations.maySweep ? steady : 0,
         limit: rowsPerStep,
         cursor: from,
       }),
@@ -84,5 +85,5 @@ export default fp(
   async (app: FastifyInstance) => {
     app.decorate('sweeper', createSweeper(app))
   },
-  { name: 'sweeper', dependencies: ['store', 'jobs', 'sessions'] },
+  { name: 'sweeper', dependencies: ['store', 'jobs', 'sessions', 'revocations'] },
 )

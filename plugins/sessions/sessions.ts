@@ -37,9 +37,10 @@ function createSessions({
   accessTokens,
   revocations,
   now,
+  leaps,
 }: Pick<
   FastifyInstance,
-  'config' | 'store' | 'changes' | 'clients' | 'refreshTokens' | 'accessTokens' | 'revocations' | 'now'
+  'config' | 'store' | 'changes' | 'clients' | 'refreshTokens' | 'accessTokens' | 'revocations' | 'now' | 'leaps'
 >) {
   const graceMs = config.AUTH_REFRESH_GRACE.ms
   const idleTtlMs = config.AUTH_REFRESH_IDLE_TTL.ms
@@ -162,6 +163,7 @@ function createSessions({
           clientCreatedAt: clientBirth(client),
           scope: asked.scope,
           graceMs,
+          mayBeWithin: leaps.mayBeWithin,
         }
         return store.rotateSession(presentation, ending, prepare)
       })

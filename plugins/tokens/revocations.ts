@@ -4,6 +4,7 @@ import fp from 'fastify-plugin'
 import type { AccessTokenClaims } from '../../domain/access-token.ts'
 import { revocationExpiry } from '../../domain/lifetimes.ts'
 import { createRevocationSet, type Revocation } from '../../domain/revocation.ts'
+import { clockSkewMs } from '../../domain/time.ts'
 import { Refusal } from '../../errors.ts'
 import { type RevocationPage, type Store, StoreUnavailable } from '../../stores/store.ts'
 
@@ -47,8 +48,9 @@ async function createRevocations({
   store: anyStore,
   jobs,
   now,
+  leaps,
   uptimeMs,
-}: Pick<FastifyInstance, 'config' | 'store' | 'jobs' | 'now' | 'uptimeMs'>) {
+}: Pick<FastifyInstance, 'config' | 'store' | 'jobs' | 'now' | 'leaps' | 'uptimeMs'>) {
   // The one write of its own; all others go through `changes`, which stands on this.
   const store = anyStore as Store
   const accessTtlSeconds = config.AUTH_ACCESS_TTL.seconds
@@ -60,6 +62,9 @@ async function createRevocations({
   /** by kind and id: what is being recorded just now */
   const recording = new Map<string, Promise<void>>()
   let cursor: string | undefined
+
+  const revocationLastsMs = revocationExpiry(0, accessTtlSeconds)
+  let heldUntilMs = 0
 
   let heardAtMs = uptimeMs()
   const followers = new Set<Follower>()
@@ -77,11 +82,14 @@ async function createRevocations({
    * Keeps a revocation for its whole life from now on, on a clock that nobody sets: it is still known when a clock
    * that was wrong for a while has been put right.
    */
-  const learn = (revocation: Revocation): void =>
-    inForce.add(revocation, uptimeMs() + Math.max(0, revocation.expiresAt - revocation.revokedAt))
+  function learn(revocation: Revocation): void {
+    const { revokedAt, expiresAt } = revocation
+    inForce.add(revocation, uptimeMs() + Math.max(0, expiresAt - revokedAt))
+    if (now() - revokedAt > clockSkewMs) heldUntilMs = uptimeMs() + revocationLastsMs
+  }
 
   const forgetSome = (): void =>
-    inForce.forgetExpired(uptimeMs(), forgetAtOnce, (kind, id) => {
+    inForce.forgetExpired(uptimeMs() - leaps.behindMs(), forgetAtOnce, (kind, id) => {
       const owner = kind === 'jti' ? ownerOf.get(id) : undefined
       if (owner !== undefined && ownerOf.delete(id)) count(owner, -1)
     })
@@ -157,11 +165,16 @@ async function createRevocations({
   function isRevoked(claims: AccessTokenClaims): boolean {
     if (uptimeMs() - heardAtMs > mostStaleMs)
       throw new StoreUnavailable(new Error('the revocations are too old to vouch for a token'))
-    return inForce.isRevoked(claims)
+    // Of a token from before the clock was set back nobody remembers whether it was revoked.
+    const issuedBefore = (claims.iat + 1) * 1000
+    return !leaps.mayBeWithin(issuedBefore, revocationLastsMs) || inForce.isRevoked(claims)
   }
 
   await catchUp()
-  const poll = async () => {
+  heldUntilMs = uptimeMs() + revocationLastsMs
+  async function poll(): Promise<void> {
+    // Leaps of the clock are seen also where nobody asks for the time.
+    now()
     await catchUp()
     forgetSome()
   }
@@ -170,6 +183,7 @@ async function createRevocations({
   return {
     pull,
     catchUp,
+    poll,
     /** @param tell is awaited before a revocation made here is answered; bounded in time, and never fails */
     tellOthersBy(tell: () => Promise<void>): void {
       tellOthers = tell
@@ -185,6 +199,13 @@ async function createRevocations({
     /** Whether what this process knows is what the store knew a moment ago. */
     get isUpToDate() {
       return uptimeMs() - heardAtMs < upToDateMs
+    },
+    /**
+     * Whether the store may forget revocations that have expired: not those that were there at the start, nor those of
+     * a process whose clock is behind, until the last token that they can concern has expired as time passes.
+     */
+    get maySweep() {
+      return uptimeMs() > heldUntilMs
     },
     /** Where this process is in the store's list. */
     get cursor() {

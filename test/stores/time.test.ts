@@ -109,6 +109,122 @@ overStores(
   },
 )
 
+/** Time passes, by the clock and by itself, and what runs now and then has run. */
+async function pass({ app, clock }: TestApp, ms: number): Promise<void> {
+  clock.now += ms
+  clock.passedMs = (clock.passedMs ?? 0) + ms
+  await app.revocations.poll()
+  await app.sweeper.round()
+}
+
+overStores('a clock that is set back makes good no token that was revoked and forgotten', async (t, build) => {
+  const test = await build()
+  const { app, clock } = test
+  await signUp(app)
+  for (const backMs of [10 * minute, hour, day]) {
+    const revoked = await logIn(app)
+    await postForm(app, '/revoke', { token: revoked.access_token })
+    const ended = await logIn(app)
+    await withToken(app, ended.access_token, { method: 'POST', url: '/logout' })
+    await pass(test, backMs + 3 * minute)
+    t.equal(app.revocations.size, 0, 'they are forgotten')
+    t.same((await app.store.revocationsSince()).revocations, [])
+
+    // By this clock the tokens are three minutes old.
+    clock.now -= backMs
+    for (const { access_token } of [revoked, ended])
+      t.equal(await challengeTo(app, access_token), challenges.revoked, `${backMs / minute} minutes back`)
+    const live = await logIn(app)
+    t.ok(await isAccepted(app, live.access_token), 'a token of since then is good')
+    t.equal((await refresh(app, live.refresh_token)).statusCode, 200)
+    await pass(test, 9 * minute)
+    t.ok(await isAccepted(app, live.access_token), 'for its whole life')
+    clock.now += backMs
+    t.ok(await isAccepted(app, (await logIn(app)).access_token), 'and so is one of the clock that is put right')
+    await pass(test, 12 * minute)
+  }
+})
+
+overStores('a clock that is set back does not begin the grace of a rotation again', async (t, build) => {
+  const test = await build()
+  const { app, clock } = test
+  await signUp(app)
+  for (const backMs of [hour, day]) {
+    const login = await logIn(app)
+    t.equal((await refresh(app, login.refresh_token)).statusCode, 200)
+    await pass(test, backMs + 3 * minute)
+    clock.now -= backMs + 3 * minute - 10_000
+    const again = await refresh(app, login.refresh_token)
+    t.same([again.statusCode, json(again).error], [400, 'invalid_grant'], 'spent stays spent')
+    clock.now += backMs + 3 * minute - 10_000
+    await pass(test, 12 * minute)
+  }
+})
+
+overStores(
+  'a token that was revoked by a clock that was ahead stays so when the time that it says has come',
+  async (t, build) => {
+    const test = await build()
+    const { app, clock } = test
+    await signUp(app)
+    for (const aheadMs of [hour, day]) {
+      clock.now += aheadMs
+      const { access_token } = await logIn(app)
+      await postForm(app, '/revoke', { token: access_token })
+      t.equal(await challengeTo(app, access_token), challenges.revoked)
+      await pass(test, 2 * minute)
+      clock.now -= aheadMs
+      t.not(await challengeTo(app, access_token), undefined, 'it is of the future')
+      for (let passed = 0; passed < aheadMs; passed += aheadMs / 4) await pass(test, aheadMs / 4)
+      t.equal(await challengeTo(app, access_token), challenges.revoked)
+      await pass(test, 30 * minute)
+    }
+    t.equal(app.revocations.size, 0, 'in the end it is forgotten')
+  },
+)
+
+overStores('what a replica revokes whose clock is behind is kept for as long as any other', async (t, build) => {
+  const right = await build()
+  await signUp(right.app)
+  await pass(right, 20 * minute)
+  for (const behindMs of [hour, day]) {
+    const { access_token, refresh_token } = await logIn(right.app)
+    const behind = await right.beside({ now: right.clock.now - behindMs })
+    t.equal((await postForm(behind.app, '/revoke', { token: refresh_token })).statusCode, 200)
+    await pass(right, minute)
+    await pass(right, minute)
+    const { app } = await right.beside()
+    t.equal(await challengeTo(app, access_token), challenges.revoked, 'a replica that starts now knows it too')
+    await app.close()
+    await behind.app.close()
+  }
+})
+
+overStores('two replicas whose clocks are a minute apart are one service', async (t, build) => {
+  const early = await build()
+  const late = await early.beside({ now: early.clock.now + minute })
+  await signUp(early.app)
+  const replicas = [early.app, late.app] as const
+  for (const [here, there] of [replicas, replicas.toReversed()] as [typeof early.app, typeof early.app][]) {
+    let login = await logIn(here)
+    for (const next of [there, here, there, here]) {
+      for (const app of replicas) t.ok(await isAccepted(app, login.access_token))
+      const spent = login.refresh_token
+      login = json(await refresh(next, spent))
+      t.equal(typeof login.refresh_token, 'string', 'it goes on at either')
+      t.equal((await refresh(next, spent)).statusCode, 200, 'and so does a second tab')
+    }
+    await withToken(here, login.access_token, { method: 'POST', url: '/logout' })
+    await there.revocations.catchUp()
+    for (const app of replicas) {
+      t.equal(await challengeTo(app, login.access_token), challenges.revoked)
+      t.equal((await refresh(app, login.refresh_token)).statusCode, 400)
+      await app.sweeper.round()
+    }
+    for (const app of replicas) t.equal(await challengeTo(app, login.access_token), challenges.revoked)
+  }
+})
+
 overStores('a leap ahead deletes no session while the process goes on', async (t, build) => {
   const test = await build()
   const { app, clock } = test

@@ -38,8 +38,12 @@ export interface TestApp {
   logs: Record<string, unknown>[]
   /** closes the app and builds it again on the same data */
   restart(settings?: Record<string, string>): Promise<TestApp>
-  /** builds another app on the same data, as a second process or replica would */
-  beside(): Promise<TestApp>
+  /**
+   * builds another app on the same data, as a second process or replica would
+   *
+   * @param clock of its own; the same when not given
+   */
+  beside(clock?: Clock): Promise<TestApp>
 }
 
 /** What ends with a test, or with the last of several. */
@@ -139,7 +143,7 @@ async function buildOn(t: Scope, settings: Record<string, string>, clock: Clock)
       await app.close()
       return buildOn(t, { ...settings, ...changed }, clock)
     },
-    beside: () => buildOn(t, settings, clock),
+    beside: (another = clock) => buildOn(t, settings, another),
   }
 }
 
