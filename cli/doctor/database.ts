@@ -124,7 +124,7 @@ export const database: Check<Facts>[] = [
       return failed(
         `version ${taken}, and this user may not bring it to ${latest}`,
         'the user in DATABASE_URL',
-        'GRANT CREATE ON SCHEMA to it, for the next start',
+        'GRANT CREATE ON SCHEMA public to it, for the next start',
       )
     return taken === 0
       ? ok('nothing yet: the first start makes it')
@@ -133,7 +133,8 @@ export const database: Check<Facts>[] = [
 ]
 
 function lineOf({ host, facts }: Server): Found {
-  if (typeof facts === 'string') return failed(`${host}: ${facts}`, 'DATABASE_URL', 'docs/operations.md, PostgreSQL')
+  if (typeof facts === 'string')
+    return failed(`${host}: ${facts}`, 'DATABASE_URL', 'start the database, or mend what this says of it')
   if (isWritable(facts)) return ok(`${host} takes writes`)
   if (facts.isStandby) return ok(`${host} is a standby`)
   return failed(

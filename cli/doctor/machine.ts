@@ -92,13 +92,15 @@ export const machine: Check<Facts>[] = [
     id: 'memory',
     find({ machine: { memoryBytes }, config }) {
       const { AUTH_HASH_CONCURRENCY: hashes, AUTH_ARGON2_MEMORY: kib, AUTH_WORKERS: workers } = config()
-      const { process, load, primary } = memoryMiB
-      const mib = (process + load) * workers + (workers > 1 ? primary : 0) + (hashes * kib) / 1024
-      const seen = `up to ${Math.round(mib)} MiB, ${Math.round((hashes * kib) / 1024)} of it for hashes, of ${bytes(memoryBytes)}`
-      if (mib * 2 ** 20 < memoryBytes * 0.9) return ok(seen)
-      const setting = (hashes * kib) / 1024 > mib / 2 ? 'AUTH_HASH_CONCURRENCY' : 'AUTH_WORKERS'
-      const advice = 'lower it, or give it more memory: under load it would be killed'
-      return mib * 2 ** 20 > memoryBytes ? failed(seen, setting, advice) : warning(seen, setting, advice)
+      const ofHashes = (hashes * kib) / 1024
+      const idle = memoryMiB.process * workers + (workers > 1 ? memoryMiB.primary : 0)
+      const most = idle + memoryMiB.load * workers + ofHashes
+      const seen = `up to ${Math.round(most)} MiB, ${Math.round(ofHashes)} of it for hashes, of ${bytes(memoryBytes)}`
+      const mib = memoryBytes / 2 ** 20
+      if (most < mib * 0.9) return ok(seen)
+      const setting = ofHashes > most / 2 ? 'AUTH_HASH_CONCURRENCY' : workers > 1 ? 'AUTH_WORKERS' : 'the memory limit'
+      const advice = `${setting === 'the memory limit' ? 'raise it' : 'lower it, or give it more memory'}: under load it would be killed`
+      return idle + ofHashes > mib ? failed(seen, setting, advice) : warning(seen, setting, advice)
     },
   },
   {

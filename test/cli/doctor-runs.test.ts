@@ -5,6 +5,9 @@ import { type AddressInfo, createServer as createTcpServer, type Server as NetSe
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { buildApp } from '../../app.ts'
+import { runChecks } from '../../cli/doctor/check.ts'
+import { gatherFacts } from '../../cli/doctor/facts.ts'
+import { proxies } from '../../cli/doctor/proxies.ts'
 import { readConfig } from '../../config.ts'
 import { createProbes, probeField } from '../../plugins/keys/probe.ts'
 import { run as runHere, runProcess } from '../support/cli.ts'
@@ -47,23 +50,89 @@ async function serve(t: Test, settings: Record<string, string>) {
   return { env, app, port }
 }
 
-for (const [name, storeSettings] of Object.entries(stores)) {
-  t.test(`beside a running service it finds nothing wrong, and leaves nothing behind [${name}]`, async (t) => {
-    const { env, app } = await serve(t, await storeSettings(t))
-    const { code, stderr, lines, text } = await doctor(env, [], runProcess)
-    // The database of the tests does not sync.
-    const expected = name === 'pg' ? ['failed database.fsync: fsync of the database'] : []
-    t.same(ofTheSetUp(lines), expected)
-    t.equal(stderr, '')
-    t.equal(code, name === 'pg' ? 2 : 1, 'AUTH_INSECURE is a warning')
-    const looked = lines.filter(({ verdict }) => verdict !== 'skipped').map(({ id }) => id)
-    for (const id of ['store.write', 'keys.secret', 'issuer.keys', 'service', 'proxies.direct', 'hash.time'])
-      t.ok(looked.includes(id), id)
-    const { rows } = await storeOf(app).exportRows('records', { limit: 10 })
-    t.notOk(rows.some(({ kind }) => kind === 'doctor'))
-    for (const hidden of [env['AUTH_SECRET'] ?? secret, 'postgres:test@']) t.notOk(text.includes(hidden))
+/** A proxy in front of a service, which sends an X-Forwarded-For as `forward` makes it of that of its client. */
+async function startProxy(t: Test, port: number, forward: (claimed: string | undefined) => string | undefined) {
+  const proxy = createServer((incoming, outgoing) => {
+    const { 'x-forwarded-for': claimed, ...headers } = incoming.headers
+    const forwarded = forward(claimed as string | undefined)
+    const onward = request(
+      {
+        port,
+        host: '127.0.0.1',
+        path: incoming.url,
+        method: incoming.method,
+        headers: { ...headers, ...(forwarded !== undefined && { 'x-forwarded-for': forwarded }) },
+      },
+      (answer) => {
+        outgoing.writeHead(answer.statusCode as number, answer.headers)
+        answer.pipe(outgoing)
+      },
+    )
+    incoming.pipe(onward)
   })
+  return `http://127.0.0.1:${await listening(t, proxy)}`
 }
+
+/** Runs it as a process beside a service. */
+async function isContentBeside(
+  t: Test,
+  { env, app }: Awaited<ReturnType<typeof serve>>,
+  says: string[],
+  exits: number,
+) {
+  const { code, stderr, lines, text } = await doctor(env, [], runProcess)
+  t.same(ofTheSetUp(lines), says)
+  t.equal(stderr, '')
+  t.equal(code, exits)
+  const looked = lines.filter(({ verdict }) => verdict !== 'skipped').map(({ id }) => id)
+  for (const id of ['store.write', 'keys.secret', 'issuer.keys', 'service', 'proxies.direct', 'hash.time'])
+    t.ok(looked.includes(id), id)
+  const { rows } = await storeOf(app).exportRows('records', { limit: 10 })
+  t.notOk(
+    rows.some(({ kind }) => kind === 'doctor'),
+    'it leaves nothing behind',
+  )
+  for (const hidden of [env['AUTH_SECRET'] ?? secret, 'postgres:test@']) t.notOk(text.includes(hidden))
+}
+
+t.test('beside a running service on PostgreSQL it finds what is wrong there, and no more', async (t) => {
+  const service = await serve(t, { ...(await stores['pg']?.(t)) })
+  // The database of the tests does not sync.
+  await isContentBeside(t, service, ['failed database.fsync: fsync of the database'], 2)
+})
+
+t.test('beside a running service on the embedded store', async (t) => {
+  const service = await serve(t, { AUTH_DATA_DIR: await newDir(t), AUTH_TRUSTED_PROXIES: '127.0.0.1' })
+  const { env, port } = service
+
+  await t.test('it finds nothing wrong', (t) => isContentBeside(t, service, [], 1))
+
+  await t.test('it tries out whether a proxy may be believed', async (t) => {
+    const client = '198.51.100.9'
+    const kinds: Record<string, [forward: (claimed?: string) => string | undefined, says: string[]]> = {
+      'sets it': [() => client, []],
+      'adds to it': [(claimed) => [claimed, client].filter(Boolean).join(', '), []],
+      'passes on what the client claims': [
+        (claimed) => claimed,
+        ['warning proxies.forwarded: the proxy', 'failed proxies.forged: the proxy'],
+      ],
+      'removes it': [() => undefined, ['warning proxies.forwarded: the proxy']],
+    }
+    for (const [title, [forward, says]] of Object.entries(kinds)) {
+      const { facts } = gatherFacts({ ...env, AUTH_ISSUER: await startProxy(t, port, forward) })
+      t.same(complaints(await runChecks(proxies, facts)), says, title)
+    }
+  })
+
+  await t.test('from outside it needs no settings', async (t) => {
+    const made = await runHere(['client', 'add', 'files', '--introspect', '--json'], env)
+    const client = { LATCHKEY_CLIENT_ID: 'files', LATCHKEY_CLIENT_SECRET: JSON.parse(made.stdout).client_secret }
+    const { code, lines } = await doctor(client, ['--url', `http://localhost:${port}`])
+    t.same(complaints(lines), [])
+    t.equal(code, 0)
+    t.equal(lines.find(({ id }) => id === 'url.revocations')?.verdict, 'ok', 'the stream too')
+  })
+})
 
 t.test('before the first start it makes nothing, and is content', async (t) => {
   const dir = join(await newDir(t), 'data')
@@ -123,63 +192,6 @@ t.test('what is wrong with the call is a usage error', async (t) => {
     t.equal(stdout, '')
     t.match(stderr, /^--url: expected [^\n]+\n$/)
   }
-})
-
-/** A proxy in front of a service, which sends an X-Forwarded-For as `forward` makes it of that of its client. */
-async function startProxy(t: Test, port: number, forward: (claimed: string | undefined) => string | undefined) {
-  const proxy = createServer((incoming, outgoing) => {
-    const { 'x-forwarded-for': claimed, ...headers } = incoming.headers
-    const forwarded = forward(claimed as string | undefined)
-    const onward = request(
-      {
-        port,
-        host: '127.0.0.1',
-        path: incoming.url,
-        method: incoming.method,
-        headers: { ...headers, ...(forwarded !== undefined && { 'x-forwarded-for': forwarded }) },
-      },
-      (answer) => {
-        outgoing.writeHead(answer.statusCode as number, answer.headers)
-        answer.pipe(outgoing)
-      },
-    )
-    incoming.pipe(onward)
-  })
-  return `http://127.0.0.1:${await listening(t, proxy)}`
-}
-
-t.test('whether a proxy may be believed is tried out', async (t) => {
-  const client = '198.51.100.9'
-  const data = { AUTH_DATA_DIR: await newDir(t) }
-  const { env, port } = await serve(t, { ...data, AUTH_TRUSTED_PROXIES: '127.0.0.1' })
-  const kinds: Record<string, [forward: (claimed?: string) => string | undefined, says: string[]]> = {
-    'sets it': [() => client, []],
-    'adds to it': [(claimed) => [claimed, client].filter(Boolean).join(', '), []],
-    'passes on what the client claims': [
-      (claimed) => claimed,
-      ['warning proxies.forwarded: the proxy', 'failed proxies.forged: the proxy'],
-    ],
-    'removes it': [() => undefined, ['warning proxies.forwarded: the proxy']],
-  }
-  for (const [title, [forward, says]] of Object.entries(kinds)) {
-    const issuer = await startProxy(t, port, forward)
-    const { lines } = await doctor({ ...env, AUTH_ISSUER: issuer })
-    // The service calls itself by another name, for it is one behind all of these.
-    t.same(ofTheSetUp(lines.filter(({ id }) => id !== 'issuer.equal')), says, title)
-  }
-})
-
-t.test('from outside it finds nothing wrong with the service, and needs no settings', async (t) => {
-  const { env, port } = await serve(t, { AUTH_DATA_DIR: await newDir(t) })
-  const made = await runHere(['client', 'add', 'files', '--introspect', '--json'], env)
-  const { client_secret } = JSON.parse(made.stdout)
-  const { code, lines } = await doctor({ LATCHKEY_CLIENT_ID: 'files', LATCHKEY_CLIENT_SECRET: client_secret }, [
-    '--url',
-    `http://localhost:${port}`,
-  ])
-  t.same(complaints(lines), [])
-  t.equal(code, 0)
-  t.equal(lines.find(({ id }) => id === 'url.revocations')?.verdict, 'ok', 'the stream too')
 })
 
 onOneStore('how a request arrived is told to a probe under AUTH_SECRET, and to nobody else', async (t, build) => {

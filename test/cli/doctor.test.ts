@@ -145,6 +145,10 @@ const setUps: Record<string, SetUp> = {
     facts: { machine: { ...machine, memoryBytes: 512 * 2 ** 20 } },
     says: ['failed memory: AUTH_HASH_CONCURRENCY'],
   },
+  'under load it needs more than a control group allows': {
+    facts: { machine: { ...machine, memoryBytes: 256 * 2 ** 20 } },
+    says: ['warning memory: the memory limit'],
+  },
   'few files may be open': {
     facts: { machine: { ...machine, mostFiles: 1024 } },
     says: ['warning limits.files: ulimit -n'],
