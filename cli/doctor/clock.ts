@@ -3,7 +3,7 @@ import type { Found } from './check.ts'
 import { type Check, failed, needed, ok, skipped, span, warning } from './check.ts'
 import { serverOf } from './database.ts'
 import type { Facts } from './facts.ts'
-import type { Answer } from './http.ts'
+import { type Answer, timeOf } from './http.ts'
 
 /** Clocks that somebody keeps are closer than this. */
 const keptMs = 5_000
@@ -19,12 +19,12 @@ export function judgeClock(aheadMs: number, whose: string): Found {
     : failed(`${seen}: tokens are refused, or live too long`, 'the clock', advice)
 }
 
-/** @throws {NoAnswer} @returns skipped where an answer has no time */
-export function judgeDate({ headers, atMs }: Answer, whose: string): Found {
-  const date = Date.parse(headers.get('date') ?? '')
-  if (Number.isNaN(date)) return skipped('the answer has no Date')
-  // It tells whole seconds: on average it is half of one later. A proxy's cache tells how old it is.
-  return judgeClock(date + Number(headers.get('age') ?? 0) * 1000 + 500 - atMs, whose)
+/** @returns skipped where an answer has no time */
+export function judgeDate(answer: Answer, whose: string): Found {
+  const told = timeOf(answer)
+  if (Number.isNaN(told)) return skipped('the answer has no Date')
+  // On average it is half a second later than it tells.
+  return judgeClock(told + 500 - answer.atMs, whose)
 }
 
 /** This machine's clock beside others'. */

@@ -12,7 +12,7 @@ import { isUpToDate, serverOf } from './database.ts'
 import { type DiskFact, diskFactOf } from './disk.ts'
 import { type FileFact, factsOf, pathsOfSecrets, pathsOfStore } from './files.ts'
 import { type HashFact, measureHash } from './hashing.ts'
-import { type Answer, ask, bare, type Certificate, certificateOf } from './http.ts'
+import { type Answer, ask, bare, type Certificate, certificateOf, timeOf } from './http.ts'
 import { metadataPath } from './issuer.ts'
 import { type KeyRing, readKeys } from './keys.ts'
 import { type MachineFacts, machineFacts } from './machine.ts'
@@ -48,6 +48,8 @@ export interface Facts {
   issuer(): Promise<Answer>
   jwks(): Promise<Answer>
   certificate(): Promise<Certificate>
+  /** what AUTH_METRICS_PORT answers at the host of AUTH_ISSUER */
+  metrics(): Promise<Answer>
   /** what HOST and PORT answer to `GET /readyz`, with nothing in between */
   direct(): Promise<Answer>
   /** @param forwardedFor a forged X-Forwarded-For @returns undefined where the service does not tell us */
@@ -99,6 +101,10 @@ export function gatherFacts(env: NodeJS.ProcessEnv): { facts: Facts; end(): void
     issuer: once(async () => ask(bare(facts.config().AUTH_ISSUER) + metadataPath)),
     jwks: once(async () => ask(`${bare(facts.config().AUTH_ISSUER)}/.well-known/jwks.json`)),
     certificate: once(async () => certificateOf(facts.config().AUTH_ISSUER)),
+    metrics: once(async () => {
+      const { AUTH_ISSUER, AUTH_METRICS_PORT } = facts.config()
+      return ask(`http://${new URL(AUTH_ISSUER).hostname}:${AUTH_METRICS_PORT}/metrics`, { withinMs: 1_000 })
+    }),
     direct: once(async () => ask(`${originOf(facts.config())}/readyz`)),
     async arrived(by, forwardedFor) {
       const { config, secret } = facts
@@ -109,7 +115,8 @@ export function gatherFacts(env: NodeJS.ProcessEnv): { facts: Facts; end(): void
         by === 'direct' ? facts.direct() : facts.issuer(),
         by === 'direct' ? 'service' : 'issuer',
       )
-      return askHowArrived(base, found.text, clockOf(before), forwardedFor)
+      // A probe is good for a minute of the clock there.
+      return askHowArrived(base, found.text, timeOf(before) || Date.now(), forwardedFor)
     },
   }
   const look = once(async () => {
@@ -150,9 +157,6 @@ function originOf({ HOST, PORT }: Config): string {
   const host = { '0.0.0.0': '127.0.0.1', '::': '::1' }[HOST] ?? HOST
   return `http://${host.includes(':') ? `[${host}]` : host}:${PORT}`
 }
-
-/** The clock of who answered, as far as it tells: a probe is good for a minute of that. */
-const clockOf = ({ headers }: Answer) => Date.parse(headers.get('date') ?? '') || Date.now()
 
 /**
  * Asks a service how a request came to it, with a probe made under AUTH_SECRET.

@@ -118,6 +118,13 @@ export function certificateOf(url: string): Promise<Certificate> {
   })
 }
 
+/** The time that an answer tells, in whole seconds; a proxy's cache tells for how long it has had it. NaN without. */
+export const timeOf = ({ headers }: Answer): number =>
+  Date.parse(headers.get('date') ?? '') + Number(headers.get('age') ?? 0) * 1000
+
+/** Whether an answer is that of Prometheus's text format. */
+export const isMetrics = ({ status, text }: Answer): boolean => status === 200 && /^latchkey_|^# HELP/m.test(text)
+
 /** Whether a URL leads to this machine only. */
 export const isLoopback = (url: string): boolean =>
   /^(localhost|.*\.localhost|127\.\d+\.\d+\.\d+|\[::1\])$/.test(new URL(url).hostname)

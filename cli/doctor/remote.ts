@@ -1,6 +1,16 @@
 import { type Check, failed, median, NotKnown, needed, ok, skipped, warning } from './check.ts'
 import { judgeDate } from './clock.ts'
-import { type Answer, ask, bare, type Certificate, certificateOf, isLoopback, NoAnswer, type Question } from './http.ts'
+import {
+  type Answer,
+  ask,
+  bare,
+  type Certificate,
+  certificateOf,
+  isLoopback,
+  isMetrics,
+  NoAnswer,
+  type Question,
+} from './http.ts'
 import { documented, judgeCertificate, judgeEquality, judgeMetadata, metadataPath } from './issuer.ts'
 
 /** A service at a URL, as strangers see it. */
@@ -181,7 +191,7 @@ export const remote: Check<Remote>[] = [
     const own = `:${env['AUTH_METRICS_PORT'] || usualMetricsPort}/metrics`
     const places = ['/metrics', ...(isLoopback(url) || own.startsWith(`:${port}/`) ? [] : [`http://${hostname}${own}`])]
     const answers = await Promise.all(places.map((place) => ask(place, { withinMs: 1_000 }).catch(() => undefined)))
-    const at = answers.findIndex((answer) => answer?.status === 200 && /^latchkey_|^# HELP/m.test(answer.text))
+    const at = answers.findIndex((answer) => answer !== undefined && isMetrics(answer))
     if (at < 0) return ok(`not at ${places.join(', nor ')}`)
     const where = places[at] as string
     return failed(

@@ -3,7 +3,7 @@ import { unknownNames } from '../../config/names.ts'
 import { Settings } from '../../config.ts'
 import { type Check, count, failed, ok, skipped, warning } from './check.ts'
 import type { Facts } from './facts.ts'
-import { isLoopback } from './http.ts'
+import { isLoopback, isMetrics } from './http.ts'
 
 const names = Object.keys(Settings.properties)
 /** What a message begins with. */
@@ -70,6 +70,21 @@ export const settings: Check<Facts>[] = [
         `on ${where}, in plain HTTP, and no proxy is named`,
         'AUTH_TRUSTED_PROXIES',
         'put a proxy with TLS in front, and set it to the address of that',
+      )
+    },
+  },
+  {
+    id: 'metrics',
+    async find({ config, metrics }) {
+      const { AUTH_METRICS_PORT: port, AUTH_ISSUER: issuer, HOST } = config()
+      if (port === undefined) return skipped('AUTH_METRICS_PORT is not set')
+      if (isOwnAddress(HOST)) return ok(`on port ${port} of ${HOST}, for this machine only`)
+      const answer = isLoopback(issuer) ? undefined : await metrics().catch(() => undefined)
+      if (!answer || !isMetrics(answer)) return ok(`on port ${port}, not at the host of AUTH_ISSUER`)
+      return warning(
+        `anybody may read them at ${new URL(issuer).hostname}:${port}`,
+        'AUTH_METRICS_PORT',
+        'let the firewall or the proxy keep that port to Prometheus',
       )
     },
   },

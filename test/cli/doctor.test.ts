@@ -83,6 +83,12 @@ const setUps: Record<string, SetUp> = {
     says: ['warning keep_alive: AUTH_KEEP_ALIVE'],
   },
 
+  'metrics are public': {
+    env: { AUTH_METRICS_PORT: '9464' },
+    facts: { metrics: async () => answer('# HELP x\n') },
+    says: ['warning metrics: AUTH_METRICS_PORT'],
+  },
+
   // The secret
   'the secret is that of an example': {
     env: { AUTH_SECRET: 'changeme-changeme-changeme-changeme' },

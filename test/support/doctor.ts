@@ -129,6 +129,7 @@ export function goodFacts(env: Record<string, string>, facts: Partial<Facts> = {
     issuer: async () => answer({ issuer: good.config().AUTH_ISSUER }),
     jwks: async () => answer({ keys: [{ kid: 'one' }] }),
     certificate: async () => ({ validToMs: now + 60 * day, issuer: "Let's Encrypt" }),
+    metrics: async () => answer('', { status: 404 }),
     direct: async () => answer({ status: 'ok' }),
     arrived: async (by, forwardedFor) =>
       by === 'direct'
