@@ -101,6 +101,12 @@ export function openLmdbStore(dataDir: string): Store {
     })
   const write = <T>(callback: () => T): Promise<T> => run('written', () => inTime(root.transaction(callback)))
 
+  /**
+   * A process that was killed in the middle of a read, such as a command, is a reader until somebody looks. No page that
+   * it could see is used again meanwhile, and the file grows with each write.
+   */
+  const forgetDeadReaders = () => void root.readerCheck()
+
   const {
     record,
     isRecorded,
@@ -458,6 +464,7 @@ export function openLmdbStore(dataDir: string): Store {
     removeRecord,
 
     async sweep(step) {
+      await run('read', forgetDeadReaders)
       const [stage, after] = readCursor(step.cursor)
       const swept = { table: sweptTables[stage] as SweptTable, removed: 0 }
       const { table, isDue, sweep } = stages[stage] as Stage

@@ -2,6 +2,7 @@
  * Another process on the environment in `argv[2]`. It says on stdout what the store has acknowledged:
  *
  * - `count KEY N` records N failures under a key, ten at a time, and says each count;
+ * - `die` is killed in the middle of a read;
  * - `create` adds users until it is killed, one line with the id of each, written only after the promise resolved.
  */
 import { randomUUID } from 'node:crypto'
@@ -22,6 +23,11 @@ if (task === 'count') {
   }
   await store.close()
   process.exit(0)
+}
+if (task === 'die') {
+  store.findUser(key)
+  // In the same turn of the event loop, which the transaction of the read lasts for.
+  process.kill(process.pid, 'SIGKILL')
 }
 if (task === 'create') {
   for (;;) {

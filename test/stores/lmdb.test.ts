@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { statSync } from 'node:fs'
 import t, { type Test } from 'tap'
 import { checkFile, lmdbFile } from '../../stores/lmdb/file.ts'
 import { openLmdbStore } from '../../stores/lmdb/store.ts'
@@ -68,4 +69,24 @@ t.test('a process killed in the middle of its writes loses none that it acknowle
     t.pass(`${lines.length} acknowledged`)
     await store.close()
   }
+})
+
+t.test('a process killed in the middle of a read has the file grow no longer than until the next sweep', async (t) => {
+  const dir = t.testdir()
+  const store = openLmdbStore(dir)
+  const keys = Array.from({ length: 100 }, (_, i) => `key ${i}`)
+  const write = async (times: number) => {
+    for (let i = 0; i < times; i++) await store.recordFailure([{ key: keys[i % keys.length] as string }], 1)
+  }
+  await write(200)
+  const { child, ended } = await startChild(t, dir, 'die')
+  child.stdin?.write('go')
+  await ended
+  await write(100)
+  await store.sweep({ now: 1, idleTtlMs: 1, maxTtlMs: 1, failuresBefore: 0, limit: 1 })
+  const bytes = () => statSync(lmdbFile(dir)).size
+  const before = bytes()
+  await write(500)
+  t.equal(bytes(), before, 'its pages are used again')
+  await store.close()
 })
