@@ -26,6 +26,7 @@ import { schemaController } from '../support/compilers.ts'
 import { cheapHashing, json, logIn, newDir, password, signUp } from '../support/helper.ts'
 import { isLong } from '../support/processes.ts'
 import { moduleFile, program } from '../support/program.ts'
+import { pseudorandom } from '../support/random.ts'
 import type { Outcome, Start } from './store-damage.child.ts'
 
 /*
@@ -154,15 +155,6 @@ function overwrite(data: string, at: number, bytes: Buffer): void {
   const content = readFileSync(dataOf(data))
   bytes.copy(content, at)
   writeFileSync(dataOf(data), content)
-}
-
-/** The same numbers each time, so that a failure can be had again. */
-function pseudorandom(seed: number): () => number {
-  let state = seed
-  return () => {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0
-    return state / 2 ** 32
-  }
 }
 
 let starter: Starter

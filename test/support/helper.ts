@@ -1,26 +1,16 @@
 import { randomUUID } from 'node:crypto'
-import { mkdtemp, rm } from 'node:fs/promises'
 import { connect } from 'node:net'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import type { FastifyInstance, InjectOptions, LightMyRequestResponse } from 'fastify'
 import type { Test } from 'tap'
 import t from 'tap'
 import { buildApp } from '../../app.ts'
 import { type Config, readConfig } from '../../config.ts'
 import type { Store } from '../../stores/store.ts'
+import { cheapHashing, newDir, password, type Scope } from './basics.ts'
 import { schemaController } from './compilers.ts'
 import { accessPostgres, type SharedPostgres, startPostgres } from './postgres.ts'
 
-/** The settings that make hashing cheap; everything else is as the server has it. */
-export const cheapHashing = {
-  AUTH_INSECURE: '1',
-  AUTH_ARGON2_MEMORY: '8',
-  AUTH_ARGON2_TIME: '1',
-  AUTH_HASH_MAX_WAIT: '10s',
-}
-
-export const password = 'correct horse battery staple'
+export { cheapHashing, claimsOf, newDir, password, type Scope } from './basics.ts'
 
 /** A clock that tests move; milliseconds since the epoch. */
 export interface Clock {
@@ -44,16 +34,6 @@ export interface TestApp {
    * @param clock of its own; the same when not given
    */
   beside(clock?: Clock): Promise<TestApp>
-}
-
-/** What ends with a test, or with the last of several. */
-export type Scope = Pick<Test, 'teardown'>
-
-/** Makes an empty directory; `t.testdir()` would empty that of an app that the test has built already. */
-export async function newDir(t: Scope): Promise<string> {
-  const dir = await mkdtemp(join(tmpdir(), 'latchkey-'))
-  t.teardown(() => rm(dir, { recursive: true, force: true }))
-  return dir
 }
 
 /** Where a store keeps its data, as settings. */
@@ -192,11 +172,6 @@ export function withToken(app: FastifyInstance, accessToken: string, options: In
 /** @returns whether an access token is still taken */
 export async function isAccepted(app: FastifyInstance, accessToken: string): Promise<boolean> {
   return (await withToken(app, accessToken, { url: '/protected' })).statusCode === 200
-}
-
-/** The claims of a JWT, unchecked. */
-export function claimsOf(token: string): Record<string, unknown> {
-  return JSON.parse(Buffer.from(token.split('.')[1] as string, 'base64url').toString())
 }
 
 /** The challenges of RFC 6750 §3, exactly. */

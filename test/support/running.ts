@@ -1,7 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import type { Test } from 'tap'
-import { newDir } from './helper.ts'
+import { newDir, type Scope } from './basics.ts'
 import { program } from './program.ts'
 
 export interface Ended {
@@ -30,7 +29,7 @@ export interface Running {
  * @param before what a shell does first, such as a limit
  */
 export async function runProgram(
-  t: Test,
+  t: Scope,
   settings: Record<string, string>,
   {
     cwd,
