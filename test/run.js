@@ -1,5 +1,6 @@
 // What `npm test` runs: types, lint and every test; `npm test -- FILE...` runs these test files. Sources and tests are
-// compiled once, and run as JavaScript: `support/suite.ts`. This file runs before, so it is JavaScript.
+// compiled once, and run as JavaScript: `support/suite.ts`, or a program such as `crash/main.ts` where one is named.
+// This file runs before, so it is JavaScript.
 import { spawnSync } from 'node:child_process'
 import { copyFileSync, mkdtempSync, rmSync, statfsSync, symlinkSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -7,15 +8,17 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 
+const [named = ''] = process.argv.slice(2)
+const program = named.endsWith('/main.ts') ? named.replace(/ts$/, 'js') : undefined
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
 const tsc = join(dirname(createRequire(import.meta.url).resolve('typescript/package.json')), 'bin/tsc')
 
-// Where there is room in memory, nothing waits for the disk.
+// Where there is room in memory, nothing waits for the disk. (A program has the disk that users have.)
 const memory = '/dev/shm'
 const roomBytes = 4 * 2 ** 30
 try {
   const { bavail, bsize } = statfsSync(memory)
-  if (bavail * bsize >= roomBytes) process.env.TMPDIR ??= memory
+  if (bavail * bsize >= roomBytes && !program) process.env.TMPDIR ??= memory
 } catch {
   // Not on Linux.
 }
@@ -35,4 +38,4 @@ if (status !== 0) {
   process.exit(1)
 }
 process.env.LATCHKEY_BUILT = built
-await import(pathToFileURL(join(built, 'test/support/suite.js')).href)
+await import(pathToFileURL(join(built, program ?? 'test/support/suite.js')).href)
