@@ -30,6 +30,7 @@ import {
   sweptTables,
 } from '../store.ts'
 import { openDatabases } from './databases.ts'
+import { guardExit } from './exit.ts'
 import { openEnvironment } from './open.ts'
 import { createLmdbRecords } from './records.ts'
 import { createLmdbRevocations } from './revocations.ts'
@@ -69,6 +70,7 @@ export function openLmdbStore(dataDir: string): Store {
   const { users, usersByName, clients, sessions, sessionsByUser, signingKeys } = tables
   const { failures, revocations, revocationsById, counters } = tables
 
+  const exit = guardExit()
   let closed = false
   let breaks: (line: string) => void = () => {}
   let isBroken = false
@@ -88,6 +90,7 @@ export function openLmdbStore(dataDir: string): Store {
       const line = whyUnavailable(dataDir, cause, what)
       if (isPanic(cause)) {
         isBroken = true
+        exit.release()
         breaks(line)
       }
       throw new StoreUnavailable(cause, line)
@@ -99,7 +102,8 @@ export function openLmdbStore(dataDir: string): Store {
       root.resetReadTxn()
       return work()
     })
-  const write = <T>(callback: () => T): Promise<T> => run('written', () => inTime(root.transaction(callback)))
+  const write = <T>(callback: () => T): Promise<T> =>
+    run('written', () => inTime(exit.during(root.transaction(callback))))
 
   /**
    * A process that was killed in the middle of a read, such as a command, is a reader until somebody looks. No page that
@@ -237,6 +241,7 @@ export function openLmdbStore(dataDir: string): Store {
       if (closed) return
       closed = true
       if (!isBroken) await root.close()
+      exit.release()
     },
 
     createUser: (user) =>

@@ -2,6 +2,7 @@
  * Another process on the environment in `argv[2]`. It says on stdout what the store has acknowledged:
  *
  * - `count KEY N` records N failures under a key, ten at a time, and says each count;
+ * - `exit` ends by itself in the middle of a write;
  * - `die` is killed in the middle of a read;
  * - `create` adds users until it is killed, one line with the id of each, written only after the promise resolved.
  */
@@ -23,6 +24,14 @@ if (task === 'count') {
   }
   await store.close()
   process.exit(0)
+}
+if (task === 'exit') {
+  store.recordFailure([{ key: 'key' }], 1)
+  setImmediate(() => {
+    // The transaction has begun by then, and waits for this thread.
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 200)
+    process.exit(0)
+  })
 }
 if (task === 'die') {
   store.findUser(key)

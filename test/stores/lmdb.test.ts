@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { statSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { checkFile, lmdbFile } from '../../stores/lmdb/file.ts'
 import { openLmdbStore } from '../../stores/lmdb/store.ts'
@@ -88,5 +89,16 @@ t.test('a process killed in the middle of a read has the file grow no longer tha
   const before = bytes()
   await write(500)
   t.equal(bytes(), before, 'its pages are used again')
+  await store.close()
+})
+
+t.test('a process that ends in the middle of a write ends, and leaves no lock behind', async (t) => {
+  const dir = t.testdir()
+  const store = openLmdbStore(dir)
+  const { child } = await startChild(t, dir, 'exit')
+  const exited = once(child, 'exit')
+  child.stdin?.write('go')
+  t.ok(await Promise.race([exited, sleep(10_000)]), 'it does not wait for itself')
+  t.same(await store.recordFailure([{ key: 'another' }], 1), [{ count: 1, lastAt: 1 }], 'others write on')
   await store.close()
 })
