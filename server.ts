@@ -1,7 +1,7 @@
 import { type Config, ConfigError, readConfig, Settings } from './config.ts'
 import { logEvent } from './events.ts'
 import { wantsTraces } from './log/traced.ts'
-import { closePort, drainAndClose, openSockets } from './process/drain.ts'
+import { closePort, drainAndClose, type Hold, openSockets } from './process/drain.ts'
 import { listen, PortTaken, resolveHost, tryPort } from './process/listening.ts'
 import { onSignals, shuttingDown } from './process/signals.ts'
 import { type Vouching, vouchForStore } from './stores/lmdb/vouch.ts'
@@ -86,7 +86,7 @@ async function serve(config: Config, vouching?: Vouching): Promise<void> {
   onSignals(async (signal) => {
     const endsAtMs = performance.now() + config.AUTH_SHUTDOWN_GRACE.ms
     if (!primary) app.log.info({ signal }, shuttingDown)
-    const stopAccepting = () => (primary ? primary.drained(app.server) : closePort(app.server))
+    const stopAccepting = (hold: Hold) => (primary ? primary.drained(app.server, hold) : closePort(app.server, hold))
     await drainAndClose(app, sockets, config.AUTH_SHUTDOWN_GRACE.ms, stopAccepting)
     await closeMetrics()
     await tracing?.end(Math.max(0, Math.min(flushMs, endsAtMs - performance.now() - flushReserveMs)))

@@ -6,21 +6,23 @@ import type { Worker } from 'node:cluster'
  */
 export function watchDeliveries({ process: child }: Worker) {
   let last: { close?(): void } | undefined
-  let isUnderWay = false
+  /** the number by which the worker says that it has it */
+  let underWay: number | undefined
   const send = child.send as (...args: unknown[]) => boolean
   child.send = (message: unknown, handle?: unknown, ...rest: unknown[]) => {
     // One at a time: the next follows when this one was taken.
     if (handle && typeof handle === 'object') {
       last = handle
-      isUnderWay = true
+      underWay = (message as { seq?: number }).seq
     }
     return send.call(child, message, handle, ...rest)
   }
   child.on('internalMessage', ({ ack }: { ack?: number }) => {
-    if (ack !== undefined) isUnderWay = false
+    // Node may have sent the next one already.
+    if (ack === underWay) underWay = undefined
   })
   return {
-    isBusy: () => isUnderWay,
+    isBusy: () => underWay !== undefined,
     /**
      * Closes the last connection in case it was not taken. One that was is closed here already, and closing it again
      * does nothing.

@@ -26,6 +26,8 @@ export interface PrimaryProcedures {
 
 /** What a worker answers to the primary. */
 export interface WorkerProcedures {
+  /** Holds its responses while the port is closed. Responds when nobody connects any more. */
+  hold(): Promise<void>
   /** Reads the new revocations from the store. */
   catchUp(): Promise<void>
   metrics(): Promise<Snapshot> | undefined

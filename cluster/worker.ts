@@ -1,6 +1,7 @@
 import type { Server } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
+import type { Hold } from '../process/drain.ts'
 import { openChannel } from './channel.ts'
 import type { PrimaryProcedures, StartFailure, StartLine, WorkerProcedures } from './protocol.ts'
 
@@ -13,12 +14,17 @@ const checkMs = 10
 /** The worker's side of a cluster. */
 export function joinPrimary() {
   let app: FastifyInstance | undefined
+  let hold: Hold = async () => () => {}
+  let release = () => {}
   const catchUp = coalesced(async () => {
     // A store that does not answer is reported where it is polled.
     await app?.revocations.catchUp().catch(() => {})
   })
   const primary = openChannel<PrimaryProcedures, WorkerProcedures>(process, {
     catchUp,
+    async hold() {
+      release = await hold()
+    },
     metrics: () => app?.metrics?.snapshot(),
   })
 
@@ -37,11 +43,15 @@ export function joinPrimary() {
     /**
      * Says that this worker has no connections left to wait for, and closes its port when the primary closes that of
      * all.
+     *
+     * @param holdResponses holds them, and returns a function that releases them
      */
-    async drained(server: Server): Promise<void> {
+    async drained(server: Server, holdResponses: Hold): Promise<void> {
+      hold = holdResponses
       primary.request('drained', [])
       for (const until = performance.now() + closeTimeoutMs; server.listening && performance.now() < until; )
         await sleep(checkMs)
+      release()
       server.close()
     },
     listening: (line: StartLine) => primary.request('listening', [line], startTimeoutMs),

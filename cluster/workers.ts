@@ -5,6 +5,7 @@ import { logEvent } from '../events.ts'
 import { idleTurn } from '../process/drain.ts'
 import { openChannel } from './channel.ts'
 import { watchDeliveries } from './deliveries.ts'
+import { watchPort } from './port.ts'
 import type { PrimaryProcedures, StartFailure, StartLine, WorkerProcedures } from './protocol.ts'
 
 /** Backoff before a worker is replaced: doubled with each one that did not last. */
@@ -40,6 +41,7 @@ interface Member {
  */
 export function createWorkers(config: Config, log: FastifyBaseLogger, onEnded: (workerId: number) => void) {
   const count = config.AUTH_WORKERS
+  const port = watchPort(config.PORT)
   const members = new Map<number, Member>()
   const pauses = new Map<number, number>()
   let allEnded = () => {}
@@ -149,12 +151,18 @@ export function createWorkers(config: Config, log: FastifyBaseLogger, onEnded: (
 
   /**
    * Once all workers are drained, and before any of them closes: a connection that is dealt out then would find no
-   * listener.
+   * listener. All of them hold their answers at the same time, so that fewer connect meanwhile.
    */
   async function closePort(): Promise<void> {
     if (isPortClosed || [...members.values()].some(({ isDrained }) => !isDrained)) return
     isPortClosed = true
-    await idleTurn(() => [...members.values()].some(({ deliveries }) => deliveries.isBusy()))
+    const isDelivering = () => [...members.values()].some(({ deliveries }) => deliveries.isBusy())
+    await Promise.all([...members.values()].map(({ channel }) => channel.request('hold', [])))
+    port.acceptNoneAhead()
+    await idleTurn(isDelivering)
+    port.close()
+    // What was accepted before is still dealt out.
+    await idleTurn(isDelivering)
     for (const { worker } of members.values()) worker.disconnect()
   }
 

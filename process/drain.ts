@@ -30,6 +30,21 @@ const idleTurnsWithinMs = 1_000
 /** Between two looks for new connections while responses are held. */
 const connectingMs = 3
 
+/** What a server of Node listens by. */
+export interface ListenHandle {
+  listen(backlog: number): number
+  close(): void
+}
+
+/**
+ * Has the kernel accept one connection ahead of Node, and no more: closing the port resets those, after their clients
+ * have sent a request. Whoever else connects is not answered, and is refused when TCP tries again.
+ */
+export const acceptNoneAhead = (handle: ListenHandle | null | undefined): void => void handle?.listen(0)
+
+/** Holds responses until nobody connects any more. @returns a function that releases them */
+export type Hold = () => Promise<() => void>
+
 /** @returns the open connections of a server that does not listen yet, kept up to date */
 export function openSockets(server: Server): Set<Socket> {
   const sockets = new Set<Socket>()
@@ -46,23 +61,25 @@ export function openSockets(server: Server): Set<Socket> {
  *
  * @param sockets the open connections
  * @param graceMs AUTH_SHUTDOWN_GRACE, milliseconds
- * @param closePort stops accepting connections
+ * @param closePort stops accepting connections, with responses held by its argument, which returns a function that
+ *   releases them
  */
 export async function drainAndClose(
   app: FastifyInstance,
   sockets: Set<Socket>,
   graceMs: number,
-  closePort: () => Promise<void>,
+  closePort: (hold: Hold) => Promise<void>,
 ): Promise<void> {
   setTimeout(() => app.server.closeAllConnections(), graceMs - closingReserveMs).unref()
   app.drain.begin()
   if (sockets.size > 0) await untilAllClosed(sockets, Math.min(drainMs, graceMs * drainShareOfGrace))
   // A client that waits for its response opens no connection meanwhile, and closing the port resets those not accepted
   // yet.
-  const release = app.drain.hold()
-  if (sockets.size > 0) await untilNoneConnects(app.server)
-  await closePort()
-  release()
+  await closePort(async () => {
+    const release = app.drain.hold()
+    if (sockets.size > 0) await untilNoneConnects(app.server)
+    return release
+  })
   await idleTurn(() => false)
   app.server.closeIdleConnections()
 
@@ -119,7 +136,9 @@ export async function idleTurn(isBusy: () => boolean): Promise<void> {
  * Closes the port of a server that shares it with no other. Later connections are refused, and their clients may go
  * elsewhere.
  */
-export async function closePort(server: Server): Promise<void> {
+export async function closePort(server: Server, hold: Hold): Promise<void> {
+  const release = await hold()
+  acceptNoneAhead((server as Server & { _handle?: ListenHandle })._handle)
   let hasAccepted = true
   const note = () => {
     hasAccepted = true
@@ -133,4 +152,5 @@ export async function closePort(server: Server): Promise<void> {
   server.off('connection', note)
   // The port alone: `close` of an HTTP server would close its idle connections first, one by one.
   Server.prototype.close.call(server)
+  release()
 }

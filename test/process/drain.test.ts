@@ -105,7 +105,7 @@ onOneStore('with nobody connected it ends at once', async (t, build) => {
   const sockets = openSockets(app.server)
   await listen(app)
   const stoppedAt = performance.now()
-  await drainAndClose(app, sockets, 10_000, () => closePort(app.server))
+  await drainAndClose(app, sockets, 10_000, (hold) => closePort(app.server, hold))
   t.ok(performance.now() - stoppedAt < 1_000)
 })
 
