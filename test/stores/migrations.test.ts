@@ -1,12 +1,17 @@
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { gunzipSync, gzipSync } from 'node:zlib'
+import { open } from 'lmdb'
 import t, { type Test } from 'tap'
 import { buildApp } from '../../app.ts'
 import { version } from '../../config/version.ts'
 import { readConfig } from '../../config.ts'
 import type { Client } from '../../domain/client.ts'
 import type { End } from '../../domain/lifetimes.ts'
+import { hashSecret } from '../../plugins/clients/clients.ts'
+import { lmdbDirectory, lmdbFile } from '../../stores/lmdb/file.ts'
 import { checkStore } from '../../stores/moving/check.ts'
+import { chosenStore, openStore } from '../../stores/open.ts'
 import { migrations } from '../../stores/postgres/migrations.ts'
 import { everyStatement } from '../../stores/postgres/sql.ts'
 import { openPostgresStore } from '../../stores/postgres/store.ts'
@@ -18,6 +23,7 @@ import {
   isAccepted,
   json,
   logIn,
+  newDir,
   password,
   postForm,
   refresh,
@@ -32,10 +38,11 @@ import { root } from '../support/program.ts'
  * Each release is kept as it was: `fixtures/release-VERSION.sql` is its schema with a little data that it wrote, and
  * `fixtures/release-VERSION.json` has its statements and the tokens that it gave out. The schema of today has to carry
  * on with the first, and the second has to run on it, for replicas of both releases are in service while one takes over
- * from the other.
+ * from the other. The same of the embedded store is `release-VERSION.mdb.gz`, its file, and `release-VERSION.mdb.json`;
+ * those of 0.1 and 0.2 were made by `scripts/release-fixture.js`.
  *
  * At each release, after its version is in package.json: `UPDATE=1 npm test -- test/stores/migrations.test.ts`, and
- * commit the two new files. Those of a release that is out are never written again; when one fails here, it is the new
+ * commit the four new files. Those of a release that is out are never written again; when one fails here, it is the new
  * migration that is wrong.
  */
 
@@ -46,19 +53,25 @@ const madeAt = Date.parse('2026-11-01T12:00:00Z')
 
 interface Fixture {
   tokens: Record<string, string>
+  /** a client that may have tokens of its own, where the release had clients */
+  service?: { id: string; secret: string }
+  /** of PostgreSQL */
   statements: Record<string, string>
 }
 
-async function serve(t: Test, url: string, now: number) {
-  const config = readConfig({ ...cheapHashing, ...fixed, DATABASE_URL: url })
+type Settings = Record<string, string>
+
+async function serve(t: Test, settings: Settings, now: number) {
+  const config = readConfig({ ...cheapHashing, ...fixed, ...settings })
   const app = await buildApp(config, { now: () => now, logStream: { write: () => {} } })
   t.teardown(() => app.close())
   return app
 }
 
-/** Has this release write something of everything. @returns the tokens that came of it */
-async function live(t: Test, url: string): Promise<Fixture['tokens']> {
-  const app = await serve(t, url, madeAt)
+/** Has this release write something of everything. @returns what came of it */
+async function live(t: Test, settings: Settings): Promise<Pick<Fixture, 'tokens' | 'service'>> {
+  const app = await serve(t, settings, madeAt)
+  const secret = 'a-secret-of-the-service-that-is-long-enough'
   for (const name of ['Ada', 'bob', 'cyd', 'dan']) await signUp(app, name)
   const [ada, bob, cyd, dan] = [
     await logIn(app, 'ada'),
@@ -82,7 +95,7 @@ async function live(t: Test, url: string): Promise<Fixture['tokens']> {
       isDeclared: false,
       generation: madeAt,
     },
-    secrets: [{ hash: 'sha256:new', createdAt: madeAt }],
+    secrets: [{ hash: hashSecret(secret), createdAt: madeAt }],
   }
   await storeOf(app).createClient(service)
   const old = { hash: 'sha256:old', createdAt: madeAt - 1000, expiresAt: madeAt + 86_400_000 }
@@ -99,7 +112,7 @@ async function live(t: Test, url: string): Promise<Fixture['tokens']> {
   }
   await storeOf(app).deleteClient('a-deleted-one', { now: madeAt, expiresAt: madeAt + 600_000 } as End)
   await app.close()
-  return {
+  const tokens = {
     good: adaNext.access_token,
     goodRefresh: adaNext.refresh_token,
     spentRefresh: ada.refresh_token,
@@ -108,6 +121,7 @@ async function live(t: Test, url: string): Promise<Fixture['tokens']> {
     changedElsewhere: cyd.access_token,
     deleted: dan.access_token,
   }
+  return { tokens, service: { id: service.id, secret } }
 }
 
 /** The schema as the migrations make it, and the rows. */
@@ -134,11 +148,16 @@ async function dump(url: string): Promise<string> {
 if (process.env['UPDATE'] === '1') {
   await t.test('the fixture of this release is written', async (t) => {
     const url = await postgres.createDatabase()
-    const tokens = await live(t, url)
+    const lived = await live(t, { DATABASE_URL: url })
     const texts = Object.fromEntries(Object.entries(everyStatement).map(([name, { text }]) => [name, text]))
     mkdirSync(dir, { recursive: true })
     writeFileSync(join(dir, `release-${version}.sql`), await dump(url))
-    writeFileSync(join(dir, `release-${version}.json`), `${JSON.stringify({ tokens, statements: texts }, null, 2)}\n`)
+    writeFileSync(join(dir, `release-${version}.json`), `${JSON.stringify({ ...lived, statements: texts }, null, 2)}\n`)
+
+    const dataDir = await newDir(t)
+    const livedHere = await live(t, { AUTH_DATA_DIR: dataDir })
+    writeFileSync(join(dir, `release-${version}.mdb.gz`), gzipSync(readFileSync(lmdbFile(dataDir)), { level: 9 }))
+    writeFileSync(join(dir, `release-${version}.mdb.json`), `${JSON.stringify(livedHere, null, 2)}\n`)
   })
 }
 
@@ -150,43 +169,59 @@ t.test('every release is kept, this one too', async (t) => {
   t.ok(releases.includes(version), `there is a fixture of ${version}`)
 })
 
+/** This release goes on with what another has written. */
+async function goesOn(t: Test, settings: Settings, { tokens, service }: Pick<Fixture, 'tokens' | 'service'>) {
+  const app = await serve(t, settings, madeAt + 60_000)
+
+  t.ok(await isAccepted(app, tokens['good'] ?? ''), 'its access tokens are good: its signing keys open')
+  for (const name of ['loggedOut', 'changedElsewhere', 'deleted']) {
+    t.equal(await challengeTo(app, tokens[name] ?? ''), challenges.revoked, `its revocations are in force: ${name}`)
+  }
+  t.equal((await refresh(app, tokens['goodRefresh'] ?? '')).statusCode, 200, 'its sessions go on')
+  t.equal((await refresh(app, tokens['keptRefresh'] ?? '')).statusCode, 200)
+  t.equal((await refresh(app, tokens['spentRefresh'] ?? '')).statusCode, 400, 'its spent tokens are spent')
+  t.equal((await refresh(app, tokens['goodRefresh'] ?? '')).statusCode, 400, 'and the theft has ended the session')
+
+  await logIn(app, 'ada')
+  await logIn(app, 'cyd', `${password} anew`)
+  t.equal((await signUp(app, 'ADA')).statusCode, 409, 'its names are taken')
+  t.equal((await signUp(app, 'dan')).statusCode, 201, 'but for those that were given up')
+  const bob = await logIn(app, 'bob')
+  t.equal((await withToken(app, bob.access_token, { method: 'POST', url: '/logout' })).statusCode, 204)
+  t.equal(await challengeTo(app, bob.access_token), challenges.revoked)
+  if (service) {
+    const form = { grant_type: 'client_credentials', client_id: service.id, client_secret: service.secret }
+    t.equal((await postForm(app, '/token', form)).statusCode, 200, 'its clients authenticate')
+  }
+  await app.close()
+
+  const store = await openStore(chosenStore(app.config))
+  t.teardown(() => store.close())
+  const errors: Finding[] = []
+  for await (const finding of checkStore(store)) if (finding.level === 'error') errors.push(finding)
+  t.same(errors, [])
+}
+
+const parsed = (name: string) => JSON.parse(readFileSync(join(dir, name), 'utf8'))
+
 for (const release of releases) {
   const sql = readFileSync(join(dir, `release-${release}.sql`), 'utf8')
-  const fixture: Fixture = JSON.parse(readFileSync(join(dir, `release-${release}.json`), 'utf8'))
+  const fixture: Fixture = parsed(`release-${release}.json`)
   const load = async () => {
     const url = await postgres.createDatabase()
     await postgres.execute(sql, url)
     return url
   }
 
-  t.test(`this release goes on with the data of ${release}`, async (t) => {
-    const url = await load()
-    const { tokens } = fixture
-    const app = await serve(t, url, madeAt + 60_000)
+  t.test(`this release goes on with the data of ${release} [pg]`, async (t) =>
+    goesOn(t, { DATABASE_URL: await load() }, fixture),
+  )
 
-    t.ok(await isAccepted(app, tokens['good'] ?? ''), 'its access tokens are good: its signing keys open')
-    for (const name of ['loggedOut', 'changedElsewhere', 'deleted']) {
-      t.equal(await challengeTo(app, tokens[name] ?? ''), challenges.revoked, `its revocations are in force: ${name}`)
-    }
-    t.equal((await refresh(app, tokens['goodRefresh'] ?? '')).statusCode, 200, 'its sessions go on')
-    t.equal((await refresh(app, tokens['keptRefresh'] ?? '')).statusCode, 200)
-    t.equal((await refresh(app, tokens['spentRefresh'] ?? '')).statusCode, 400, 'its spent tokens are spent')
-    t.equal((await refresh(app, tokens['goodRefresh'] ?? '')).statusCode, 400, 'and the theft has ended the session')
-
-    await logIn(app, 'ada')
-    await logIn(app, 'cyd', `${password} anew`)
-    t.equal((await signUp(app, 'ADA')).statusCode, 409, 'its names are taken')
-    t.equal((await signUp(app, 'dan')).statusCode, 201, 'but for those that were given up')
-    const bob = await logIn(app, 'bob')
-    t.equal((await withToken(app, bob.access_token, { method: 'POST', url: '/logout' })).statusCode, 204)
-    t.equal(await challengeTo(app, bob.access_token), challenges.revoked)
-    await app.close()
-
-    const store = await openPostgresStore(url)
-    t.teardown(() => store.close())
-    const errors: Finding[] = []
-    for await (const finding of checkStore(store)) if (finding.level === 'error') errors.push(finding)
-    t.same(errors, [])
+  t.test(`this release goes on with the data of ${release} [lmdb]`, async (t) => {
+    const dataDir = await newDir(t)
+    mkdirSync(lmdbDirectory(dataDir))
+    writeFileSync(lmdbFile(dataDir), gunzipSync(readFileSync(join(dir, `release-${release}.mdb.gz`))))
+    await goesOn(t, { AUTH_DATA_DIR: dataDir }, parsed(`release-${release}.mdb.json`))
   })
 
   t.test(`${release} goes on beside this one: its statements run on the schema of today`, async (t) => {
@@ -201,3 +236,31 @@ for (const release of releases) {
     }
   })
 }
+
+t.test('a downgrade is refused where the newer release says that this one cannot go on [pg]', async (t) => {
+  const url = await postgres.createDatabase()
+  await (await openPostgresStore(url)).close()
+  const take = (version: number) =>
+    postgres.execute(`INSERT INTO latchkey_schema (version, applied_at) VALUES (${version}, now())`, url)
+  await take(999)
+  await (await openPostgresStore(url)).close()
+  t.pass('a step that only adds is none of them')
+  await take(1000)
+  await t.rejects(serve(t, { DATABASE_URL: url }, madeAt), {
+    message: /^DATABASE_URL: expected a store .*written by a newer Latchkey \(format 2, this one knows 1\): start that/,
+  })
+})
+
+t.test('a downgrade is refused where the newer release says that this one cannot go on [lmdb]', async (t) => {
+  const dataDir = await newDir(t)
+  await (await openStore({ kind: 'lmdb', dir: dataDir })).close()
+  const root = open({ path: lmdbDirectory(dataDir), noSubdir: false, maxDbs: 32 })
+  await root.openDB<number>({ name: 'counters' }).put('format', 2)
+  await root.close()
+  const before = readFileSync(lmdbFile(dataDir))
+  await t.rejects(serve(t, { AUTH_DATA_DIR: dataDir }, madeAt), {
+    message:
+      /^AUTH_DATA_DIR: expected a store .*written by a newer Latchkey \(format 2, this one knows 1\): start that/,
+  })
+  t.ok(readFileSync(lmdbFile(dataDir)).equals(before), 'and nothing is written')
+})
