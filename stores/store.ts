@@ -262,6 +262,16 @@ export interface Finding {
 /** A row that cannot be decoded: no page with it can be read. */
 export const unreadableRow = 'the row cannot be read'
 
+/** A newer release has changed the store in a way that this one cannot work with; nothing was written to it. */
+export class StoreTooNew extends Error {
+  constructor(found: number, known: number) {
+    super(
+      `it was written by a newer Latchkey (format ${found}, this one knows ${known}): ` +
+        'start that release again, or put back a backup from before the upgrade',
+    )
+  }
+}
+
 /** The database did not answer, or not in time. The caller answers 503. */
 export class StoreUnavailable extends Error {
   readonly statusCode = 503

@@ -6,7 +6,7 @@ import { tracedMethods } from '../../log/traced.ts'
 import { damageLine, StoreDamaged } from '../../stores/lmdb/file.ts'
 import { isFull, whyUnavailable } from '../../stores/lmdb/unavailable.ts'
 import { chosenStore, isMissing, openStore } from '../../stores/open.ts'
-import { type Store, StoreUnavailable } from '../../stores/store.ts'
+import { type Store, StoreTooNew, StoreUnavailable } from '../../stores/store.ts'
 import { secretPath } from '../keys/secret-file.ts'
 import type { ToldWrites } from './changes.ts'
 
@@ -35,6 +35,10 @@ async function openChosen(config: Config): Promise<Store> {
   try {
     return await openStore(location)
   } catch (error) {
+    if (error instanceof StoreTooNew) {
+      const [setting, where] = location.kind === 'pg' ? ['DATABASE_URL', ''] : ['AUTH_DATA_DIR', ` in ${dataDir}`]
+      throw new ConfigError(`${setting}: expected a store that this release knows${where}, and ${error.message}`)
+    }
     if (error instanceof StoreDamaged) throw new ConfigError(damageLine(dataDir, error))
     if (location.kind === 'pg') throw error
     const { code, message, path = dataDir } = error as NodeJS.ErrnoException

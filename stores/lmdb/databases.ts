@@ -6,12 +6,26 @@ import type { Revocation } from '../../domain/revocation.ts'
 import type { Session } from '../../domain/session.ts'
 import type { SigningKeyRecord } from '../../domain/signing-key.ts'
 import type { User } from '../../domain/user.ts'
+import { StoreTooNew } from '../store.ts'
+
+/**
+ * Raised by a release whose data this one cannot work with; it writes the number to `counters`. What a release only
+ * adds needs none: the one before goes on with it.
+ */
+const format = 1
 
 export type Databases = ReturnType<typeof openDatabases>
 
-/** Opens the databases of an environment, and makes those that are missing: the tables, each with its indexes. */
+/**
+ * Opens the databases of an environment, and makes those that are missing: the tables, each with its indexes.
+ *
+ * @throws {StoreTooNew} before anything is made
+ */
 export function openDatabases(root: RootDatabase) {
   const open = <V, K extends string | number = string>(name: string): Database<V, K> => root.openDB<V, K>({ name })
+  const counters = open<number>('counters')
+  const found = counters.get('format') ?? format
+  if (found > format) throw new StoreTooNew(found, format)
   return {
     users: open<User>('users'),
     usersByName: open<string>('users_by_name'),
@@ -26,6 +40,6 @@ export function openDatabases(root: RootDatabase) {
     revocations: open<Revocation, number>('revocations'),
     /** the number of the revocation of what is named, see `namesOne` */
     revocationsById: open<number>('revocations_by_id'),
-    counters: open<number>('counters'),
+    counters,
   }
 }

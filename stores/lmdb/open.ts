@@ -27,6 +27,7 @@ const drafts = /^(lmdb\.new-[0-9]+-[0-9a-f]+|(secret|room)\.[0-9]+\.[0-9a-f]+)$/
  *
  * @param openTables opens every table, which makes those that are missing
  * @throws {StoreDamaged} when the store is damaged
+ * @throws {StoreTooNew}
  * @throws {NodeJS.ErrnoException} with the path that cannot be used
  */
 export function openEnvironment<T>(
@@ -52,7 +53,12 @@ function openStore<T>(dataDir: string, openTables: (root: RootDatabase) => T): {
   checkFile(path, size > readWhollyBytes ? { withinMs: 0 } : {})
   accessSync(path, constants.R_OK | constants.W_OK)
   const root = open({ path: directory, ...options })
-  return { root, tables: openTables(root) }
+  try {
+    return { root, tables: openTables(root) }
+  } catch (error) {
+    root.close()
+    throw error
+  }
 }
 
 /**

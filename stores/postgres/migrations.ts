@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { StoreTooNew } from '../store.ts'
 import { type Connection, type Postgres, sqlState } from './pool.ts'
 
 /**
@@ -8,6 +9,9 @@ import { type Connection, type Postgres, sqlState } from './pool.ts'
  * Expand and contract: a step only adds, and what it adds has a default or may be null, so that the release before goes
  * on working on the new schema while replicas are replaced one by one. Every step can be run again after it was cut off
  * in the middle (`IF NOT EXISTS`), as YugabyteDB does not undo DDL with its transaction.
+ *
+ * A step that the release before cannot go on with begins a new format: its version is the next multiple of 1000. A
+ * release refuses a schema of a later format than its own.
  *
  * There are no foreign keys: a session outlived by its user is dead by its generation and swept later, so that deleting
  * a user with many sessions is one row, opening a session locks no user, and on an engine that spreads its tables no
@@ -133,6 +137,9 @@ export const migrations: readonly { version: number; statements: readonly string
 const schemaTable =
   'CREATE TABLE IF NOT EXISTS latchkey_schema (version bigint PRIMARY KEY, applied_at timestamptz NOT NULL)'
 
+/** Formats are counted from 1. */
+const formatOf = (version: number) => 1 + Math.floor(version / 1000)
+
 const undefinedTable = '42P01'
 
 /**
@@ -147,19 +154,26 @@ const stepMs = 10 * 60_000
 const triesAtMost = 50
 
 /**
- * Brings the schema of the database up to this release's. A schema that is newer already is left as it is.
+ * Brings the schema of the database up to this release's. One that is newer already, and only has more, is left as it
+ * is.
  *
  * @param steps the release's own, but in tests
  * @returns whether there was none, and this made it
  * @throws StoreUnavailable when the database cannot be reached, or refuses a step
+ * @throws {StoreTooNew} for a schema of a later format
  */
 export async function migrate(postgres: Postgres, steps = migrations): Promise<boolean> {
   let isNew = false
+  let newest = 0
+  const known = formatOf(Math.max(...steps.map(({ version }) => version)))
   await postgres.connected(async (connection) => {
     for (let tries = 1; ; tries++) {
       try {
+        const taken = await stepsTaken(connection)
+        newest = Math.max(0, ...taken)
+        if (formatOf(newest) > known) return
         for (const { version, statements } of steps) {
-          if (await hasStep(connection, version)) continue
+          if (taken.has(version)) continue
           await connection.query('BEGIN')
           await connection.query(`SET LOCAL statement_timeout = ${stepMs}`)
           // First of all, so that a second replica waits here for the first one's commit, and then finds the row taken.
@@ -176,20 +190,21 @@ export async function migrate(postgres: Postgres, steps = migrations): Promise<b
       }
     }
   })
+  if (formatOf(newest) > known) throw new StoreTooNew(formatOf(newest), known)
   return isNew
 }
 
 /**
- * Whether a step was taken. Where nothing is to be done, this is all that runs, and needs no more than the right to
+ * The steps that were taken. Where nothing is to be done, this is all that runs, and needs no more than the right to
  * read.
  */
-async function hasStep(connection: Connection, version: number): Promise<boolean> {
-  const select = `SELECT version FROM latchkey_schema WHERE version = ${version}`
+async function stepsTaken(connection: Connection): Promise<Set<number>> {
   try {
-    return (await connection.query(select)).length > 0
+    const rows = (await connection.query('SELECT version FROM latchkey_schema')) as { version: number | string }[]
+    return new Set(rows.map(({ version }) => Number(version)))
   } catch (error) {
     if (sqlState(error) !== undefinedTable) throw error
     await connection.query(schemaTable)
-    return false
+    return new Set()
   }
 }
