@@ -70,12 +70,17 @@ export class PageFile {
 
   /** @throws {StoreDamaged} when a meta page cannot be right */
   snapshot(): Snapshot {
-    const first = this.#meta(0)
-    this.pageBytes = first.pageBytes
-    const second = this.#meta(this.pageBytes)
-    const follow = Math.abs(first.transaction - second.transaction) <= 1 && first.pageBytes === second.pageBytes
-    if (!follow) throw new StoreDamaged('its two meta pages do not belong together')
-    return first.transaction >= second.transaction ? first : second
+    for (let seen = ''; ; ) {
+      const first = this.#meta(0)
+      this.pageBytes = first.pageBytes
+      const second = this.#meta(this.pageBytes)
+      const follow = Math.abs(first.transaction - second.transaction) <= 1 && first.pageBytes === second.pageBytes
+      if (follow) return first.transaction >= second.transaction ? first : second
+      // Another process may have committed between the two reads.
+      const transactions = `${first.transaction} ${second.transaction}`
+      if (transactions === seen) throw new StoreDamaged('its two meta pages do not belong together')
+      seen = transactions
+    }
   }
 
   #meta(offset: number): Snapshot & { pageBytes: number } {
