@@ -1,5 +1,5 @@
 import { hasLmdbStore } from './lmdb/file.ts'
-import type { Store } from './store.ts'
+import type { RestoreOptions, RestoreTarget, Store } from './store.ts'
 
 /** Which store, and where it is. */
 export type StoreLocation = { kind: 'lmdb'; dir: string } | { kind: 'pg'; url: string }
@@ -22,4 +22,19 @@ export async function openStore(location: StoreLocation): Promise<Store> {
   // Each is loaded only where it is used, and the packages `lmdb` and `pg` with it.
   if (location.kind === 'lmdb') return (await import('./lmdb/store.ts')).openLmdbStore(location.dir)
   return (await import('./postgres/store.ts')).openPostgresStore(location.url)
+}
+
+/**
+ * Fills a store with what `fill` imports, or leaves it as it is: there is no half of it, whenever it is killed.
+ *
+ * @throws {RestoreRefused} where there are rows already and they are not to be replaced, or a service uses it
+ * @throws {StoreUnavailable} when the database does not answer
+ */
+export async function restoreStore(
+  location: StoreLocation,
+  options: RestoreOptions,
+  fill: (target: RestoreTarget) => Promise<void>,
+): Promise<void> {
+  if (location.kind === 'lmdb') return (await import('./lmdb/restore.ts')).restoreLmdbStore(location.dir, options, fill)
+  return (await import('./postgres/restore.ts')).restorePostgres(location.url, options, fill)
 }

@@ -232,6 +232,8 @@ export interface Store {
    * @returns how many were written
    */
   importRows<T extends TableName>(table: T, rows: Tables[T][]): Promise<number>
+  /** Reads of one moment, whatever is written meanwhile. To be short: what is replaced is kept until it ends. */
+  snapshot<T>(work: (rows: StoreSnapshot) => Promise<T>): Promise<T>
   /** Finds unreadable rows and indexes that do not fit their tables. May run beside the service. */
   check(): AsyncIterable<Finding>
 }
@@ -247,6 +249,20 @@ export interface Usage {
   /** connections, and calls that wait for one */
   pg: { open: number; idle: number; most: number; waiting: number }
 }
+
+/** What can be read of a moment. */
+export type StoreSnapshot = Pick<Store, 'exportRows' | 'findRows' | 'revocationsSince'>
+
+/** What a restore fills. */
+export type RestoreTarget = Pick<Store, 'importRows' | 'revoke'>
+
+export interface RestoreOptions {
+  /** whether the backup takes the place of rows that are there */
+  replace: boolean
+}
+
+/** A store is not to be filled, and was left as it is. The message says why, in the words of a sentence about it. */
+export class RestoreRefused extends Error {}
 
 /** What a check found. */
 export interface Finding {

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { chmodSync, closeSync, fsyncSync, openSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { chmodSync, closeSync, fsyncSync, openSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 /* What is done to files and directories of AUTH_DATA_DIR, without the package `lmdb`. */
@@ -36,5 +36,15 @@ export function checkRoom(dir: string): void {
     writeFileSync(path, randomBytes(firstRoomBytes), { flag: 'wx', flush: true, mode: 0o600 })
   } finally {
     rmSync(path, { force: true })
+  }
+}
+
+/** What a restore is building beside the store, or has left where it was killed. @returns paths, which end in its pid */
+export function restoreDrafts(dataDir: string): string[] {
+  try {
+    const names = readdirSync(dataDir).filter((name) => /^lmdb\.restoring-[0-9]+$/.test(name))
+    return names.map((name) => join(dataDir, name))
+  } catch {
+    return []
   }
 }

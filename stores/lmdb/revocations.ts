@@ -1,4 +1,4 @@
-import type { Database } from 'lmdb'
+import type { Database, Transaction } from 'lmdb'
 import { namesOne, type Revocation } from '../../domain/revocation.ts'
 import type { RevocationPage } from '../store.ts'
 
@@ -46,12 +46,15 @@ export function createLmdbRevocations({ revocations, revocationsById, counters }
       if (key !== undefined && revocationsById.get(key) === number) revocationsById.remove(key)
     },
 
-    since(cursor: string | undefined, limit: number): RevocationPage {
+    /** @param transaction that reads of another moment than now */
+    since(cursor: string | undefined, limit: number, transaction?: Transaction): RevocationPage {
+      const moment = transaction && { transaction }
       // A cursor ahead of the counter is another store's, or older than a restore: send the whole list.
       const position = Number(cursor)
-      const isOurs = Number.isSafeInteger(position) && position >= 0 && position <= (counters.get('revocations') ?? 0)
+      const isOurs =
+        Number.isSafeInteger(position) && position >= 0 && position <= (counters.get('revocations', moment) ?? 0)
       const start = isOurs ? position : 0
-      const rows = [...revocations.getRange({ start: start + 1, limit: limit + 1 })]
+      const rows = [...revocations.getRange({ start: start + 1, limit: limit + 1, ...moment })]
       const page = rows.slice(0, limit)
       return {
         revocations: page.map(({ value }) => value),

@@ -34,7 +34,7 @@ import { guardExit } from './exit.ts'
 import { openEnvironment } from './open.ts'
 import { createLmdbRecords } from './records.ts'
 import { createLmdbRevocations } from './revocations.ts'
-import { byUserKey, createLmdbTransfer, uuidLength } from './transfer.ts'
+import { byUserKey, createLmdbReads, createLmdbTransfer, uuidLength } from './transfer.ts'
 import { causeOf, isPanic, whyUnavailable } from './unavailable.ts'
 
 /** One table of a sweep. */
@@ -505,6 +505,18 @@ export function openLmdbStore(dataDir: string): Store {
     },
 
     ...transfer,
+    async snapshot(work) {
+      const transaction = await read(() => root.useReadTransaction())
+      try {
+        return await work({
+          ...createLmdbReads(tables, (work) => run('read', work), transaction),
+          revocationsSince: (cursor, limit = revocationsPerPage) =>
+            run('read', () => since(cursor, limit, transaction)),
+        })
+      } finally {
+        transaction.done()
+      }
+    },
   }
 }
 

@@ -1,4 +1,4 @@
-import type { Database } from 'lmdb'
+import type { Database, Transaction } from 'lmdb'
 import type { Session } from '../../domain/session.ts'
 import { isAhead, keyOf, type TableName, type Tables } from '../rows.ts'
 import { type Finding, type Store, unreadableRow } from '../store.ts'
@@ -15,6 +15,35 @@ type Key = string | number
 
 /** Entries checked in one snapshot, so that a service beside it is not held up. */
 const entriesPerStep = 500
+
+/** How rows are read, now or as of the moment of a transaction. */
+export function createLmdbReads(databases: Databases, read: Run, transaction?: Transaction) {
+  const { users, clients, sessions, signingKeys, failures, records } = databases
+  const moment = transaction && { transaction }
+  const rowAt: { [T in TableName]: (key: string) => Tables[T] | undefined } = {
+    users: (key) => users.get(key, moment),
+    clients: (key) => clients.get(key, moment),
+    sessions: (key) => sessions.get(key, moment),
+    signingKeys: (key) => signingKeys.get(key, moment),
+    failures(key) {
+      const row = failures.get(key, moment)
+      return row && { key, ...row }
+    },
+    records: (key) => records.get(key, moment),
+  }
+  const rows: Pick<Store, 'exportRows' | 'findRows'> = {
+    exportRows: (table, { after, limit }) =>
+      read(() => {
+        const start = after !== undefined && { start: after, exclusiveStart: true }
+        const keys = [...databases[table].getKeys({ ...start, limit, ...moment })]
+        const rows = keys.map((key) => rowAt[table](key)).filter((row) => row !== undefined)
+        const next = keys.at(-1)
+        return keys.length === limit && next !== undefined ? { rows, next } : { rows }
+      }),
+    findRows: (table, keys) => read(() => keys.map((key) => rowAt[table](key))),
+  }
+  return { rowAt, ...rows }
+}
 
 /**
  * The part of the embedded store that moves and checks it.
@@ -41,17 +70,7 @@ export function createLmdbTransfer(
     recordsByHolder,
   } = databases
 
-  const rowAt: { [T in TableName]: (key: string) => Tables[T] | undefined } = {
-    users: (key) => users.get(key),
-    clients: (key) => clients.get(key),
-    sessions: (key) => sessions.get(key),
-    signingKeys: (key) => signingKeys.get(key),
-    failures(key) {
-      const row = failures.get(key)
-      return row && { key, ...row }
-    },
-    records: (key) => records.get(key),
-  }
+  const { rowAt, exportRows, findRows } = createLmdbReads(databases, read)
 
   const put: { [T in TableName]: (row: Tables[T]) => boolean } = {
     users(user) {
@@ -116,15 +135,8 @@ export function createLmdbTransfer(
   }
 
   return {
-    exportRows: (table, { after, limit }) =>
-      read(() => {
-        const start = after !== undefined && { start: after, exclusiveStart: true }
-        const keys = [...databases[table].getKeys({ ...start, limit })]
-        const rows = keys.map((key) => rowAt[table](key)).filter((row) => row !== undefined)
-        const next = keys.at(-1)
-        return keys.length === limit && next !== undefined ? { rows, next } : { rows }
-      }),
-    findRows: (table, keys) => read(() => keys.map((key) => rowAt[table](key))),
+    exportRows,
+    findRows,
     importRows: (table, rows) =>
       write(() => rows.filter((row) => !isAhead(table, rowAt[table](keyOf(row)), row) && put[table](row)).length),
 

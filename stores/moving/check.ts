@@ -11,7 +11,7 @@ import { pagesOf } from './copy.ts'
  *
  * @returns a function that names the first member of a row that is wrong; undefined where none is
  */
-function checkerOf(columns: Record<string, Column>): (row: unknown) => string | undefined {
+export function checkerOf(columns: Record<string, Column>): (row: unknown) => string | undefined {
   const members = Object.entries(columns).map(([member, column]) => [
     member,
     'isOptional' in column ? Type.Optional(column.shape) : column.shape,
@@ -68,7 +68,7 @@ async function* checkTable(
 }
 
 /** A session that has lost its user is no error: it is refused, and swept later. */
-async function* checkOwners(store: Store, sessions: Session[]): AsyncGenerator<Finding> {
+export async function* checkOwners(store: Pick<Store, 'findRows'>, sessions: Session[]): AsyncGenerator<Finding> {
   const users = await store.findRows(
     'users',
     sessions.map(({ userId }) => userId),

@@ -104,7 +104,10 @@ async function patiently<T>(work: () => Promise<T>): Promise<T> {
 }
 
 /** All rows of a table, a page at a time. */
-export async function* pagesOf<T extends TableName>(store: Store, table: T): AsyncGenerator<Tables[T][]> {
+export async function* pagesOf<T extends TableName>(
+  store: Pick<Store, 'exportRows'>,
+  table: T,
+): AsyncGenerator<Tables[T][]> {
   let after: string | undefined
   do {
     const position = after

@@ -18,6 +18,12 @@ export interface Postgres {
   connected<T>(work: (connection: Connection) => Promise<T>): Promise<T>
   /** Connections now and at most, and calls that wait for one. */
   usage(): Usage['pg'] | undefined
+  /**
+   * Runs statements on one connection as one transaction: what `work` rejects with undoes it, and is thrown as it is.
+   *
+   * @param mode of `BEGIN`
+   */
+  transaction<T>(mode: string, work: (query: Postgres['query']) => Promise<T>): Promise<T>
   /** Lets the statements under way finish and closes the connections. Further calls reject. */
   close(): Promise<void>
 }
@@ -48,6 +54,8 @@ const triesAtMost = 8
 const lifetimeSeconds = 30 * 60
 /** Of each process, where nothing else is said. */
 export const connectionsAtMost = 12
+/** Of one that moves a whole store, where nobody waits for an answer. */
+const longStatementMs = 60 * 60_000
 
 const serializationFailure = '40001'
 const deadlock = '40P01'
@@ -208,6 +216,32 @@ export function openPool(url: string, { maxConnections = connectionsAtMost, hasF
       if (closing) return undefined
       const { totalCount: open, idleCount: idle, waitingCount: waiting } = pool
       return { open, idle, most: maxConnections, waiting }
+    },
+    async transaction(mode, work) {
+      const client = await guarded(() => checkOut(performance.now() + totalMs))
+      let before: Promise<unknown> = Promise.resolve()
+      // One after the other: a connection has one statement at a time.
+      // biome-ignore lint/suspicious/noExplicitAny: the columns are the statement's
+      const query = ({ text }: Statement, values: unknown[]): Promise<any[]> => {
+        const config = { text, values, query_timeout: longStatementMs } as pg.QueryConfig
+        const result = guarded(() => before.then(async () => (await client.query(config)).rows))
+        before = result.catch(() => {})
+        return result
+      }
+      let isUsable = false
+      try {
+        await query({ text: `BEGIN ${mode}` }, [])
+        await query({ text: `SET LOCAL statement_timeout = ${longStatementMs}` }, [])
+        // A file or a pipe on this side may be slow.
+        await query({ text: 'SET LOCAL idle_in_transaction_session_timeout = 0' }, [])
+        const result = await work(query)
+        await query({ text: 'COMMIT' }, [])
+        isUsable = true
+        return result
+      } finally {
+        // Without its connection, the server undoes what was not committed.
+        client.release(!isUsable)
+      }
     },
     close() {
       closing ??= Promise.allSettled(underWay).then(() => pool.end())

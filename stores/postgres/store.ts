@@ -18,7 +18,7 @@ import {
   sweptTables,
 } from '../store.ts'
 import { migrate } from './migrations.ts'
-import { openPool, type PoolOptions } from './pool.ts'
+import { openPool, type PoolOptions, type Postgres } from './pool.ts'
 import { createRotations } from './rotations.ts'
 import { revocationLines, type Statement, statements } from './sql.ts'
 import { type Fields, firstUuid, revocations, tables } from './tables.ts'
@@ -69,8 +69,8 @@ const issueTriesAtMost = 50
  */
 export async function openPostgresStore(url: string, options?: PoolOptions): Promise<Store> {
   const health = createHealth(
-    async () => void (await run(statements.ping)),
-    () => writeTrial({ importRows: transfer.importRows, removeRecord }),
+    async () => void (await postgres.query(statements.ping, [])),
+    () => writeTrial(store),
   )
   const postgres = openPool(url, { ...options, hasFailed: health.hasFailed })
   let isNew: boolean
@@ -81,12 +81,16 @@ export async function openPostgresStore(url: string, options?: PoolOptions): Pro
     throw error
   }
 
+  const store: Store = { ...createMethods(postgres, isNew), ping: health.ping }
+  return store
+}
+
+/** What the store does. @param postgres connections, or a transaction on one */
+export function createMethods(postgres: Postgres, isNew: boolean): Omit<Store, 'ping'> {
   const run = <Row>(statement: Statement, ...values: unknown[]) => postgres.query<Row>(statement, values)
   const runForOne = async <Row = Fields>(statement: Statement, ...values: unknown[]) =>
     (await run<Row>(statement, ...values))[0]
   const hadEffect = async (statement: Statement, ...values: unknown[]) => (await run(statement, ...values)).length > 0
-  const transfer = createPostgresTransfer(run)
-  const removeRecord = async (id: string) => void (await run(statements.removeRecord, id))
   /** The first three values of every statement that records a revocation. */
   const recorded = (revokedAt: number, expiresAt: number) => [
     Math.floor(Math.random() * revocationLines),
@@ -179,7 +183,6 @@ export async function openPostgresStore(url: string, options?: PoolOptions): Pro
     product: 'PostgreSQL',
     isNew,
 
-    ping: health.ping,
     close: () => postgres.close(),
 
     createUser: (user) => hadEffect(statements.createUser, ...users.values(user)),
@@ -365,7 +368,11 @@ export async function openPostgresStore(url: string, options?: PoolOptions): Pro
     },
     usage: () => postgres.usage(),
 
-    ...transfer,
+    ...createPostgresTransfer(run),
+    snapshot: (work) =>
+      postgres.transaction('ISOLATION LEVEL REPEATABLE READ READ ONLY', (query) =>
+        work(createMethods({ ...postgres, query }, isNew)),
+      ),
   }
 }
 

@@ -1546,6 +1546,35 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
     }
   })
 
+  t.test(`[${name}] a snapshot is of one moment, whatever is written while it is read`, async (t) => {
+    const [user, gone] = [await addUser(), await addUser()]
+    const session = await addSession(user)
+    const jti = makeJti()
+    const read = await store.snapshot(async (rows) => {
+      await rows.exportRows('users', { limit: 1 })
+      await Promise.all([store.deleteUser(gone.id, end), other.endUserSessions(user.id, end), rotate(session)])
+      await Promise.all([addSession(await store.findUser(user.id)), store.revoke(jti)])
+      await store.ping()
+      const { rows: all } = await rows.exportRows('sessions', { limit: 10_000 })
+      const revoked: Revocation[] = []
+      for await (const page of revocationPages(rows)) revoked.push(...page)
+      return { found: await rows.findRows('users', [user.id, gone.id]), sessions: all, revoked }
+    })
+    t.strictSame(read.found, [user, gone])
+    t.strictSame(
+      read.sessions.filter(({ userId }) => userId === user.id),
+      [session],
+    )
+    t.notOk(read.revoked.some(({ id }) => [jti.id, user.id, gone.id].includes(id)))
+    t.equal(await store.findUser(gone.id), undefined, 'and what was written is there')
+    await t.rejects(
+      store.snapshot(() => Promise.reject(new Error("the caller's own"))),
+      { message: "the caller's own" },
+      'what the work rejects with is thrown as it is',
+    )
+    t.equal((await store.snapshot((rows) => rows.findRows('users', [user.id])))[0]?.generation, user.generation + 1)
+  })
+
   t.test(`[${name}] a check of a store that only these methods wrote finds no error`, async (t) => {
     t.same(
       (await findings(store)).filter(({ level }) => level === 'error'),
@@ -1617,6 +1646,7 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
         exportRows: () => closing.exportRows('users', { limit: 1 }),
         findRows: () => closing.findRows('users', [user.id]),
         importRows: () => closing.importRows('users', [user]),
+        snapshot: () => closing.snapshot(async () => {}),
         check: () => findings(closing),
       }
       for (const [method, call] of Object.entries(calls)) {
