@@ -4,9 +4,8 @@ import { Writable } from 'node:stream'
 import { buffer } from 'node:stream/consumers'
 import type { Io } from './command.ts'
 import { CommandError, exitCodes } from './exit.ts'
+import { interruptedExitCode } from './interrupt.ts'
 
-/** 128 + SIGINT */
-const interruptedExitCode = 130
 /** 32 letters, 5 bits each, without those that look alike. */
 const letters = 'abcdefghijkmnpqrstuvwxyz23456789'
 const groupLength = 5

@@ -44,7 +44,7 @@ interface Described {
 /** A command that does its work in its own way. */
 export interface FreeCommand extends Described {
   /** @returns the exit code */
-  run(io: Io, options: Options, output: Output): Promise<number>
+  run(io: Io, options: Options, output: Output, args: string[]): Promise<number>
 }
 
 /** What a command at `/admin/` has gathered before it acts. */

@@ -9,10 +9,11 @@ const { loadEnvFile } = createRequire(import.meta.url)('../config/env-file.cjs')
   loadEnvFile(): string | undefined
 }
 
-// `latchkey user list | head`: nobody reads on.
-process.stdout.on('error', ({ code }: NodeJS.ErrnoException) =>
-  process.exit(code === 'EPIPE' ? exitCodes.fine : exitCodes.problems),
-)
+// `latchkey user list | head`: nobody reads on. A command that writes a file to stdout hears of it by itself.
+process.stdout.on('error', ({ code }: NodeJS.ErrnoException) => {
+  if (process.stdout.listenerCount('error') > 1) return
+  process.exit(code === 'EPIPE' ? exitCodes.fine : exitCodes.problems)
+})
 
 // The exit code is set rather than exited with: a last turn of the event loop lets the output out.
 const problem = loadEnvFile()

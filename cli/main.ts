@@ -32,7 +32,7 @@ export async function main(argv: string[], io: Io): Promise<number> {
   let exitCode: number = exitCodes.fine
   const program = createProgram(io, async (command, args, options) => {
     const output = createOutput(options['json'] === true, io)
-    if ('run' in command) exitCode = await command.run(io, options, output)
+    if ('run' in command) exitCode = await command.run(io, options, output, args)
     else await (await import('./admin.ts')).administer(command, { io, args, options, output })
   })
   try {

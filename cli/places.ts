@@ -112,6 +112,25 @@ export function secretsFor(place: Place, { AUTH_SECRET, AUTH_SECRET_PREVIOUS }: 
   return [AUTH_SECRET ?? made, AUTH_SECRET_PREVIOUS].filter((secret) => secret !== undefined)
 }
 
+/** The file with the secret that an embedded store has made; undefined where AUTH_SECRET is set. */
+export const madeSecretPath = (place: Place, { AUTH_SECRET }: Config): string | undefined =>
+  place.kind === 'lmdb' && AUTH_SECRET === undefined ? secretPath(place.dir) : undefined
+
+/** The newest key that is sealed under AUTH_SECRET. */
+export const newestSealed = (keys: SigningKeyRecord[]): SigningKeyRecord | undefined =>
+  keys
+    .filter(({ sealedPrivateKey }) => sealedPrivateKey !== undefined)
+    .reduce<SigningKeyRecord | undefined>((a, b) => (a && a.createdAt > b.createdAt ? a : b), undefined)
+
+/** A table, for people. */
+export const labelOf = (table: string) => (table === 'signingKeys' ? 'signing keys' : table)
+
+/** `users 1,200, sessions 7` */
+export const countsOf = (rows: Record<string, number>) =>
+  Object.entries(rows)
+    .map(([table, count]) => `${labelOf(table)} ${count.toLocaleString('en-US')}`)
+    .join(', ')
+
 /** @returns whether a signing key opens under one of the secrets */
 export function opener(secrets: string[]): (key: SigningKeyRecord) => boolean {
   const { open } = createSecrets(secrets)

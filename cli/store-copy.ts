@@ -6,7 +6,17 @@ import type { Store } from '../stores/store.ts'
 import type { Io, Options } from './command.ts'
 import { CommandError, exitCodes } from './exit.ts'
 import type { Output } from './output.ts'
-import { isSamePlace, opener, openPlace, type Place, readPlace, readSettings, secretsFor } from './places.ts'
+import {
+  isSamePlace,
+  labelOf,
+  newestSealed,
+  opener,
+  openPlace,
+  type Place,
+  readPlace,
+  readSettings,
+  secretsFor,
+} from './places.ts'
 import { table } from './table.ts'
 
 /**
@@ -56,12 +66,8 @@ async function copy(source: Store, target: Store, remove: boolean, output: Outpu
 
 /** Under another secret the target would refuse every refresh token: a copy that looks perfect logs everyone out. */
 async function requireSecret(source: Store, from: Place, config: Config): Promise<void> {
-  const sealed = (await source.listSigningKeys()).filter(({ sealedPrivateKey }) => sealedPrivateKey !== undefined)
+  const newest = newestSealed(await source.listSigningKeys())
   const secrets = secretsFor(from, config)
-  const newest = sealed.reduce<(typeof sealed)[number] | undefined>(
-    (a, b) => (a && a.createdAt > b.createdAt ? a : b),
-    undefined,
-  )
   if (!newest || (secrets.length > 0 && opener(secrets)(newest))) return
   const made = from.kind === 'lmdb' ? join(from.dir, 'secret') : undefined
   const where = made !== undefined && existsSync(made) ? `; try AUTH_SECRET_FILE=${made}` : ''
@@ -125,5 +131,4 @@ function report({ from, to, tables, note, seconds }: Report, output: Output): nu
   return isSame ? exitCodes.fine : exitCodes.problems
 }
 
-const labelOf = (table: string) => (table === 'signingKeys' ? 'signing keys' : table)
 const count = (n: number, what: string) => `${n.toLocaleString('en-US')} ${what}${n === 1 ? '' : 's'}`

@@ -10,7 +10,7 @@ A store is one of
 
 export const stores: Group = {
   name: 'store',
-  about: 'copy and check stores',
+  about: 'copy, check, back up and restore stores',
   commands: [
     {
       usage: 'copy',
@@ -29,6 +29,32 @@ export const stores: Group = {
       options: { '--store <store>': 'the store of the settings by default' },
       help,
       run: async (io, options, output) => (await import('../store-check.ts')).storeCheck(io, options, output),
+    },
+    {
+      usage: 'backup <dir or file>',
+      about: 'write a consistent backup, beside a running service; - for stdout',
+      options: { '--store <store>': 'the store of the settings by default' },
+      help: `
+One file, which "store restore" puts into either kind of store. It is read back before it gets its name. It is as secret
+as the store, and AUTH_SECRET is not in it: keep that elsewhere.
+${help}`,
+      run: async (...given) => (await import('../store-backup.ts')).storeBackup(...given),
+    },
+    {
+      usage: 'restore <file>',
+      about: 'fill an empty store from a backup, all of it or nothing; - for stdin',
+      options: {
+        '--store <store>': 'the store of the settings by default',
+        '--replace': 'put the backup in the place of what is there',
+        '--end-sessions': 'leave the sessions out: all users log in again',
+        '--dry-run': 'read and check the backup, and write nothing',
+        '--yes': 'skip the confirmation of --replace',
+      },
+      help: `
+Stop the service first. Access tokens from before are refused, sessions go on; what was changed since the backup is as
+it was. The secret has to be the one that the backup was made beside.
+${help}`,
+      run: async (...given) => (await import('../store-restore.ts')).storeRestore(...given),
     },
   ],
 }

@@ -1,7 +1,7 @@
 import { createPrivateKey, createPublicKey, type JsonWebKey, type KeyObject } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import type { SigningKeyRecord } from '../../domain/signing-key.ts'
-import { readKeyFile, type SigningAlg } from './key-material.ts'
+import { generatePair, publicJwkOf, readKeyFile, type SigningAlg } from './key-material.ts'
 
 /** A key as it is used: verifying needs the public half, signing the private one too. */
 export interface SigningKey {
@@ -22,6 +22,19 @@ const lookAgainMs = 1_000
 
 /** What a sealed private key is bound to. */
 export const sealContext = (kid: string) => `signing key ${kid}`
+
+/** Makes a key, its private half sealed. */
+export async function makeSigningKey(
+  alg: SigningAlg,
+  { seal }: Pick<FastifyInstance['secrets'], 'seal'>,
+  times: Pick<SigningKeyRecord, 'createdAt' | 'signsFrom'>,
+): Promise<SigningKeyRecord> {
+  const { publicKey, privateKey } = await generatePair(alg)
+  const publicJwk = publicJwkOf(publicKey, alg)
+  const kid = publicJwk.kid as string
+  const der = privateKey.export({ format: 'der', type: 'pkcs8' })
+  return { kid, alg, publicJwk: JSON.stringify(publicJwk), sealedPrivateKey: seal(der, sealContext(kid)), ...times }
+}
 
 /** The signing keys as this process knows them, which is how the store had them when it was last read. */
 export function createKeyRing({

@@ -2,12 +2,11 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { ConfigError } from '../../config.ts'
 import type { Caller } from '../../domain/caller.ts'
-import type { SigningKeyRecord, SigningKeyStatus } from '../../domain/signing-key.ts'
+import type { SigningKeyStatus } from '../../domain/signing-key.ts'
 import { clockSkewMs, createSteadyClock } from '../../domain/time.ts'
 import { Refusal } from '../../errors.ts'
 import { retryUntilApplied } from '../../stores/compare-and-set.ts'
-import { generatePair, publicJwkOf } from './key-material.ts'
-import { createKeyRing, type SigningKey, sealContext } from './key-ring.ts'
+import { createKeyRing, makeSigningKey, type SigningKey } from './key-ring.ts'
 import { publishLeadMs, retirementOf, successorSignsFrom } from './key-schedule.ts'
 import { ifSecretIsLost } from './secret-file.ts'
 
@@ -59,18 +58,8 @@ async function createSigningKeys(
 
   /** Makes a key. @returns its kid; undefined when another process was faster */
   async function add(by: By, newest: SigningKey | undefined, signsFrom: number): Promise<string | undefined> {
-    const pair = await generatePair(alg)
-    const publicJwk = publicJwkOf(pair.publicKey, alg)
-    const kid = publicJwk.kid as string
-    const der = pair.privateKey.export({ format: 'der', type: 'pkcs8' })
-    const record: SigningKeyRecord = {
-      kid,
-      alg,
-      publicJwk: JSON.stringify(publicJwk),
-      sealedPrivateKey: secrets.seal(der, sealContext(kid)),
-      createdAt: after(newest),
-      signsFrom,
-    }
+    const record = await makeSigningKey(alg, secrets, { createdAt: after(newest), signsFrom })
+    const { kid } = record
     const made = { kid, alg, signs_from: new Date(signsFrom).toISOString() }
     const isAdded = await changes.make(by, 'key.rotated', made, (store) => store.addSigningKey(record, newest?.kid))
     await load()

@@ -3,6 +3,7 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { type Config, ConfigError } from '../../config.ts'
 import { tracedMethods } from '../../log/traced.ts'
+import { restoreDrafts } from '../../stores/lmdb/directory.ts'
 import { damageLine, StoreDamaged } from '../../stores/lmdb/file.ts'
 import { isFull, whyUnavailable } from '../../stores/lmdb/unavailable.ts'
 import { chosenStore, isMissing, openStore } from '../../stores/open.ts'
@@ -25,6 +26,13 @@ declare module 'fastify' {
 async function openChosen(config: Config): Promise<Store> {
   const { AUTH_DATA_DIR: dataDir, AUTH_SECRET } = config
   const location = chosenStore(config)
+  const [unfinished] = location.kind === 'lmdb' && isMissing(location) ? restoreDrafts(dataDir) : []
+  if (unfinished !== undefined) {
+    throw new ConfigError(
+      `AUTH_DATA_DIR: a restore into ${dataDir} is running or was interrupted: wait for it, or run it again; ` +
+        `or, to begin anew with no accounts, remove ${unfinished}`,
+    )
+  }
   // The store is made before its secret is, so that a secret alone is what is left of one.
   if (AUTH_SECRET === undefined && existsSync(secretPath(dataDir)) && isMissing(location)) {
     throw new ConfigError(

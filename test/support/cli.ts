@@ -6,7 +6,7 @@ import { main } from '../../cli/main.ts'
 import { program } from './program.ts'
 
 /** Without the loaders of the test runner. */
-const { NODE_OPTIONS: _, ...plainEnv } = process.env
+export const { NODE_OPTIONS: _, ...plainEnv } = process.env
 
 interface Ended {
   code: number
