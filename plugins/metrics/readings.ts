@@ -77,7 +77,7 @@ const readKeys: Reading<'signingKeys' | 'config' | 'now'> = ({ gauge, gauges }, 
   )
   gauge(
     'latchkey_signing_key_rotation_due_seconds',
-    "Time until the next key is made, negative where that is overdue; absent for an operator's own key",
+    "Time until a key that is not made yet has to sign, negative when overdue; absent for an operator's own key",
     () => {
       const newest = signingKeys.known().find(({ alg }) => alg === config.AUTH_SIGNING_ALG)
       if (!newest || config.AUTH_SIGNING_KEY_FILE !== undefined) return undefined

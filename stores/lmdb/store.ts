@@ -494,7 +494,7 @@ export function openLmdbStore(dataDir: string): Store {
       return { ...swept, cursor: `${stage} ${position}` }
     },
     usage() {
-      if (closed) return undefined
+      if (closed || isBroken) return undefined
       root.resetReadTxn()
       const { pageSize, lastPageNumber, mapSize, root: main, free } = root.getStats() as EnvironmentStats
       const trees = [main, free, ...Object.values(tables).map((table) => table.getStats() as TreeStats)]
