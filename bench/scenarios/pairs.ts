@@ -2,6 +2,7 @@
  * What a change costs: the CPU time of the same requests in two builds, or more, which take turns in one process.
  *
  *     npm run bench:pairs -- before=../before/dist after=dist [--only refresh,protected] [--blocks 60] [--json]
+ *     npm run bench:pairs -- off=dist on=dist,AUTH_METRICS_PORT=0
  *
  * Each is called by `inject` on a store of its own, in blocks of some 40 ms, in alternating order; the ratio to the
  * first build is the median of those of neighbouring blocks. So whatever else the machine does meets all alike: on
@@ -34,8 +35,11 @@ const [id, secret] = ['bench', 'a-secret-of-the-benchmark-that-is-long-enough']
 
 type Build = { name: string; send: (load: Load) => Promise<string[]>; loads: Record<string, Load> }
 
-/** @param from a directory with a built program */
-async function open(name: string, from: string): Promise<Build> {
+/**
+ * @param from a directory with a built program
+ * @param own settings, such as `AUTH_METRICS_PORT=0`
+ */
+async function open(name: string, from: string, own: string[]): Promise<Build> {
   const dir = makeDir()
   cpSync(from, join(dir, 'dist'), { recursive: true })
   cpSync(join(from, '../package.json'), join(dir, 'package.json'))
@@ -52,6 +56,7 @@ async function open(name: string, from: string): Promise<Build> {
     LOG_LEVEL: 'warn',
     // Not what is measured.
     ...{ AUTH_INSECURE: '1', AUTH_ARGON2_MEMORY: '8', AUTH_ARGON2_TIME: '1', AUTH_HASH_MAX_WAIT: '60s' },
+    ...Object.fromEntries(own.map((setting) => setting.split('='))),
   }
   const app = await buildApp(readConfig(settings))
   onEnd(() => app.close())
@@ -86,8 +91,9 @@ await runScenario(async () => {
   if (positionals.length < 2) throw new Error('expected two builds or more, such as before=../before/dist after=dist')
   const builds: Build[] = []
   for (const text of positionals) {
-    const [name = '', dir = name] = text.split('=')
-    builds.push(await open(name, resolve(dir)))
+    const [named = '', ...own] = text.split(',')
+    const [name = '', dir = name] = named.split('=')
+    builds.push(await open(name, resolve(dir), own))
   }
   const rows: object[] = []
   for (const what of flags.only.split(',')) {
