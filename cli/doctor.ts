@@ -1,3 +1,4 @@
+import { examineConfig } from '../config.ts'
 import type { Io, Options } from './command.ts'
 import { type Line, runChecks, type Verdict } from './doctor/check.ts'
 import { gatherFacts } from './doctor/facts.ts'
@@ -19,7 +20,7 @@ export async function doctor({ env }: Io, { url }: Options, output: Output): Pro
   const lines =
     url === undefined ? await lookInside(env, onCheck) : await runChecks(remote, lookAt(readUrl(url), env), onCheck)
   output.endProgress()
-  report(lines.map(withoutSecrets(env)), output)
+  report(lines.map(withoutSecrets({ ...env, ...examineConfig(env).config })), output)
   return Math.max(...lines.map(({ verdict }) => exitCodeOf[verdict]))
 }
 
@@ -39,18 +40,17 @@ function readUrl(text: string): string {
   throw new CommandError('--url: expected http://… or https://…, without user name, query or fragment', exitCodes.usage)
 }
 
-/** Whatever a message of another program says: no secret is printed. */
-function withoutSecrets(env: NodeJS.ProcessEnv): (line: Line) => Line {
-  const passwords = [env['DATABASE_URL'] ?? ''].flatMap((url) => /^[a-z]+:\/\/[^:/?#]*:(.*)@/s.exec(url)?.[1] ?? [])
-  const named = ['AUTH_SECRET', 'AUTH_SECRET_PREVIOUS', 'PGPASSWORD', 'LATCHKEY_CLIENT_SECRET'].map((name) => env[name])
-  const secrets = [...passwords, ...passwords.map(decode), ...named].filter((text) => text !== undefined && text !== '')
-  const hide = (text: string) =>
-    secrets.reduce<string>((shown, secret) => shown.replaceAll(secret as string, '…'), text)
-  return ({ seen, advice, ...line }) => ({
-    ...line,
-    seen: hide(seen),
-    ...(advice !== undefined && { advice: hide(advice) }),
-  })
+/** What is shorter stands in other words too. */
+const leastHidden = 4
+
+/** What was seen may hold words of another program: no secret is printed, whatever they are. */
+function withoutSecrets(given: Record<string, unknown>): (line: Line) => Line {
+  const textOf = (name: string) => String(given[name] ?? '')
+  const [, password = ''] = /^[a-z]+:\/\/[^:/?#]*:(.*)@/s.exec(textOf('DATABASE_URL')) ?? []
+  const named = ['AUTH_SECRET', 'AUTH_SECRET_PREVIOUS', 'PGPASSWORD', 'LATCHKEY_CLIENT_SECRET']
+  const secrets = [password, decode(password), ...named.map(textOf)]
+  const hide = (text: string, secret: string) => (secret.length < leastHidden ? text : text.replaceAll(secret, '…'))
+  return (line) => ({ ...line, seen: secrets.reduce(hide, line.seen) })
 }
 
 function decode(text: string): string {

@@ -56,7 +56,7 @@ export async function needed<T>(fact: T | Promise<T>, id: string): Promise<T> {
 }
 
 /** Longest time for one check, and for all of them. What asks others gives up sooner by itself. */
-const limits = { checkMs: 4_000, totalMs: 9_000 }
+const limits = { checkMs: 4_000, totalMs: 8_500 }
 
 /**
  * Runs checks one after the other, each for a bounded time.

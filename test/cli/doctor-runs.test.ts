@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { existsSync } from 'node:fs'
+import { existsSync, writeFileSync } from 'node:fs'
 import { createServer, request } from 'node:http'
 import { type AddressInfo, createServer as createTcpServer, type Server as NetServer } from 'node:net'
 import { join } from 'node:path'
@@ -184,6 +184,34 @@ for (const [title, answers] of Object.entries({ 'says nothing': false, 'cuts eve
     t.notMatch(text, /hidden/)
   })
 }
+
+t.test(
+  'what another program says is told without a secret that stands in it, also one that came by file',
+  async (t) => {
+    const port = await listening(
+      t,
+      createTcpServer((socket) => {
+        socket.on('error', () => {})
+        // An ErrorResponse of PostgreSQL's protocol.
+        socket.once('data', () => {
+          const fields = Buffer.from('SFATAL\0C28P01\0Mthe password top/hidden, written top%2Fhidden, is wrong\0\0')
+          const head = Buffer.from('E\0\0\0\0')
+          head.writeInt32BE(fields.length + 4, 1)
+          socket.end(Buffer.concat([head, fields]))
+        })
+      }),
+    )
+    const file = join(await newDir(t), 'url')
+    writeFileSync(file, `postgres://latchkey:top%2Fhidden@127.0.0.1:${port}/latchkey\n`)
+    const { lines, text } = await doctor({
+      DATABASE_URL_FILE: file,
+      AUTH_SECRET: randomUUID(),
+      PORT: String(await freePort(t)),
+    })
+    t.match(lines.find(({ id }) => id === 'database')?.seen, 'the password …, written …, is wrong')
+    t.notMatch(text, /hidden/)
+  },
+)
 
 t.test('what is wrong with the call is a usage error', async (t) => {
   for (const url of ['auth.example.com', 'ftp://a', 'https://a:b@c', 'https://a?b']) {
