@@ -67,19 +67,24 @@ async function createSigningKeys(
   }
 
   const steadyNow = createSteadyClock(now, uptimeMs)
-  const startedMs = uptimeMs()
+  /** on the clock of `uptimeMs`, when this process first saw a key superseded */
+  const supersededMs = new Map<string, number>()
 
   /**
    * Removes what was superseded so long ago that no token of it can be alive. Not by a clock that has leapt ahead, nor
-   * before this process has seen the whole life of a token: at its start the clock may have been wrong already.
+   * before this process has seen it superseded for the whole life of a token: the clock may have been wrong when it
+   * started, and when the successor was made.
    */
   async function retire(): Promise<void> {
     const steady = steadyNow()
-    if (uptimeMs() - startedMs <= config.AUTH_ACCESS_TTL.ms + clockSkewMs) return
+    const longestLifeMs = config.AUTH_ACCESS_TTL.ms + clockSkewMs + pollMs
     for (const key of ring.newestFirst()) {
       const { kid, alg } = key
       const retiresAt = retiresAtOf(key)
-      if (retiresAt === undefined || retiresAt >= steady) continue
+      const seenMs = supersededMs.get(kid) ?? uptimeMs()
+      if (retiresAt === undefined) supersededMs.delete(kid)
+      else supersededMs.set(kid, seenMs)
+      if (retiresAt === undefined || retiresAt >= steady || uptimeMs() - seenMs <= longestLifeMs) continue
       await changes.make(
         { log },
         'key.retired',
@@ -130,6 +135,8 @@ async function createSigningKeys(
     await load()
     await rotateIfDue()
     await retire()
+    // What is gone must not sign, should the clock be set back.
+    await load()
   }
   jobs.every(pollMs, poll, failed)
   // A key that was withdrawn elsewhere is gone when this process says that it has caught up.
