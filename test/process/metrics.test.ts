@@ -168,6 +168,7 @@ onOneStore(
     app.jobs.stopAll()
     await app.jobs.ended()
     clock.now += 10 * day
+    clock.passedMs = 10 * day
     t.equal(Math.round((await valueIn(app, 'latchkey_signing_key_age_seconds')) / 86_400), 10)
     t.equal(Math.round((await valueIn(app, 'latchkey_signing_key_rotation_due_seconds')) / 86_400), 20)
     t.same(await counted(app, 'latchkey_signing_keys'), ['{state="current"} 1'])
