@@ -4,7 +4,8 @@
  * - `count KEY N` records N failures under a key, ten at a time, and says each count;
  * - `exit` ends by itself in the middle of a write;
  * - `die` is killed in the middle of a read;
- * - `create` adds users until it is killed, one line with the id of each, written only after the promise resolved.
+ * - `create` adds users until it is killed, each with a record that is taken; one line with the id of each, written only
+ *   after the promises resolved.
  */
 import { randomUUID } from 'node:crypto'
 import { writeSync } from 'node:fs'
@@ -52,6 +53,9 @@ if (task === 'create') {
           createdAt: 1,
           generation: 1,
         })
+        const record = { id, kind: 'code', owner: id, source: id, data: '{}', misses: 0, version: 0 }
+        await store.issueRecord({ ...record, createdAt: 1, expiresAt: 1e6 }, { perOwner: 1, perSource: 1 })
+        await store.takeRecord({ id, kind: 'code', now: 1, keep: { gave: id, until: 1e6 } })
         // Not written at once where the pipe is full, and then lost with the process: it only says less than it could.
         process.stdout.write(`${id}\n`)
       }),

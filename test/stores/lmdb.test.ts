@@ -65,8 +65,12 @@ t.test('a process killed in the middle of its writes loses none that it acknowle
     await ended
     t.equal(checkFile(lmdbFile(dir)), 'all', 'killed is not damaged')
     const store = openLmdbStore(dir)
-    for (const id of lines)
+    for (const id of lines) {
       if (!(await store.findUserByName(id))) t.fail(`user ${id} was acknowledged and is not there`)
+      const key = { id, kind: 'code', now: 2 }
+      const again = [await store.takeRecord(key), (await store.findRecord(key))?.gave]
+      if (again[0] !== undefined || again[1] !== id) t.fail(`record ${id} was taken, and is not spent`)
+    }
     t.pass(`${lines.length} acknowledged`)
     await store.close()
   }
