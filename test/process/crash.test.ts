@@ -9,8 +9,8 @@ import { type Plan, runKills } from '../crash/run.ts'
 const seed = Number(process.env['LATCHKEY_SEED'] ?? Math.floor(Math.random() * 2 ** 31))
 
 const plans: Pick<Plan, 'store' | 'kinds'>[] = [
-  { store: 'lmdb', kinds: ['service', 'start', 'service'] },
-  { store: 'postgres', kinds: ['migration', 'service', 'start', 'service', 'database'] },
+  { store: 'lmdb', kinds: ['start', 'start'] },
+  { store: 'postgres', kinds: ['migration', 'start', 'start', 'database'] },
 ]
 
 for (const { store, kinds } of plans) {
@@ -18,6 +18,6 @@ for (const { store, kinds } of plans) {
     const checkEvery = Number.POSITIVE_INFINITY
     const { ledger } = await runKills(t, { store, kinds, seed, checkEvery, form: 'short' })
     t.same(ledger.wrong, [], `seed ${seed}`)
-    t.ok(ledger.writes > 100, `${ledger.writes} writes were acknowledged, ${ledger.doubts} in doubt`)
+    t.ok(ledger.writes > 40, `${ledger.writes} writes were acknowledged, ${ledger.doubts} in doubt`)
   })
 }
