@@ -1,5 +1,6 @@
 import { accessSync, constants, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
+import { Settings } from '../../config.ts'
 import { secretPath } from '../../plugins/keys/secret-file.ts'
 import { lmdbDirectory } from '../../stores/lmdb/file.ts'
 import { type Check, count, failed, NotKnown, ok, skipped, warning } from './check.ts'
@@ -49,7 +50,7 @@ export const pathsOfStore = (dir: string): string[] => [
 
 /** Files with secrets that the operator has made. */
 export function pathsOfSecrets(env: NodeJS.ProcessEnv): string[] {
-  const named = ['AUTH_SECRET_FILE', 'DATABASE_URL_FILE', 'AUTH_SIGNING_KEY_FILE', 'AUTH_CLIENTS_FILE']
+  const named = Object.keys(Settings.properties).filter((name) => name.endsWith('_FILE'))
   const paths = named.flatMap((name) => env[name] || [])
   return holdsSecret('.env') ? [...paths, '.env'] : paths
 }

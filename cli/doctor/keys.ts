@@ -40,7 +40,7 @@ export const keys: Check<Facts>[] = [
         return failed(
           'no secret that is known here opens the newest key in the store',
           'AUTH_SECRET',
-          'set it to the one that the store was used with, or AUTH_SECRET_PREVIOUS to that: docs/keys.md',
+          'set it, or AUTH_SECRET_PREVIOUS, to the one that the store was used with; where that is lost: docs/keys.md',
         )
       const unopened = sealed.filter(({ sealedBy }) => sealedBy === 'another').length
       if (unopened > 0)
