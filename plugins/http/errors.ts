@@ -79,7 +79,9 @@ function unsupportedMediaType({ headers, routeOptions }: FastifyRequest): Refusa
 
 function log(request: FastifyRequest, { statusCode, code, reason, detail, cause }: Refusal): void {
   const line = { status: statusCode, code, reason: reason ?? detail, ...(cause !== undefined && { err: cause }) }
-  if (statusCode >= 500) request.log.error(line, 'request failed')
+  // At each stop the proxy asks for /readyz a few times more.
+  if (code === 'draining') request.log.info(line, 'request refused')
+  else if (statusCode >= 500) request.log.error(line, 'request failed')
   else if (statusCode === 401 || statusCode === 403 || statusCode === 429) request.log.warn(line, 'request refused')
   else request.log.info(line, 'request refused')
 }
