@@ -3,6 +3,7 @@
  *
  *     npm run bench:pairs -- before=../before/dist after=dist [--only refresh,protected] [--blocks 60] [--json]
  *     npm run bench:pairs -- off=dist on=dist,AUTH_METRICS_PORT=0
+ *     npm run bench:pairs -- off=dist on=dist,OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318
  *
  * Each is called by `inject` on a store of its own, in blocks of some 40 ms, in alternating order; the ratio to the
  * first build is the median of those of neighbouring blocks. So whatever else the machine does meets all alike: on
@@ -12,6 +13,7 @@
 import { cpSync, symlinkSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
+import { type Tracing, wantsTraces } from '../../log/traced.ts'
 import {
   bearerLoad,
   formLoad,
@@ -47,7 +49,7 @@ async function open(name: string, from: string, own: string[]): Promise<Build> {
   const load = (file: string) => import(pathToFileURL(join(dir, 'dist', file)).href)
   const { buildApp }: typeof import('../../app.ts') = await load('app.js')
   const { readConfig }: typeof import('../../config.ts') = await load('config.js')
-  const settings = {
+  const settings: Record<string, string> = {
     AUTH_DATA_DIR: join(dir, 'data'),
     AUTH_ISSUER: 'http://localhost',
     AUTH_CLIENTS_FILE: writeClients(dir, [{ client_id: id, client_secret: secret, introspect: 'all' }]),
@@ -58,7 +60,13 @@ async function open(name: string, from: string, own: string[]): Promise<Build> {
     ...{ AUTH_INSECURE: '1', AUTH_ARGON2_MEMORY: '8', AUTH_ARGON2_TIME: '1', AUTH_HASH_MAX_WAIT: '60s' },
     ...Object.fromEntries(own.map((setting) => setting.split('='))),
   }
-  const app = await buildApp(readConfig(settings))
+  let tracing: Tracing | undefined
+  if (wantsTraces(settings)) {
+    // The packages of OpenTelemetry read the environment by themselves.
+    Object.assign(process.env, settings)
+    tracing = (await load('process/tracing.js')).startTracing(progress)
+  }
+  const app = await buildApp(readConfig(settings), { tracing })
   onEnd(() => app.close())
 
   /** Sends each request of a load once, all at the same time. @returns the answers */
