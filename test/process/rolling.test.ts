@@ -98,7 +98,7 @@ async function roll(t: Test, startProxy: StartProxy, workers: [string, string]):
   const load = startLoad(proxy.origin)
   for (let round = 0; round < rounds; round++) {
     for (const which of [0, 1] as const) {
-      await sleep(isLong ? 1_000 : 200)
+      await sleep(isLong ? 2_500 : 200)
       t.match(await running[which].stop(), { code: 0, signal: null })
       running[which] = await start(which)
       all.push(running[which])
