@@ -1,4 +1,5 @@
 import { type Static, Type } from '@sinclair/typebox'
+import type { Failures } from '../domain/failures.ts'
 import type { User } from '../domain/user.ts'
 import { Id, Roles, Timestamp, toTimestamp, Username } from './parts.ts'
 
@@ -10,6 +11,16 @@ export const AdminUser = Type.Object({
   created_at: Timestamp,
   disabled_at: Type.Optional(Timestamp),
 })
+
+/** One user, with what may keep them from logging in. */
+export const ShownUser = Type.Composite([
+  AdminUser,
+  Type.Object({
+    failed_logins: Type.Optional(
+      Type.Object({ count: Type.Integer(), last_at: Timestamp }, { description: 'Since the last that succeeded' }),
+    ),
+  }),
+])
 
 /** A user as they see themselves; and as a new one is answered with. */
 export const Profile = Type.Omit(AdminUser, ['disabled_at'])
@@ -24,4 +35,9 @@ export const toUser = ({ id, username, roles, createdAt, disabledAt }: Shown): S
   roles,
   created_at: toTimestamp(createdAt),
   ...(disabledAt !== undefined && { disabled_at: toTimestamp(disabledAt) }),
+})
+
+export const toShownUser = (user: Shown, failures: Failures | undefined): Static<typeof ShownUser> => ({
+  ...toUser(user),
+  ...(failures && { failed_logins: { count: failures.count, last_at: toTimestamp(failures.lastAt) } }),
 })

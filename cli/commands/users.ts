@@ -59,10 +59,11 @@ const show: AdminCommand = {
   usage: 'show <name or id>',
   about: 'show a user and the number of sessions',
   find: findUser,
-  async act({ pages }, given) {
+  async act({ call, pages }, given) {
+    const user = await call('GET', pathOf(given))
     let sessions = 0
     for await (const page of pages(`${pathOf(given)}/sessions`, 'sessions')) sessions += page.length
-    return { ...given.found, sessions }
+    return { ...user, sessions }
   },
   text: (user) =>
     fields({
@@ -72,6 +73,9 @@ const show: AdminCommand = {
       created: when(user.created_at),
       disabled: user.disabled_at === undefined ? 'no' : `since ${when(user.disabled_at)}`,
       sessions: user.sessions,
+      'failed logins': user.failed_logins
+        ? `${user.failed_logins.count} since the last good one, at ${when(user.failed_logins.last_at)} the latest`
+        : 'none since the last good one',
     }),
 }
 

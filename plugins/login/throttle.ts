@@ -1,7 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Caller } from '../../domain/caller.ts'
-import type { FailureKey, Failures } from '../../domain/failures.ts'
+import { type FailureKey, type Failures, failuresLastMs } from '../../domain/failures.ts'
 import { networkOf } from '../../domain/network.ts'
 import { clockSkewMs, elapsedMs } from '../../domain/time.ts'
 import { Refusal } from '../../errors.ts'
@@ -122,6 +122,18 @@ function createThrottle({
   }
 
   return {
+    /**
+     * The failed logins of a user since the last that succeeded, from wherever they came, for whoever is asked why
+     * somebody has to wait.
+     *
+     * @param name the mapped name @returns undefined when there were none within a day
+     */
+    async failuresOf(name: string): Promise<Failures | undefined> {
+      const { account } = limitsOf('user', name, '')
+      const [failures] = await store.findFailures([{ key: account }])
+      return failures && elapsedMs(failures.lastAt, now()) <= failuresLastMs ? failures : undefined
+    },
+
     /**
      * Judges one guess at a password or secret, or refuses it. A wrong guess is counted, here before the next one is
      * judged and then in the store; a right one resets the count. There is no other way to do either.

@@ -5,7 +5,7 @@ import { Refusal } from '../../errors.ts'
 import { acceptJson } from '../../plugins/http/json.ts'
 import { Id, Password, RoleNames, strictObject, Username } from '../../schemas/parts.ts'
 import { Done, problemResponses } from '../../schemas/responses.ts'
-import { AdminUser, toUser } from '../../schemas/users.ts'
+import { AdminUser, ShownUser, toShownUser, toUser } from '../../schemas/users.ts'
 import { anyText, NextCursor, nextCursor, PageQuery, readPage } from '../pages.ts'
 import { actions, adminRoute, idFrom, refuseOwn } from './actions.ts'
 
@@ -13,7 +13,7 @@ const params = Type.Object({ id: Id })
 
 /** Accounts, for administrators. */
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
-  const { users, userAdmin } = app
+  const { users, userAdmin, throttle } = app
   acceptJson(app)
 
   app.get(
@@ -79,10 +79,13 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         ...adminRoute,
         summary: 'Get a user',
         params,
-        response: { 200: AdminUser, ...problemResponses(401, 403, 404, 503) },
+        response: { 200: ShownUser, ...problemResponses(401, 403, 404, 503) },
       },
     },
-    async ({ params }) => toUser(await userAdmin.get({ id: idFrom(params, 'user') })),
+    async ({ params }) => {
+      const user = await userAdmin.get({ id: idFrom(params, 'user') })
+      return toShownUser(user, await throttle.failuresOf(user.nameKey))
+    },
   )
 
   app.put(

@@ -93,6 +93,9 @@ t.test('beside a running service', async (running) => {
     t.match(await latchkey('user delete eve --yes'), { code: 0 })
     const [first, second] = [await server.logIn('bob', bob['password']), await server.logIn('bob', bob['password'])]
     t.match(await latchkey('user show BOB'), { code: 0, id: bob['id'], sessions: 2 })
+    await server.logIn('bob', 'wrong horse battery staple')
+    const failed = await latchkey('user show bob')
+    t.match(failed, { failed_logins: { count: 1, last_at: String } }, 'why somebody has to wait')
     const { sessions } = await latchkey('user sessions bob')
     t.match(sessions, [{ id: String, client_id: 'first-party', address: '127.0.0.1' }, {}])
     t.match(await say(`session end ${sessions[0].id}`), { code: 0, stdout: 'The session has ended.\n' })
