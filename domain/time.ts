@@ -45,12 +45,24 @@ export function createSteadyClock(
 ): () => number {
   let startMs = now() - uptimeMs()
   let leaptAtMs: number | undefined
+  /** of the leaps ahead since then: only so much of one has lasted */
+  let leastLeapMs = 0
   return () => {
     const uptime = uptimeMs()
     const leapMs = now() - uptime - startMs
-    if (leapMs <= clockSkewMs) leaptAtMs = undefined
-    else leaptAtMs ??= uptime
-    if (leaptAtMs === undefined || uptime - leaptAtMs >= afterMs) startMs += leapMs
+    if (leapMs <= clockSkewMs) {
+      leaptAtMs = undefined
+      startMs += leapMs
+    } else if (leaptAtMs === undefined) {
+      leaptAtMs = uptime
+      leastLeapMs = leapMs
+    } else {
+      leastLeapMs = Math.min(leastLeapMs, leapMs)
+      if (uptime - leaptAtMs >= afterMs) {
+        leaptAtMs = undefined
+        startMs += leastLeapMs
+      }
+    }
     return Math.floor(uptime + startMs)
   }
 }

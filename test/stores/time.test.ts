@@ -236,6 +236,21 @@ overStores('a leap ahead deletes no session while the process goes on', async (t
   t.equal((await refresh(app, refresh_token)).statusCode, 200)
 })
 
+overStores('of a leap ahead only so much is believed as has lasted', async (t, build) => {
+  const test = await build()
+  const { app, clock } = test
+  await signUp(app)
+  const { refresh_token } = await logIn(app)
+  // Put right by ten minutes, and wrong by a year for a moment when that has lasted for an hour.
+  clock.now += 10 * minute
+  await pass(test, minute)
+  await pass(test, hour - 2 * minute)
+  clock.now += year
+  await pass(test, 2 * minute)
+  clock.now -= year
+  t.equal((await refresh(app, refresh_token)).statusCode, 200)
+})
+
 overStores('what has expired is swept once time has passed, whatever the clock was set to', async (t, build) => {
   const test = await build()
   const { app, clock } = test
