@@ -1,12 +1,12 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { statSync } from 'node:fs'
+import { rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { checkFile, lmdbFile } from '../../stores/lmdb/file.ts'
 import { cheapHashing, newDir, type Tokens } from '../support/helper.ts'
-import { type Answer, type Replica, startHere, startReplica, until } from '../support/processes.ts'
+import { type Answer, isLong, type Replica, serviceAt, startHere, startReplica, until } from '../support/processes.ts'
 import { moduleFile } from '../support/program.ts'
 import { runProgram } from '../support/running.ts'
 
@@ -16,6 +16,7 @@ import { runProgram } from '../support/running.ts'
  */
 
 const boundMs = 5_000
+if (isLong) t.setTimeout(300_000)
 const settings = { ...cheapHashing, AUTH_ISSUER: 'http://auth.example' }
 
 const canLimit = spawnSync('prlimit', ['--version']).status === 0
@@ -138,3 +139,104 @@ t.test('the disk stalls: who waits is told in time, and who retries is still log
   t.equal(again.status, 200, again.text)
   t.equal((await service.refresh(again.body.refresh_token)).status, 200)
 })
+
+/* The long form: faults of the disk itself, by tools that not every machine has. */
+
+const has = (command: string) => spawnSync(command, ['--version']).status === 0
+const skipStrace = !isLong ? 'LATCHKEY_LONG=1' : !has('strace') && 'no strace'
+const skipCompiler = !isLong ? 'LATCHKEY_LONG=1' : !has('cc') && 'no C compiler'
+
+/** Injects into the calls of a process that runs. @returns what ends it */
+async function inject(t: Test, pid: number, what: string): Promise<() => Promise<unknown>> {
+  const args = ['-f', '-p', String(pid), '-o', '/dev/null', '-e', `trace=${what.split(':')[0]}`, '-e', `inject=${what}`]
+  const strace = spawn('strace', args, { stdio: ['ignore', 'ignore', 'pipe'] })
+  const ended = once(strace, 'exit')
+  t.teardown(() => strace.kill('SIGKILL'))
+  await once(strace.stderr, 'data')
+  return () => {
+    strace.kill('SIGINT')
+    return ended
+  }
+}
+
+for (const fault of ['fdatasync:error=EIO', 'fdatasync:error=ENOSPC', 'slow']) {
+  t.test(`the disk fails for a while: ${fault}`, { skip: skipStrace }, async (t) => {
+    const dataDir = await newDir(t)
+    const settingsHere = { ...settings, AUTH_DATA_DIR: dataDir }
+    const service = await startReplica(t, settingsHere)
+    await service.signUp('ada')
+    const sessions = await Promise.all(Array.from({ length: 8 }, () => service.logIn('ada')))
+    const kept = await service.logIn('ada')
+    const end = await inject(t, service.pid, fault === 'slow' ? 'fdatasync:delay_enter=7000000' : fault)
+    const answers = await Promise.all(
+      sessions.map(async (tokens) => {
+        const { status, body, ms } = await service.refresh(tokens.refresh_token)
+        if (status === 200) Object.assign(tokens, body)
+        t.ok(ms < boundMs + 500)
+        return status
+      }),
+    )
+    t.same(new Set(answers), new Set([503]))
+    await assertChecksGoOn(t, service, kept)
+    t.equal(await readiness(service), 503)
+    await end()
+    t.ok((await until(async () => (await readiness(service)) === 200, 20_000, 50)) < 10_000, 'ready again')
+    for (const { refresh_token } of [...sessions, kept]) t.equal((await service.refresh(refresh_token)).status, 200)
+    t.equal(checkFile(lmdbFile(dataDir)), 'all')
+    t.same(
+      service.refusals.filter(({ status }) => status !== 503),
+      [],
+    )
+  })
+}
+
+/** Fails what ends a commit, the write of a meta page, and no other write, while a file is there. */
+const failing = `
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/types.h>
+#include <unistd.h>
+static ssize_t put(const char *name, int fd, const void *data, size_t length, off_t at) {
+  ssize_t (*real)(int, const void *, size_t, off_t) = dlsym(RTLD_NEXT, name);
+  ssize_t written = real(fd, data, length, at);
+  if (length >= 4096 || at >= 8192 || access(getenv("FAILS"), F_OK) != 0) return written;
+  errno = EIO;
+  return -1;
+}
+ssize_t pwrite(int fd, const void *data, size_t length, off_t at) { return put("pwrite", fd, data, length, at); }
+ssize_t pwrite64(int fd, const void *data, size_t length, off_t at) { return put("pwrite64", fd, data, length, at); }
+`
+
+t.test(
+  'the disk fails where a commit ends: 503, exit 69, and the next start goes on',
+  { skip: skipCompiler },
+  async (t) => {
+    const dir = await newDir(t)
+    const [library, fails] = [join(dir, 'failing.so'), join(dir, 'fails')]
+    const compiled = spawnSync('cc', ['-shared', '-fPIC', '-x', 'c', '-', '-o', library, '-ldl'], { input: failing })
+    t.equal(compiled.status, 0, compiled.stderr.toString())
+    const settingsHere = { ...settings, AUTH_DATA_DIR: join(dir, 'data'), LD_PRELOAD: library, FAILS: fails }
+    const first = await runProgram(t, settingsHere)
+    const service = serviceAt(await first.listening())
+    await service.signUp('ada')
+    const sessions = await Promise.all(Array.from({ length: 8 }, () => service.logIn('ada')))
+    writeFileSync(fails, '')
+    const answers = await Promise.all(
+      sessions.map(({ refresh_token }) =>
+        service.refresh(refresh_token).then(
+          ({ status }) => status,
+          () => 'cut',
+        ),
+      ),
+    )
+    t.ok(answers.includes(503) && !answers.includes(200), `no answer says that it was done: ${answers}`)
+    t.equal((await first.ended).code, 69)
+    t.match(first.output.stdout, /"event":"store.broken"[^\n]*AUTH_DATA_DIR: the store in [^\n]* cannot be read/)
+    rmSync(fails)
+    const next = serviceAt(await (await runProgram(t, settingsHere)).listening())
+    for (const { refresh_token } of sessions) t.equal((await next.refresh(refresh_token)).status, 200)
+    t.equal(checkFile(lmdbFile(join(dir, 'data'))), 'all')
+  },
+)

@@ -89,7 +89,8 @@ export async function startHere(
   return { ...serviceAt(await listen(app)), pid: process.pid, output, close: () => app.close() }
 }
 
-function serviceAt(origin: string): Service {
+/** @param origin of a service that listens */
+export function serviceAt(origin: string): Service {
   const refusals: Answer[] = []
   async function call(path: string, { method, token, json, form }: Call = {}): Promise<Answer> {
     const startedAt = performance.now()
