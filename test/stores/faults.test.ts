@@ -1,8 +1,11 @@
 import { randomUUID } from 'node:crypto'
+import { existsSync } from 'node:fs'
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
 import t, { type Test } from 'tap'
-import { claimsOf, password, type Tokens } from '../support/helper.ts'
+import { claimsOf, newDir, password, type Tokens } from '../support/helper.ts'
 import { startPostgres, type TestPostgres } from '../support/postgres.ts'
 import {
   type Answer,
@@ -381,6 +384,110 @@ t.test('the primary is killed and a standby promoted that lost the last writes: 
   t.ok(ms < 1000, `revocations go round on the new primary: ${ms.toFixed()} ms`)
   for (const replica of replicas) assertSaysNothing(t, replica)
 })
+
+const faketime = ['/usr/lib/x86_64-linux-gnu', '/usr/lib/aarch64-linux-gnu', '/usr/lib64', '/usr/lib']
+  .map((dir) => `${dir}/faketime/libfaketime.so.1`)
+  .find((path) => existsSync(path))
+const skipClocks = !isLong ? 'takes three minutes: LATCHKEY_LONG=1' : !faketime && 'no libfaketime'
+
+t.test(
+  'the clocks of two replicas leap under load, by an hour and a day, both ways',
+  { skip: skipClocks },
+  async (t) => {
+    const [minuteMs, hourMs, dayMs] = [60_000, 3_600_000, 86_400_000]
+    const dir = await newDir(t)
+    const startClocked = async (name: string, restsMs: number) => {
+      const file = join(dir, name)
+      const setWrong = (ms: number) => writeFile(file, `${ms + restsMs < 0 ? '' : '+'}${(ms + restsMs) / 1000}`)
+      await setWrong(0)
+      const clock = {
+        ...{ LD_PRELOAD: faketime as string, FAKETIME_TIMESTAMP_FILE: file },
+        ...{ FAKETIME_NO_CACHE: '1', DONT_FAKE_MONOTONIC: '1' },
+      }
+      const lives = { AUTH_ACCESS_TTL: '20s', AUTH_REFRESH_GRACE: '1s' }
+      return {
+        ...(await startReplica(t, { ...settings, ...lives, ...clock })),
+        setWrong,
+        now: () => Date.now() + restsMs,
+      }
+    }
+    const replicas = await Promise.all([startClocked('one', 0), startClocked('two', minuteMs)])
+    const [one, two] = replicas
+    await one.signUp('ada')
+
+    const revoked: { token: string; atMs: number }[] = []
+    const counts = { logins: 0, refreshes: 0, refused: 0 }
+    let isOver = false
+    /** Logs in, refreshes at either replica, logs out, and begins again. */
+    async function client(i: number): Promise<void> {
+      const of = (n: number) => replicas[(i + n) % 2] as Replica
+      while (!isOver) {
+        const login = await of(0).tryLogIn('ada')
+        if (login.status !== 200) throw new Error(`a login is ${login.status}: ${login.text}`)
+        counts.logins += 1
+        let tokens: Tokens = login.body
+        for (let n = 1; n < 12 && !isOver; n++) {
+          await sleep(50)
+          const { status, body, text } = await of(n).refresh(tokens.refresh_token)
+          if (status !== 200) throw new Error(`a live session is refused: ${text}`)
+          tokens = body
+          counts.refreshes += 1
+        }
+        const { status } = await one.call('/revoke', { form: { token: tokens.refresh_token } })
+        if (status !== 200) throw new Error(`a revocation is ${status}`)
+        revoked.push({ token: tokens.access_token, atMs: performance.now() })
+      }
+    }
+    /** @param isKnown whether a replica has to know that a token was revoked */
+    async function assertSound(what: string, isKnown: (at: Replica, token: string) => boolean): Promise<void> {
+      await sleep(1_000)
+      for (const replica of replicas) {
+        const startedAt = performance.now()
+        const fresh = await replica.logIn('ada')
+        t.equal(await replica.check(fresh.access_token), 204, `${what}: a login is good where it was made`)
+        t.equal((await replica.call('/readyz')).status, 200)
+        t.ok(performance.now() - startedAt < 2_000, 'nothing freezes')
+        const aSecondAgoMs = performance.now() - 1_000
+        for (const { token, atMs } of [...revoked.slice(0, 40), ...revoked.slice(-20)]) {
+          if (atMs > aSecondAgoMs || !isKnown(replica, token)) continue
+          const status = await replica.check(token)
+          if (status !== 401) t.fail(`${what}: a revoked token is ${status}`)
+          counts.refused += 1
+        }
+      }
+    }
+
+    const load = Promise.all(Array.from({ length: 4 }, (_, i) => client(i)))
+    load.catch(() => {})
+    // Until the first revocations have been forgotten: 20 s, and a minute for clocks that differ.
+    await Promise.race([load, sleep(95_000)])
+    for (const wrongMs of [-85_000, hourMs, -hourMs, dayMs, -dayMs]) {
+      for (const replica of replicas) {
+        const setTo = replica.now() + wrongMs
+        await replica.setWrong(wrongMs)
+        // What it shows a second time are the times of tokens that it has forgotten.
+        const isFromBefore = (token: string) => Number(claimsOf(token)['iat']) * 1000 < setTo - 1_000
+        const isShownAgain = wrongMs < 0 && wrongMs > -hourMs
+        await assertSound(`${wrongMs / 1000} s`, (at, token) => !isShownAgain || at !== replica || isFromBefore(token))
+        await replica.setWrong(0)
+        await assertSound('right again', () => true)
+      }
+    }
+    isOver = true
+    await t.resolves(load, 'no login and no refresh was refused')
+    t.comment(JSON.stringify({ ...counts, revoked: revoked.length }))
+    const fresh = await one.logIn('ada')
+    await two.call('/logout', { method: 'POST', token: fresh.access_token })
+    for (const replica of replicas) {
+      assertSaysNothing(t, replica)
+      t.same(
+        replica.refusals.filter(({ status }) => status >= 500),
+        [],
+        'none was unavailable',
+      )
+    }
+  },
+)
 
 async function caughtUp(primary: TestPostgres): Promise<void> {
   const isSo = 'SELECT 1 FROM pg_stat_replication WHERE replay_lsn >= pg_current_wal_lsn()'
