@@ -41,7 +41,7 @@ export class Account extends Entity {
     return this.#live
   }
 
-  protected async proceed(): Promise<void> {
+  async proceed(): Promise<void> {
     if (this.#state === 'gone') return
     if (this.#state === 'new') return this.#signUp()
     const session = this.any(this.#live)

@@ -22,7 +22,7 @@ export class OAuthClient extends Entity {
     return this.#state === 'gone' && !this.isInDoubt
   }
 
-  protected async proceed(): Promise<void> {
+  async proceed(): Promise<void> {
     if (this.#state === 'gone') return
     if (this.#state === 'new') return this.#create()
     const roll = this.world.random()

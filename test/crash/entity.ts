@@ -49,16 +49,10 @@ export abstract class Entity {
 
   /** Whether there is nothing more to be done with it. */
   abstract readonly isDone: boolean
-  /** Sends one request, by chance. */
-  protected abstract proceed(): Promise<void>
+  /** Sends one request, by chance. Not while one is in doubt. @throws {NoAnswer} @throws {NotSent} */
+  abstract proceed(): Promise<void>
   /** Asks the service whether everything is as it was acknowledged. */
   abstract check(): Promise<void>
-
-  /** Settles what is in doubt, or else goes on. @throws {NoAnswer} @throws {NotSent} */
-  async act(): Promise<void> {
-    if (this.#doubt) await this.settle()
-    else await this.proceed()
-  }
 
   /** Finds out what became of a request that was not answered. May be cut off, and is then begun anew. */
   async settle(): Promise<void> {

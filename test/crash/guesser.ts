@@ -17,7 +17,7 @@ export class Guesser extends Entity {
   #perhaps = 0
   #lastAt = 0
 
-  protected async proceed(): Promise<void> {
+  async proceed(): Promise<void> {
     if (!this.#isThere) return this.#signUp()
     if (this.#failures + this.#perhaps >= failuresAllowed) return
     const sentAt = Date.now()

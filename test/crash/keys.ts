@@ -16,7 +16,7 @@ export class SigningKeys extends Entity {
     mayBeRefused: ({ askedAt }: AccessToken) => askedAt < this.#lastLeak.mayHaveEndedAt,
   }
 
-  protected async proceed(): Promise<void> {
+  async proceed(): Promise<void> {
     if (this.chance(0.9)) return
     return this.chance(0.5) ? this.#rotateAfterLeak() : this.#rotate()
   }

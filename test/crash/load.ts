@@ -41,10 +41,10 @@ export function createPopulation(world: World, keys: SigningKeys, size: Size) {
     if (!(one instanceof Guesser)) retired.push(one)
   }
 
-  const any = <T>(list: T[]) => list[Math.floor(world.random() * list.length)] as T
+  const any = <T>(list: T[]): T | undefined => list[Math.floor(world.random() * list.length)]
   /** Some of a list, by chance, each once. */
   const some = <T>(list: T[], count: number) =>
-    list.length <= count ? list : Array.from(new Set(Array.from({ length: count }, () => any(list))))
+    list.length <= count ? list : Array.from(new Set(Array.from({ length: count }, () => any(list) as T)))
 
   /** Has several act at once, until they are told to stop. @param failed is told of each request without an answer */
   function load(failed: (error: NoAnswer) => void): { stop(): Promise<unknown> } {
@@ -53,10 +53,15 @@ export function createPopulation(world: World, keys: SigningKeys, size: Size) {
     fill()
     async function act(): Promise<void> {
       while (!isOver) {
-        const one = any(active.filter((one) => !busy.has(one)))
+        // Who got no answer waits until it can be seen everywhere what became of it.
+        const one = any(active.filter((one) => !busy.has(one) && !one.isInDoubt))
+        if (!one) {
+          await sleep(20)
+          continue
+        }
         busy.add(one)
         try {
-          await one.act()
+          await one.proceed()
           if (one.isDone) retire(one)
           fill()
         } catch (error) {
