@@ -28,7 +28,8 @@ import { progress, readFlags, runScenario } from './scenario.ts'
 
 const { flags } = readFlags({ rows: 1_000_000, cycles: 3, stores: 'lmdb,pg', assert: false })
 const live = 1_000
-const perBatch = 5_000
+/** As small as the service's own. lmdb 3.5.6 fails with MDB_BAD_TXN on some of 5,000 rows behind a sweep of 600,000. */
+const perBatch = 100
 const idleSeconds = 5
 const delayBelowMs = 20
 const grownWithin = 1.1
