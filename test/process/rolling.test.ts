@@ -85,7 +85,7 @@ function startLoad(origin: string) {
 async function roll(t: Test, startProxy: StartProxy, workers: [string, string]): Promise<void> {
   const ports = [await freePort(), await freePort()] as [number, number]
   const proxy = await startProxy(t, ports)
-  if ('missing' in proxy) return void t.comment(`skipped: ${proxy.missing}`)
+  if ('missing' in proxy) return void t.skip(proxy.missing)
   const settings = replicaSettings(await postgres.createDatabase())
   const start = (which: 0 | 1) =>
     runProgram(t, { ...settings, PORT: String(ports[which]), AUTH_WORKERS: workers[which], AUTH_THROTTLE: 'off' })
