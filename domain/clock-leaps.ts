@@ -4,8 +4,9 @@ import { clockSkewMs } from './time.ts'
 interface Course {
   /** the time that it shows less the uptime */
   offset: number
-  /** the first and the last time that it has shown */
+  /** the earliest and the latest time that it has shown, and the last: it may be put right by a little */
   from: number
+  latest: number
   to: number
   /** uptime at `to` */
   atMs: number
@@ -21,7 +22,13 @@ const longestBackMs = 24 * 3_600_000
  * @param uptimeMs on a clock that nobody sets @param rememberedMs how long revocations are remembered
  */
 export function createLeapWatch(now: () => number, uptimeMs: () => number, rememberedMs: number) {
-  let course: Course = { offset: now() - uptimeMs(), from: Number.NEGATIVE_INFINITY, to: now(), atMs: uptimeMs() }
+  let course: Course = {
+    offset: now() - uptimeMs(),
+    from: Number.NEGATIVE_INFINITY,
+    latest: now(),
+    to: now(),
+    atMs: uptimeMs(),
+  }
   /** courses that were left not long ago */
   let left: Course[] = []
   let behindMs = 0
@@ -37,7 +44,7 @@ export function createLeapWatch(now: () => number, uptimeMs: () => number, remem
     // Put right again: what others have made meanwhile is as old as it says.
     const before = left.find((one) => Math.abs(one.offset - offset) <= clockSkewMs)
     left = left.filter((one) => one !== before)
-    course = before ?? { offset, from: at, to: at, atMs: uptime }
+    course = before ?? { offset, from: at, latest: at, to: at, atMs: uptime }
   }
 
   function look(): number {
@@ -45,6 +52,8 @@ export function createLeapWatch(now: () => number, uptimeMs: () => number, remem
     const uptime = uptimeMs()
     if (Math.abs(at - uptime - course.offset) > clockSkewMs) leap(at, uptime)
     course.offset = at - uptime
+    course.from = Math.min(course.from, at)
+    course.latest = Math.max(course.latest, at)
     course.to = at
     course.atMs = uptime
     return at
@@ -61,7 +70,8 @@ export function createLeapWatch(now: () => number, uptimeMs: () => number, remem
       look()
       if (at >= course.from) return true
       return left.some(
-        ({ from, to, atMs }) => at >= Math.max(from, to - lastMs + (uptimeMs() - atMs)) && at <= to + clockSkewMs,
+        ({ from, latest, to, atMs }) =>
+          at >= Math.max(from, to - lastMs + (uptimeMs() - atMs)) && at <= latest + clockSkewMs,
       )
     },
     /** By how much longer revocations are to be remembered than their life. */

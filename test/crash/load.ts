@@ -1,4 +1,4 @@
-import { setTimeout as sleep } from 'node:timers/promises'
+import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises'
 import { Account } from './account.ts'
 import { NoAnswer, NotSent } from './call.ts'
 import { OAuthClient } from './client.ts'
@@ -53,6 +53,8 @@ export function createPopulation(world: World, keys: SigningKeys, size: Size) {
     fill()
     async function act(): Promise<void> {
       while (!isOver) {
+        // Not everything that is done by chance is a request: without a turn of the event loop no answer would come in.
+        await turn()
         // Who got no answer waits until it can be seen everywhere what became of it.
         const one = any(active.filter((one) => !busy.has(one) && !one.isInDoubt))
         if (!one) {

@@ -785,8 +785,8 @@ overStores(
     await poll()
     t.ok((await published()).includes(firstKid), 'the old key stays while a token of it is good')
     t.ok(await isAccepted(app, last))
-    clock.now += 2 * days
-    clock.passedMs = 2 * days
+    clock.now += 3 * days
+    clock.passedMs = 3 * days
     await poll()
     await poll()
     t.same(await published(), [secondKid], 'and goes when none can be')

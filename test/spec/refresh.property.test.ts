@@ -32,7 +32,8 @@ const settings = {
 }
 const [graceMs, idleMs, maxMs, accessMs] = [30 * seconds, 3600 * seconds, 6 * 3600 * seconds, 600 * seconds]
 /** A clock that steps back does so by what replicas may differ, and no further. */
-const mostBackMs = 60 * seconds
+/** Further back is a leap (`domain/clock-leaps.ts`), after which no grace begins again. */
+const mostBackMs = 50 * seconds
 
 /** What one session meets; `back` counts from the newest token of its lineage. */
 type Op =

@@ -245,7 +245,8 @@ const unwritable: Record<string, { begin: string[]; end: string[] }> = {
     end: ['DROP FUNCTION IF EXISTS full_disk() CASCADE'],
   },
   'it has become read-only': {
-    begin: ['ALTER SYSTEM SET default_transaction_read_only = on', 'SELECT pg_reload_conf()'],
+    // Each connection hears of it by itself, a moment later.
+    begin: ['ALTER SYSTEM SET default_transaction_read_only = on', 'SELECT pg_reload_conf()', 'SELECT pg_sleep(0.3)'],
     end: ['ALTER SYSTEM RESET default_transaction_read_only', 'SELECT pg_reload_conf()'],
   },
 }
