@@ -31,8 +31,7 @@ const settings = {
   AUTH_ACCESS_TTL: '10m',
 }
 const [graceMs, idleMs, maxMs, accessMs] = [30 * seconds, 3600 * seconds, 6 * 3600 * seconds, 600 * seconds]
-/** A clock that steps back does so by what replicas may differ, and no further. */
-/** Further back is a leap (`domain/clock-leaps.ts`), after which no grace begins again. */
+/** Less than what replicas may differ by: further back is a leap, after which no grace begins again. */
 const mostBackMs = 50 * seconds
 
 /** What one session meets; `back` counts from the newest token of its lineage. */
