@@ -40,7 +40,7 @@ export const userId = (n: number): string => uuid(`user ${n}`)
 export const sessionId = (n: number): string => uuid(`session ${n}`)
 export const nameOf = (n: number): string => `user-${n}@example.com`
 
-const perBatch = 20_000
+const perBatch = 2_000
 
 /** Through the store's own methods, in batches that share a commit. */
 export async function loadLmdb(size: number): Promise<Loaded> {
