@@ -8,7 +8,8 @@
  * one another without the pause that they have there. Meanwhile the delay of the event loop is measured, and before it
  * with nothing to do, because another program on the machine delays it too. PostgreSQL is vacuumed after each cycle, as
  * its autovacuum does in time. With `--assert` it fails when the delay of 99 in 100 reaches 20 ms, when a live session
- * is gone, and when the last cycle leaves more on the disk than a tenth above the first.
+ * is gone, and when the last cycle leaves more on the disk than a tenth above the second: pages of PostgreSQL that were
+ * filled one after the other take more room when they are filled again in another order, once.
  */
 import { createHash } from 'node:crypto'
 import { statSync } from 'node:fs'
@@ -195,8 +196,8 @@ async function runCycles(subject: Subject): Promise<object[]> {
     if (left !== live) fail(`${name}: ${live - left} live sessions are gone`)
     if (p99Ms >= delayBelowMs) fail(`${name}: the event loop was ${p99Ms} ms late`)
   }
-  const [first, last] = [rows[0]?.diskMB ?? 0, rows.at(-1)?.diskMB ?? 0]
-  if (last > first * grownWithin) fail(`${name}: ${first} MB after the first cycle, ${last} MB after the last`)
+  const [settled, last] = [(rows[1] ?? rows[0])?.diskMB ?? 0, rows.at(-1)?.diskMB ?? 0]
+  if (last > settled * grownWithin) fail(`${name}: ${settled} MB after the second cycle, ${last} MB after the last`)
   return rows
 }
 
