@@ -1,0 +1,59 @@
+import { isUuid } from '../../../domain/ids.ts'
+import { omitUndefined } from '../../../domain/omit-undefined.ts'
+import type { ImportedUser, Source } from '../imported-user.ts'
+import { readJsonLines } from '../json-lines.ts'
+import { booleanOf, idOf, textOf, textsOf, timeOf, toMembers } from '../members.ts'
+import { RowRefused, toUsers } from '../rows.ts'
+
+/** All that `latchkey user export` writes, and `password` for users whose passwords are known. */
+const known = new Set([
+  'id',
+  'username',
+  'email',
+  'email_verified',
+  'password_hash',
+  'password',
+  'roles',
+  'created_at',
+  'disabled_at',
+  'source',
+  'external_id',
+])
+
+/** Latchkey's own export, and what scripts write to have users imported. */
+export const latchkey: Source = {
+  about: 'JSON Lines of "latchkey user export", or of your own',
+  read: (file) => toUsers(readJsonLines(file), toUser),
+}
+
+function toUser(value: unknown): ImportedUser {
+  const members = toMembers(value)
+  // A misspelt one would be lost, and a password with it.
+  for (const name of Object.keys(members)) if (!known.has(name)) throw new RowRefused(unknownMember(name))
+  const id = textOf(members, 'id')
+  const username = textOf(members, 'username')
+  const email = textOf(members, 'email')
+  if (username === undefined && email === undefined) throw new RowRefused('username is missing')
+  const source = textOf(members, 'source')
+  const externalId =
+    source === undefined ? (textOf(members, 'external_id') ?? id ?? username ?? email) : idOf(members, 'external_id')
+  const passwordHash = textOf(members, 'password_hash')
+  const password = textOf(members, 'password')
+  if (passwordHash !== undefined && password !== undefined)
+    throw new RowRefused('password and password_hash exclude each other')
+  return omitUndefined({
+    externalId: externalId as string,
+    source,
+    id: id !== undefined && isUuid(id) ? id : undefined,
+    username,
+    email,
+    isEmailVerified: booleanOf(members, 'email_verified'),
+    passwordHash,
+    password,
+    roles: textsOf(members, 'roles'),
+    createdAt: timeOf(members, 'created_at'),
+    isDisabled: timeOf(members, 'disabled_at') !== undefined || undefined,
+  })
+}
+
+const unknownMember = (name: string) => (/^[\w-]{1,64}$/.test(name) ? `unknown member ${name}` : 'unknown member')
