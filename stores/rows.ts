@@ -119,6 +119,10 @@ export const tables: { readonly [T in TableName]: Table<Tables[T]> } = {
       createdAt: number,
       disabledAt: optional(number),
       generation: number,
+      email: optional(name),
+      emailKey: optional(name),
+      source: optional(name),
+      externalId: optional(name),
     },
   },
   sessions: {

@@ -6,6 +6,7 @@ import type { Revocation } from '../domain/revocation.ts'
 import type { PresentedRefresh, RotationOutcome, Session, SessionLimits } from '../domain/session.ts'
 import type { SigningKeyRecord } from '../domain/signing-key.ts'
 import type { User } from '../domain/user.ts'
+import type { ImportOutcome, ImportRow, OnConflict } from '../domain/user-import.ts'
 import type { TableName, Tables } from './rows.ts'
 
 /**
@@ -42,7 +43,7 @@ export interface Store {
 
   // Users
 
-  /** Adds a user. @returns false when the mapped name (`nameKey`) is taken */
+  /** Adds a user. @returns false when the mapped name (`nameKey`), or the verified address, is taken */
   createUser(user: User): Promise<boolean>
   findUser(id: string): Promise<User | undefined>
   findUserByName(nameKey: string): Promise<User | undefined>
@@ -76,6 +77,14 @@ export interface Store {
   setRoles(change: { userId: string; expectedRoles: string[]; roles: string[] }, end?: End): Promise<boolean>
   /** Users by mapped name, as the database sorts. @param page `after` is the `next` of the page before */
   listUsers(page: { after?: string; limit: number }): Promise<{ users: User[]; next?: string }>
+
+  /**
+   * Takes a batch of rows of an import, all that `planImport` has written of them or nothing.
+   * @param rows none of them twice, of at most {@link importedAtOnce}
+   * @param end of the sessions of users whose rows change; undefined to write nothing, and only tell
+   * @returns what became of each row, in their order
+   */
+  importUsers(rows: ImportRow[], onConflict: OnConflict, end?: End): Promise<ImportOutcome[]>
 
   // Clients, by their `client_id`
 
@@ -228,7 +237,7 @@ export interface Store {
   findRows<T extends TableName>(table: T, keys: string[]): Promise<(Tables[T] | undefined)[]>
   /**
    * Inserts or replaces rows by key, all of the call or none. Skipped: a row where the stored one is ahead (`isAhead`
-   * of `rows.ts`), and a user whose name another user has.
+   * of `rows.ts`), and a user whose name, address or external id another user has.
    * @returns how many were written
    */
   importRows<T extends TableName>(table: T, rows: Tables[T][]): Promise<number>
@@ -237,6 +246,9 @@ export interface Store {
   /** Finds unreadable rows and indexes that do not fit their tables. May run beside the service. */
   check(): AsyncIterable<Finding>
 }
+
+/** Rows of a batch of an import: other writers wait for a few milliseconds, and many more in one have ended lmdb. */
+export const importedAtOnce = 250
 
 /** The tables whose rows expire, in the order in which they are swept. */
 export const sweptTables = ['sessions', 'failures', 'revocations', 'records'] as const

@@ -35,7 +35,10 @@ function createSignIn({
   throttle,
   events,
 }: Pick<FastifyInstance, 'store' | 'hashing' | 'throttle' | 'events'>) {
-  /** Costs the same whether the user exists or not. For a user who may not have tokens no password is right. */
+  /**
+   * Costs the same whether the user exists and has a password or not. For a user who may not have tokens no password is
+   * right.
+   */
   const guessPassword = (
     caller: Caller,
     nameKey: string,
@@ -43,7 +46,7 @@ function createSignIn({
     password: string,
   ) =>
     throttle.guard(caller, 'user', nameKey, find, (user, judge) =>
-      hashing.verify(caller, user?.passwordHash, password.normalize('NFC'), (compare) =>
+      hashing.verify(caller, user?.passwordHash || undefined, password.normalize('NFC'), (compare) =>
         judge(async () => (await compare()) && mayHaveTokens(user)),
       ),
     )

@@ -19,6 +19,7 @@ export type ToldWrites =
   | 'disableUser'
   | 'enableUser'
   | 'setRoles'
+  | 'importUsers'
   | 'createClient'
   | 'replaceClient'
   | 'deleteClient'

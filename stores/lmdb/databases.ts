@@ -29,6 +29,8 @@ export function openDatabases(root: RootDatabase) {
   return {
     users: open<User>('users'),
     usersByName: open<string>('users_by_name'),
+    usersByEmail: open<string>('users_by_email'),
+    usersByExternalId: open<string>('users_by_external_id'),
     clients: open<Client>('clients'),
     sessions: open<Session>('sessions'),
     sessionsByUser: open<0>('sessions_by_user'),

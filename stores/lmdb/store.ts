@@ -36,6 +36,7 @@ import { createLmdbRecords } from './records.ts'
 import { createLmdbRevocations } from './revocations.ts'
 import { byUserKey, createLmdbReads, createLmdbTransfer, uuidLength } from './transfer.ts'
 import { causeOf, isPanic, whyUnavailable } from './unavailable.ts'
+import { createLmdbUsers } from './users.ts'
 
 /** One table of a sweep. */
 interface Stage {
@@ -68,6 +69,7 @@ const last = '\uffff'
 export function openLmdbStore(dataDir: string): Store {
   const { root, tables, isNew } = openEnvironment(dataDir, openDatabases)
   const { users, usersByName, clients, sessions, sessionsByUser, signingKeys } = tables
+  const userRows = createLmdbUsers(tables)
   const { failures, revocations, revocationsById, counters } = tables
 
   const exit = guardExit()
@@ -246,9 +248,8 @@ export function openLmdbStore(dataDir: string): Store {
 
     createUser: (user) =>
       write(() => {
-        if (usersByName.doesExist(user.nameKey)) return false
-        usersByName.put(user.nameKey, user.id)
-        users.put(user.id, user)
+        if (userRows.isTaken(user)) return false
+        userRows.put(user)
         return true
       }),
     findUser: (id) => read(() => users.get(id)),
@@ -277,8 +278,7 @@ export function openLmdbStore(dataDir: string): Store {
       write(() => {
         const user = users.get(id)
         if (!user) return false
-        users.remove(id)
-        usersByName.remove(user.nameKey)
+        userRows.remove(user)
         record({ kind: 'user', id, generation: everyGeneration, revokedAt: now, expiresAt })
         return true
       }),
@@ -311,6 +311,19 @@ export function openLmdbStore(dataDir: string): Store {
         const found = names.map(({ value: id }) => users.get(id)).filter((user) => user !== undefined)
         const next = names.at(-1)?.key
         return names.length === limit && next !== undefined ? { users: found, next } : { users: found }
+      }),
+
+    importUsers: (rows, onConflict, end) =>
+      (end ? write : read)(() => {
+        const { outcomes, made, updated } = userRows.planImport(rows, onConflict)
+        if (!end) return outcomes
+        for (const user of made) userRows.put(user)
+        for (const { before, user, endsSessions } of updated) {
+          userRows.put(user, before)
+          const { id, generation } = user
+          if (endsSessions) record({ kind: 'user', id, generation, revokedAt: end.now, expiresAt: end.expiresAt })
+        }
+        return outcomes
       }),
 
     createClient: (client) =>

@@ -5,6 +5,7 @@ import { type Finding, type Store, unreadableRow } from '../store.ts'
 import type { Databases } from './databases.ts'
 import { createLmdbRecords, holderKeys } from './records.ts'
 import { byIdKey } from './revocations.ts'
+import { byExternalIdKey, createLmdbUsers } from './users.ts'
 
 /** Orders the sessions of a user by age: milliseconds keep 13 digits until the year 2286. */
 export const byUserKey = (session: Session) => `${session.userId}/${session.createdAt}/${session.id}`
@@ -58,6 +59,8 @@ export function createLmdbTransfer(
   const {
     users,
     usersByName,
+    usersByEmail,
+    usersByExternalId,
     clients,
     sessions,
     sessionsByUser,
@@ -71,15 +74,12 @@ export function createLmdbTransfer(
   } = databases
 
   const { rowAt, exportRows, findRows } = createLmdbReads(databases, read)
+  const userRows = createLmdbUsers(databases)
 
   const put: { [T in TableName]: (row: Tables[T]) => boolean } = {
     users(user) {
-      const holder = usersByName.get(user.nameKey)
-      if (holder !== undefined && holder !== user.id) return false
-      const before = users.get(user.id)
-      if (before && before.nameKey !== user.nameKey) usersByName.remove(before.nameKey)
-      usersByName.put(user.nameKey, user.id)
-      users.put(user.id, user)
+      if (userRows.isTaken(user)) return false
+      userRows.put(user, users.get(user.id))
       return true
     },
     clients(client) {
@@ -146,11 +146,25 @@ export function createLmdbTransfer(
         if (user?.id !== id) return 'the row does not fit its key'
         const holder = usersByName.get(user.nameKey)
         if (holder === undefined) return 'the user is missing in the index of names'
-        return holder === id ? undefined : 'the name is that of another user, too'
+        if (holder !== id) return 'the name is that of another user, too'
+        if (user.emailKey !== undefined && usersByEmail.get(user.emailKey) !== id)
+          return 'the user is missing in the index of addresses'
+        const externalKey = byExternalIdKey(user)
+        if (externalKey !== undefined && usersByExternalId.get(externalKey) !== id)
+          return 'the user is missing in the index of imports'
+        return undefined
       })
       yield* eachKey('users_by_name', usersByName, (nameKey) => {
         const user = users.get(usersByName.get(nameKey) ?? '')
         return user?.nameKey === nameKey ? undefined : 'the index entry has no user'
+      })
+      yield* eachKey('users_by_email', usersByEmail, (emailKey) => {
+        const user = users.get(usersByEmail.get(emailKey) ?? '')
+        return user?.emailKey === emailKey ? undefined : 'the index entry has no user'
+      })
+      yield* eachKey('users_by_external_id', usersByExternalId, (key) => {
+        const user = users.get(usersByExternalId.get(key) ?? '')
+        return user && byExternalIdKey(user) === key ? undefined : 'the index entry has no user'
       })
       yield* eachKey('clients', clients, (id) =>
         clients.get(id)?.id === id ? undefined : 'the row does not fit its key',

@@ -131,6 +131,20 @@ export const migrations: readonly { version: number; statements: readonly string
       `CREATE UNIQUE INDEX IF NOT EXISTS latchkey_records_by_source ON latchkey_records (kind, source, source_slot)`,
     ],
   },
+  {
+    version: 5,
+    statements: [
+      'ALTER TABLE latchkey_users ADD COLUMN IF NOT EXISTS email text',
+      'ALTER TABLE latchkey_users ADD COLUMN IF NOT EXISTS email_key text',
+      'ALTER TABLE latchkey_users ADD COLUMN IF NOT EXISTS source text',
+      'ALTER TABLE latchkey_users ADD COLUMN IF NOT EXISTS external_id text',
+      // Partial, so that users without the one or the other cost nothing.
+      `CREATE UNIQUE INDEX IF NOT EXISTS latchkey_users_by_email ON latchkey_users (email_key)
+        WHERE email_key IS NOT NULL`,
+      `CREATE UNIQUE INDEX IF NOT EXISTS latchkey_users_by_external_id ON latchkey_users (external_id, source)
+        WHERE external_id IS NOT NULL`,
+    ],
+  },
 ]
 
 /** The steps that were taken, one row each. */

@@ -77,12 +77,22 @@ const replacingClient = (first: number) => `
       UPDATE latchkey_clients SET ${clients.assignments(first)}
       WHERE id = ${clients.parameter('id', first)} AND generation = ${clients.parameter('generation', first)} - 1`
 
+/** Users with one of the ids $1, names $2, verified addresses $3, or external ids $4 of the sources $5. */
+const usersOfImport = `
+    SELECT ${users.list} FROM latchkey_users u WHERE u.id IN (
+      SELECT i.id FROM latchkey_users i WHERE i.id = ANY($1::uuid[])
+      UNION SELECT n.id FROM latchkey_users n WHERE n.name_key = ANY($2::text[])
+      UNION SELECT e.id FROM latchkey_users e WHERE e.email_key IS NOT NULL AND e.email_key = ANY($3::text[])
+      UNION SELECT x.id FROM latchkey_users x
+        WHERE x.external_id IS NOT NULL AND x.external_id = ANY($4::text[]) AND x.source = ANY($5::text[]))`
+
 /**
  * What a rotation does not know already. A refresh is the most frequent write, and each column costs both sides time:
- * the client and what was written come from the request, and a session that is rotated has a user who is current.
+ * the client and what was written come from the request, and a session that is rotated has a user who is current, of
+ * whom tokens have no address.
  */
 const rotated = `${sessions.select('s', { without: ['clientId', 'counter', 'refreshedAt', 'address', 'userAgent'] })},
-      ${users.select('u', { without: ['id', 'disabledAt', 'generation'] })}`
+      ${users.select('u', { without: ['id', 'disabledAt', 'generation', 'email', 'emailKey', 'source', 'externalId'] })}`
 
 /** Whether `r` is the live record of a kind and an id at a time, which are the values from the first. */
 const isLiveRecord = (first = 1) =>
@@ -449,11 +459,32 @@ const planned = {
     UPDATE latchkey_records SET created_at = $3::bigint, expires_at = $3::bigint + expires_at - created_at
     WHERE id > $1::text AND id <= $2::text AND created_at > $4::bigint`,
   schemaVersion: 'SELECT max(version) AS version FROM latchkey_schema',
-  // Through the index of the names, which is broken when the sort order of the system changed under it (a new glibc).
+  // Through the indexes of texts, which are broken when the sort order of the system changed under them (a new glibc).
   checkNames: `
-    SELECT u.id, (SELECT count(*) FROM latchkey_users n WHERE n.name_key = u.name_key) AS holders
-    FROM (SELECT id, name_key FROM latchkey_users WHERE id > $1::uuid ORDER BY id LIMIT $2) u
+    SELECT u.id, (SELECT count(*) FROM latchkey_users n WHERE n.name_key = u.name_key) AS names,
+      (SELECT count(*) FROM latchkey_users n WHERE n.email_key IS NOT NULL AND n.email_key = u.email_key)
+        + CASE WHEN u.email_key IS NULL THEN 1 ELSE 0 END AS addresses,
+      (SELECT count(*) FROM latchkey_users n
+        WHERE n.external_id IS NOT NULL AND n.external_id = u.external_id AND n.source = u.source)
+        + CASE WHEN u.external_id IS NULL THEN 1 ELSE 0 END AS imports
+    FROM (
+      SELECT id, name_key, email_key, source, external_id FROM latchkey_users WHERE id > $1::uuid ORDER BY id LIMIT $2
+    ) u
     ORDER BY u.id`,
+  findForImport: usersOfImport,
+  // In the order of their ids, so that two imports do not wait for each other.
+  lockForImport: `${usersOfImport} ORDER BY u.id FOR UPDATE`,
+  // A name or address that was taken in between is left out; see `importUsers` of `store.ts`.
+  importUsers: `
+    INSERT INTO latchkey_users (${users.list})
+    SELECT ${users.unnested('g')} FROM unnest(${users.arrayParameters}) AS g (${users.list}) ORDER BY g.name_key
+    ON CONFLICT DO NOTHING
+    RETURNING id`,
+  updateImported: `
+    UPDATE latchkey_users u SET ${users.assignedFrom('g')}
+    FROM unnest(${users.arrayParameters}) AS g (${users.list})
+    WHERE u.id = g.id
+    RETURNING u.id`,
 } as const
 
 /**
@@ -482,7 +513,13 @@ const imports: { [T in TableName]: string } = {
   signingKeys: importing('signingKeys', { extra: { follows: "'moved: ' || g.kid" } }),
   clients: importing('clients'),
   users: importing('users', {
-    isFree: 'NOT EXISTS (SELECT 1 FROM latchkey_users n WHERE n.name_key = g.name_key AND n.id <> g.id)',
+    isFree: `NOT EXISTS (SELECT 1 FROM latchkey_users n WHERE n.name_key = g.name_key AND n.id <> g.id)
+      AND NOT EXISTS (
+        SELECT 1 FROM latchkey_users n
+        WHERE n.email_key IS NOT NULL AND n.email_key = g.email_key AND n.id <> g.id)
+      AND NOT EXISTS (
+        SELECT 1 FROM latchkey_users n
+        WHERE n.external_id IS NOT NULL AND n.external_id = g.external_id AND n.source = g.source AND n.id <> g.id)`,
   }),
   sessions: importing('sessions'),
   failures: importing('failures'),

@@ -17,6 +17,7 @@ import {
   type SweptTable,
   sweptTables,
 } from '../store.ts'
+import { createImports } from './imports.ts'
 import { migrate } from './migrations.ts'
 import { openPool, type PoolOptions, type Postgres } from './pool.ts'
 import { createRotations } from './rotations.ts'
@@ -91,12 +92,9 @@ export function createMethods(postgres: Postgres, isNew: boolean): Omit<Store, '
   const runForOne = async <Row = Fields>(statement: Statement, ...values: unknown[]) =>
     (await run<Row>(statement, ...values))[0]
   const hadEffect = async (statement: Statement, ...values: unknown[]) => (await run(statement, ...values)).length > 0
+  const newLine = () => Math.floor(Math.random() * revocationLines)
   /** The first three values of every statement that records a revocation. */
-  const recorded = (revokedAt: number, expiresAt: number) => [
-    Math.floor(Math.random() * revocationLines),
-    revokedAt,
-    expiresAt,
-  ]
+  const recorded = (revokedAt: number, expiresAt: number) => [newLine(), revokedAt, expiresAt]
 
   const rotate = createRotations(run)
   async function rotateSession(presented: PresentedRefresh, end: End): Promise<RotationOutcome> {
@@ -218,6 +216,8 @@ export function createMethods(postgres: Postgres, isNew: boolean): Omit<Store, '
       const last = page.at(-1)
       return page.length === limit && last ? { users: page, next: last.nameKey } : { users: page }
     },
+
+    importUsers: createImports(postgres, newLine),
 
     createClient: (client) => hadEffect(statements.createClient, ...clients.values(client)),
     async findClient(id) {

@@ -94,6 +94,12 @@ function createColumns<Row>(columns: Columns<Row>) {
     /** The columns of what `unnest` makes of arrays. */
     unnested: (alias: string) =>
       all.map(({ column, kind }) => `${alias}.${column}${kind === 'texts' ? '::text[]' : ''}`).join(', '),
+    /** `name_key = g.name_key, …`, of all but the first column of what `unnest` makes of arrays */
+    assignedFrom: (alias: string) =>
+      all
+        .slice(1)
+        .map(({ column, kind }) => `${column} = ${alias}.${column}${kind === 'texts' ? '::text[]' : ''}`)
+        .join(', '),
     /** `name_key = excluded.name_key, …`, of all but the first column */
     excluded: all
       .slice(1)

@@ -9,6 +9,19 @@ type Run = <Row>(statement: Statement, ...values: unknown[]) => Promise<Row[]>
 
 const rowsPerStep = 1000
 
+/** Users who have the name, the address or the external id of one, as the index has it. */
+interface Holders {
+  id: string
+  names: number
+  addresses: number
+  imports: number
+}
+const indexesOfUsers = [
+  ['names', 'name'],
+  ['addresses', 'address'],
+  ['imports', 'external id'],
+] as const
+
 /** A text that is JSON to us is no more than text to the database. */
 function isReadable(row: Fields): boolean {
   try {
@@ -52,12 +65,14 @@ export function createPostgresTransfer(run: Run): Pick<Store, 'exportRows' | 'fi
 
       let after: string | undefined = firstUuid
       while (after !== undefined) {
-        const users: { id: string; holders: number }[] = await run(statements.checkNames, after, rowsPerStep)
-        for (const { id, holders } of users) {
-          if (holders === 0)
-            yield { level: 'error', table: 'users', key: id, what: 'the user is missing in the index of names' }
-          if (holders > 1)
-            yield { level: 'error', table: 'users', key: id, what: 'the name is that of another user, too' }
+        const users: Holders[] = await run(statements.checkNames, after, rowsPerStep)
+        for (const { id: key, ...holders } of users) {
+          for (const [index, what] of indexesOfUsers) {
+            if (holders[index] === 0)
+              yield { level: 'error', table: 'users', key, what: `the user is missing in the index of ${index}` }
+            if (holders[index] > 1)
+              yield { level: 'error', table: 'users', key, what: `the ${what} is that of another user, too` }
+          }
         }
         after = users.length === rowsPerStep ? users.at(-1)?.id : undefined
       }

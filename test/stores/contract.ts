@@ -11,6 +11,7 @@ import type { User } from '../../domain/user.ts'
 import { keyOf, type TableName, type Tables } from '../../stores/rows.ts'
 import { type Finding, revocationPages, type Store, StoreUnavailable, type SweepStep } from '../../stores/store.ts'
 import { isLong } from '../support/processes.ts'
+import { importContract, makeImportRow } from './imports.ts'
 import { makeRecord, recordContract } from './records.ts'
 
 const day = 86_400_000
@@ -1583,6 +1584,7 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
   })
 
   await recordContract(t, name, open)
+  await importContract(t, name, open)
 
   t.test(
     `[${name}] close finishes what is under way, and every call after it rejects with StoreUnavailable`,
@@ -1612,6 +1614,7 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
         disableUser: () => closing.disableUser(user.id, end),
         enableUser: () => closing.enableUser(user.id),
         setRoles: () => closing.setRoles({ userId: user.id, expectedRoles: [], roles: ['admin'] }),
+        importUsers: () => closing.importUsers([makeImportRow()], 'skip', end),
         listUsers: () => closing.listUsers({ limit: 1 }),
         createClient: () => closing.createClient(makeClient()),
         findClient: () => closing.findClient('id'),
