@@ -9,7 +9,7 @@ const mostNamed = 5
  * Turns the errors of a route's schema into a refusal that names the first few members, each once, and counts the
  * others.
  *
- * @param found by Ajv; the body parsers limit their number
+ * @param found by Ajv; the body parsers limit their number. It is emptied
  * @param part of the request: body, querystring, params
  */
 export function invalid(found: FastifySchemaValidationError[], part = 'body', { hasMembers }: Shape): Refusal {
@@ -18,6 +18,8 @@ export function invalid(found: FastifySchemaValidationError[], part = 'body', { 
     const member = toMember(error)
     if (!members.has(member.pointer)) members.set(member.pointer, member)
   }
+  // Ajv keeps this list until the schema refuses the next request, and a name in it may be a misplaced secret.
+  found.length = 0
   const errors = [...members.values()].slice(0, mostNamed)
   const named = hasMembers ? errors.slice(0, 1) : errors
   const rest = members.size - named.length
