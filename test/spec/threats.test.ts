@@ -1,11 +1,6 @@
-import { createHash, generateKeyPairSync, type KeyObject, randomUUID, sign } from 'node:crypto'
-import { readFile } from 'node:fs/promises'
-import { join } from 'node:path'
-import type { FastifyInstance } from 'fastify'
-import pg from 'pg'
+import { generateKeyPairSync, type KeyObject, randomUUID, sign } from 'node:crypto'
 import { createSecrets } from '../../plugins/keys/secrets.ts'
-import { createRecords } from '../../plugins/records/records.ts'
-import { basic, clientCredentials, introspect, makeClient, writeClients } from '../support/client-helper.ts'
+import { clientCredentials, makeClient } from '../support/client-helper.ts'
 import {
   claimsOf,
   isAccepted,
@@ -13,128 +8,20 @@ import {
   logIn,
   onOneStore,
   overStores,
-  password,
   postForm,
   refresh,
   signUp,
   storeOf,
-  type TestApp,
   withToken,
 } from '../support/helper.ts'
 
-/* What docs/security.md says that an attacker gets, and does not get, by what they have. */
+/*
+ * What docs/security.md says that an attacker gets, and does not get, by what they have. What lies about at all is in
+ * test/process/secrets.test.ts.
+ */
 
 const newPassword = 'another horse, another battery'
-const chosenSecret = 'a secret that somebody has chosen'
 const authSecret = 'the secret of this test, which is long enough'
-
-/** All that the store has, as text; bytes as hexadecimal digits too. */
-async function contentOf({ DATABASE_URL, AUTH_DATA_DIR }: TestApp['config']): Promise<string> {
-  if (!DATABASE_URL) {
-    const bytes = await readFile(join(AUTH_DATA_DIR, 'lmdb/data.mdb'))
-    return `${bytes.toString('latin1')} ${bytes.toString('hex')}`
-  }
-  const client = new pg.Client({ connectionString: DATABASE_URL })
-  await client.connect()
-  try {
-    const { rows: tables } = await client.query<{ name: string }>(
-      'SELECT tablename AS name FROM pg_tables WHERE schemaname = current_schema()',
-    )
-    let text = ''
-    for (const { name } of tables) {
-      const { rows } = await client.query<{ row: string }>(`SELECT "${name}"::text AS row FROM "${name}"`)
-      text += rows.map(({ row }) => row).join('\n')
-    }
-    return text
-  } finally {
-    await client.end()
-  }
-}
-
-/** A secret as it is, and in every form in which it could have been kept. */
-function formsOf(secret: string): string[] {
-  const bytes = [Buffer.from(secret), Buffer.from(secret.replace(/^lk\w*_/, ''), 'base64url')]
-  const forms = bytes.flatMap((each) => [each.toString('hex'), each.toString('base64'), each.toString('base64url')])
-  return [secret, ...forms].filter((form) => form.length >= 16)
-}
-
-/** Everything secret that a service is told or tells, in a run with all that can be done with it. */
-async function liveThrough(test: TestApp): Promise<{ app: FastifyInstance; secrets: string[] }> {
-  const { app } = test
-  const secrets = [password, newPassword, chosenSecret, authSecret]
-  const keep = (tokens: { access_token: string; refresh_token?: string }) => {
-    // Of an access token the signature, without which it is public knowledge; of a refresh token the MAC too.
-    secrets.push(tokens.access_token.split('.')[2] as string)
-    const { refresh_token: token } = tokens
-    if (token) secrets.push(token, Buffer.from(token.slice(4), 'base64url').subarray(22).toString('base64url'))
-    return tokens as { access_token: string; refresh_token: string }
-  }
-  await signUp(app, 'ada.lovelace')
-  const first = keep(await logIn(app, 'ada.lovelace'))
-  await postForm(app, '/token', { username: 'ada.lovelace', password: newPassword })
-  await postForm(app, '/token', { username: 'nobody.at.all', password: newPassword })
-  await postForm(app, '/token', { username: password, password })
-  const second = keep(json(await refresh(app, first.refresh_token)))
-  const third = keep(json(await refresh(app, second.refresh_token)))
-  await refresh(app, first.refresh_token)
-  await isAccepted(app, third.access_token)
-  await isAccepted(app, `${third.access_token.slice(0, -8)}AAAAAAAA`)
-  await app.inject({ url: `/protected?access_token=${third.access_token}` })
-
-  const again = keep(await logIn(app, 'ada.lovelace'))
-  const change = { current_password: password, new_password: newPassword }
-  await withToken(app, again.access_token, { method: 'POST', url: '/users/me/password', payload: change })
-  const last = keep(await logIn(app, 'ada.lovelace', newPassword))
-  await postForm(app, '/revoke', { token: last.access_token })
-  await postForm(app, '/revoke', { token: last.refresh_token })
-
-  const client = await makeClient(app, { id: 'reports', introspect: 'all' })
-  secrets.push(client.secret, basic(client).headers.authorization.slice('Basic '.length))
-  keep(json(await clientCredentials(app, client)))
-  await introspect(app, client, again.access_token)
-  await introspect(app, { ...client, secret: newPassword }, again.refresh_token)
-  await clientCredentials(app, { id: 'declared', secret: chosenSecret })
-  secrets.push(await app.clients.rotateSecret(app, 'reports', 60))
-
-  const kinds = {
-    test: { prefix: 'lkt_', ttlSeconds: 60, bounds: { perOwner: 1, perSource: 1 }, isSealed: true },
-  } as const
-  const data = { challenge: randomUUID() }
-  const record = await createRecords(app, kinds).issue('test', { owner: 'ada', source: '192.0.2.0/24', data })
-  secrets.push(record?.secret as string, data.challenge)
-  const jwk = (app.signingKeys.current().privateKey as KeyObject).export({ format: 'jwk' })
-  secrets.push(jwk.d as string)
-  return { app, secrets }
-}
-
-overStores('no secret of a run is in the store or in the log, at the most talkative level', async (t, build) => {
-  const declared = [{ client_id: 'declared', client_secret: chosenSecret, grants: ['client_credentials'] }]
-  const file = await writeClients(t, declared)
-  const settings = { AUTH_SECRET: authSecret, LOG_LEVEL: 'trace', AUTH_CLIENTS_FILE: file }
-  const test = await build(settings)
-  const { app, secrets } = await liveThrough(test)
-  const user = await storeOf(app).findUserByName('ada.lovelace')
-  await app.close()
-  const stored = await contentOf(test.config)
-  const logged = test.logs.map((line) => JSON.stringify(line)).join('\n')
-
-  t.ok(secrets.length >= 24 && secrets.every((secret) => secret?.length >= 16))
-  for (const secret of secrets) {
-    const found = formsOf(secret).filter((form) => stored.includes(form) || logged.includes(form))
-    t.same(found, [], `${secret.slice(0, 8)}…`)
-  }
-  t.ok(stored.includes('ada.lovelace') && stored.includes(user?.passwordHash as string), 'what is there would be found')
-  t.ok(
-    stored.includes(
-      createHash('sha256')
-        .update(secrets.at(-3) as string)
-        .digest('base64url'),
-    ),
-    'as would a hash',
-  )
-  t.ok(logged.includes(user?.id as string) && /refresh\.reused/.test(logged))
-  for (const name of ['ada.lovelace', 'nobody.at.all', user?.passwordHash as string]) t.notMatch(logged, name)
-})
 
 onOneStore('what the store has of a secret cannot be presented in its place', async (t, build) => {
   const { app } = await build()

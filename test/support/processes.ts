@@ -23,6 +23,9 @@ export interface Call {
   token?: string
   json?: object
   form?: Record<string, string>
+  /** any other body, whose type is among the headers */
+  body?: string
+  headers?: Record<string, string>
 }
 
 export interface Answer {
@@ -92,14 +95,15 @@ export async function startHere(
 /** @param origin of a service that listens */
 export function serviceAt(origin: string): Service {
   const refusals: Answer[] = []
-  async function call(path: string, { method, token, json, form }: Call = {}): Promise<Answer> {
+  async function call(path: string, { method, token, json, form, ...own }: Call = {}): Promise<Answer> {
     const startedAt = performance.now()
-    const body = json ? JSON.stringify(json) : form ? new URLSearchParams(form) : undefined
+    const body = json ? JSON.stringify(json) : form ? new URLSearchParams(form) : own.body
     const response = await fetch(origin + path, {
       method: method ?? (body ? 'POST' : 'GET'),
       headers: {
         ...(json && { 'content-type': 'application/json' }),
         ...(token && { authorization: `Bearer ${token}` }),
+        ...own.headers,
       },
       ...(body && { body }),
       signal: AbortSignal.timeout(20_000),

@@ -1,0 +1,223 @@
+import { execFileSync } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { gunzipSync } from 'node:zlib'
+import t from 'tap'
+import { buildApp } from '../../app.ts'
+import { readConfig } from '../../config.ts'
+import { run } from '../support/cli.ts'
+import { basic } from '../support/client-helper.ts'
+import { schemaController } from '../support/compilers.ts'
+import { cheapHashing, newDir, storeOf, stores, type Tokens } from '../support/helper.ts'
+import { type Answer, type Call, serviceAt, until } from '../support/processes.ts'
+import { type Running, runProgram } from '../support/running.ts'
+import { contentOf, findSecrets } from '../support/secrets.ts'
+
+/*
+ * The hunt for secrets: a run in which Latchkey is told, and makes, all that is to stay secret, and then a look at
+ * whatever it shows and leaves behind.
+ */
+
+/** None of them is an example in the sources. */
+const password = 'a password that ada remembers'
+const newPassword = 'another one, for later'
+const wrongPassword = 'a wrong one & no + better'
+const operator = { id: 'operator', secret: 'a secret that the operator has chosen' }
+
+/** Secrets by name, and texts by the place where they were found. */
+interface Hunt {
+  secrets: Record<string, string | Buffer>
+  places: Record<'answers' | 'output of commands' | 'log' | 'store' | 'backup' | 'arguments of processes', string>
+}
+
+/** What is shown once, to whom it is for, is a secret from then on. @returns the text without it */
+function keepShown({ secrets }: Hunt, text: string, shown: Record<string, unknown>): string {
+  let rest = text
+  for (const name of ['access_token', 'refresh_token', 'client_secret', 'password']) {
+    const secret = shown[name]
+    if (typeof secret !== 'string') continue
+    rest = rest.replace(secret, '')
+    const count = Object.keys(secrets).length
+    if (name === 'access_token') secrets[`signature of ${name} ${count}`] = secret.split('.')[2] as string
+    else secrets[`${name} ${count}`] = secret
+    if (name === 'refresh_token')
+      secrets[`MAC of ${name} ${count}`] = Buffer.from(secret.slice(4), 'base64url').subarray(22)
+  }
+  return rest
+}
+
+/** Does over HTTP what can be done, and what can be done wrong. */
+async function callAll(hunt: Hunt, origin: string): Promise<void> {
+  const service = serviceAt(origin)
+  const call = async (path: string, options: Call = {}): Promise<Answer> => {
+    const answer = await service.call(path, options)
+    const text = keepShown(hunt, answer.text, answer.body ?? {})
+    hunt.places.answers += `${JSON.stringify([...answer.headers])}\n${text}\n`
+    return answer
+  }
+  const post = (path: string, form: Record<string, string>, options: Call = {}) => call(path, { form, ...options })
+  const logIn = async (username: string, secret = password): Promise<Tokens> =>
+    (await post('/token', { grant_type: 'password', username, password: secret })).body
+  const refresh = (refresh_token: string, options?: Call) =>
+    post('/token', { grant_type: 'refresh_token', refresh_token }, options)
+  const raw = (path: string, body: string, type: string) => call(path, { body, headers: { 'content-type': type } })
+  const [json, form] = ['application/json', 'application/x-www-form-urlencoded']
+  const inUrl = encodeURIComponent(password)
+
+  await call('/signup', { json: { username: 'ada.lovelace', password } })
+  await call('/signup', { json: { username: 'ada.lovelace', password } })
+  await call('/signup', { json: { username: password, password: newPassword } })
+  await call('/signup', { json: { username: 'bob', password: [password] } })
+  await call(`/signup?password=${inUrl}`, { json: { [password]: newPassword } })
+  await raw('/signup', `{"username":"bob","password":"${password}"`, json)
+  await raw('/signup', `username=bob&password=${inUrl}`, form)
+  await raw('/token', `username=ada.lovelace&password=${inUrl}&password=${inUrl}&refresh_token=%`, form)
+  await raw('/token', `username=ada.lovelace&password=${inUrl}`, 'text/plain')
+  await post('/token', { username: 'ada.lovelace', password: wrongPassword })
+  await post('/token', { username: 'nobody.at.all', password: wrongPassword })
+  await post('/token', { username: wrongPassword, password: wrongPassword })
+  await post('/token', { username: 'ada.lovelace', password, scope: password, client_id: password })
+  await post('/token', { username: 'ada.lovelace', password }, basic({ id: 'ada.lovelace', secret: password }))
+  await call(`/token?username=ada.lovelace&password=${inUrl}`, { method: 'POST' })
+
+  const first = await logIn('ada.lovelace')
+  const second = (await refresh(first.refresh_token)).body
+  const third = (await call('/refresh', { json: { refresh_token: second.refresh_token } })).body
+  await call('/protected', { token: third.access_token })
+  await call('/protected', { token: `${third.access_token.slice(0, -8)}AAAAAAAA` })
+  await call('/protected', { token: third.refresh_token })
+  await call(`/protected?access_token=${third.access_token}&refresh_token=${third.refresh_token}`)
+  await call(`/${third.refresh_token}`)
+  await call(`/%zz${third.refresh_token}`)
+  await call('/protected', { headers: { cookie: `token=${third.access_token}` } })
+  await call('/livez', { headers: { 'x-request-id': third.refresh_token } })
+  await post('/introspect', { token: third.refresh_token, token_type_hint: 'refresh_token' }, basic(operator))
+  await refresh(`${third.refresh_token}x`)
+  await refresh(third.refresh_token, basic(operator))
+  await refresh(first.refresh_token)
+  await post('/revoke', { token: (await logIn('ada.lovelace')).refresh_token })
+  const { access_token: token } = await logIn('ada.lovelace')
+  for (const current_password of [wrongPassword, password])
+    await call('/users/me/password', { token, json: { current_password, new_password: newPassword } })
+  const { access_token: newToken, refresh_token } = await logIn('ada.lovelace', newPassword)
+  await call('/users/me/sessions', { token: newToken })
+  await call('/users/me', { method: 'DELETE', token: newToken, json: { password: wrongPassword } })
+
+  const credentials = { grant_type: 'client_credentials' }
+  const operatorsToken = (await post('/token', { ...credentials, scope: 'admin' }, basic(operator))).body.access_token
+  const admin = (path: string, options: Call = {}) => call(`/admin${path}`, { token: operatorsToken, ...options })
+  const { client_secret } = (await admin('/clients', { json: { client_id: 'reports', introspect: 'all' } })).body
+  await post('/token', { ...credentials, client_id: 'reports', client_secret })
+  await post('/token', credentials, basic({ id: 'reports', secret: wrongPassword }))
+  await post('/token', credentials, { headers: { authorization: `Basic ${client_secret}` } })
+  await post('/introspect', { token: refresh_token }, basic({ id: 'reports', secret: client_secret }))
+  await admin('/clients/reports/rotate-secret', { json: { overlap_seconds: 60 } })
+  await admin('/clients')
+  const { id } = (await admin('/users', { json: { username: 'eve', password } })).body
+  await admin(`/users/${id}/password`, { method: 'PUT', json: { password: newPassword } })
+  await logIn('eve', newPassword)
+  await admin(`/users/${id}/sessions`)
+  await admin('/users')
+  await admin(`/users/${id}`, { method: 'DELETE' })
+  await admin('/keys/rotate', { method: 'POST' })
+  await admin('/keys')
+}
+
+/** Does by command what can be done, beside the service. */
+async function commandAll(hunt: Hunt, dir: string, env: Record<string, string>): Promise<void> {
+  const latchkey = async (args: string, input = '') => {
+    const { stdout, stderr, code } = await run(args.split(' '), env, input)
+    if (code !== 0) throw new Error(`latchkey ${args}: ${stderr}`)
+    hunt.places['output of commands'] +=
+      stderr + keepShown(hunt, stdout, args.endsWith('--json') ? JSON.parse(stdout) : {})
+  }
+  await latchkey('user add carol --password-stdin --json', newPassword)
+  await latchkey('user set-password carol --generate --json')
+  await latchkey('client add jobs --json')
+  await latchkey('client rotate-secret jobs --json')
+  for (const table of ['user', 'client', 'keys']) await latchkey(`${table} list --json`)
+  await latchkey(`store backup ${join(dir, 'backup.jsonl.gz')}`)
+  hunt.places.backup = gunzipSync(readFileSync(join(dir, 'backup.jsonl.gz'))).toString()
+  await latchkey('store check')
+  await latchkey('user delete carol --yes')
+}
+
+/** What the store has that nobody is shown: its private keys, sealed, and the hash of a password. */
+async function openStore(settings: Record<string, string>) {
+  const app = await buildApp(readConfig({ ...settings, LOG_LEVEL: 'silent' }), { schemaController })
+  try {
+    const keys = await storeOf(app).listSigningKeys()
+    const privateKeys = keys.map(({ kid, sealedPrivateKey }) => {
+      const opened = app.secrets.open(sealedPrivateKey as Uint8Array, `signing key ${kid}`)
+      return [`private key ${kid}`, opened?.plaintext as Buffer] as const
+    })
+    const passwordHash = (await storeOf(app).findUserByName('ada.lovelace'))?.passwordHash as string
+    return { privateKeys: Object.fromEntries(privateKeys), passwordHash }
+  } finally {
+    await app.close()
+  }
+}
+
+/** Has a service write a snapshot of its heap, for which it collects garbage. @returns the strings in it */
+async function heapOf({ child, cwd }: Running, origin: string): Promise<string> {
+  const snapshot = () => readdirSync(cwd).find((name) => name.endsWith('.heapsnapshot'))
+  child.kill('SIGUSR2')
+  await until(async () => snapshot() !== undefined, 60_000)
+  // It answers nothing before all of it is written.
+  await serviceAt(origin).call('/livez')
+  const { strings } = JSON.parse(readFileSync(join(cwd, snapshot() as string), 'utf8'))
+  return strings.join('\n')
+}
+
+for (const [name, storeSettings] of Object.entries(stores)) {
+  t.test(`what is secret is nowhere to be found after a run, at LOG_LEVEL=trace [${name}]`, async (t) => {
+    const dir = await newDir(t)
+    const clientsFile = join(dir, 'clients.json')
+    const { id: client_id, secret: client_secret } = operator
+    const declared = { client_id, client_secret, scopes: ['admin'], introspect: 'all' }
+    writeFileSync(clientsFile, JSON.stringify([declared]), { mode: 0o600 })
+    const settings: Record<string, string> = {
+      ...cheapHashing,
+      ...(await storeSettings(t)),
+      AUTH_SECRET: randomUUID(),
+      AUTH_ISSUER: 'http://auth.example',
+      AUTH_CLIENTS_FILE: clientsFile,
+      LOG_LEVEL: 'trace',
+    }
+    const hunt: Hunt = {
+      secrets: { password, newPassword, wrongPassword, 'declared secret': client_secret },
+      places: { answers: '', 'output of commands': '', log: '', store: '', backup: '', 'arguments of processes': '' },
+    }
+    const service = await runProgram(t, { ...settings, NODE_OPTIONS: '--heapsnapshot-signal=SIGUSR2' })
+    const origin = await service.listening()
+    await callAll(hunt, origin)
+    await commandAll(hunt, dir, settings)
+    const heap = await heapOf(service, origin)
+    hunt.places['arguments of processes'] = execFileSync('ps', ['-A', '-o', 'args='], { encoding: 'utf8' })
+    await service.stop()
+    hunt.places.log = service.output.stdout + service.output.stderr
+    hunt.places.store = await contentOf(settings)
+    const { privateKeys, passwordHash } = await openStore(settings)
+    Object.assign(hunt.secrets, { AUTH_SECRET: settings['AUTH_SECRET'] }, privateKeys)
+
+    t.ok(Object.keys(hunt.secrets).length > 30, 'there are secrets')
+    t.same(findSecrets(hunt.secrets, hunt.places), [])
+    const inUse = /^(AUTH_SECRET|signature of access_token \d+) in heap$/
+    const inHeap = findSecrets(hunt.secrets, { heap })
+    t.same(
+      inHeap.filter((found) => !inUse.test(found)),
+      [],
+      'nor does the heap keep it, but for what is in use: the settings, and tokens that were checked lately',
+    )
+
+    const namesAndHashes = { name: 'ada.lovelace', 'other name': 'nobody.at.all', hash: passwordHash }
+    const found = findSecrets(namesAndHashes, { ...hunt.places, heap })
+    const places = ['answers', 'output of commands', 'store', 'backup', 'heap']
+    for (const place of places) t.ok(found.includes(`name in ${place}`), `what is there is found: ${place}`)
+    const rest = found.filter((each) => !each.startsWith('name in ') || each === 'name in log')
+    t.same(rest, ['hash in store', 'hash in backup'], 'hashes are where they have to be, and the log has no names')
+    t.ok(hunt.places.log.includes('refresh.reused'))
+    t.ok(inHeap.includes('AUTH_SECRET in heap'))
+  })
+}
