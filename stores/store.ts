@@ -75,8 +75,11 @@ export interface Store {
    * @returns false when the stored roles are no longer `expectedRoles`, or the user is gone
    */
   setRoles(change: { userId: string; expectedRoles: string[]; roles: string[] }, end?: End): Promise<boolean>
-  /** Users by mapped name, as the database sorts. @param page `after` is the `next` of the page before */
-  listUsers(page: { after?: string; limit: number }): Promise<{ users: User[]; next?: string }>
+  /**
+   * Users by mapped name; by creation, where `createdAfter` is given without a prefix. A page may be short of its limit,
+   * or empty, and not be the last: see {@link usersLookedAt}.
+   */
+  listUsers(page: UserPage): Promise<{ users: User[]; next?: string }>
 
   /**
    * Takes a batch of rows of an import, all that `planImport` has written of them or nothing.
@@ -219,6 +222,11 @@ export interface Store {
    * @returns how many rows of which table went, and where the next call goes on (undefined: a round is complete)
    */
   sweep(sweep: SweepStep): Promise<{ table: SweptTable; removed: number; cursor?: string }>
+  /**
+   * Makes what an index lacks that this release has added, a small step a call. Optional for a store.
+   * @returns how much of it is there, of 1, and where the next call goes on (undefined: nothing is lacking)
+   */
+  completeIndexes?(step: { cursor?: string; limit: number }): Promise<{ share: number; cursor?: string }>
   /** What the engine says of itself, from memory. @returns undefined once the store is closed */
   usage(): Usage[keyof Usage] | undefined
 
@@ -249,6 +257,23 @@ export interface Store {
 
 /** Rows of a batch of an import: other writers wait for a few milliseconds, and many more in one have ended lmdb. */
 export const importedAtOnce = 250
+
+/** A page of users. */
+export interface UserPage {
+  /** `next` of the page before */
+  after?: string
+  limit: number
+  /** with which their mapped names begin */
+  prefix?: string
+  /** milliseconds since the epoch; only users who were made later */
+  createdAfter?: number
+}
+
+/**
+ * Most rows that a page looks at where it has both a prefix and a time: there is no index of both, and no page may take
+ * longer the more users there are.
+ */
+export const usersLookedAt = 500
 
 /** The tables whose rows expire, in the order in which they are swept. */
 export const sweptTables = ['sessions', 'failures', 'revocations', 'records'] as const

@@ -31,6 +31,7 @@ export function openDatabases(root: RootDatabase) {
     usersByName: open<string>('users_by_name'),
     usersByEmail: open<string>('users_by_email'),
     usersByExternalId: open<string>('users_by_external_id'),
+    usersByCreation: open<0>('users_by_creation'),
     clients: open<Client>('clients'),
     sessions: open<Session>('sessions'),
     sessionsByUser: open<0>('sessions_by_user'),

@@ -36,6 +36,7 @@ import { createLmdbRecords } from './records.ts'
 import { createLmdbRevocations } from './revocations.ts'
 import { byUserKey, createLmdbReads, createLmdbTransfer, uuidLength } from './transfer.ts'
 import { causeOf, isPanic, whyUnavailable } from './unavailable.ts'
+import { createUserIndexing, createUserLists } from './user-lists.ts'
 import { createLmdbUsers } from './users.ts'
 
 /** One table of a sweep. */
@@ -70,6 +71,7 @@ export function openLmdbStore(dataDir: string): Store {
   const { root, tables, isNew } = openEnvironment(dataDir, openDatabases)
   const { users, usersByName, clients, sessions, sessionsByUser, signingKeys } = tables
   const userRows = createLmdbUsers(tables)
+  const userLists = createUserLists(tables)
   const { failures, revocations, revocationsById, counters } = tables
 
   const exit = guardExit()
@@ -304,14 +306,12 @@ export function openLmdbStore(dataDir: string): Store {
         else users.put(userId, { ...user, roles })
         return true
       }),
-    listUsers: ({ after, limit }) =>
-      read(() => {
-        const start = after !== undefined && { start: after, exclusiveStart: true }
-        const names = [...usersByName.getRange({ ...start, limit })]
-        const found = names.map(({ value: id }) => users.get(id)).filter((user) => user !== undefined)
-        const next = names.at(-1)?.key
-        return names.length === limit && next !== undefined ? { users: found, next } : { users: found }
-      }),
+    async listUsers(page) {
+      const listed = await read(() => userLists.list(page))
+      if ('users' in listed) return listed
+      const percent = Math.floor(listed.indexedShare * 100)
+      throw new StoreUnavailable(undefined, `the index of users by creation is being made: ${percent} % are in it`)
+    },
 
     importUsers: (rows, onConflict, end) =>
       (end ? write : read)(() => {
@@ -518,6 +518,7 @@ export function openLmdbStore(dataDir: string): Store {
     },
 
     ...transfer,
+    ...createUserIndexing(userLists, read, write),
     async snapshot(work) {
       const transaction = await read(() => root.useReadTransaction())
       try {

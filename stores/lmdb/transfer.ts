@@ -5,7 +5,8 @@ import { type Finding, type Store, unreadableRow } from '../store.ts'
 import type { Databases } from './databases.ts'
 import { createLmdbRecords, holderKeys } from './records.ts'
 import { byIdKey } from './revocations.ts'
-import { byExternalIdKey, createLmdbUsers } from './users.ts'
+import { createUserLists } from './user-lists.ts'
+import { byCreationKey, byExternalIdKey, createLmdbUsers } from './users.ts'
 
 /** Orders the sessions of a user by age: milliseconds keep 13 digits until the year 2286. */
 export const byUserKey = (session: Session) => `${session.userId}/${session.createdAt}/${session.id}`
@@ -61,6 +62,7 @@ export function createLmdbTransfer(
     usersByName,
     usersByEmail,
     usersByExternalId,
+    usersByCreation,
     clients,
     sessions,
     sessionsByUser,
@@ -73,6 +75,7 @@ export function createLmdbTransfer(
     recordsByHolder,
   } = databases
 
+  const { indexedShare } = createUserLists(databases)
   const { rowAt, exportRows, findRows } = createLmdbReads(databases, read)
   const userRows = createLmdbUsers(databases)
 
@@ -141,6 +144,8 @@ export function createLmdbTransfer(
       write(() => rows.filter((row) => !isAhead(table, rowAt[table](keyOf(row)), row) && put[table](row)).length),
 
     async *check() {
+      const isIndexed = (await read(indexedShare)) === 1
+      if (!isIndexed) yield { level: 'note', table: 'users_by_creation', what: 'the index is still being made' }
       yield* eachKey('users', users, (id) => {
         const user = users.get(id)
         if (user?.id !== id) return 'the row does not fit its key'
@@ -152,7 +157,9 @@ export function createLmdbTransfer(
         const externalKey = byExternalIdKey(user)
         if (externalKey !== undefined && usersByExternalId.get(externalKey) !== id)
           return 'the user is missing in the index of imports'
-        return undefined
+        return isIndexed && !usersByCreation.doesExist(byCreationKey(user))
+          ? 'the user is missing in the index by creation'
+          : undefined
       })
       yield* eachKey('users_by_name', usersByName, (nameKey) => {
         const user = users.get(usersByName.get(nameKey) ?? '')
@@ -165,6 +172,10 @@ export function createLmdbTransfer(
       yield* eachKey('users_by_external_id', usersByExternalId, (key) => {
         const user = users.get(usersByExternalId.get(key) ?? '')
         return user && byExternalIdKey(user) === key ? undefined : 'the index entry has no user'
+      })
+      yield* eachKey('users_by_creation', usersByCreation, (key) => {
+        const user = users.get(key.slice(-uuidLength))
+        return !isIndexed || (user && byCreationKey(user) === key) ? undefined : 'the index entry has no user'
       })
       yield* eachKey('clients', clients, (id) =>
         clients.get(id)?.id === id ? undefined : 'the row does not fit its key',

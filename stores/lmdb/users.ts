@@ -7,6 +7,7 @@ interface Databases {
   usersByName: Database<string, string>
   /** by their verified addresses */
   usersByEmail: Database<string, string>
+  usersByCreation: Database<0, string>
   /** by where an import had them from, and what they were called there */
   usersByExternalId: Database<string, string>
 }
@@ -15,8 +16,15 @@ interface Databases {
 export const byExternalIdKey = ({ source, externalId }: Pick<User, 'source' | 'externalId'>): string | undefined =>
   source === undefined || externalId === undefined ? undefined : `${source} ${externalId}`
 
+/** As wide as any number of milliseconds. */
+const digits = 16
+
+/** The key of a user in the index by creation: those of one millisecond are in the order of their ids. */
+export const byCreationKey = ({ createdAt, id }: Pick<User, 'createdAt' | 'id'>): string =>
+  `${String(createdAt).padStart(digits, '0')}/${id}`
+
 /** The users of the embedded store, with their indexes. Writes only inside a transaction. */
-export function createLmdbUsers({ users, usersByName, usersByEmail, usersByExternalId }: Databases) {
+export function createLmdbUsers({ users, usersByName, usersByEmail, usersByCreation, usersByExternalId }: Databases) {
   const indexes: { index: Database<string, string>; keyOf(user: User): string | undefined }[] = [
     { index: usersByName, keyOf: ({ nameKey }) => nameKey },
     { index: usersByEmail, keyOf: ({ emailKey }) => emailKey },
@@ -37,6 +45,10 @@ export function createLmdbUsers({ users, usersByName, usersByEmail, usersByExter
       if (keyBefore !== undefined) index.remove(keyBefore)
       if (key !== undefined) index.put(key, user.id)
     }
+    if (before?.createdAt !== user.createdAt) {
+      if (before) usersByCreation.remove(byCreationKey(before))
+      usersByCreation.put(byCreationKey(user), 0)
+    }
     users.put(user.id, user)
   }
 
@@ -47,6 +59,7 @@ export function createLmdbUsers({ users, usersByName, usersByEmail, usersByExter
         const key = keyOf(user)
         if (key !== undefined) index.remove(key)
       }
+      usersByCreation.remove(byCreationKey(user))
       users.remove(user.id)
     },
 

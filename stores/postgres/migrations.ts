@@ -145,6 +145,15 @@ export const migrations: readonly { version: number; statements: readonly string
         WHERE external_id IS NOT NULL`,
     ],
   },
+  {
+    version: 6,
+    statements: [
+      // By the bytes of the names, in the order of which a prefix is a range; and no change of the system's sort order
+      // can break it.
+      `CREATE INDEX IF NOT EXISTS latchkey_users_by_name ON latchkey_users ((name_key COLLATE "C"))`,
+      'CREATE INDEX IF NOT EXISTS latchkey_users_by_creation ON latchkey_users (created_at, id)',
+    ],
+  },
 ]
 
 /** The steps that were taken, one row each. */

@@ -425,7 +425,21 @@ const sweeping = (table: string, key: string, after: string, isDead: string, isA
 /** Planned anew each time: a plan for any LIMIT and any position would read the whole table once it is large. */
 const planned = {
   listClients: `SELECT ${clients.list} FROM latchkey_clients WHERE id > $1::text ORDER BY id LIMIT $2`,
-  listUsers: `SELECT ${users.list} FROM latchkey_users WHERE name_key > $1::text ORDER BY name_key LIMIT $2`,
+  // From the prefix $2 on, before $3, behind $1; of the $4 first those that were made after $5. The last of them comes
+  // in any case, for the next page begins behind it.
+  listUsersByName: `
+    SELECT ${users.list}, place FROM (
+      SELECT ${users.list}, row_number() OVER (ORDER BY name_key COLLATE "C") AS place FROM (
+        SELECT ${users.list} FROM latchkey_users
+        WHERE name_key COLLATE "C" > $1::text AND name_key COLLATE "C" >= $2::text AND name_key COLLATE "C" < $3::text
+        ORDER BY name_key COLLATE "C" LIMIT $4::bigint
+      ) AS looked
+    ) AS placed
+    WHERE created_at > $5::bigint OR place = $4::bigint
+    ORDER BY place`,
+  listUsersByCreation: `
+    SELECT ${users.list} FROM latchkey_users
+    WHERE (created_at, id) > ($1::bigint, $2::uuid) ORDER BY created_at, id LIMIT $3::bigint`,
   // "At most the session's", not "unequal": a session may have been carried into a generation that this snapshot does
   // not show yet.
   sweepSessions: sweeping(

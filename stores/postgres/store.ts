@@ -16,6 +16,8 @@ import {
   type SweepStep,
   type SweptTable,
   sweptTables,
+  type UserPage,
+  usersLookedAt,
 } from '../store.ts'
 import { createImports } from './imports.ts'
 import { migrate } from './migrations.ts'
@@ -30,6 +32,8 @@ const { users, clients, sessions, signingKeys, failures, records } = tables
 const [readSession, readUser] = [sessions.readAs('s'), users.readAs('u')]
 
 const lastUuid = 'ffffffff-ffff-ffff-ffff-ffffffffffff'
+/** Sorts behind every character of a name. */
+const lastCharacter = '\u{10ffff}'
 
 /**
  * Adds what the request said to what `rotated` of `sql.ts` returns. The user is current, or nothing would have been
@@ -116,6 +120,25 @@ export function createMethods(postgres: Postgres, isNew: boolean): Omit<Store, '
   }
 
   const patiently = createPatience()
+
+  async function listUsersByName({ after = '', limit, prefix = '', createdAfter }: UserPage) {
+    const lookedAt = createdAfter === undefined ? limit : usersLookedAt
+    const values = [after, prefix, `${prefix}${lastCharacter}`, lookedAt, createdAfter ?? -1]
+    const rows = await run<Fields & { place: number }>(statements.listUsersByName, ...values)
+    const looked = rows.map(users.read)
+    const found = looked.filter((user) => user.createdAt > (createdAfter ?? -1)).slice(0, limit)
+    const isMore = found.length === limit || rows.at(-1)?.place === lookedAt
+    const last = (found.length === limit ? found : looked).at(-1)
+    return { users: found, ...(isMore && last && { next: last.nameKey }) }
+  }
+
+  async function listUsersByCreation({ after, limit, createdAfter = -1 }: UserPage) {
+    const [createdAt = '', id = ''] = after?.split('/') ?? []
+    const position = isPosition(createdAt, id) ? [createdAt, id] : [createdAfter, lastUuid]
+    const page = (await run<Fields>(statements.listUsersByCreation, ...position, limit)).map(users.read)
+    const last = page.at(-1)
+    return page.length === limit && last ? { users: page, next: `${last.createdAt}/${last.id}` } : { users: page }
+  }
 
   /** Theft pays for one more round trip: CockroachDB takes no UPDATE and DELETE of one table in one statement. */
   async function endReusedSession(
@@ -211,11 +234,8 @@ export function createMethods(postgres: Postgres, isNew: boolean): Omit<Store, '
       (await (end
         ? hadEffect(statements.setRolesAndEnd, ...recorded(end.now, end.expiresAt), userId, expectedRoles, roles)
         : hadEffect(statements.setRoles, userId, expectedRoles, roles))),
-    async listUsers({ after = '', limit }) {
-      const page = (await run<Fields>(statements.listUsers, after, limit)).map(users.read)
-      const last = page.at(-1)
-      return page.length === limit && last ? { users: page, next: last.nameKey } : { users: page }
-    },
+    listUsers: (page) =>
+      page.prefix === undefined && page.createdAfter !== undefined ? listUsersByCreation(page) : listUsersByName(page),
 
     importUsers: createImports(postgres, newLine),
 
@@ -250,8 +270,7 @@ export function createMethods(postgres: Postgres, isNew: boolean): Omit<Store, '
     async listSessions(userId, { now, idleTtlMs, maxTtlMs }, { after = '', limit }) {
       if (!isUuid(userId)) return { sessions: [] }
       const [createdAt = '', id = ''] = after.split('/')
-      const isPosition = /^[0-9]{1,15}$/.test(createdAt) && isUuid(id)
-      const position = isPosition ? [createdAt, id] : [Number.MAX_SAFE_INTEGER, lastUuid]
+      const position = isPosition(createdAt, id) ? [createdAt, id] : [Number.MAX_SAFE_INTEGER, lastUuid]
       const rows = await run<Fields>(statements.listSessions, userId, ...position, now, idleTtlMs, maxTtlMs, limit + 1)
       const page = rows.slice(0, limit).map(readSession)
       const oldest = page.at(-1)
@@ -378,6 +397,9 @@ export function createMethods(postgres: Postgres, isNew: boolean): Omit<Store, '
 
 /** The values of `takingRecord`. What is not to be kept has expired with the taking. */
 const takingValues = ({ kind, id, now, keep }: RecordTaking) => [kind, id, now, keep?.gave, keep?.until ?? now]
+
+/** Whether two texts are where a page ordered by creation ends. */
+const isPosition = (createdAt: string, id: string) => /^[0-9]{1,15}$/.test(createdAt) && isUuid(id)
 
 const uuidOrNull = (text: string | undefined) => (text !== undefined && isUuid(text) ? text : null)
 

@@ -9,7 +9,14 @@ import type { SigningKeyRecord } from '../../domain/signing-key.ts'
 import { clockSkewMs } from '../../domain/time.ts'
 import type { User } from '../../domain/user.ts'
 import { keyOf, type TableName, type Tables } from '../../stores/rows.ts'
-import { type Finding, revocationPages, type Store, StoreUnavailable, type SweepStep } from '../../stores/store.ts'
+import {
+  type Finding,
+  revocationPages,
+  type Store,
+  StoreUnavailable,
+  type SweepStep,
+  usersLookedAt,
+} from '../../stores/store.ts'
 import { isLong } from '../support/processes.ts'
 import { importContract, makeImportRow } from './imports.ts'
 import { makeRecord, recordContract } from './records.ts'
@@ -452,11 +459,15 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
     }
   })
 
-  async function everyUser(limit: number, onPage: (next: string | undefined) => unknown = () => {}): Promise<User[]> {
+  async function everyUser(
+    limit: number,
+    onPage: (next: string | undefined) => unknown = () => {},
+    filter: { prefix?: string; createdAfter?: number } = {},
+  ): Promise<User[]> {
     const users: User[] = []
     let after: string | undefined
     do {
-      const page = await store.listUsers({ limit, ...(after !== undefined && { after }) })
+      const page = await store.listUsers({ limit, ...filter, ...(after !== undefined && { after }) })
       if (page.next !== undefined && page.users.length > limit) throw new Error('a page is larger than its limit')
       users.push(...page.users)
       after = page.next
@@ -477,6 +488,73 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
       )
     for (const limit of [1, 7, whole.length]) t.strictSame(await everyUser(limit), whole, `by ${limit}`)
     t.same(await store.listUsers({ limit: 5, after: '\uffff' }), { users: [] })
+  })
+
+  t.test(`[${name}] users are found by the beginning of their mapped names, in the order of their bytes`, async (t) => {
+    const names = ['', '!', '_', '-1', 'a', 'ab', 'b', 'z', 'é', 'ﬁ', '한', '𠀀', '𠀀a'].map((tail) => `pré.fix${tail}`)
+    const others = ['pré.fiw', 'pré.fi', 'pré.fiy', 'pre.fix']
+    for (const nameKey of [...names, ...others]) await addUser({ nameKey, username: nameKey })
+    const inOrder = names.toSorted((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)))
+    for (const limit of [1, 3, 100]) {
+      const found = await everyUser(limit, undefined, { prefix: 'pré.fix' })
+      t.same(
+        found.map(({ nameKey }) => nameKey),
+        inOrder,
+        `by ${limit}`,
+      )
+    }
+    t.same(await everyUser(10, undefined, { prefix: 'pré.fixab!' }), [])
+    const behind = await store.listUsers({ limit: 10, prefix: 'pré.fix', after: 'pré.fiy' })
+    t.notOk(
+      behind.users.some(({ nameKey }) => !nameKey.startsWith('pré.fix')),
+      'a cursor leads nowhere else',
+    )
+  })
+
+  t.test(`[${name}] users are found by the time of their creation, the oldest first, each once`, async (t) => {
+    const at = now + 10 ** 10
+    const made = []
+    for (const createdAt of [at, at + 1, at + 1, at + 1, at + 2, at + 3])
+      made.push(await addUser({ createdAt, nameKey: `made.${randomUUID()}` }))
+    const found = (createdAfter: number, limit: number, prefix?: string) =>
+      everyUser(limit, undefined, { createdAfter, ...(prefix !== undefined && { prefix }) })
+    const idsOf = (users: User[]) => users.map(({ id }) => id)
+    const inOrder = made.toSorted((a, b) => a.createdAt - b.createdAt || (a.id < b.id ? -1 : 1))
+    for (const limit of [1, 2, 6, 100]) {
+      t.strictSame(await found(at - 1, limit), inOrder, `by ${limit}`)
+      t.same(idsOf(await found(at, limit)), idsOf(inOrder.slice(1)), 'later than the time itself')
+      const both = await found(at, limit, 'made.')
+      t.same(idsOf(both).sort(), idsOf(inOrder.slice(1)).sort(), 'with a prefix')
+    }
+    t.same(await found(at + 3, 10), [])
+    t.same(await found(Number.MAX_SAFE_INTEGER, 10), [])
+    t.ok((await everyUser(100_000)).length <= (await found(-1, 1000)).length, 'all of them')
+
+    const [first, second] = inOrder as [User, User]
+    await store.deleteUser(first.id, end)
+    await store.importRows('users', [{ ...second, createdAt: at + 9 }])
+    await store.setRoles({ userId: made[4]?.id as string, expectedRoles: [], roles: ['a'] })
+    t.same(idsOf(await found(at - 1, 10)), idsOf([...inOrder.slice(2), second]), 'as they are now')
+  })
+
+  t.test(`[${name}] a page of a prefix and a time looks at no more than so many users`, async (t) => {
+    const at = now + 2 * 10 ** 10
+    const many = Array.from({ length: usersLookedAt + 20 }, (_, i) => ({
+      ...makeUser(),
+      nameKey: `many.${String(i).padStart(4, '0')}`,
+      createdAt: i === usersLookedAt + 10 || i === 3 ? at + 1 : at,
+    }))
+    for (let i = 0; i < many.length; i += 100) await store.importRows('users', many.slice(i, i + 100))
+    const page = await store.listUsers({ limit: 10, prefix: 'many.', createdAfter: at })
+    t.same(
+      page.users.map(({ id }) => id),
+      [many[3]?.id],
+    )
+    t.equal(page.next, many[usersLookedAt - 1]?.nameKey, 'and the next goes on behind them')
+    t.same(
+      (await everyUser(1, undefined, { prefix: 'many.', createdAfter: at })).map(({ id }) => id),
+      [many[3]?.id, many[usersLookedAt + 10]?.id],
+    )
   })
 
   t.test(`[${name}] a listing misses and repeats none of those who stay, while others come and go`, async (t) => {
@@ -1600,7 +1678,7 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
       const session = makeSession(user)
       const recordKey = { kind: 'kind', id: 'id', now }
       const calls: Record<
-        Exclude<keyof Store, 'name' | 'product' | 'isNew' | 'broken' | 'usage' | 'close'>,
+        Exclude<keyof Store, 'name' | 'product' | 'isNew' | 'broken' | 'usage' | 'close' | 'completeIndexes'>,
         () => Promise<unknown>
       > = {
         ping: () => closing.ping(),
