@@ -10,10 +10,8 @@ export interface ImportedUser {
   username?: string
   email?: string
   isEmailVerified?: boolean
-  /** as `plugins/login/` stores it; without a hash and a password, the user has to reset it */
+  /** in a form that `readForeignHash` knows, not checked yet; without it and a password, the user has to reset it */
   passwordHash?: string
-  /** cheaper than what is recommended today */
-  isWeakHash?: true
   /** in clear, to be hashed */
   password?: string
   /** milliseconds since the epoch */
@@ -37,9 +35,9 @@ export type Bytes = AsyncIterable<Uint8Array>
 
 /** What a source needs besides the file itself. */
 export interface SourceOptions {
-  /** the text of `--firebase-config` */
+  /** the text of the file of `--firebase-config` */
   firebaseConfig?: string
-  /** a second file, where a source has its users in two */
+  /** a second file, where a source has two: the accounts of better-auth */
   second?: Bytes
 }
 

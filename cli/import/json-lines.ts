@@ -1,43 +1,27 @@
 import type { Bytes } from './imported-user.ts'
-import { parseJson } from './json.ts'
-import { longestRow, type Row } from './rows.ts'
+import { createRowBytes, type Row, toRow } from './rows.ts'
 
 const newline = 10
 
-/** Reads JSON Lines (NDJSON): one value a line, lines of white space aside. A broken line costs no other. */
+/** Reads JSON Lines (NDJSON): a value a line, lines of white space aside. A broken line costs no other. */
 export async function* readJsonLines(file: Bytes): AsyncGenerator<Row> {
+  const rowBytes = createRowBytes()
   let line = 1
-  for await (const bytes of linesOf(file)) {
-    if (bytes === 'too long') yield { line, reason: `the line is longer than ${longestRow} bytes` }
-    else if (!isBlank(bytes)) yield { line, ...parseJson(bytes) }
+  function* end(last: Uint8Array): Generator<Row> {
+    const bytes = rowBytes.take(last)
+    if (!bytes?.every(isBlank)) yield toRow(line, bytes)
     line += 1
-  }
-}
-
-/** Lines without their ends; of one that is too long, no more than the rest of a piece is kept. */
-async function* linesOf(file: Bytes): AsyncGenerator<Uint8Array | 'too long'> {
-  let rest: Uint8Array[] = []
-  let length = 0
-  const end = (last: Uint8Array) => {
-    const line =
-      length + last.length > longestRow ? 'too long' : rest.length > 0 ? Buffer.concat([...rest, last]) : last
-    rest = []
-    length = 0
-    return line
   }
   for await (const piece of file) {
     let from = 0
     for (let at = piece.indexOf(newline); at !== -1; at = piece.indexOf(newline, from)) {
-      yield end(piece.subarray(from, at))
+      yield* end(piece.subarray(from, at))
       from = at + 1
     }
-    const last = piece.subarray(from)
-    length += last.length
-    if (length > longestRow) rest = []
-    else if (last.length > 0) rest.push(last)
+    rowBytes.add(piece.subarray(from))
   }
-  if (length > 0) yield end(new Uint8Array())
+  if (!rowBytes.isEmpty()) yield* end(new Uint8Array())
 }
 
-/** Whether there are spaces, tabs and carriage returns alone. */
-const isBlank = (bytes: Uint8Array): boolean => bytes.every((byte) => byte === 32 || byte === 9 || byte === 13)
+/** Whether a byte is a space, a tab or a carriage return. */
+const isBlank = (byte: number): boolean => byte === 32 || byte === 9 || byte === 13

@@ -9,8 +9,21 @@ export function toMembers(value: unknown, what = 'the row'): Members {
   return value as Members
 }
 
+/** An object within a row. @throws {RowRefused} for anything but an object, and null */
+export function objectOf(members: Members, name: string): Members | undefined {
+  const value = memberOf(members, name)
+  return value === undefined ? undefined : toMembers(value, name)
+}
+
+/** A list of objects. @throws {RowRefused} for anything else but null */
+export function objectsOf(members: Members, name: string): Members[] {
+  const value = memberOf(members, name) ?? []
+  if (!Array.isArray(value)) throw new RowRefused(`${name} is no list`)
+  return value.map((item) => toMembers(item, name))
+}
+
 /**
- * The text of a member. Empty is as missing: CSV has no other way to say so.
+ * The text of a member. An empty one is as none: CSV has no other way to say so.
  *
  * @throws {RowRefused} for what is no text
  */
@@ -31,15 +44,15 @@ export function idOf(members: Members, name: string): string {
 }
 
 const booleans = new Map<unknown, boolean>([
-  ...[true, 1, '1', 't', 'T', 'true', 'True', 'TRUE'].map((value) => [value, true] as const),
-  ...[false, 0, '0', 'f', 'F', 'false', 'False', 'FALSE'].map((value) => [value, false] as const),
+  ...[true, 1, '1', 't', 'true'].map((value) => [value, true] as const),
+  ...[false, 0, '0', 'f', 'false'].map((value) => [value, false] as const),
 ])
 
 /** @throws {RowRefused} for what is neither yes nor no, in JSON or as databases write it */
 export function booleanOf(members: Members, name: string): boolean | undefined {
   const value = memberOf(members, name)
   if (value === undefined || value === '') return undefined
-  const boolean = booleans.get(value)
+  const boolean = booleans.get(typeof value === 'string' ? value.toLowerCase() : value)
   if (boolean === undefined) throw new RowRefused(`${name} is neither true nor false`)
   return boolean
 }
@@ -53,36 +66,40 @@ export function textsOf(members: Members, name: string): string[] | undefined {
   return value
 }
 
-/** 2026-11-26 09:30:00.123456+00, with what databases leave out or write otherwise. */
+/** 2026-11-26T09:30:00.123Z, and as databases write it: 2026-11-26 09:30:00.123456+00 */
 const dateTime =
-  /^(?<date>\d{4}-\d\d-\d\d)[T ](?<time>\d\d:\d\d:\d\d(?:\.\d{1,9})?) ?(?<zone>Z|UTC|[+-]\d\d(?::?\d\d)?)?$/
+  /^(?<date>\d{4}-\d\d-\d\d)[T ](?<time>\d\d:\d\d:\d\d(?:\.\d{1,9})?) ?(?:Z|UTC|(?<hours>[+-]\d\d):?(?<minutes>\d\d)?)?$/
+
+/** What counts seconds is smaller until the year 5138, and what counts milliseconds larger since 1973. */
+const leastMs = 100_000_000_000
 
 /**
- * A time as text; without a zone it is UTC, which databases keep.
+ * A time: as text, which is UTC where it names no zone, or as a number of seconds or milliseconds.
  *
  * @returns milliseconds since the epoch
  * @throws {RowRefused} for what is no time
  */
 export function timeOf(members: Members, name: string): number | undefined {
-  const text = textOf(members, name)
-  if (text === undefined) return undefined
-  const { date, time = '', zone = 'Z' } = dateTime.exec(text)?.groups ?? {}
-  const hours = /^([+-]\d\d):?(\d\d)?$/.exec(zone)
-  const at = Date.parse(`${date}T${time}${hours ? `${hours[1]}:${hours[2] ?? '00'}` : 'Z'}`)
-  if (Number.isNaN(at)) throw new RowRefused(`${name} is no time`)
-  return at
-}
-
-/** A time as a number, or its text. @param unitMs how long one of its units is @throws {RowRefused} */
-export function numberedTimeOf(members: Members, name: string, unitMs = 1): number | undefined {
   const value = memberOf(members, name)
   if (value === undefined || value === '') return undefined
-  const at = typeof value === 'string' && /^\d{1,16}(\.\d{1,9})?$/.test(value) ? Number(value) : value
-  if (typeof at !== 'number' || !(at >= 0 && at * unitMs <= 8.64e15)) throw new RowRefused(`${name} is no time`)
-  return Math.floor(at * unitMs)
+  const at = typeof value === 'string' ? parseTime(value) : typeof value === 'number' ? ofNumber(value) : -1
+  if (!(at >= 0 && at <= 8.64e15)) throw new RowRefused(`${name} is no time`)
+  return Math.floor(at)
 }
 
-/** What an object has itself, null aside. */
+const ofNumber = (number: number) => (number < leastMs ? number * 1000 : number)
+
+function parseTime(text: string): number {
+  if (/^\d{1,16}(?:\.\d{1,9})?$/.test(text)) return ofNumber(Number(text))
+  const { date, time, hours = '+00', minutes = '00' } = dateTime.exec(text)?.groups ?? {}
+  return Date.parse(`${date}T${time}${hours}:${minutes}`)
+}
+
+/** The first of some names that there is a member of: databases and programs spell them differently. */
+export const nameOf = (members: Members, ...names: [string, ...string[]]): string =>
+  names.find((name) => Object.hasOwn(members, name)) ?? names[0]
+
+/** What an object has itself; null is as nothing. */
 function memberOf(members: Members, name: string): unknown {
   return Object.hasOwn(members, name) ? (members[name] ?? undefined) : undefined
 }

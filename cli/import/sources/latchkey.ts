@@ -1,8 +1,8 @@
 import { isUuid } from '../../../domain/ids.ts'
 import { omitUndefined } from '../../../domain/omit-undefined.ts'
 import type { ImportedUser, Source } from '../imported-user.ts'
-import { readJsonLines } from '../json-lines.ts'
 import { booleanOf, idOf, textOf, textsOf, timeOf, toMembers } from '../members.ts'
+import { readRows } from '../read-rows.ts'
 import { RowRefused, toUsers } from '../rows.ts'
 
 /** All that `latchkey user export` writes, and `password` for users whose passwords are known. */
@@ -23,7 +23,7 @@ const known = new Set([
 /** Latchkey's own export, and what scripts write to have users imported. */
 export const latchkey: Source = {
   about: 'JSON Lines of "latchkey user export", or of your own',
-  read: (file) => toUsers(readJsonLines(file), toUser),
+  read: (file) => toUsers(readRows(file, {}), toUser),
 }
 
 function toUser(value: unknown): ImportedUser {

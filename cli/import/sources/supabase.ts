@@ -1,0 +1,25 @@
+import { omitUndefined } from '../../../domain/omit-undefined.ts'
+import type { ImportedUser, Source } from '../imported-user.ts'
+import { idOf, type Members, textOf, timeOf, toMembers } from '../members.ts'
+import { readRows } from '../read-rows.ts'
+import { RowRefused, toUsers } from '../rows.ts'
+
+/** Rows of the table `auth.users`. */
+export const supabase: Source = {
+  about: 'CSV or JSON of the table auth.users',
+  read: (file) => toUsers(readRows(file, { hasCsv: true }), (value) => toUser(toMembers(value))),
+}
+
+function toUser(members: Members): ImportedUser {
+  if (!Object.hasOwn(members, 'encrypted_password')) throw new RowRefused('encrypted_password is missing')
+  if (timeOf(members, 'deleted_at') !== undefined) throw new RowRefused('the user was deleted there')
+  const bannedUntil = timeOf(members, 'banned_until')
+  return omitUndefined({
+    externalId: idOf(members, 'id'),
+    email: textOf(members, 'email'),
+    isEmailVerified: timeOf(members, 'email_confirmed_at') !== undefined,
+    passwordHash: textOf(members, 'encrypted_password'),
+    createdAt: timeOf(members, 'created_at'),
+    isDisabled: bannedUntil !== undefined && bannedUntil > Date.now() ? true : undefined,
+  })
+}
