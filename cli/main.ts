@@ -40,7 +40,7 @@ export async function main(argv: string[], io: Io): Promise<number> {
     return exitCode
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.fine : exitCodes.usage
-    const { line, exitCode } = (await import('./explain.ts')).explain(error)
+    const { line, exitCode } = (await import('./failure.ts')).describeFailure(error)
     io.stderr.write(`${line}\n`)
     return exitCode
   }

@@ -1,4 +1,4 @@
-import { explain } from './explain.ts'
+import { describeFailure } from './failure.ts'
 import { openPlace, type Place } from './places.ts'
 import { type ChildMessage, examine } from './store-check.ts'
 
@@ -18,7 +18,7 @@ process.once('message', async ({ place, secrets }: { place: Place; secrets: stri
     await store.close()
     process.send?.({ examined } satisfies ChildMessage)
   } catch (error) {
-    process.send?.({ failed: explain(error) } satisfies ChildMessage)
+    process.send?.({ failed: describeFailure(error) } satisfies ChildMessage)
   }
   process.disconnect()
 })

@@ -1,4 +1,4 @@
-import { explain } from '../explain.ts'
+import { describeFailure } from '../failure.ts'
 import type { Place } from '../places.ts'
 import { lookInto } from './store.ts'
 import type { ChildMessage } from './store-stages.ts'
@@ -10,7 +10,7 @@ process.once('message', async (place: Place) => {
   try {
     for await (const stage of lookInto(place)) send({ stage })
   } catch (error) {
-    send({ failed: explain(error).line })
+    send({ failed: describeFailure(error).line })
   }
   process.disconnect()
 })

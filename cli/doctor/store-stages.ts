@@ -1,5 +1,5 @@
 import { fork } from 'node:child_process'
-import { explain } from '../explain.ts'
+import { describeFailure } from '../failure.ts'
 import type { Place } from '../places.ts'
 import { lookInto, type Stage, type StageName, type StoreStages } from './store.ts'
 
@@ -38,7 +38,7 @@ function lookHere(place: Place, reached: (stage: Stage) => void, failed: (messag
   const look = async () => {
     for await (const stage of lookInto(place)) reached(stage)
   }
-  look().catch((error) => failed(explain(error).line))
+  look().catch((error) => failed(describeFailure(error).line))
   return () => {}
 }
 
