@@ -29,6 +29,7 @@ import throttle from './plugins/login/throttle.ts'
 import metrics from './plugins/metrics/metrics.ts'
 import changes from './plugins/run/changes.ts'
 import events from './plugins/run/events.ts'
+import explanations from './plugins/run/explanations.ts'
 import jobs from './plugins/run/jobs.ts'
 import store from './plugins/run/store.ts'
 import sweeper from './plugins/run/sweeper.ts'
@@ -42,6 +43,7 @@ import protectedRoute from './routes/account/protected.ts'
 import sessionRoutes from './routes/account/sessions.ts'
 import signupRoute from './routes/account/signup.ts'
 import adminClientRoutes from './routes/admin/clients.ts'
+import adminExplainRoute from './routes/admin/explain.ts'
 import adminKeyRoutes from './routes/admin/keys.ts'
 import adminSessionRoutes from './routes/admin/sessions.ts'
 import adminUserRoutes from './routes/admin/users.ts'
@@ -156,6 +158,7 @@ export async function buildApp(
 
     await app.register(events)
     await app.register(store)
+    await app.register(explanations)
     await app.register(jobs)
     await app.register(secrets)
     await app.register(revocations)
@@ -204,6 +207,7 @@ export async function buildApp(
       await ofAdmins.register(adminSessionRoutes)
       await ofAdmins.register(adminClientRoutes)
       await ofAdmins.register(adminKeyRoutes)
+      await ofAdmins.register(adminExplainRoute)
     })
     await app.ready()
   } catch (error) {

@@ -138,6 +138,10 @@ export const Settings = Type.Object({
   AUTH_CLIENTS_FILE: Type.Optional(
     Type.String({ description: 'Clients declared in JSON, applied at each start: see docs/clients.md' }),
   ),
+  AUTH_EXPLAIN_RETENTION: DurationFrom('1m', '30d', {
+    default: '1h',
+    description: 'How long it is kept why a request was refused, for latchkey explain',
+  }),
   AUTH_METRICS_PORT: Type.Optional(
     WholeNumber(0, 65_535, { description: 'Port of GET /metrics for Prometheus; off when not set' }),
   ),

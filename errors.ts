@@ -1,50 +1,53 @@
 import { bearerChallenge, type TokenFailure, tokenFailures } from './domain/bearer.ts'
+import { type Check, type CheckName, checked } from './domain/checks.ts'
 import { omitUndefined } from './domain/omit-undefined.ts'
 
 /**
- * Every error response: HTTP status, code of RFC 6749 §5.2 (for OAuth endpoints), and title (of the RFC 9457 problem,
- * for all other routes). `docs/errors.md` explains each. The exact reason goes to the log only.
+ * Every error response: HTTP status, code of RFC 6749 §5.2 (for OAuth endpoints), title (of the RFC 9457 problem, for
+ * all other routes), and the check that failed where the refusal names none. `docs/errors.md` explains each. The exact
+ * reason goes to the log and to `latchkey explain` only.
  */
 const table = {
-  malformed_request: [400, 'invalid_request', 'The request could not be read'],
-  malformed_body: [400, 'invalid_request', 'The body could not be read'],
-  malformed_url: [400, 'invalid_request', 'The URL could not be read'],
-  invalid_request: [400, 'invalid_request', 'The request is not valid'],
-  refused: [400, 'invalid_request', 'The request was refused'],
-  unsupported_grant_type: [400, 'unsupported_grant_type', 'The grant type is not supported'],
-  unauthorized_client: [400, 'unauthorized_client', 'The client may not use this grant'],
-  invalid_grant: [400, 'invalid_grant', 'The grant is not valid'],
-  invalid_scope: [400, 'invalid_scope', 'The scope is not valid'],
-  invalid_target: [400, 'invalid_target', 'The client may not ask for this resource'],
-  invalid_client: [401, 'invalid_client', 'Client authentication failed'],
-  missing_token: [401, 'invalid_token', 'An access token is required'],
-  invalid_token: [401, 'invalid_token', 'The access token was refused'],
-  insufficient_scope: [403, 'insufficient_scope', 'The access token does not carry the scope that is needed'],
-  users_only: [403, 'insufficient_scope', 'This route needs the access token of a user'],
-  may_not_introspect: [403, 'unauthorized_client', 'The client may not introspect tokens'],
-  signup_closed: [403, 'access_denied', 'Signup is closed'],
-  wrong_password: [403, 'access_denied', 'The password is wrong'],
-  not_found: [404, 'invalid_request', 'Not found'],
-  method_not_allowed: [405, 'invalid_request', 'Method not allowed'],
-  request_timeout: [408, 'invalid_request', 'The request timed out'],
-  username_taken: [409, 'invalid_request', 'The username is taken'],
-  client_id_taken: [409, 'invalid_request', 'The client_id is taken'],
-  own_account: [409, 'invalid_request', 'You cannot remove your own admin access'],
+  malformed_request: [400, 'invalid_request', 'The request could not be read', 'message'],
+  malformed_body: [400, 'invalid_request', 'The body could not be read', 'body'],
+  malformed_url: [400, 'invalid_request', 'The URL could not be read', 'url'],
+  invalid_request: [400, 'invalid_request', 'The request is not valid', 'parameters'],
+  refused: [400, 'invalid_request', 'The request was refused', 'server_part'],
+  unsupported_grant_type: [400, 'unsupported_grant_type', 'The grant type is not supported', 'grant_type'],
+  unauthorized_client: [400, 'unauthorized_client', 'The client may not use this grant', 'client_grants'],
+  invalid_grant: [400, 'invalid_grant', 'The grant is not valid', 'account'],
+  invalid_scope: [400, 'invalid_scope', 'The scope is not valid', 'client_scopes'],
+  invalid_target: [400, 'invalid_target', 'The client may not ask for this resource', 'client_audience'],
+  invalid_client: [401, 'invalid_client', 'Client authentication failed', 'client'],
+  missing_token: [401, 'invalid_token', 'An access token is required', 'bearer_token'],
+  invalid_token: [401, 'invalid_token', 'The access token was refused', 'access_token'],
+  insufficient_scope: [403, 'insufficient_scope', 'The access token does not carry the scope that is needed', 'scope'],
+  users_only: [403, 'insufficient_scope', 'This route needs the access token of a user', 'user_token'],
+  may_not_introspect: [403, 'unauthorized_client', 'The client may not introspect tokens', 'client_introspect'],
+  signup_closed: [403, 'access_denied', 'Signup is closed', 'signup'],
+  wrong_password: [403, 'access_denied', 'The password is wrong', 'password'],
+  not_found: [404, 'invalid_request', 'Not found', 'look_up'],
+  method_not_allowed: [405, 'invalid_request', 'Method not allowed', 'method'],
+  request_timeout: [408, 'invalid_request', 'The request timed out', 'arrival_seconds'],
+  username_taken: [409, 'invalid_request', 'The username is taken', 'username'],
+  client_id_taken: [409, 'invalid_request', 'The client_id is taken', 'client_id'],
+  own_account: [409, 'invalid_request', 'You cannot remove your own admin access', 'own_access'],
   operators_key: [
     409,
     'invalid_request',
     'The signing key is set by AUTH_SIGNING_KEY_FILE: change it there, and restart',
+    'signing_key',
   ],
-  body_too_large: [413, 'invalid_request', 'The body is too large'],
-  unsupported_media_type: [415, 'invalid_request', 'The content type is not supported'],
-  unsupported_encoding: [415, 'invalid_request', 'The content encoding is not supported'],
-  too_many_failures: [429, 'invalid_request', 'Too many failed attempts'],
-  header_too_large: [431, 'invalid_request', 'The header fields are too large'],
-  internal_error: [500, 'server_error', 'Internal server error'],
-  overloaded: [503, 'temporarily_unavailable', 'The service is busy'],
-  store_unavailable: [503, 'temporarily_unavailable', 'The store is unavailable'],
-  draining: [503, 'temporarily_unavailable', 'The service is shutting down'],
-} as const satisfies Record<string, readonly [status: number, oauth: string, title: string]>
+  body_too_large: [413, 'invalid_request', 'The body is too large', 'body_bytes'],
+  unsupported_media_type: [415, 'invalid_request', 'The content type is not supported', 'content_type'],
+  unsupported_encoding: [415, 'invalid_request', 'The content encoding is not supported', 'content_encoding'],
+  too_many_failures: [429, 'invalid_request', 'Too many failed attempts', 'failures_from_network'],
+  header_too_large: [431, 'invalid_request', 'The header fields are too large', 'header_bytes'],
+  internal_error: [500, 'server_error', 'Internal server error', 'program'],
+  overloaded: [503, 'temporarily_unavailable', 'The service is busy', 'hashes_waiting'],
+  store_unavailable: [503, 'temporarily_unavailable', 'The store is unavailable', 'store'],
+  draining: [503, 'temporarily_unavailable', 'The service is shutting down', 'shutdown'],
+} as const satisfies Record<string, readonly [status: number, oauth: string, title: string, check: CheckName]>
 
 export type ErrorCode = keyof typeof table
 
@@ -62,6 +65,8 @@ export interface RefusalDetails {
   detail?: string
   /** for the log: exactly why */
   reason?: string
+  /** for who may ask why (`latchkey explain`): the one that decided first, and what else was looked at */
+  checks?: Check[]
   headers?: Record<string, string>
   errors?: InvalidMember[]
   cause?: unknown
@@ -78,8 +83,9 @@ export class Refusal extends Error {
   readonly reason: string | undefined
   readonly headers: Record<string, string>
   readonly errors: InvalidMember[] | undefined
+  readonly #checks: Check[] | undefined
 
-  constructor(code: ErrorCode, { status, detail, reason, headers = {}, errors, cause }: RefusalDetails = {}) {
+  constructor(code: ErrorCode, { status, detail, reason, checks, headers = {}, errors, cause }: RefusalDetails = {}) {
     const [statusCode, oauthCode, title] = table[code]
     super(reason ?? detail ?? title, { cause })
     this.code = code
@@ -90,6 +96,12 @@ export class Refusal extends Error {
     this.reason = reason
     this.headers = headers
     this.errors = errors
+    this.#checks = checks
+  }
+
+  /** What was looked at, the check that decided first. */
+  get checks(): Check[] {
+    return this.#checks ?? [checked(table[this.code][3], this.reason ?? this.detail)]
   }
 }
 
@@ -102,6 +114,9 @@ export function ignoreRefusal(error: unknown): undefined {
   if (!(error instanceof Refusal)) throw error
 }
 
+/** Every code of the table. */
+export const errorCodes = Object.keys(table) as ErrorCode[]
+
 /** No bearer token came: 401 without an error code, RFC 6750 §3.1. @param detail words for the client */
 export const tokenMissing = (detail?: string): Refusal =>
   new Refusal('missing_token', omitUndefined({ detail, headers: challenge() }))
@@ -112,9 +127,10 @@ export const tokenMissing = (detail?: string): Refusal =>
  * @param failure which of the three
  * @param reason for the log
  */
-export function tokenRefused(failure: TokenFailure, reason: string): Refusal {
+export function tokenRefused(failure: TokenFailure, reason: string, ...checks: Check[]): Refusal {
   const detail = tokenFailures[failure]
-  return new Refusal('invalid_token', { detail, reason, headers: challenge('invalid_token', { description: detail }) })
+  const headers = challenge('invalid_token', { description: detail })
+  return new Refusal('invalid_token', { detail, reason, headers, ...(checks.length > 0 && { checks }) })
 }
 
 /**
@@ -125,7 +141,7 @@ export function tokenRefused(failure: TokenFailure, reason: string): Refusal {
 export const insufficientScope = ({
   scope,
   ...details
-}: Pick<RefusalDetails, 'detail' | 'reason'> & { scope?: string }): Refusal =>
+}: Pick<RefusalDetails, 'detail' | 'reason' | 'checks'> & { scope?: string }): Refusal =>
   new Refusal('insufficient_scope', { ...details, headers: challenge('insufficient_scope', omitUndefined({ scope })) })
 
 /** The access token is that of a client, on a route for users. */

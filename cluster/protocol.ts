@@ -1,4 +1,5 @@
 import type { Snapshot } from '../plugins/metrics/meters.ts'
+import type { Explanation } from '../plugins/run/explanations.ts'
 
 /** The start line of a worker, for the one line that says that all of them listen. */
 export interface StartLine {
@@ -18,6 +19,8 @@ export interface PrimaryProcedures {
   joined(): void
   /** The worker has revoked something. Responds when the other workers know it. */
   revoked(): Promise<void>
+  /** Responds with why a request was refused, where another worker knows. */
+  explain(requestId: string): Promise<Explanation | undefined>
   listening(line: StartLine): void
   failed(failure: StartFailure): void
   /** The worker has no connections left to wait for. */
@@ -30,5 +33,7 @@ export interface WorkerProcedures {
   hold(): Promise<void>
   /** Reads the new revocations from the store. */
   catchUp(): Promise<void>
+  /** Responds with why a request was refused, where this worker has it in memory. */
+  explain(requestId: string): Explanation | undefined
   metrics(): Promise<Snapshot> | undefined
 }

@@ -7,6 +7,8 @@ import type { PrimaryProcedures, StartFailure, StartLine, WorkerProcedures } fro
 
 /** For requests that a worker cannot go on without: the primary is always quick, but the machine may be busy. */
 const startTimeoutMs = 10_000
+/** For an administrator who waits. */
+const explainTimeoutMs = 1_000
 /** How long a drained worker waits for the others to be drained too. */
 const closeTimeoutMs = 5_000
 const checkMs = 10
@@ -25,6 +27,7 @@ export function joinPrimary() {
     async hold() {
       release = await hold()
     },
+    explain: (requestId) => app?.explanations.heldHere(requestId),
     metrics: () => app?.metrics?.snapshot(),
   })
 
@@ -35,6 +38,7 @@ export function joinPrimary() {
      */
     async join(joining: FastifyInstance): Promise<void> {
       app = joining
+      app.explanations.askOthersBy((requestId) => primary.request('explain', [requestId], explainTimeoutMs))
       app.revocations.tellOthersBy(coalesced(() => primary.request('revoked', [])))
       await primary.request('joined', [], startTimeoutMs)
       // For revocations between the app's own start and the moment at which the others began to wait for it.

@@ -73,6 +73,7 @@ export function createWorkers(config: Config, log: FastifyBaseLogger, onEnded: (
         member.hasJoined = true
       },
       revoked: () => catchUpOthers(member),
+      explain: (requestId) => explainByOthers(member, requestId),
       listening: (line: StartLine) => listens(member, line),
       failed: (failure: StartFailure) => failed(member, failure),
       drained() {
@@ -95,14 +96,21 @@ export function createWorkers(config: Config, log: FastifyBaseLogger, onEnded: (
     })
   }
 
+  const othersThan = (member: Member) => [...members.values()].filter((other) => other !== member && other.hasJoined)
+
+  /** Each that answers in time is believed: one of them has refused the request, or none. */
+  async function explainByOthers(member: Member, requestId: string) {
+    const answers = await Promise.all(othersThan(member).map(({ channel }) => channel.request('explain', [requestId])))
+    return answers.find((answer) => answer !== undefined)
+  }
+
   /**
    * Resolves when every other worker knows what was revoked, or its time is up. A worker that is late already is not
    * waited for.
    */
   async function catchUpOthers(member: Member): Promise<void> {
-    const others = [...members.values()].filter((other) => other !== member && other.hasJoined)
     await Promise.all(
-      others.map(({ channel }) => {
+      othersThan(member).map(({ channel }) => {
         const { isLate } = channel
         const response = channel.request('catchUp', [])
         return isLate ? undefined : response

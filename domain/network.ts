@@ -12,3 +12,11 @@ export function networkOf(address: string, bits: 24 | 32): string {
   const bytes = ipaddr.parse(address).toByteArray()
   return bytes.slice(0, bytes.length === 4 ? bits / 8 : 8).join('.')
 }
+
+/** The /24 or /64 of an address as people write it. @param address in canonical form */
+export function networkText(address: string): string {
+  const bits = { 0: 0, 4: 24, 6: 64 }[isIP(address) as 0 | 4 | 6]
+  if (bits === 0) return address
+  const { IPv4, IPv6 } = ipaddr
+  return `${(bits === 24 ? IPv4 : IPv6).networkAddressFromCIDR(`${address}/${bits}`)}/${bits}`
+}

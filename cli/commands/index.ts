@@ -1,7 +1,8 @@
-import type { FreeCommand, Group } from '../command.ts'
+import type { AdminCommand, FreeCommand, Group } from '../command.ts'
 import { bench } from './bench.ts'
 import { clients } from './clients.ts'
 import { doctor } from './doctor.ts'
+import { explain } from './explain.ts'
 import { keys } from './keys.ts'
 import { secrets } from './secrets.ts'
 import { stores } from './stores.ts'
@@ -15,4 +16,15 @@ const serve: FreeCommand = {
 }
 
 /** Every command of `latchkey`, in the order of its help. */
-export const commands: (Group | FreeCommand)[] = [serve, users, sessions, clients, keys, secrets, stores, doctor, bench]
+export const commands: (Group | AdminCommand | FreeCommand)[] = [
+  serve,
+  users,
+  sessions,
+  clients,
+  keys,
+  secrets,
+  stores,
+  explain,
+  doctor,
+  bench,
+]

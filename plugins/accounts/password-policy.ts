@@ -1,5 +1,6 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
+import { type Check, checked } from '../../domain/checks.ts'
 import { Refusal } from '../../errors.ts'
 import { explain, fold, periodOf } from './password-guesses.ts'
 import { readCommonPasswords } from './password-list.ts'
@@ -65,15 +66,19 @@ export function createPasswordPolicy({ config }: Pick<FastifyInstance, 'config'>
      * @throws {Refusal} 400 `invalid_request` that says why
      */
     async check(password: string, nameKey: string, pointer: string): Promise<void> {
-      const refuse = (why: string) => {
+      const refuse = (why: string, failed: Check) => {
         const detail = `${why}; ${advice}`
-        throw new Refusal('invalid_request', { detail: `The password ${detail}`, errors: [{ pointer, detail }] })
+        const errors = [{ pointer, detail }]
+        throw new Refusal('invalid_request', { detail: `The password ${detail}`, errors, checks: [failed] })
       }
       const characters = [...password].length
-      if (characters < leastCharacters) refuse(`must have at least ${leastCharacters} characters`)
-      if (characters > maxCharacters) refuse(`must have at most ${maxCharacters} characters`)
+      // How many it has is nobody's business.
+      if (characters < leastCharacters)
+        refuse(`must have at least ${leastCharacters} characters`, checked('password_length', 'fewer', leastCharacters))
+      if (characters > maxCharacters)
+        refuse(`must have at most ${maxCharacters} characters`, checked('password_policy', 'longer', maxCharacters))
       const weakness = await weaknessOf(password, nameKey)
-      if (weakness) refuse(words[weakness])
+      if (weakness) refuse(words[weakness], checked('password_policy', words[weakness]))
     },
   }
 }

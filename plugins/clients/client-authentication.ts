@@ -2,6 +2,7 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { Lru } from 'toad-cache'
 import type { Caller } from '../../domain/caller.ts'
+import { type Check, checked } from '../../domain/checks.ts'
 import { type Client, firstPartyId } from '../../domain/client.ts'
 import { omitUndefined } from '../../domain/omit-undefined.ts'
 import { Refusal } from '../../errors.ts'
@@ -77,7 +78,8 @@ function createClientAuthentication({
     const { found } = guess
     const reason = !found ? 'unknown client' : found.disabledAt !== undefined ? 'disabled client' : 'wrong secret'
     events.emit(caller, 'client.refused', omitUndefined({ reason, client_id: found && id, address }))
-    throw new Refusal('invalid_client', { reason, ...challenge })
+    const checks = [seenOf(reason, found), ...guess.checks]
+    throw new Refusal('invalid_client', { reason, checks, ...challenge })
   }
 
   /**
@@ -105,7 +107,7 @@ function createClientAuthentication({
       : client.type === 'public'
         ? 'disabled client'
         : 'no secret from a confidential client'
-    throw new Refusal('invalid_client', { reason, ...challenge })
+    throw new Refusal('invalid_client', { reason, checks: [seenOf(reason, client)], ...challenge })
   }
 
   /**
@@ -122,12 +124,19 @@ function createClientAuthentication({
     if (!form.client_id && !authorization) throw refused('no credentials')
     const client = await identify(caller, authorization, form)
     if (client.type === 'public') throw refused('a public client')
-    if (client.introspect === 'none') throw new Refusal('may_not_introspect')
+    if (client.introspect === 'none') {
+      const checks = [checked('client_introspect', `none for ${client.id}`, 'own or all')]
+      throw new Refusal('may_not_introspect', { checks })
+    }
     return client
   }
 
   return { identify, identifyIntrospector, hashDeclared, isSecretOf }
 }
+
+/** What was seen of a client. An id that no client has is not repeated: it may be a secret in the wrong place. */
+const seenOf = (reason: string, client: Client | undefined): Check =>
+  checked('client', client ? `${reason}: ${client.id}` : reason)
 
 export default fp(
   async (app: FastifyInstance) => {

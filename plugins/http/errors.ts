@@ -1,7 +1,9 @@
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
+import { checked } from '../../domain/checks.ts'
 import { type ErrorCode, Refusal } from '../../errors.ts'
 import { StoreUnavailable } from '../../stores/store.ts'
+import { routeOf } from '../run/explanations.ts'
 import { type ErrorFamily, renderError, shapeOf } from './error-families.ts'
 import { invalid } from './validation.ts'
 
@@ -42,20 +44,28 @@ const byStatus: Record<number, ErrorCode> = {
 export function toRefusal(error: unknown, request?: FastifyRequest): Refusal {
   if (error instanceof Refusal) return error
   if (error instanceof StoreUnavailable) {
-    return new Refusal('store_unavailable', {
-      headers: { 'retry-after': '1' },
-      reason: error.reason,
-      cause: error.cause,
-    })
+    const { reason, cause } = error
+    const setting = request?.server.config.DATABASE_URL ? 'DATABASE_URL' : 'AUTH_DATA_DIR'
+    const checks = [{ ...checked('store', reason), setting }]
+    return new Refusal('store_unavailable', { headers: { 'retry-after': '1' }, reason, checks, cause })
   }
   const { code = '', validation, validationContext, statusCode: status = 500 } = error as FastifyError
   if (validation) return invalid(validation, validationContext, shapeOf(request?.routeOptions.config.errors))
   const known = fastifyErrors[code] ?? byStatus[status]
+  if (known === 'body_too_large' && request) return bodyTooLarge(request)
   if (known === 'unsupported_media_type' && request) return unsupportedMediaType(request)
   if (known) return new Refusal(known, { reason: code })
   if (status >= 400 && status < 500) return new Refusal('refused', { status, reason: `${code} ${status}` })
-  return new Refusal('internal_error', { cause: error, reason: 'unforeseen' })
+  const { name = 'Error' } = error as Error
+  // The words of an error may hold anything; the log has them.
+  const seen = `${name}${code && ` ${code}`}, which nobody foresaw: see the log`
+  return new Refusal('internal_error', { cause: error, reason: 'unforeseen', checks: [checked('program', seen)] })
 }
+
+const bodyTooLarge = ({ headers, routeOptions: { bodyLimit } }: FastifyRequest) =>
+  new Refusal('body_too_large', {
+    checks: [checked('body_bytes', Number(headers['content-length']) || 'more', bodyLimit)],
+  })
 
 /** A media type that is safe to repeat: without its parameters, and only if it is one. */
 const mediaType = /^[A-Za-z0-9!#$&^_.+-]{1,40}\/[A-Za-z0-9!#$&^_.+-]{1,60}(?=[ \t]*(;|$))/
@@ -73,6 +83,7 @@ function unsupportedMediaType({ headers, routeOptions }: FastifyRequest): Refusa
     return new Refusal('unsupported_media_type', { detail: 'The Content-Type is not a media type' })
   return new Refusal('unsupported_media_type', {
     detail: `This route takes ${taken.join(' or ')}, and what came is ${what}`,
+    checks: [checked('content_type', what, taken.join(', '))],
     headers: { accept: taken.join(', ') },
   })
 }
@@ -86,12 +97,17 @@ function log(request: FastifyRequest, { statusCode, code, reason, detail, cause 
   else request.log.info(line, 'request refused')
 }
 
-/** Answers with a refusal, in the shape of the family, and logs the reason. */
+/** Answers with a refusal, in the shape of the family; logs the reason, and keeps it for who may ask. */
 export function sendRefusal(reply: FastifyReply, refusal: Refusal, family?: ErrorFamily): FastifyReply {
-  log(reply.request, refusal)
+  const { request } = reply
+  log(request, refusal)
   reply.refused = refusal.code
+  request.server.explanations.keep(
+    { requestId: request.id, route: routeOf(request), address: request.address },
+    refusal,
+  )
   const shape = shapeOf(family)
-  const [mediaType, body] = renderError(refusal, shape, reply.request.id)
+  const [mediaType, body] = renderError(refusal, shape, request.id)
   return reply
     .code(refusal.statusCode)
     .headers({ 'cache-control': 'no-store', ...shape.headers, ...refusal.headers })

@@ -1,6 +1,7 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import FindMyWay from 'find-my-way'
+import { checked } from '../../domain/checks.ts'
 import { Refusal } from '../../errors.ts'
 import { isPreflight } from './cors.ts'
 import type { ErrorFamily } from './error-families.ts'
@@ -16,6 +17,7 @@ declare module 'fastify' {
 }
 
 export interface KnownPath {
+  pattern: string
   methods: Set<string>
   family: ErrorFamily | undefined
 }
@@ -35,7 +37,7 @@ export default fp(
     app.decorate('knownPaths', byPattern)
 
     app.addHook('onRoute', ({ url, method, config }) => {
-      const known = byPattern.get(url) ?? { methods: new Set<string>(), family: config?.errors }
+      const known = byPattern.get(url) ?? { pattern: url, methods: new Set<string>(), family: config?.errors }
       if (!byPattern.has(url)) router.on('GET', url, () => {}, known)
       byPattern.set(url, known)
       for (const name of [method].flat()) known.methods.add(name)
@@ -52,11 +54,13 @@ export default fp(
       const refused = isPreflight(request) && originRefused(request)
       if (!known) {
         const hint = hintFor(request.url.split('?', 1)[0] as string, byPattern.keys(), app.publicPath)
-        throw new Refusal('not_found', { ...(hint !== undefined && { detail: hint }), ...refused })
+        const checks = [checked('path', hint ?? 'no route has it')]
+        throw new Refusal('not_found', { checks, ...(hint !== undefined && { detail: hint }), ...refused })
       }
       const methods = [...known.methods]
       const refusal = new Refusal('method_not_allowed', {
         detail: `This route takes ${methods.join(' and ')}`,
+        checks: [checked('method', request.method, methods.join(', ')), checked('path', known.pattern)],
         ...refused,
         headers: { allow: methods.join(', ') },
       })
@@ -70,4 +74,5 @@ export default fp(
 const originRefused = ({ headers: { origin = '' } }: FastifyRequest) => ({
   detail: 'Pages of this origin may not call from a browser: AUTH_CORS_ORIGINS does not list it',
   reason: `a preflight of the origin ${JSON.stringify(origin.slice(0, 200))}, which is not in AUTH_CORS_ORIGINS`,
+  checks: [checked('cors_origin', origin.slice(0, 200))],
 })

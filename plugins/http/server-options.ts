@@ -1,8 +1,9 @@
 import { randomUUID } from 'node:crypto'
-import { type Server, STATUS_CODES } from 'node:http'
+import { maxHeaderSize, type Server, STATUS_CODES } from 'node:http'
 import type { Socket } from 'node:net'
 import type { FastifyHttpOptions, FastifyInstance } from 'fastify'
 import type { Config } from '../../config.ts'
+import { type Check, checked } from '../../domain/checks.ts'
 import { type ErrorCode, Refusal } from '../../errors.ts'
 import { type Drain, drainingResponse } from './draining.ts'
 import { renderError, shapeOf } from './error-families.ts'
@@ -56,47 +57,59 @@ export function serverOptions({ AUTH_KEEP_ALIVE }: Config, drain: Drain, request
 }
 
 /** Sets what is no option: how requests are treated that Node would answer, or cut, by itself. */
-export function prepareServer({ server, routing }: FastifyInstance): void {
+export function prepareServer(app: FastifyInstance): void {
+  const { server, routing } = app
   // RFC 9110 §10.1.1 lets an unknown expectation be ignored; Node would answer 417.
   server.on('checkExpectation', routing)
   // By default Node drops fields after the first 2,000 without a word. Their 16 KiB are limit enough.
   server.maxHeadersCount = 0
   // Tunnels are refused; Node would close the connection without a word.
-  server.on('connect', (_request, socket: Socket) =>
-    socket.end(rawRefusal('method_not_allowed', randomUUID(), 'allow: GET, HEAD')),
-  )
+  server.on('connect', (_request, socket: Socket) => {
+    const checks = [checked('method', 'CONNECT', 'GET, HEAD')]
+    endWith(app, socket, new Refusal('method_not_allowed', { checks, headers: { allow: 'GET, HEAD' } }))
+  })
 }
 
 /** A request that Node's parser refuses never reaches Fastify. */
 function clientErrorHandler(this: FastifyInstance, error: Error & { code?: string }, socket: Socket): void {
   const { code = '' } = error
   if (code === 'ECONNRESET' || socket.destroyed || !socket.writable) return void socket.destroy()
-  const codes: Record<string, ErrorCode> = {
-    HPE_HEADER_OVERFLOW: 'header_too_large',
-    ERR_HTTP_REQUEST_TIMEOUT: 'request_timeout',
+  const refused: Record<string, [ErrorCode, Check]> = {
+    HPE_HEADER_OVERFLOW: ['header_too_large', checked('header_bytes', 'more', maxHeaderSize)],
+    ERR_HTTP_REQUEST_TIMEOUT: [
+      'request_timeout',
+      checked('arrival_seconds', 'longer', this.server.requestTimeout / 1000),
+    ],
   }
-  const id = randomUUID()
-  this.log.info({ reqId: id, reason: code }, 'a request could not be read')
-  socket.end(rawRefusal(codes[code] ?? 'malformed_request', id))
+  const [known, failed] = refused[code] ?? ['malformed_request' as const, checked('message', code)]
+  const requestId = endWith(this, socket, new Refusal(known, { checks: [failed] }))
+  this.log.info({ reqId: requestId, reason: code }, 'a request could not be read')
 }
 
 /**
- * Writes a whole HTTP response by hand, for a socket without a request.
+ * Writes a whole HTTP response by hand, for a socket without a request, and ends the connection.
  *
- * @param fields more of its header section
+ * @returns the id of the request
  */
-function rawRefusal(code: ErrorCode, requestId: string, ...fields: string[]): string {
-  const refusal = new Refusal(code)
+function endWith({ explanations }: FastifyInstance, socket: Socket, refusal: Refusal): string {
+  const requestId = randomUUID()
+  explanations.keep({ requestId, route: '(no request)', address: socket.remoteAddress ?? '' }, refusal)
   const [mediaType, body] = renderError(refusal, shapeOf(), requestId)
-  return [
-    `HTTP/1.1 ${refusal.statusCode} ${STATUS_CODES[refusal.statusCode]}`,
-    `content-type: ${mediaType}`,
-    `content-length: ${Buffer.byteLength(body)}`,
-    'cache-control: no-store',
-    `x-request-id: ${requestId}`,
-    'connection: close',
-    ...fields,
-    '',
-    body,
-  ].join('\r\n')
+  const fields = {
+    'content-type': mediaType,
+    'content-length': Buffer.byteLength(body),
+    'cache-control': 'no-store',
+    'x-request-id': requestId,
+    connection: 'close',
+    ...refusal.headers,
+  }
+  socket.end(
+    [
+      `HTTP/1.1 ${refusal.statusCode} ${STATUS_CODES[refusal.statusCode]}`,
+      ...Object.entries(fields).map(([name, value]) => `${name}: ${value}`),
+      '',
+      body,
+    ].join('\r\n'),
+  )
+  return requestId
 }

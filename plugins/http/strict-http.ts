@@ -1,5 +1,6 @@
 import { isIPv6 } from 'node:net'
 import type { FastifyRequest } from 'fastify'
+import { checked } from '../../domain/checks.ts'
 import { Refusal } from '../../errors.ts'
 
 /*
@@ -58,6 +59,7 @@ export function refuseEncoded({ raw: { headers } }: FastifyRequest): void {
   if (codings.split(',').every((coding) => /^[ \t]*(identity)?[ \t]*$/i.test(coding))) return
   throw new Refusal('unsupported_encoding', {
     detail: 'Bodies are read as they are: send this one without a Content-Encoding',
+    checks: [checked('content_encoding', 'another', 'identity')],
     headers: { 'accept-encoding': 'identity' },
   })
 }

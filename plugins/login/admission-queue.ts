@@ -69,6 +69,11 @@ export function createAdmissionQueue(
       return waiting.size
     },
 
+    /** How many may wait just now. */
+    get places() {
+      return capacity(isStanding)
+    },
+
     /** Whether another request of an address may join. */
     hasPlace(address: string): boolean {
       const own = flows.get(address)?.waiters.length ?? 0

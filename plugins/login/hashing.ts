@@ -1,6 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Caller } from '../../domain/caller.ts'
+import { checked } from '../../domain/checks.ts'
 import { networkOf } from '../../domain/network.ts'
 import { Refusal } from '../../errors.ts'
 import { createAdmissionQueue, type Waiter } from './admission-queue.ts'
@@ -58,7 +59,12 @@ function createHashing({ config, uptimeMs, traced }: Pick<FastifyInstance, 'conf
 
   function overloaded(why: NoTurn, reason: string): Refusal {
     refused[why] += 1
-    return new Refusal('overloaded', { reason, headers: { 'retry-after': String(Math.ceil(maxWait.seconds)) } })
+    const waited = checked('hash_wait_seconds', maxWait.seconds, maxWait.seconds)
+    const checks = [
+      why === 'late' ? waited : checked('hashes_waiting', queue.length, queue.places),
+      checked('hashes_running', running, concurrency),
+    ]
+    return new Refusal('overloaded', { reason, checks, headers: { 'retry-after': String(Math.ceil(maxWait.seconds)) } })
   }
 
   function refuseIfFull({ address }: Pick<Caller, 'address'>): void {

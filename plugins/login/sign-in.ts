@@ -1,6 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Caller } from '../../domain/caller.ts'
+import { type Check, checked } from '../../domain/checks.ts'
 import { omitUndefined } from '../../domain/omit-undefined.ts'
 import { mayHaveTokens, type User } from '../../domain/user.ts'
 import { isUsername, mapUsername } from '../../domain/usernames.ts'
@@ -51,14 +52,20 @@ function createSignIn({
       ),
     )
 
-  function wrongCredentials(caller: Caller, user: User | undefined): Refusal {
+  function wrongCredentials(caller: Caller, user: User | undefined, counted: Check[]): Refusal {
     const reason: LoginFailure = !user
       ? 'unknown user'
       : user.disabledAt !== undefined
         ? 'disabled user'
         : 'wrong password'
     events.emit(caller, 'login.failed', omitUndefined({ reason, sub: user?.id, address: caller.address }))
-    return new Refusal('invalid_grant', { detail: 'The username or password is wrong', reason })
+    const account = checked(
+      'account',
+      user ? `${user.disabledAt === undefined ? '' : 'disabled '}user ${user.id}` : reason,
+    )
+    const isKnown = reason === 'wrong password'
+    const checks = [...(isKnown ? [checked('password', reason)] : []), account, ...counted]
+    return new Refusal('invalid_grant', { detail: 'The username or password is wrong', reason, checks })
   }
 
   return {
@@ -74,7 +81,7 @@ function createSignIn({
       const nameKey = mapUsername(username)
       const find = () => (isUsername(username) ? store.findUserByName(nameKey) : undefined)
       const guess = await guessPassword(caller, nameKey, find, password)
-      if (!guess.isRight) throw wrongCredentials(caller, guess.found)
+      if (!guess.isRight) throw wrongCredentials(caller, guess.found, guess.checks)
       const { found: user } = guess
       if (hashing.isOutdated(user.passwordHash)) {
         const passwordHash = await hashing.hash(caller, password.normalize('NFC'))

@@ -1,8 +1,9 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Caller } from '../../domain/caller.ts'
+import { type Check, checked } from '../../domain/checks.ts'
 import { type FailureKey, type Failures, failuresLastMs } from '../../domain/failures.ts'
-import { networkOf } from '../../domain/network.ts'
+import { networkOf, networkText } from '../../domain/network.ts'
 import { clockSkewMs, elapsedMs } from '../../domain/time.ts'
 import { Refusal } from '../../errors.ts'
 import { type Counted, createLocalFailures } from './local-failures.ts'
@@ -37,6 +38,7 @@ const nobodySlots = 65_536
 /** Where failures of one name are counted, and how many are allowed there. */
 interface Limit extends FailureKey {
   allowed: number
+  name: 'failures_from_network' | 'failures_from_anywhere'
   /** counts names that nobody has */
   isNobodys: boolean
 }
@@ -53,8 +55,10 @@ export type Verdict = boolean & { readonly [judged]: true }
  */
 export type Judge = (compare: () => Promise<boolean> | boolean) => Promise<Verdict>
 
-/** A guess that was judged. It is never right for a name that nobody has. */
-export type Guess<Found> = { isRight: true; found: Found } | { isRight: false; found: Found | undefined }
+/** A guess that was judged. It is never right for a name that nobody has. A wrong one says what was counted. */
+export type Guess<Found> =
+  | { isRight: true; found: Found }
+  | { isRight: false; found: Found | undefined; checks: Check[] }
 
 /**
  * Slows guessing down. Failures are counted in the store, for an account from one address prefix and for an account
@@ -83,16 +87,20 @@ function createThrottle({
     const ofName = sign(kind === 'user' ? 'account' : kind, name)
     const ofPrefix = sign('prefix', kind, name, networkOf(address, 24))
     const account = ofName.toString('base64url', 0, 18)
-    const fromPrefix = { tag: ofPrefix.toString('base64url', 4, 22), allowed: allowedFailures.fromPrefix }
+    const fromPrefix = {
+      tag: ofPrefix.toString('base64url', 4, 22),
+      allowed: allowedFailures.fromPrefix,
+      name: 'failures_from_network' as const,
+    }
     const limits: Limit[] = [
       { ...fromPrefix, key: `${account}/${slot(ofPrefix, slots)}`, isNobodys: false },
       { ...fromPrefix, key: `${kind}@/${slot(ofPrefix, nobodySlots)}`, isNobodys: true },
     ]
     if (isLimitedFromAnywhere) {
-      const allowed = allowedFailures.fromAnywhere
+      const fromAnywhere = { allowed: allowedFailures.fromAnywhere, name: 'failures_from_anywhere' as const }
       limits.push(
-        { key: account, allowed, isNobodys: false },
-        { key: `${kind}/${slot(ofName, nobodySlots)}`, tag: account, allowed, isNobodys: true },
+        { ...fromAnywhere, key: account, isNobodys: false },
+        { ...fromAnywhere, key: `${kind}/${slot(ofName, nobodySlots)}`, tag: account, isNobodys: true },
       )
     }
     return { account, limits }
@@ -156,7 +164,8 @@ function createThrottle({
       const failuresNow = () => stored.map((row, i) => add(row, seenSince[i]?.()))
 
       function refuseWhileWaiting(): void {
-        const waits = failuresNow().map((failures, i) => waitMs(failures, limits[i]?.allowed ?? 0))
+        const failures = failuresNow()
+        const waits = failures.map((ofLimit, i) => waitMs(ofLimit, limits[i]?.allowed ?? 0))
         const seconds = Math.ceil(Math.max(0, ...waits) / 1000)
         if (seconds === 0) return
         events.emit(caller, 'login.throttled', {
@@ -169,12 +178,18 @@ function createThrottle({
         throw new Refusal('too_many_failures', {
           detail: `Too many failed attempts; try again in ${seconds} s`,
           reason: 'throttled',
+          checks: [
+            ...checksOf(limits, failures).filter((_, i) => (waits[i] ?? 0) > 0),
+            checked('wait_seconds', seconds),
+            checked('network', networkText(caller.address)),
+          ],
           headers: { 'retry-after': String(seconds) },
         })
       }
 
       const countedAt = limits.filter(({ isNobodys }) => isNobodys === (found === undefined))
       const guess: { isJudged: boolean; isRight: boolean; recorded?: () => void } = { isJudged: false, isRight: false }
+      let counted: (Failures | undefined)[] = []
       const judge: Judge = async (compare) => {
         if (guess.isJudged) throw new Error('A guess is judged once')
         refuseWhileWaiting()
@@ -192,10 +207,14 @@ function createThrottle({
         await check(found, judge)
       } finally {
         // Also when the check throws afterwards: the guess was wrong all the same.
-        if (guess.recorded && !isOff) await store.recordFailure(countedAt, now(), held()).finally(guess.recorded)
+        if (guess.recorded && !isOff)
+          counted = await store.recordFailure(countedAt, now(), held()).finally(guess.recorded)
       }
       if (!guess.isJudged) throw new Error('A guess was not judged')
-      if (!guess.isRight || found === undefined) return { isRight: false, found }
+      if (!guess.isRight || found === undefined) {
+        const network = checked('network', networkText(caller.address))
+        return { isRight: false, found, checks: [...checksOf(countedAt, counted), network] }
+      }
       const failures = failuresNow()
       const failed = limits.filter((_, i) => failures[i] !== undefined)
       if (failed.length > 0) await store.clearFailures(failed)
@@ -207,6 +226,10 @@ function createThrottle({
 
 const add = (stored: Counted | undefined, seen: Counted | undefined): Counted | undefined =>
   seen ? { count: (stored?.count ?? 0) + seen.count, agoMs: seen.agoMs } : stored
+
+/** How many failures there are under each limit; one that is counted for another name says nothing. */
+const checksOf = (limits: Limit[], failures: ({ count: number } | undefined)[]): Check[] =>
+  limits.map(({ name, allowed }, i) => checked(name, failures[i]?.count ?? 0, allowed))
 
 /** What is left of a wait: 30 s after the last allowed failure, doubling with each further one, an hour at most. */
 function waitMs(failures: Counted | undefined, allowed: number): number {

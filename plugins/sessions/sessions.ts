@@ -3,6 +3,7 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { AccessTokenClaims } from '../../domain/access-token.ts'
 import type { Caller } from '../../domain/caller.ts'
+import { type Check, checked, shortWord } from '../../domain/checks.ts'
 import { adminScope, type Client, clientBirth } from '../../domain/client.ts'
 import { type Granted, mayHaveScope, remainingScope } from '../../domain/grant.ts'
 import {
@@ -45,6 +46,15 @@ function createSessions({
   const graceMs = config.AUTH_REFRESH_GRACE.ms
   const idleTtlMs = config.AUTH_REFRESH_IDLE_TTL.ms
   const maxTtlMs = config.AUTH_REFRESH_MAX_TTL.ms
+
+  const whyRefused: Record<'unknown' | 'expired' | 'wrong_client', Check[]> = {
+    unknown: [checked('session', 'it has ended, or its user is gone or disabled')],
+    wrong_client: [checked('client', 'another than the session was opened by')],
+    expired: [
+      checked('session_idle_seconds', 'this or the next is over', config.AUTH_REFRESH_IDLE_TTL.seconds),
+      checked('session_seconds', 'this or the one before is over', config.AUTH_REFRESH_MAX_TTL.seconds),
+    ],
+  }
 
   const limits = (): SessionLimits => ({ now: now(), idleTtlMs, maxTtlMs })
 
@@ -91,6 +101,7 @@ function createSessions({
       if (!mayHaveScope(user, scope)) {
         throw new Refusal('invalid_scope', {
           detail: `The scope ${adminScope} is for users with the role ${adminScope}`,
+          checks: [checked('role', user.roles.join(', ') || 'none', adminScope)],
         })
       }
       const openedAt = now()
@@ -114,6 +125,7 @@ function createSessions({
         throw new Refusal('invalid_grant', {
           detail: 'The username or password is wrong',
           reason: 'the user went or changed during the login',
+          checks: [checked('account', `user ${user.id} went or changed during the login`)],
         })
       }
       return respond(user, client, session, granted)
@@ -132,7 +144,8 @@ function createSessions({
       asked: { scope: string[] | undefined; aud: Granted['aud'] },
     ): Promise<TokenResponse> {
       const presented = refreshTokens.decode(token)
-      if (!presented) throw refused('not a refresh token of ours')
+      if (!presented) throw refused('not a refresh token of ours', checked('refresh_token', 'none of ours'))
+      const ofSession = checked('refresh_token', `of session ${presented.sessionId}`)
       const respondTo = ({ user, session }: { user: User; session: Session }) =>
         respond(user, client, session, { scope: asked.scope ?? session.scope, aud: asked.aud })
       // Signed while the disk writes and this thread would only wait, and handed out when it has.
@@ -172,11 +185,18 @@ function createSessions({
         case 'repeated':
           return prepared ?? respondTo(result)
         case 'reused':
-          throw refused('a spent refresh token came back, and its session was ended')
+          throw refused(
+            'a spent refresh token came back, and its session was ended',
+            checked('refresh_token', `a spent one of session ${presented.sessionId}, which was ended`),
+            checked('refresh_grace_seconds', 'over', config.AUTH_REFRESH_GRACE.seconds),
+          )
         case 'scope_exceeded':
-          throw new Refusal('invalid_scope', { detail: 'The scope is wider than the session' })
+          throw new Refusal('invalid_scope', {
+            detail: 'The scope is wider than the session',
+            checks: [checked('session_scope', asked.scope?.map(shortWord).join(' ') ?? ''), ofSession],
+          })
         default:
-          throw refused(`refresh refused: ${result.outcome}`)
+          throw refused(`refresh refused: ${result.outcome}`, ...whyRefused[result.outcome], ofSession)
       }
     },
 
@@ -232,7 +252,8 @@ function createSessions({
   }
 }
 
-const refused = (reason: string) => new Refusal('invalid_grant', { detail: 'The refresh token is not valid', reason })
+const refused = (reason: string, ...checks: Check[]) =>
+  new Refusal('invalid_grant', { detail: 'The refresh token is not valid', reason, checks })
 
 export default fp(
   async (app: FastifyInstance) => {

@@ -12,6 +12,7 @@ import {
   readHeader,
   wrongTime,
 } from '../../domain/access-token.ts'
+import { checked } from '../../domain/checks.ts'
 import { clockSkewSeconds } from '../../domain/time.ts'
 import { Refusal, tokenRefused } from '../../errors.ts'
 import { StoreUnavailable } from '../../stores/store.ts'
@@ -66,7 +67,9 @@ function createAccessTokens({
     } catch (error) {
       if (error instanceof Refusal || error instanceof StoreUnavailable) throw error
       const reason = error instanceof InvalidToken ? error.message : (error as { code?: string }).code
-      throw tokenRefused('invalid', reason ?? 'not a JWT')
+      // readClaims says so in these words.
+      const checks = reason === 'iss is another' ? [checked('issuer', 'another', iss)] : []
+      throw tokenRefused('invalid', reason ?? 'not a JWT', ...checks)
     }
   }
 
@@ -104,7 +107,10 @@ function createAccessTokens({
       }
       const { claims, kid } = known
       const wrong = wrongTime(claims, now() / 1000, limits)
-      if (wrong) throw tokenRefused(wrong.failure, wrong.reason)
+      if (wrong) {
+        const age = checked('access_token_seconds', Math.round(now() / 1000 - claims.iat), ttlSeconds)
+        throw tokenRefused(wrong.failure, wrong.reason, age)
+      }
       // It may have been withdrawn since the token was verified.
       if (!signingKeys.has(kid)) throw tokenRefused('invalid', 'its key is none of ours any more')
       return claims

@@ -2,6 +2,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { type AccessTokenClaims, hasAudience } from '../../domain/access-token.ts'
 import { bearerTokenOf, isBearer, whatIsMissing } from '../../domain/bearer.ts'
+import { type Check, checked } from '../../domain/checks.ts'
 import { adminScope } from '../../domain/client.ts'
 import { insufficientScope, tokenMissing, tokenRefused, usersOnly } from '../../errors.ts'
 
@@ -57,14 +58,19 @@ function createGuards({
     const token = bearerTokenOf(authorization)
     if (!token) throw tokenRefused('invalid', 'not a b64token')
     const read = await accessTokens.verify(request, token)
-    if (revocations.isRevoked(read)) throw tokenRefused('revoked', 'the access token was revoked')
+    if (revocations.isRevoked(read)) {
+      const reason = 'the access token was revoked'
+      throw tokenRefused('revoked', reason, checked('revocation', 'of the token, its session, user, client or key'))
+    }
     request[claims] = read
     return read
   }
 
   async function readOwnToken(request: FastifyRequest): Promise<AccessTokenClaims> {
     const read = await readToken(request)
-    if (!hasAudience(read, ownAudience)) throw tokenRefused('invalid', 'aud is another')
+    if (!hasAudience(read, ownAudience)) {
+      throw tokenRefused('invalid', 'aud is another', checked('audience', [read.aud].flat().join(' '), ownAudience))
+    }
     return read
   }
 
@@ -75,8 +81,8 @@ function createGuards({
     return client !== undefined && client.disabledAt === undefined && client.scopes.includes(adminScope)
   }
 
-  const adminsOnly = (reason: string) =>
-    insufficientScope({ detail: 'This is for administrators', scope: adminScope, reason })
+  const adminsOnly = (reason: string, seen: Check) =>
+    insufficientScope({ detail: 'This is for administrators', scope: adminScope, reason, checks: [seen] })
 
   return {
     async requireAnyToken(request: FastifyRequest): Promise<void> {
@@ -95,8 +101,14 @@ function createGuards({
       }
       const read = await readOwnToken(request)
       logAs(read.sub, request, reply)
-      if (!read.scope?.split(' ').includes(adminScope)) throw adminsOnly('the access token lacks the scope admin')
-      if (!(await isAdministrator(read))) throw adminsOnly('no administrator any more')
+      if (!read.scope?.split(' ').includes(adminScope)) {
+        const reason = 'the access token lacks the scope admin'
+        throw adminsOnly(reason, checked('scope', read.scope ?? 'none', adminScope))
+      }
+      if (!(await isAdministrator(read))) {
+        const reason = 'no administrator any more'
+        throw adminsOnly(reason, checked('administrator', `${read.sub} is ${reason}`))
+      }
     },
   }
 }

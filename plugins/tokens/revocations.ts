@@ -2,6 +2,7 @@ import { setImmediate } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { AccessTokenClaims } from '../../domain/access-token.ts'
+import { checked } from '../../domain/checks.ts'
 import { revocationExpiry } from '../../domain/lifetimes.ts'
 import { createRevocationSet, type Revocation } from '../../domain/revocation.ts'
 import { clockSkewMs } from '../../domain/time.ts'
@@ -240,7 +241,8 @@ async function createRevocations({
       if (sid !== undefined && tokens >= tokensOfSessionAtMost) return 'many'
       if (tokens >= tokensOfClientAtMost) {
         const reason = `the client has revoked ${tokens} of its tokens one by one`
-        throw new Refusal('overloaded', { reason, headers: { 'retry-after': retryAfterSeconds } })
+        const checks = [checked('tokens_revoked', tokens, tokensOfClientAtMost), checked('client', clientId)]
+        throw new Refusal('overloaded', { reason, checks, headers: { 'retry-after': retryAfterSeconds } })
       }
       return (await revokeOnce('jti', jti, owner)) ? 'recorded' : 'known'
     },

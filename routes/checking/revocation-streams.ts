@@ -1,5 +1,6 @@
 import { once } from 'node:events'
 import type { FastifyInstance, FastifyReply } from 'fastify'
+import { checked } from '../../domain/checks.ts'
 import { Refusal } from '../../errors.ts'
 import type { RevocationPage } from '../../stores/store.ts'
 import { textOf } from './revocation-pages.ts'
@@ -41,8 +42,12 @@ export function createStreams(
         : ofClient >= maxStreams.perClient
           ? 'too many streams of this client'
           : undefined
-    if (reason !== undefined)
-      throw new Refusal('overloaded', { reason, headers: { 'retry-after': retryAfterSeconds.overloaded } })
+    if (reason !== undefined) {
+      const ofAll = checked('streams', open.size, maxStreams.total)
+      const checks = [checked('streams_of_client', ofClient, maxStreams.perClient), checked('client', clientId)]
+      if (open.size >= maxStreams.total) checks.unshift(ofAll)
+      throw new Refusal('overloaded', { reason, checks, headers: { 'retry-after': retryAfterSeconds.overloaded } })
+    }
     openByClient.set(clientId, ofClient + 1)
   }
   function release(clientId: string): void {

@@ -1,5 +1,6 @@
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
 import { hasAudience } from '../../domain/access-token.ts'
+import { checked } from '../../domain/checks.ts'
 import { roleCharacter, scopePattern } from '../../domain/scope.ts'
 import { insufficientScope, tokenRefused } from '../../errors.ts'
 import { ignoreBodies } from '../../plugins/http/bodies.ts'
@@ -50,13 +51,21 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       },
     },
     async ({ token, query }, reply) => {
-      if (!hasAudience(token, query.audience ?? config.AUTH_AUDIENCE)) throw tokenRefused('invalid', 'aud is another')
+      const audience = query.audience ?? config.AUTH_AUDIENCE
+      if (!hasAudience(token, audience))
+        throw tokenRefused('invalid', 'aud is another', checked('audience', [token.aud].flat().join(' '), audience))
       const scope = token.scope?.split(' ') ?? []
       const needed = query.scope?.split(' ') ?? []
       if (needed.some((name) => !scope.includes(name)))
-        throw insufficientScope({ detail: lacking('scope'), scope: needed.join(' ') })
-      if (query.role !== undefined && !token.roles?.includes(query.role))
-        throw insufficientScope({ detail: lacking('role') })
+        throw insufficientScope({
+          detail: lacking('scope'),
+          scope: needed.join(' '),
+          checks: [checked('scope', token.scope ?? 'none', needed.join(' '))],
+        })
+      if (query.role !== undefined && !token.roles?.includes(query.role)) {
+        const checks = [checked('role', token.roles?.join(', ') || 'none', query.role)]
+        throw insufficientScope({ detail: lacking('role'), checks })
+      }
       return reply
         .headers({
           'x-auth-subject': token.sub,

@@ -1,4 +1,5 @@
 import { type FastifyPluginAsyncTypebox, type Static, Type } from '@fastify/type-provider-typebox'
+import { checked, shortWord } from '../../domain/checks.ts'
 import { type GrantType, grantTypes } from '../../domain/grant.ts'
 import { missingParameter, Refusal } from '../../errors.ts'
 import { acceptForms } from '../../plugins/http/form.ts'
@@ -27,8 +28,10 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     const asked = form.grant_type ?? impliedGrant(form)
     if (asked === '') throw missingParameter('grant_type')
     const type = served.find((type) => type === asked)
-    if (type === undefined) throw new Refusal('unsupported_grant_type')
-    return type
+    if (type !== undefined) return type
+    const isOff = grantTypes.some((known) => known === asked)
+    const failed = isOff ? checked('password_grant', 'off') : checked('grant_type', shortWord(asked), served.join(', '))
+    throw new Refusal('unsupported_grant_type', { checks: [failed] })
   }
 
   app.post(

@@ -7,6 +7,7 @@ import { checks } from '../../cli/doctor/index.ts'
 import { remote } from '../../cli/doctor/remote.ts'
 import { createProgram } from '../../cli/main.ts'
 import { Settings } from '../../config.ts'
+import { settingOfCheck } from '../../domain/checks.ts'
 import { events } from '../../events.ts'
 import { anchorsIn, matches, quoted, rowsIn } from '../support/pages.ts'
 import { root } from '../support/program.ts'
@@ -164,6 +165,16 @@ t.test('every check of the doctor is in docs/doctor.md, in the order of its repo
 })
 
 const anchorsOf = (page: string) => anchorsIn(split(page).prose)
+
+t.test('every check that a refusal can name is in docs/explain.md, with its setting, and no other', async (t) => {
+  const settings = (text: string) => text.match(/AUTH_\w+|DATABASE_URL/g)?.join(' ') ?? ''
+  const inCode = Object.entries(settingOfCheck).map(([name, setting = '']) => `${name} ${settings(setting)}`)
+  const inDocs = rowsOf('docs/explain.md', 'check').map(
+    ([name, , setting = '']) => `${quoted(name)} ${settings(setting)}`,
+  )
+  t.ok(inCode.length > 40)
+  t.same(inDocs, inCode, 'in the order of the code')
+})
 
 t.test('every link between the pages leads somewhere', async (t) => {
   const broken: string[] = []

@@ -34,6 +34,7 @@ const routes: Record<string, string[]> = {
   '/admin/clients/{id}/disable': ['post'],
   '/admin/clients/{id}/enable': ['post'],
   '/admin/clients/{id}/rotate-secret': ['post'],
+  '/admin/explain/{id}': ['get'],
   '/admin/keys': ['get'],
   '/admin/keys/{kid}': ['delete'],
   '/admin/keys/rotate': ['post'],

@@ -2,6 +2,7 @@ import { type TOptional, type TString, Type } from '@fastify/type-provider-typeb
 import type { FastifyInstance } from 'fastify'
 import type { Config } from '../../../config.ts'
 import type { Caller } from '../../../domain/caller.ts'
+import { checked, shortWord } from '../../../domain/checks.ts'
 import { adminScope, type Client } from '../../../domain/client.ts'
 import { audienceOf, parseScope } from '../../../domain/grant.ts'
 import { missingParameter, Refusal } from '../../../errors.ts'
@@ -55,7 +56,7 @@ export function readScope(scope: string | undefined): string[] | undefined {
   if (!scope) return undefined
   const names = parseScope(scope)
   if (names) return names
-  throw new Refusal('invalid_scope', { detail: 'The scope is malformed' })
+  throw new Refusal('invalid_scope', { detail: 'The scope is malformed', checks: [checked('scope', 'malformed')] })
 }
 
 /**
@@ -65,14 +66,19 @@ export function readScope(scope: string | undefined): string[] | undefined {
  * @throws {Refusal} 400 `invalid_scope`
  */
 export function grantScope(
-  { type, scopes }: Client,
+  { id, type, scopes }: Client,
   scope: string | undefined,
   { ofUser }: { ofUser: boolean },
 ): string[] {
   const names = readScope(scope)
   if (!names) return ofUser ? scopes.filter((name) => name !== adminScope) : scopes
   if (names.every((name) => scopes.includes(name))) return names
-  throw new Refusal('invalid_scope', { detail: 'The client may not ask for this scope', reason: `${type} client` })
+  const asked = names.filter((name) => !scopes.includes(name)).map(shortWord)
+  throw new Refusal('invalid_scope', {
+    detail: 'The client may not ask for this scope',
+    reason: `${type} client`,
+    checks: [checked('client_scopes', asked.join(' '), scopes.join(' ') || 'none'), checked('client', id)],
+  })
 }
 
 /**
@@ -82,6 +88,9 @@ export function grantScope(
  */
 export function grantAudience(client: Client, resource: string | undefined, config: Config): string | string[] {
   const audience = audienceOf(client, config.AUTH_AUDIENCE)
-  if (resource && !audience.includes(resource)) throw new Refusal('invalid_target')
+  if (resource && !audience.includes(resource)) {
+    const failed = checked('client_audience', 'another', audience.join(' '))
+    throw new Refusal('invalid_target', { checks: [failed, checked('client', client.id)] })
+  }
   return resource || (audience.length === 1 ? (audience[0] as string) : audience)
 }

@@ -1,0 +1,193 @@
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import fp from 'fastify-plugin'
+import type { Check, CheckName } from '../../domain/checks.ts'
+import { networkOf } from '../../domain/network.ts'
+import type { ShortRecord } from '../../domain/record.ts'
+import type { ErrorCode, Refusal } from '../../errors.ts'
+import { createRecentRefusals } from './recent-refusals.ts'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    explanations: ReturnType<typeof createExplanations>
+  }
+}
+
+/** Why a request was refused. */
+export interface Explanation {
+  /** the `x-request-id` of the answer: always one of ours, never what a client has sent */
+  requestId: string
+  at: number
+  /** method and pattern, such as `DELETE /users/me/sessions/:id`: a path that came in may hold a secret */
+  route: string
+  status: number
+  code: ErrorCode
+  checks: Check[]
+}
+
+/** Which request was refused. */
+interface Refused {
+  requestId: string
+  route: string
+  address: string
+}
+
+/** In memory: some 3 MB, of which a network may have a tenth where others want room. */
+const mostRecent = 5_000
+const recentOfNetwork = 500
+/** In the store, of each process: so a storm fills nothing. What comes beyond is in memory alone. */
+const rowsPerMinute = 600
+const rowsPerMinuteOfNetwork = 300
+const rowsPerStep = 100
+const writePauseMs = 200
+const retryMs = 5_000
+
+const kind = 'refusal'
+/** What people ask about later, and what another process has to be able to answer. */
+const storedStatuses = [403, 409, 429]
+const ofAccounts: CheckName[] = ['account', 'password']
+
+const isForStore = ({ statusCode, checks: [first] }: Refusal) =>
+  statusCode >= 500 || storedStatuses.includes(statusCode) || (first !== undefined && ofAccounts.includes(first.name))
+
+/**
+ * Why requests were refused, by their `x-request-id`, for administrators. The answer to the request says no more than
+ * its client may know.
+ *
+ * Failed logins and what is 403, 409, 429 or 5xx goes to the store, in batches behind the answers; what is lost with a
+ * process that is killed is the last moment. All other refusals are in the memory of the process.
+ */
+function createExplanations({
+  config,
+  store,
+  log,
+  command,
+  now,
+  uptimeMs,
+}: Pick<FastifyInstance, 'config' | 'store' | 'log' | 'command' | 'now' | 'uptimeMs'>) {
+  const retentionMs = config.AUTH_EXPLAIN_RETENTION.ms
+  const recent = createRecentRefusals(mostRecent, recentOfNetwork)
+  /** for the store, the oldest first */
+  let pending: Explanation[] = []
+  let timer: NodeJS.Timeout | undefined
+  let writing: Promise<void> | undefined
+  let isClosed = false
+  /** Asks the other processes of this machine; undefined where there are none. */
+  let askOthers: ((requestId: string) => Promise<Explanation | undefined>) | undefined
+
+  let minuteBeganMs = uptimeMs()
+  let rows = 0
+  const rowsOf = new Map<string, number>()
+  function takeRow(network: string): boolean {
+    if (uptimeMs() - minuteBeganMs >= 60_000) {
+      minuteBeganMs = uptimeMs()
+      rows = 0
+      rowsOf.clear()
+    }
+    const ofNetwork = rowsOf.get(network) ?? 0
+    // A store that does not answer leaves them here.
+    if (rows >= rowsPerMinute || ofNetwork >= rowsPerMinuteOfNetwork || pending.length >= rowsPerMinute) return false
+    rows += 1
+    rowsOf.set(network, ofNetwork + 1)
+    return true
+  }
+
+  function toRecord({ requestId: id, at, ...rest }: Explanation): ShortRecord {
+    const expiresAt = at + retentionMs
+    return {
+      id,
+      kind,
+      owner: '',
+      source: '',
+      data: JSON.stringify(rest),
+      createdAt: at,
+      expiresAt,
+      misses: 0,
+      version: 1,
+    }
+  }
+
+  async function writeAll(): Promise<void> {
+    while (pending.length > 0) {
+      const batch = pending.slice(0, rowsPerStep)
+      await store.importRows('records', batch.map(toRecord))
+      pending = pending.slice(batch.length)
+    }
+  }
+  async function write(): Promise<void> {
+    try {
+      await writeAll()
+      timer = undefined
+      if (pending.length > 0) schedule(writePauseMs)
+    } catch (err) {
+      timer = undefined
+      log.warn({ err }, 'why requests were refused could not be stored; it is in memory, and tried again')
+      schedule(retryMs)
+    }
+  }
+  /** One write at a time: the timer stands until it is done. */
+  function schedule(ms: number): void {
+    if (isClosed) return
+    timer ??= setTimeout(() => {
+      writing = write()
+    }, ms).unref()
+  }
+
+  function heldHere(requestId: string): Explanation | undefined {
+    const held = pending.find((one) => one.requestId === requestId) ?? recent.find(requestId)
+    return held && now() < held.at + retentionMs ? held : undefined
+  }
+
+  return {
+    /** Keeps why a request is refused. A command's own requests are answered to whoever typed it. */
+    keep({ requestId, route, address }: Refused, refusal: Refusal): void {
+      if (command) return
+      const { statusCode: status, code, checks } = refusal
+      const explanation = { requestId, at: now(), route, status, code, checks }
+      const network = networkOf(address, 32)
+      if (isForStore(refusal) && takeRow(network)) {
+        pending.push(explanation)
+        schedule(writePauseMs)
+      } else recent.add(network, explanation)
+    },
+
+    heldHere,
+
+    /** @param ask is bounded in time, and never fails */
+    askOthersBy(ask: (requestId: string) => Promise<Explanation | undefined>): void {
+      askOthers = ask
+    },
+
+    /**
+     * Finds out why a request was refused: here, in the other processes of this machine, in the store.
+     *
+     * @returns undefined where it was not, or is forgotten by now
+     */
+    async find(requestId: string): Promise<Explanation | undefined> {
+      const held = heldHere(requestId) ?? (await askOthers?.(requestId))
+      if (held) return held
+      const record = await store.findRecord({ kind, id: requestId, now: now() })
+      return record && { requestId, at: record.createdAt, ...JSON.parse(record.data) }
+    },
+
+    /** Writes what is left, and keeps no timer. */
+    async close(): Promise<void> {
+      isClosed = true
+      clearTimeout(timer)
+      await writing
+      await writeAll().catch((err) => log.warn({ err }, 'why the last requests were refused could not be stored'))
+    },
+  }
+}
+
+/** The route of a request as it is kept; what is no route of ours is not repeated. */
+export const routeOf = ({ method, routeOptions }: FastifyRequest): string =>
+  `${method} ${routeOptions?.url ?? '(no route)'}`
+
+/** After the store, so that at the end it writes before the store closes. */
+export default fp(
+  async (app: FastifyInstance) => {
+    app.decorate('explanations', createExplanations(app))
+    app.addHook('onClose', () => app.explanations.close())
+  },
+  { name: 'explanations', dependencies: ['store'] },
+)
