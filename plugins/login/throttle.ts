@@ -161,7 +161,8 @@ function createThrottle({
       const { account, limits } = isOff ? { limits: [] } : limitsOf(kind, name, caller.address)
       const seenSince = limits.map(localFailures.watch)
       const [found, stored] = await Promise.all([find(), isOff ? [] : readFailures(limits)])
-      const failuresNow = () => stored.map((row, i) => add(row, seenSince[i]?.()))
+      let storedSince: (Counted | undefined)[] = []
+      const failuresNow = () => stored.map((row, i) => most(add(row, seenSince[i]?.()), storedSince[i]))
 
       function refuseWhileWaiting(): void {
         const failures = failuresNow()
@@ -192,8 +193,10 @@ function createThrottle({
       let counted: (Failures | undefined)[] = []
       const judge: Judge = async (compare) => {
         if (guess.isJudged) throw new Error('A guess is judged once')
-        refuseWhileWaiting()
         guess.isJudged = true
+        // Where others have failed here while this one waited for its turn, they may have elsewhere, too.
+        if (seenSince.some((seen) => seen() !== undefined)) storedSince = await readFailures(limits)
+        refuseWhileWaiting()
         const compared = compare()
         // No await where none is needed: guesses that resume together would all be judged before one is counted.
         const isSame = typeof compared === 'boolean' ? compared : await compared
@@ -226,6 +229,9 @@ function createThrottle({
 
 const add = (stored: Counted | undefined, seen: Counted | undefined): Counted | undefined =>
   seen ? { count: (stored?.count ?? 0) + seen.count, agoMs: seen.agoMs } : stored
+
+const most = (one: Counted | undefined, other: Counted | undefined): Counted | undefined =>
+  (other?.count ?? 0) > (one?.count ?? 0) ? other : one
 
 /** How many failures there are under each limit; one that is counted for another name says nothing. */
 const checksOf = (limits: Limit[], failures: ({ count: number } | undefined)[]): Check[] =>
