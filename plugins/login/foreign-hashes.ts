@@ -1,5 +1,6 @@
 import { Buffer } from 'node:buffer'
-import { fromBase64, noPassword, type PasswordHash, readPasswordHash, writePasswordHash } from './password-hash.ts'
+import { noPassword } from '../../domain/user.ts'
+import { fromBase64, type PasswordHash, readPasswordHash, writePasswordHash } from './password-hash.ts'
 
 /** A hash of another system, as it is stored. */
 export interface ForeignHash {
@@ -67,8 +68,8 @@ function outside(what: string, value: number, least: number, most: number): stri
   return value < least ? `${what} of ${value} is below ${least}, the least there can be` : undefined
 }
 
-/** Why a hash of this cost is not taken. @returns undefined when it is */
-function refusal(hash: PasswordHash): string | undefined {
+/** Why a hash of this cost is not compared. @returns undefined when it is */
+export function costRefusal(hash: PasswordHash): string | undefined {
   switch (hash.scheme) {
     case 'bcrypt':
     case 'wp-bcrypt':
@@ -105,18 +106,14 @@ function refusal(hash: PasswordHash): string | undefined {
     case 'bare':
       return undefined
     case 'wrapped':
-      return refusal(hash.inner) ?? refusal(hash.outer) ?? digestRefusal(hash.outer)
+      return [hash.inner, hash.outer].map((part) => costRefusal(part) ?? digestRefusal(part)).find(Boolean)
   }
 }
 
 function digestRefusal(hash: PasswordHash): string | undefined {
-  if (hash.scheme === 'wrapped') return undefined
-  const { digest } = hash
-  // In text the patterns hold the length.
-  if (typeof digest === 'string') return digest === '' ? 'the hash is cut short' : undefined
-  if (digest.length < minDigestBytes) return `the hash has fewer than ${minDigestBytes} bytes`
-  if (digest.length > maxDigestBytes) return `the hash has more than ${maxDigestBytes} bytes`
-  return undefined
+  // The length of a text is held by its pattern.
+  if (hash.scheme === 'wrapped' || typeof hash.digest === 'string') return undefined
+  return outside('a digest length in bytes', hash.digest.length, minDigestBytes, maxDigestBytes)
 }
 
 function isWeak(hash: PasswordHash): boolean {
@@ -174,7 +171,7 @@ function isDearer(hash: PasswordHash): boolean {
  * @returns what is stored, or why it is not taken
  */
 export function takeHash(hash: PasswordHash): ForeignHash | RefusedHash {
-  const refused = refusal(hash) ?? digestRefusal(hash)
+  const refused = costRefusal(hash) ?? digestRefusal(hash)
   if (refused !== undefined) return { refused }
   return {
     stored: writePasswordHash(hash),

@@ -39,6 +39,7 @@ function createHashing({ config, uptimeMs, traced }: Pick<FastifyInstance, 'conf
   })
   const make = traced('hash', hashes.make)
   const compare = traced('hash', hashes.compare)
+  const wrap = traced('hash', hashes.wrap)
   const batch = createLoginBatch(concurrency)
 
   let isClosed = false
@@ -173,8 +174,8 @@ function createHashing({ config, uptimeMs, traced }: Pick<FastifyInstance, 'conf
     /**
      * Compares a password with a stored hash, in the same time whatever is stored: see `createStoredHashes`.
      *
-     * @param storedHash PHC string; undefined for a user that does not exist
-     * @param password after NFC
+     * @param storedHash undefined for a user that does not exist, `noPassword` for one who has none
+     * @param password as typed
      * @param judge is called when the turn has come, and calls its argument to compare; the turn ends with it
      * @returns the result of `judge`
      * @throws {Refusal} 503 `overloaded` when no turn comes in time; what `judge` throws
@@ -190,6 +191,14 @@ function createHashing({ config, uptimeMs, traced }: Pick<FastifyInstance, 'conf
           compare(storedHash, password, (err) => caller.log.error({ err }, 'a stored password hash cannot be read')),
         ),
       ),
+
+    /**
+     * Hashes the digest of a stored hash by argon2id, so that what is weak does not rest in the store.
+     *
+     * @returns what to store in its place
+     * @throws {Refusal} 503 `overloaded` when no turn comes in time
+     */
+    wrap: (caller: Caller, storedHash: string): Promise<string> => admitted(caller, () => wrap(storedHash)),
 
     isOutdated: hashes.isOutdated,
 

@@ -62,8 +62,8 @@ export interface BareHash extends Salted {
   scheme: 'bare'
   hash: HashFunction
 }
-type UnwrappedHash = Argon2Hash | BcryptHash | Pbkdf2Hash | ScryptHash | FirebaseHash | PhpassHash | BareHash
-/** argon2id over the digest of `inner`, whose own digest is empty. */
+export type UnwrappedHash = Argon2Hash | BcryptHash | Pbkdf2Hash | ScryptHash | FirebaseHash | PhpassHash | BareHash
+/** argon2id over the digest of `inner`, which has a blank one of the same length in its place. */
 export interface WrappedHash {
   scheme: 'wrapped'
   inner: UnwrappedHash
@@ -72,9 +72,6 @@ export interface WrappedHash {
 
 /** A stored password hash, in parts. */
 export type PasswordHash = UnwrappedHash | WrappedHash
-
-/** What is stored for a user that has no password: none is right. */
-export const noPassword = '!'
 
 /** Longer than all that is known to be in use; PBKDF2 with 512 bytes is. */
 const maxTextLength = 2_000
@@ -106,8 +103,8 @@ function parameters<Name extends string>(text: string, names: Name[]): Partial<R
 const phc =
   /^\$(?<id>[a-z0-9-]+)(?:\$v=(?<version>\d{1,3}))?\$(?<params>[a-z]+=\d{1,10}(?:,[a-z]+=\d{1,10})*)\$(?<salt>[^$]*)\$(?<digest>[^$]*)$/
 const bcrypt =
-  /^(?<prefix>\$wp|\$django-bcrypt-sha256)?\$2(?<version>[aby])\$(?<cost>\d\d)\$(?<salt>[./A-Za-z0-9]{22})(?<digest>[./A-Za-z0-9]{31})?$/
-const phpass = /^\$(?<id>[PH])\$(?<rounds>[./A-Za-z0-9])(?<salt>.{8})(?<digest>[./A-Za-z0-9]{22})?$/
+  /^(?<prefix>\$wp|\$django-bcrypt-sha256)?\$2(?<version>[aby])\$(?<cost>\d\d)\$(?<salt>[./A-Za-z0-9]{22})(?<digest>[./A-Za-z0-9]{31})$/
+const phpass = /^\$(?<id>[PH])\$(?<rounds>[./A-Za-z0-9])(?<salt>.{8})(?<digest>[./A-Za-z0-9]{22})$/
 const bare = /^\$(?<hash>md5|sha1|sha256|sha512)\$(?<salt>[^$]*)\$(?<digest>[^$]*)$/
 const wrapped = /^\$wrapped(?<inner>\$.+)(?<outer>\$argon2id\$v=19\$[^$]+\$[^$]+\$[^$]+)$/
 
@@ -145,20 +142,20 @@ function readPhc(text: string): UnwrappedHash | undefined {
 function readUnwrapped(text: string): UnwrappedHash | undefined {
   const asBcrypt = bcrypt.exec(text)?.groups
   if (asBcrypt) {
-    const { prefix = '', version, cost, salt, digest = '' } = asBcrypt as Record<string, string>
+    const { prefix = '', version, cost, salt, digest } = asBcrypt as Record<string, string>
     return {
       scheme: bcryptSchemes[prefix as keyof typeof bcryptSchemes],
       version: version as BcryptHash['version'],
       cost: Number(cost),
       salt: salt as string,
-      digest,
+      digest: digest as string,
     }
   }
   const asPhpass = phpass.exec(text)?.groups
   if (asPhpass) {
-    const { id, rounds, salt, digest = '' } = asPhpass as Record<string, string>
+    const { id, rounds, salt, digest } = asPhpass as Record<string, string>
     const logRounds = cryptAlphabet.indexOf(rounds as string)
-    return { scheme: 'phpass', id: id as PhpassHash['id'], logRounds, salt: salt as string, digest }
+    return { scheme: 'phpass', id: id as PhpassHash['id'], logRounds, salt: salt as string, digest: digest as string }
   }
   const asBare = bare.exec(text)?.groups
   if (asBare) {

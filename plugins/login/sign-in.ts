@@ -47,7 +47,7 @@ function createSignIn({
     password: string,
   ) =>
     throttle.guard(caller, 'user', nameKey, find, (user, judge) =>
-      hashing.verify(caller, user?.passwordHash || undefined, password.normalize('NFC'), (compare) =>
+      hashing.verify(caller, user?.passwordHash, password, (compare) =>
         judge(async () => (await compare()) && mayHaveTokens(user)),
       ),
     )

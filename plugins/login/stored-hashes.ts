@@ -1,6 +1,9 @@
 import { randomBytes } from 'node:crypto'
 import { Lru } from 'toad-cache'
+import { noPassword } from '../../domain/user.ts'
 import { argon2 } from './argon2.ts'
+import { readPasswordHash } from './password-hash.ts'
+import { isHashOf, wrapHash } from './verifiers.ts'
 
 /** The cost of hashing: memory in KiB. */
 export interface Argon2Cost {
@@ -9,29 +12,17 @@ export interface Argon2Cost {
   parallelism: number
 }
 
-type Verifier = (storedHash: string, password: string) => Promise<boolean>
-const verifyArgon2: Verifier = (storedHash, password) => argon2.verify(storedHash, password)
-
-/** By the id of a PHC string. What a verifier costs need not be known: it is padded to the cost of a current hash. */
-const verifiers = new Map<string, Verifier>([
-  ['argon2id', verifyArgon2],
-  ['argon2i', verifyArgon2],
-  ['argon2d', verifyArgon2],
-])
-
 /** Durations of current hashes that are remembered: few enough to follow the load of the machine. */
 const maxSamples = 15
 /** Kinds of older hashes whose padding is remembered. */
 const maxPaddings = 100
-/** Longest prefix of a stored hash that tells its kind. */
-const maxKindLength = 100
 /** How much the padding changes from one comparison to the next, as a share of the current memory. */
 const steps = { first: 0.05, least: 0.01, most: 0.2 }
 const clamp = (least: number, value: number, most: number) => Math.max(least, Math.min(value, most))
 
 /**
  * Compares passwords with stored hashes in constant time: neither that there is no hash shows, nor that it is an older
- * kind.
+ * kind, or one of another system. A dearer one takes longer.
  *
  * The time of a cheaper hash is padded to that of a current one, by hashing. How much padding it takes is learned and
  * not computed: the price of a KiB depends on the caches and the allocator, and is three times as much at 32 MiB as at
@@ -47,7 +38,7 @@ export function createStoredHashes(cost: Argon2Cost) {
   const dummyHash = `${currentPrefix}${unpadded(randomBytes(16))}$${unpadded(randomBytes(32))}`
   const paddingSalt = randomBytes(16)
   const samplesMs: number[] = []
-  /** by kind of hash, its PHC string before the salt: the share of the current memory that pads it */
+  /** by kind of hash, scheme and cost: the share of the current memory that pads it */
   const paddings = new Lru<{ share: number; step: number }>(maxPaddings)
 
   function addSample(ms: number): void {
@@ -64,9 +55,18 @@ export function createStoredHashes(cost: Argon2Cost) {
   }
 
   async function verify(storedHash: string, password: string): Promise<boolean> {
-    const verifier = verifiers.get(/^\$([a-z0-9-]+)\$/.exec(storedHash)?.[1] ?? '')
-    if (!verifier) throw new Error('No verifier knows this kind of hash')
-    return verifier(storedHash, password)
+    const startedMs = performance.now()
+    if (storedHash.startsWith(currentPrefix)) {
+      const isSame = await argon2.verify(storedHash, password.normalize('NFC'))
+      addSample(performance.now() - startedMs)
+      return isSame
+    }
+    const hash = readPasswordHash(storedHash)
+    if (!hash) throw new Error('No verifier knows this kind of hash')
+    const isSame = await isHashOf(hash, password)
+    const kind = JSON.stringify(hash, (key, value) => (key === 'salt' || key === 'digest' ? undefined : value))
+    await pad(kind, startedMs, password)
+    return isSame
   }
 
   /**
@@ -90,11 +90,12 @@ export function createStoredHashes(cost: Argon2Cost) {
   }
 
   return {
-    /** Hashes a password at the current cost. @returns a PHC string */
+    /** Hashes a password, after NFC, at the current cost. @returns a PHC string */
     make: (password: string): Promise<string> => argon2.hash(password, options),
 
     /**
-     * @param storedHash undefined for a user that does not exist
+     * @param storedHash undefined for a user that does not exist, `noPassword` for one who has none
+     * @param password as typed
      * @param onUnreadable gets the error of a hash that cannot be compared; the error does not repeat the hash
      * @returns whether the hash is that of the password
      */
@@ -103,17 +104,15 @@ export function createStoredHashes(cost: Argon2Cost) {
       password: string,
       onUnreadable: (error: unknown) => void,
     ): Promise<boolean> {
-      if (storedHash === undefined) return compareDummy(password)
-      const isCurrent = storedHash.startsWith(currentPrefix)
+      if (storedHash === undefined || storedHash === noPassword) return compareDummy(password)
       // Before the first current hash its duration is not known.
-      if (!isCurrent && samplesMs.length === 0) await compareDummy(password)
-      const startedMs = performance.now()
+      if (samplesMs.length === 0 && !storedHash.startsWith(currentPrefix)) await compareDummy(password)
       const isSame = await verify(storedHash, password).catch(onUnreadable)
-      if (typeof isSame !== 'boolean') return compareDummy(password)
-      if (isCurrent) addSample(performance.now() - startedMs)
-      else await pad(storedHash.split('$', 4).join('$').slice(0, maxKindLength), startedMs, password)
-      return isSame
+      return typeof isSame === 'boolean' ? isSame : compareDummy(password)
     },
+
+    /** Puts a hash of the current cost over the digest of another: see `wrapHash`. */
+    wrap: (storedHash: string): Promise<string> => wrapHash(storedHash, (digest) => argon2.hash(digest, options)),
 
     /** Whether a stored hash is of another kind than a current one, or cheaper. */
     isOutdated(storedHash: string): boolean {

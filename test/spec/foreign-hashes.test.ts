@@ -1,7 +1,15 @@
 import { randomBytes } from 'node:crypto'
 import t from 'tap'
-import { readForeignHash, takeFirebaseHash, takeHash } from '../../plugins/login/foreign-hashes.ts'
+import {
+  type ForeignHash,
+  type RefusedHash,
+  readForeignHash,
+  takeFirebaseHash,
+  takeHash,
+} from '../../plugins/login/foreign-hashes.ts'
 import { readPasswordHash, writePasswordHash } from '../../plugins/login/password-hash.ts'
+import { createStoredHashes } from '../../plugins/login/stored-hashes.ts'
+import { firebase, keycloakCredentials, vectors } from '../support/foreign-hashes.ts'
 
 const b64 = (bytes: number) => randomBytes(bytes).toString('base64').replaceAll('=', '')
 const [salt, digest] = [b64(16), b64(32)]
@@ -31,9 +39,9 @@ t.test('what is stored is read as it was written, and as the hash of another sys
     '$H$912345678ABCDEFGHIJKLMNOPQRSTU.',
     `$md5$$${b64(16)}`,
     `$sha512$${salt}$${b64(64)}`,
-    `$wrapped$md5$$$argon2id$v=19$m=19456,t=2,p=1$${salt}$${digest}`,
-    `$wrapped$pbkdf2-sha256$i=1000$${salt}$$argon2id$v=19$m=19456,t=2,p=1$${salt}$${digest}`,
-    `$wrapped$2a$04$${bcryptTail.slice(0, 22)}$argon2id$v=19$m=19456,t=2,p=1$${salt}$${digest}`,
+    `$wrapped$md5$$${'A'.repeat(22)}$argon2id$v=19$m=19456,t=2,p=1$${salt}$${digest}`,
+    `$wrapped$pbkdf2-sha256$i=1000$${salt}$${'A'.repeat(43)}$argon2id$v=19$m=19456,t=2,p=1$${salt}$${digest}`,
+    `$wrapped$2a$04$${bcryptTail}$argon2id$v=19$m=19456,t=2,p=1$${salt}$${digest}`,
   ]) {
     const hash = readPasswordHash(stored)
     t.equal(hash && writePasswordHash(hash), stored)
@@ -61,8 +69,8 @@ t.test('a hash above the caps is refused, and the reason says which (contract §
     [`$argon2id$v=19$m=64,t=1,p=1$${b64(7)}$${digest}`, /salt/],
     [`$argon2id$v=19$m=64,t=1,p=1,keyid=1$${salt}$${digest}`, /no form/],
     [`$P$Z12345678ABCDEFGHIJKLMNOPQRSTU.`, /^a phpass round exponent of 37 is above/],
-    [`$wrapped$2a$20$${bcryptTail.slice(0, 22)}$argon2id$v=19$m=64,t=1,p=1$${salt}$${digest}`, /bcrypt cost of 20/],
-    [`$wrapped$md5$$$argon2id$v=19$m=999999,t=1,p=1$${salt}$${digest}`, /argon2 memory/],
+    [`$wrapped$2a$20$${bcryptTail}$argon2id$v=19$m=64,t=1,p=1$${salt}$${digest}`, /bcrypt cost of 20/],
+    [`$wrapped$md5$$${'A'.repeat(22)}$argon2id$v=19$m=999999,t=1,p=1$${salt}$${digest}`, /argon2 memory/],
   ]
   for (const [text, reason] of refused) t.match(readForeignHash(text), { refused: reason }, text)
 })
@@ -77,7 +85,7 @@ t.test('a hash that other passwords would fit is refused: one that is cut short,
     `$pbkdf2-sha256$i=1000$${salt}$`,
     `$scrypt$ln=14,r=8,p=1$${salt}$${short}`,
     `$argon2id$v=19$m=64,t=1,p=1$${salt}$${short}`,
-    `$wrapped$md5$$$argon2id$v=19$m=64,t=1,p=1$${salt}$${short}`,
+    `$wrapped$md5$$${'A'.repeat(22)}$argon2id$v=19$m=64,t=1,p=1$${salt}$${short}`,
     `$pbkdf2-sha256$i=1000$${salt}$${b64(513)}`,
     'correct horse battery staple',
     '{noop}password',
@@ -121,9 +129,9 @@ t.test('of the forms of other systems each becomes one that is stored', async (t
     [aspNet(1, 10_000)]: `$pbkdf2-sha256$i=10000$${salt}$${digest}`,
     [Buffer.concat([Buffer.alloc(1), Buffer.from(salt, 'base64'), Buffer.from(digest, 'base64')]).toString('base64')]:
       `$pbkdf2-sha1$i=1000$${salt}$${digest}`,
-    '': '!',
-    '*': '!',
-    '!Vv2yQ9': '!',
+    '': '',
+    '*': '',
+    '!Vv2yQ9': '',
   }
   for (const [foreign, stored] of Object.entries(forms)) t.equal(storedOf(foreign), stored, foreign)
 })
@@ -147,7 +155,7 @@ t.test('what is weak, dear, or only for wrapping is told to the import', async (
     [`$argon2id$v=19$m=4096,t=3,p=1$${salt}$${digest}`]: 'weak',
     '$P$B12345678ABCDEFGHIJKLMNOPQRSTU.': 'weak',
     '0123456789abcdef0123456789abcdef': 'weak, only for wrapping',
-    [`$wrapped$md5$$$argon2id$v=19$m=19456,t=2,p=1$${salt}$${digest}`]: 'strong',
+    [`$wrapped$md5$$${'A'.repeat(22)}$argon2id$v=19$m=19456,t=2,p=1$${salt}$${digest}`]: 'strong',
   }
   for (const [text, words] of Object.entries(expected)) t.equal(flags(text), words, text)
 })
@@ -172,4 +180,70 @@ t.test('the parts of a credential are judged as a text is', async (t) => {
   t.match(takeHash({ ...parts, iterations: 210_000 }), { stored: /^\$pbkdf2-sha512\$i=210000\$/, isWeak: false })
   t.match(takeHash({ ...parts, iterations: 1e9 }), { refused: /PBKDF2/ })
   t.match(takeHash({ ...parts, iterations: 1.5 }), { refused: /PBKDF2/ })
+})
+
+const bytes = (text: string) => Buffer.from(text, 'base64')
+
+function takeKeycloak(secretData: string, credentialData: string) {
+  const { value, salt } = JSON.parse(secretData)
+  const { algorithm, hashIterations, additionalParameters: more } = JSON.parse(credentialData)
+  const parts = { salt: bytes(salt), digest: bytes(value) }
+  if (algorithm === 'argon2') {
+    const [memory, lanes] = [Number(more.memory[0]), Number(more.parallelism[0])]
+    return takeHash({ scheme: 'argon2id', version: 19, memory, passes: hashIterations, lanes, ...parts })
+  }
+  const hash = algorithm.slice('pbkdf2-'.length) || 'sha1'
+  return takeHash({ scheme: 'pbkdf2', hash, iterations: hashIterations, ...parts })
+}
+
+/** Each hash that another system made, as it is stored. */
+const made: { by: string; password: string; taken: ForeignHash | RefusedHash }[] = [
+  ...vectors.map(({ by, password, hash }) => ({ by, password, taken: readForeignHash(hash) })),
+  ...keycloakCredentials.map(({ by, password, secretData, credentialData }) => ({
+    by,
+    password,
+    taken: takeKeycloak(secretData, credentialData),
+  })),
+  { by: 'firebase/scrypt', password: firebase.password, taken: takeFirebaseHash(firebase.user, firebase.config) },
+  {
+    by: 'firebase/scrypt, by way of Supabase',
+    password: firebase.password,
+    taken: readForeignHash(
+      `$fbscrypt$v=1,n=14,r=8,p=1,ss=Bw==,sk=${firebase.config.base64_signer_key}$${firebase.user.salt}$${firebase.user.passwordHash}`,
+    ),
+  },
+]
+
+t.test('a hash that another system made is right for its password, wrapped or not, and for no other', async (t) => {
+  const hashes = createStoredHashes({ memoryCost: 64, timeCost: 2, parallelism: 1 })
+  const failed = (error: unknown) => t.fail(String(error))
+  for (const { by, password, taken } of made) {
+    if ('refused' in taken) {
+      t.fail(`${by}: ${taken.refused}`)
+      continue
+    }
+    const wrapped = await hashes.wrap(taken.stored)
+    for (const stored of [taken.stored, wrapped]) {
+      t.ok(readPasswordHash(stored), by)
+      t.ok(await hashes.compare(stored, password, failed), by)
+      t.notOk(await hashes.compare(stored, `${password}x`.replace(/^x{70}/, 'y'), failed), by)
+      t.equal(hashes.isOutdated(stored), !stored.startsWith('$argon2id'), 'and is made anew')
+    }
+    const digest = readPasswordHash(taken.stored)
+    if (digest && 'digest' in digest && Buffer.isBuffer(digest.digest))
+      t.notOk(wrapped.includes(digest.digest.toString('base64').slice(0, 20)), 'nothing of it is left once wrapped')
+  }
+})
+
+t.test('a password that is typed in another form of Unicode is hashed as the old system did', async (t) => {
+  const hashes = createStoredHashes({ memoryCost: 64, timeCost: 2, parallelism: 1 })
+  const failed = (error: unknown) => t.fail(String(error))
+  const decomposed = 'Garçon'.normalize('NFD')
+  const { argon2 } = await import('../../plugins/login/argon2.ts')
+  const old = await argon2.hash(decomposed, { memoryCost: 32, timeCost: 2, parallelism: 1 })
+  t.ok(await hashes.compare(old, decomposed, failed), 'a hash of what was typed')
+  t.notOk(await hashes.compare(old, decomposed.normalize('NFC'), failed))
+  const own = await argon2.hash(decomposed.normalize('NFC'), { memoryCost: 32, timeCost: 2, parallelism: 1 })
+  t.ok(await hashes.compare(own, decomposed, failed), 'an older one of our own')
+  t.ok(await hashes.compare(await hashes.make(decomposed.normalize('NFC')), decomposed, failed), 'one of today')
 })

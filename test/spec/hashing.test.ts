@@ -113,16 +113,19 @@ onOneStore(
     const expected = comparable(await tryLogIn(app, 'nobody', password))
     const [, , , , salt, hash] = (await hashOf(app, 'ada')).split('$')
     const unreadable = [
-      '',
       'x',
       '$',
       '$$$$$',
       password,
       '{"hash":1}',
-      '$2b$10$abcdefghijklmnopqrstuuABCDEFGHIJKLMNOPQRSTUVWXYZ01234',
+      '$2b$10$abcdefghijklmnopqrstuuABCDEFGHIJKLMNOPQRSTUVWXYZ0123',
+      '$2b$31$abcdefghijklmnopqrstuuABCDEFGHIJKLMNOPQRSTUVWXYZ01234',
     ]
     unreadable.push(
-      `$scrypt$ln=4,r=8,p=1$${salt}$${hash}`,
+      `$scrypt$ln=0,r=8,p=1$${salt}$${hash}`,
+      `$scrypt$ln=24,r=8,p=1$${salt}$${hash}`,
+      `$pbkdf2-sha256$i=9999999999$${salt}$${hash}`,
+      `$pbkdf2-md5$i=1$${salt}$${hash}`,
       '$argon2id$v=19$m=8,t=1,p=1$',
       `$argon2id$v=19$m=8,t=1,p=1$${salt}`,
     )
