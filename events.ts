@@ -3,14 +3,28 @@ import type { Log } from './domain/caller.ts'
 /** What an event is logged as; `Members` is what its line has besides. */
 interface EventType<Members extends object> {
   level: 'info' | 'warn' | 'error'
+  /** of the audit row */
+  outcome: 'success' | 'failure'
   words: string
   /** for the compiler only */
   members?: Members
 }
 
-const info = <Members extends object>(words: string): EventType<Members> => ({ level: 'info', words })
-const warn = <Members extends object>(words: string): EventType<Members> => ({ level: 'warn', words })
-const error = <Members extends object>(words: string): EventType<Members> => ({ level: 'error', words })
+const info = <Members extends object>(words: string): EventType<Members> => ({
+  level: 'info',
+  outcome: 'success',
+  words,
+})
+const warn = <Members extends object>(words: string): EventType<Members> => ({
+  level: 'warn',
+  outcome: 'failure',
+  words,
+})
+const error = <Members extends object>(words: string): EventType<Members> => ({
+  level: 'error',
+  outcome: 'failure',
+  words,
+})
 
 interface OfUser {
   sub: string

@@ -13,6 +13,16 @@ export interface Caller {
   /** in canonical form, see `plugins/http/client-address.ts` */
   address: string
   userAgent: string
+  /** of the answer's `x-request-id` */
+  requestId: string
+  /** which administrator acts, where it is one: the id of a user or client, or {@link commandLine} */
+  by: string | undefined
   /** aborted when the connection closes: the answer would reach nobody */
   gone: AbortSignal
 }
+
+/** Who makes a change: a request, or a job, of which there is only a log. */
+export type By = Pick<Caller, 'log'> & Partial<Omit<Caller, 'log'>>
+
+/** The `by` of who types `latchkey`. No client can have this id, for there is a space in it. */
+export const commandLine = 'latchkey cli'

@@ -1,4 +1,5 @@
 import { type TSchema, Type } from '@sinclair/typebox'
+import type { AuditRow } from '../domain/audit.ts'
 import type { Client, ClientSecret } from '../domain/client.ts'
 import type { Failures } from '../domain/failures.ts'
 import { uuid as uuidPattern } from '../domain/ids.ts'
@@ -23,6 +24,7 @@ export interface Tables {
   signingKeys: SigningKeyRecord
   failures: Failures & { key: string }
   records: ShortRecord
+  audit: AuditRow
 }
 
 export type TableName = keyof Tables
@@ -35,6 +37,8 @@ export interface Column<Value = unknown> {
   kind: Kind
   /** what a value has to look like */
   shape: TSchema & { static: Value }
+  /** as PostgreSQL calls it, where the member is a word of SQL */
+  column?: string
 }
 
 /** A column for every member of a row, `optional` where the member is. */
@@ -72,6 +76,8 @@ const secrets: Column<ClientSecret[]> = {
   kind: 'json',
   shape: Type.Array(Type.Object({ hash: Type.String(), createdAt: integer(0), expiresAt: Type.Optional(integer(0)) })),
 }
+
+const detail: Column<Record<string, unknown>> = { kind: 'json', shape: Type.Record(Type.String(), Type.Unknown()) }
 
 /** In the order in which they are moved: no row before one that it refers to. */
 export const tables: { readonly [T in TableName]: Table<Tables[T]> } = {
@@ -165,6 +171,25 @@ export const tables: { readonly [T in TableName]: Table<Tables[T]> } = {
       version: number,
       spentAt: optional(number),
       gave: optional(text),
+    },
+  },
+  audit: {
+    name: 'audit',
+    key: 'id',
+    rising: [],
+    columns: {
+      id: uuid,
+      at: number,
+      event: name,
+      outcome: oneOf('success', 'failure'),
+      user: { ...optional(uuid), column: 'user_id' },
+      session: optional(uuid),
+      client: optional(text),
+      by: { ...optional(text), column: 'made_by' },
+      address: optional(text),
+      userAgent: optional(text),
+      requestId: optional(text),
+      detail: optional(detail),
     },
   },
 }

@@ -1,3 +1,4 @@
+import type { Audit, AuditFilter, AuditRow } from '../domain/audit.ts'
 import type { Client } from '../domain/client.ts'
 import type { FailureKey, Failures, Held } from '../domain/failures.ts'
 import type { End } from '../domain/lifetimes.ts'
@@ -21,6 +22,8 @@ import type { TableName, Tables } from './rows.ts'
  * - **Honest.** When the database cannot answer, a method rejects with {@link StoreUnavailable}. It never resolves
  *   with "not found" because it could not look.
  * - **Timeless.** The caller brings the time (`now`, milliseconds since the epoch); no store reads a clock for it.
+ * - **Told.** What takes an `audit` writes its rows in the same step, where it has changed anything: both are there, or
+ *   neither. `plugins/run/changes.ts` hands it over.
  */
 export interface Store {
   /** in logs */
@@ -44,7 +47,7 @@ export interface Store {
   // Users
 
   /** Adds a user. @returns false when the mapped name (`nameKey`), or the verified address, is taken */
-  createUser(user: User): Promise<boolean>
+  createUser(user: User, audit?: Audit): Promise<boolean>
   findUser(id: string): Promise<User | undefined>
   findUserByName(nameKey: string): Promise<User | undefined>
   /**
@@ -57,24 +60,28 @@ export interface Store {
    * kept session moves along, and a revocation is recorded for the access tokens of the others.
    * @returns false when the stored hash is no longer `expectedHash`
    */
-  changePassword(change: PasswordChange, end: End): Promise<boolean>
+  changePassword(change: PasswordChange, end: End, audit?: Audit): Promise<boolean>
   /**
    * Removes the user, whose sessions are dead with it, and records the revocation.
    * @returns false when there was none
    */
-  deleteUser(id: string, end: End): Promise<boolean>
+  deleteUser(id: string, end: End, audit?: Audit): Promise<boolean>
   /**
    * Disables the user since `end.now`, and ends every session as `endUserSessions` does.
    * @returns false when there was none
    */
-  disableUser(id: string, end: End): Promise<boolean>
+  disableUser(id: string, end: End, audit?: Audit): Promise<boolean>
   /** @returns false when there was none */
-  enableUser(id: string): Promise<boolean>
+  enableUser(id: string, audit?: Audit): Promise<boolean>
   /**
    * Sets the roles; with `end`, ends every session too.
    * @returns false when the stored roles are no longer `expectedRoles`, or the user is gone
    */
-  setRoles(change: { userId: string; expectedRoles: string[]; roles: string[] }, end?: End): Promise<boolean>
+  setRoles(
+    change: { userId: string; expectedRoles: string[]; roles: string[] },
+    end?: End,
+    audit?: Audit,
+  ): Promise<boolean>
   /**
    * Users by mapped name; by creation, where `createdAfter` is given without a prefix. A page may be short of its limit,
    * or empty, and not be the last: see {@link usersLookedAt}.
@@ -92,18 +99,18 @@ export interface Store {
   // Clients, by their `client_id`
 
   /** Adds a client. @returns false when the id is taken */
-  createClient(client: Client): Promise<boolean>
+  createClient(client: Client, audit?: Audit): Promise<boolean>
   findClient(id: string): Promise<Client | undefined>
   /**
    * Puts a client in the place of the one with its id, which has to be of the generation before.
    * @param end to have the access tokens of earlier generations revoked
    * @returns false when it is of another generation by now, or gone
    */
-  replaceClient(client: Client, end?: End): Promise<boolean>
+  replaceClient(client: Client, end?: End, audit?: Audit): Promise<boolean>
   /** Clients by id, as the database sorts. @param page `after` is the `next` of the page before */
   listClients(page: { after?: string; limit: number }): Promise<{ clients: Client[]; next?: string }>
   /** Removes a client and records the revocation. @returns false when there was none */
-  deleteClient(id: string, end: End): Promise<boolean>
+  deleteClient(id: string, end: End, audit?: Audit): Promise<boolean>
 
   // Sessions: one row each for its whole life
 
@@ -113,17 +120,19 @@ export interface Store {
    * @returns false when the user is gone, disabled, or no longer of the generation that the session was made for, or
    *   when there is no such record: then neither is done
    */
-  createSession(session: Session, taking?: RecordTaking): Promise<boolean>
+  createSession(session: Session, taking?: RecordTaking, audit?: Audit): Promise<boolean>
   /**
    * The heart of the service: decides what a presented refresh token means, and does it, in one step.
    * @param end of the session, when a spent token came back
    * @param onDecided called with the outcome before it is on disk, to prepare the response during the sync. Optional
    *   for a store. The write may still fail: nothing may leave the process before the promise has resolved
+   * @param audit of a session that was ended
    */
   rotateSession(
     presented: PresentedRefresh,
     end: End,
     onDecided?: (outcome: RotationOutcome) => void,
+    audit?: Audit<RotationOutcome>,
   ): Promise<RotationOutcome>
   findSession(id: string): Promise<Session | undefined>
   /** The live sessions of a user, newest first. @param page `after` is the `next` of the page before */
@@ -137,14 +146,17 @@ export interface Store {
    * @param userId whose it has to be; undefined for any user's
    * @returns false when there is no such session
    */
-  endSession(id: string, end: End, userId?: string): Promise<boolean>
+  endSession(id: string, end: End, userId?: string, audit?: Audit): Promise<boolean>
   /** Ends all sessions of a user: the next generation begins, and the revocation of the one before is recorded. */
-  endUserSessions(userId: string, end: End): Promise<boolean>
+  endUserSessions(userId: string, end: End, audit?: Audit): Promise<boolean>
 
   // Revocations of access tokens, kept until the last token they concern has expired
 
-  /** Records a revocation. What is named already (see {@link namesOne}) and still in force is no new row. */
-  revoke(revocation: Revocation): Promise<void>
+  /**
+   * Records a revocation.
+   * @returns false when what it names (see {@link namesOne}) is revoked already, and still in force: then it is no new row
+   */
+  revoke(revocation: Revocation, audit?: Audit): Promise<boolean>
   /**
    * Revocations since a cursor, page by page, at least once each.
    * @param cursor of the page before; undefined, or unknown to this store, for all that are still in force
@@ -160,8 +172,9 @@ export interface Store {
    * @param expectedNewestKid the newest key (by `createdAt`) of the `alg` that the caller knows; undefined for none
    * @returns false when that is no longer the newest, or the new one would not be newer
    */
-  addSigningKey(key: SigningKeyRecord, expectedNewestKid: string | undefined): Promise<boolean>
-  removeSigningKey(kid: string): Promise<void>
+  addSigningKey(key: SigningKeyRecord, expectedNewestKid: string | undefined, audit?: Audit): Promise<boolean>
+  /** @returns false when there was none */
+  removeSigningKey(kid: string, audit?: Audit): Promise<boolean>
   /**
    * Replaces the sealed private half of a key by the same, sealed anew.
    * @returns false when it is no longer the `expected` one, or the key is gone
@@ -169,9 +182,10 @@ export interface Store {
   resealSigningKey(kid: string, expected: Uint8Array, sealed: Uint8Array): Promise<boolean>
   /**
    * Removes keys before their time, and records the revocation of each that was there: all of it, or nothing.
+   * @param audit one row for each kid that it is given
    * @returns the kids of those that were there
    */
-  withdrawSigningKeys(kids: string[], end: End): Promise<string[]>
+  withdrawSigningKeys(kids: string[], end: End, audit?: Audit<string[]>): Promise<string[]>
 
   // Failed logins
 
@@ -213,6 +227,34 @@ export interface Store {
   /** Removes the records of an owner that are not spent. @returns how many there were */
   endRecords(owner: string, kinds: string[]): Promise<number>
   removeRecord(id: string): Promise<void>
+
+  // Audit rows: what happened, for AUTH_AUDIT_RETENTION. Most are written by the methods that they tell of.
+
+  /** Adds rows of what has changed nothing in the store. */
+  addAudit(rows: AuditRow[]): Promise<void>
+  /**
+   * The rows that have a place behind a cursor, oldest first: at least once each, those of a user in order, and none is
+   * left out that commits late. Rows that were moved here have no place: followers have had them from another store.
+   * @param cursor of the page before; undefined for all
+   * @param limit most rows of the page
+   */
+  auditSince(cursor: string | undefined, limit: number): Promise<AuditPage>
+  /** @returns the cursor of now: behind it is what is written from now on */
+  auditEnd(): Promise<string>
+  /**
+   * Rows that the filter lets pass, newest first. A page may be short of what no index helps to find, such as rows of
+   * one event, and has a `next` all the same.
+   * @param page `after` is the `next` of the page before
+   */
+  listAudit(filter: AuditFilter, page: { after?: string; limit: number }): Promise<{ rows: AuditRow[]; next?: string }>
+  /**
+   * Takes the address and user agent out of the rows of users who were deleted, some rows a call.
+   * @param step `settledBefore`: of a deletion before that no request is under way any more, and it need not be looked
+   *   at again
+   * @returns where the next call goes on; undefined when all is done
+   */
+  eraseAudit(step: { settledBefore: number; limit: number; cursor?: string }): Promise<string | undefined>
+  removeAudit(id: string): Promise<void>
 
   // Housekeeping
 
@@ -276,7 +318,7 @@ export interface UserPage {
 export const usersLookedAt = 500
 
 /** The tables whose rows expire, in the order in which they are swept. */
-export const sweptTables = ['sessions', 'failures', 'revocations', 'records'] as const
+export const sweptTables = ['sessions', 'failures', 'revocations', 'records', 'audit'] as const
 export type SweptTable = (typeof sweptTables)[number]
 
 /** What an engine says of itself, for the metrics. */
@@ -285,6 +327,38 @@ export interface Usage {
   lmdb: { mapBytes: number; usedBytes: number; freeBytes: number; diskFreeBytes: number }
   /** connections, and calls that wait for one */
   pg: { open: number; idle: number; most: number; waiting: number }
+}
+
+/**
+ * The writes that somebody has to be told of: each takes an `audit`, as its last argument, but for an import, which is
+ * told of once for all of its batches.
+ */
+export type ToldWrite =
+  | 'createUser'
+  | 'changePassword'
+  | 'deleteUser'
+  | 'disableUser'
+  | 'enableUser'
+  | 'setRoles'
+  | 'importUsers'
+  | 'createClient'
+  | 'replaceClient'
+  | 'deleteClient'
+  | 'createSession'
+  | 'rotateSession'
+  | 'endSession'
+  | 'endUserSessions'
+  | 'addSigningKey'
+  | 'removeSigningKey'
+  | 'withdrawSigningKeys'
+  | 'revoke'
+
+export interface AuditPage {
+  rows: AuditRow[]
+  /** where the next page begins */
+  cursor: string
+  /** whether it holds anything already */
+  more: boolean
 }
 
 /** What can be read of a moment. */
@@ -377,6 +451,8 @@ export interface SweepStep extends SessionLimits {
   failuresBefore: number
   /** revocations that end by then are forgotten; `now` when not given */
   revocationsBefore?: number
+  /** audit rows from before that are forgotten; none when not given */
+  auditBefore?: number
   cursor?: string
   /** most rows looked at */
   limit: number

@@ -8,6 +8,8 @@ declare module 'fastify' {
   interface FastifyRequest {
     /** whom the domain works for */
     readonly caller: Caller
+    /** which administrator acts; undefined where it is none */
+    by: string | undefined
   }
 }
 
@@ -46,6 +48,12 @@ class RequestCaller implements Caller {
   get userAgent() {
     return (this.#request.headers['user-agent'] ?? '').slice(0, longestUserAgent)
   }
+  get requestId() {
+    return this.#request.id
+  }
+  get by() {
+    return this.#request.by
+  }
   get gone() {
     return goneSignal(this.#request.raw.socket)
   }
@@ -53,6 +61,7 @@ class RequestCaller implements Caller {
 
 export default fp(
   async (app: FastifyInstance) => {
+    app.decorateRequest('by', undefined)
     app.decorateRequest('caller', {
       getter() {
         return new RequestCaller(this)

@@ -85,12 +85,7 @@ async function createSigningKeys(
       if (retiresAt === undefined) supersededMs.delete(kid)
       else supersededMs.set(kid, seenMs)
       if (retiresAt === undefined || retiresAt >= steady || uptimeMs() - seenMs <= longestLifeMs) continue
-      await changes.make(
-        { log },
-        'key.retired',
-        () => ({ kid, alg }),
-        (store) => store.removeSigningKey(kid),
-      )
+      await changes.make({ log }, 'key.retired', { kid, alg }, (store) => store.removeSigningKey(kid))
     }
   }
 

@@ -1,9 +1,11 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import type { Caller } from '../../domain/caller.ts'
+import type { By } from '../../domain/caller.ts'
 import { type End, revocationExpiry } from '../../domain/lifetimes.ts'
 import type { ChangeName, MembersOf } from '../../events.ts'
+import { type AuditedWrites, createAudited } from '../../stores/audit.ts'
 import type { Store } from '../../stores/store.ts'
+import { auditRowOf } from './audit-rows.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -11,29 +13,8 @@ declare module 'fastify' {
   }
 }
 
-/** The methods of the store whose writes somebody has to be told of. `app.store` is typed without them. */
-export type ToldWrites =
-  | 'createUser'
-  | 'changePassword'
-  | 'deleteUser'
-  | 'disableUser'
-  | 'enableUser'
-  | 'setRoles'
-  | 'importUsers'
-  | 'createClient'
-  | 'replaceClient'
-  | 'deleteClient'
-  | 'createSession'
-  | 'rotateSession'
-  | 'endSession'
-  | 'endUserSessions'
-  | 'addSigningKey'
-  | 'removeSigningKey'
-  | 'withdrawSigningKeys'
-  | 'revoke'
-
-/** The store, and a maker of the `End` that ends access tokens. */
-type Write<Result> = (store: Store, end: () => End) => Promise<Result>
+/** The writes of the store, and a maker of the `End` that ends access tokens. */
+type Write<Result> = (store: AuditedWrites, end: () => End) => Promise<Result>
 
 /** What an event says: its members, or a function of what the write made, which has none where nothing was changed. */
 type Told<Name extends ChangeName, Result> =
@@ -53,38 +34,40 @@ function createChanges({
   now,
 }: Pick<FastifyInstance, 'config' | 'store' | 'events' | 'revocations' | 'now'>) {
   const accessTtlSeconds = config.AUTH_ACCESS_TTL.seconds
-
-  async function run<Result>(write: Write<Result>, tell: (result: Result) => boolean): Promise<Result> {
-    let endsTokens = false
-    const end = () => {
-      endsTokens = true
-      return { now: now(), expiresAt: revocationExpiry(now(), accessTtlSeconds) } as End
-    }
-    const result = await write(store as Store, end)
-    if (tell(result) && endsTokens) await revocations.pull()
-    return result
-  }
+  const audited = createAudited(store as Store)
 
   return {
     /**
      * Changes something in the store and tells of it.
      *
+     * @param told members of the event, or a function of what the write resolves with: it may be called before the
+     *   write, and more than once
      * @param write what resolves with false or undefined has changed nothing, and nothing is told
      * @returns what the write resolved with
      */
-    make: <Name extends ChangeName, Result>(
-      caller: Pick<Caller, 'log'>,
+    async make<Name extends ChangeName, Result>(
+      caller: By,
       event: Name,
       told: Told<Name, Result>,
       write: Write<Result>,
-    ): Promise<Result> =>
-      run(write, (result) => {
+    ): Promise<Result> {
+      const allOf = (result: Result): MembersOf<Name>[] => {
         const isFunction = typeof told === 'function'
         const members = isFunction ? told(result) : result === false || result === undefined ? undefined : told
-        const all = members === undefined ? [] : Array.isArray(members) ? members : [members]
-        for (const each of all) events.publish(caller, event, each)
-        return all.length > 0
-      }),
+        return members === undefined ? [] : Array.isArray(members) ? members : [members]
+      }
+      let endsTokens = false
+      const end = () => {
+        endsTokens = true
+        return { now: now(), expiresAt: revocationExpiry(now(), accessTtlSeconds) } as End
+      }
+      const audit = (result: Result) => allOf(result).map((members) => auditRowOf(caller, event, members, now()))
+      const result = await write(audited(audit), end)
+      const all = allOf(result)
+      for (const each of all) events.publish(caller, event, each)
+      if (all.length > 0 && endsTokens) await revocations.pull()
+      return result
+    },
 
     /** Corrects times that a wrong clock has written. It is no change that anybody made, so it has no event. */
     repair: <Result>(write: (store: Store) => Promise<Result>): Promise<Result> => write(store as Store),

@@ -1,6 +1,6 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import type { Caller } from '../../domain/caller.ts'
+import type { By } from '../../domain/caller.ts'
 import { type EventName, logEvent, type MembersOf, type NoteName } from '../../events.ts'
 
 declare module 'fastify' {
@@ -15,20 +15,20 @@ export type Subject = EventName extends infer Name ? (Name extends `${infer Befo
 type MembersAbout<About extends Subject> = MembersOf<Extract<EventName, `${About}.${string}`>>
 
 /** Receives events, each after its write; it must not throw. */
-type Sink = (event: EventName, members: object, caller: Pick<Caller, 'log'>) => void
+type Sink = (event: EventName, members: object, caller: By) => void
 
 /** Publishes events to their sinks: the log first, then counters and caches. */
 function createEvents() {
   const sinks: Sink[] = []
 
-  function publish<Name extends EventName>(caller: Pick<Caller, 'log'>, event: Name, members: MembersOf<Name>): void {
+  function publish<Name extends EventName>(caller: By, event: Name, members: MembersOf<Name>): void {
     logEvent(caller.log, event, members)
     for (const sink of sinks) sink(event, members, caller)
   }
 
   return {
     /** Tells of something that changed nothing in the store; a change is told by `changes`, with its write. */
-    emit: <Name extends NoteName>(caller: Pick<Caller, 'log'>, event: Name, members: MembersOf<Name>): void =>
+    emit: <Name extends NoteName>(caller: By, event: Name, members: MembersOf<Name>): void =>
       publish(caller, event, members),
     /** For `changes` only. */
     publish,

@@ -7,14 +7,13 @@ import { restoreDrafts } from '../../stores/lmdb/directory.ts'
 import { damageLine, StoreDamaged } from '../../stores/lmdb/file.ts'
 import { isFull, whyUnavailable } from '../../stores/lmdb/unavailable.ts'
 import { chosenStore, isMissing, openStore } from '../../stores/open.ts'
-import { type Store, StoreTooNew, StoreUnavailable } from '../../stores/store.ts'
+import { type Store, StoreTooNew, StoreUnavailable, type ToldWrite } from '../../stores/store.ts'
 import { secretPath } from '../keys/secret-file.ts'
-import type { ToldWrites } from './changes.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
     /** Without the writes that somebody has to be told of: those go through `changes`. */
-    store: Omit<Store, ToldWrites>
+    store: Omit<Store, ToldWrite>
   }
 }
 

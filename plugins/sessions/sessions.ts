@@ -236,16 +236,19 @@ function createSessions({
     /** Refuses an access token from now on; the whole session, where many of its tokens were revoked one by one. */
     async revokeAccessToken(caller: Caller, claims: AccessTokenClaims): Promise<void> {
       const { sid, sub, jti, client_id } = claims
-      const told = (outcome: string) => (outcome === 'recorded' ? { sub, jti, client_id } : undefined)
-      const outcome = await changes.make(caller, 'token.revoked', told, () => revocations.revokeToken(claims))
+      const told = (outcome: boolean | 'many') => (outcome === true ? { sub, jti, client_id } : undefined)
+      const outcome = await changes.make(caller, 'token.revoked', told, (store) =>
+        revocations.revokeToken(store, claims),
+      )
       if (outcome === 'many' && sid !== undefined && !(await end(caller, sid, sub)))
         await revocations.revokeSession(sid)
     },
 
     /** Ends all sessions of a user and refuses their access tokens. */
     async endAll(caller: Caller, userId: string): Promise<void> {
-      const told = () => ({ sub: userId })
-      await changes.make(caller, 'sessions.ended', told, (store, end) => store.endUserSessions(userId, end()))
+      await changes.make(caller, 'sessions.ended', { sub: userId }, (store, end) =>
+        store.endUserSessions(userId, end()),
+      )
     },
 
     limits,

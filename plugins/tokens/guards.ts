@@ -2,6 +2,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { type AccessTokenClaims, hasAudience } from '../../domain/access-token.ts'
 import { bearerTokenOf, isBearer, whatIsMissing } from '../../domain/bearer.ts'
+import { commandLine } from '../../domain/caller.ts'
 import { type Check, checked } from '../../domain/checks.ts'
 import { adminScope } from '../../domain/client.ts'
 import { insufficientScope, tokenMissing, tokenRefused, usersOnly } from '../../errors.ts'
@@ -32,9 +33,6 @@ declare module 'fastify' {
     [claims]: AccessTokenClaims | null
   }
 }
-
-/** The `by` of who types `latchkey`, in the log. No client can have this id, for there is a space in it. */
-const commandLine = 'latchkey cli'
 
 /**
  * Guards routes by RFC 6750, before anything is read of a body. Tokens are read from the Authorization header and from
@@ -114,6 +112,7 @@ function createGuards({
 }
 
 function logAs(by: string, request: FastifyRequest, reply: FastifyReply): void {
+  request.by = by
   request.log = request.log.child({ by })
   reply.log = request.log
 }
@@ -133,5 +132,5 @@ export default fp(
     app.decorate('requireUser', requireUser)
     app.decorate('requireAdmin', requireAdmin)
   },
-  { name: 'guards', dependencies: ['access-tokens', 'revocations', 'users', 'clients'] },
+  { name: 'guards', dependencies: ['request-caller', 'access-tokens', 'revocations', 'users', 'clients'] },
 )

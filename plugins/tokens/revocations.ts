@@ -7,6 +7,7 @@ import { revocationExpiry } from '../../domain/lifetimes.ts'
 import { createRevocationSet, type Revocation } from '../../domain/revocation.ts'
 import { clockSkewMs } from '../../domain/time.ts'
 import { Refusal } from '../../errors.ts'
+import type { AuditedWrites } from '../../stores/audit.ts'
 import { type RevocationPage, type Store, StoreUnavailable } from '../../stores/store.ts'
 
 declare module 'fastify' {
@@ -61,7 +62,7 @@ async function createRevocations({
   /** how many of these each owner has, with those that are being recorded */
   const owned = new Map<string, number>()
   /** by kind and id: what is being recorded just now */
-  const recording = new Map<string, Promise<void>>()
+  const recording = new Map<string, Promise<boolean>>()
   let cursor: string | undefined
 
   const revocationLastsMs = revocationExpiry(0, accessTtlSeconds)
@@ -135,7 +136,11 @@ async function createRevocations({
   }
 
   /** @returns whether this call recorded it: it may be known already, or another call may be recording it */
-  async function revokeOnce(kind: 'jti' | 'sid', id: string, owner?: string): Promise<boolean> {
+  async function revokeOnce(
+    kind: 'jti' | 'sid',
+    id: string,
+    { owner, write = store }: { owner?: string; write?: Pick<AuditedWrites, 'revoke'> } = {},
+  ): Promise<boolean> {
     const key = `${kind}:${id}`
     const underWay = recording.get(key)
     if (underWay || inForce.has(kind, id)) {
@@ -144,10 +149,14 @@ async function createRevocations({
     }
     const revocation: Revocation = { kind, id, revokedAt: now(), expiresAt: revocationExpiry(now(), accessTtlSeconds) }
     if (owner !== undefined) count(owner, 1)
-    const done = store.revoke(revocation).then(() => learn(revocation))
+    const done = write.revoke(revocation).then((isRecorded) => {
+      learn(revocation)
+      return isRecorded
+    })
     recording.set(key, done)
+    let isRecorded: boolean
     try {
-      await done
+      isRecorded = await done
       if (owner !== undefined) ownerOf.set(id, owner)
     } catch (error) {
       if (owner !== undefined) count(owner, -1)
@@ -156,7 +165,7 @@ async function createRevocations({
       recording.delete(key)
     }
     await pull()
-    return true
+    return isRecorded
   }
 
   /**
@@ -228,13 +237,14 @@ async function createRevocations({
     /**
      * Refuses one access token from now on, RFC 7009 §2. What is revoked already, by whatever, is not recorded again.
      *
+     * @param write the store, in a change
      * @param claims of a token that has been verified
-     * @returns `many` when nothing was done: too many tokens of the session were revoked one by one, so it is to be
+     * @returns whether this call has recorded it; `many` when nothing was done: too many tokens of the session were revoked one by one, so it is to be
      * ended (§2.1)
      * @throws {Refusal} 503 when too many of a client's own tokens are in force as revocations
      */
-    async revokeToken(claims: AccessTokenClaims): Promise<'recorded' | 'known' | 'many'> {
-      if (isRevoked(claims)) return 'known'
+    async revokeToken(write: AuditedWrites, claims: AccessTokenClaims): Promise<boolean | 'many'> {
+      if (isRevoked(claims)) return false
       const { jti, sid, client_id: clientId } = claims
       const owner = sid === undefined ? `client:${clientId}` : `sid:${sid}`
       const tokens = recording.has(`jti:${jti}`) ? 0 : (owned.get(owner) ?? 0)
@@ -244,7 +254,7 @@ async function createRevocations({
         const checks = [checked('tokens_revoked', tokens, tokensOfClientAtMost), checked('client', clientId)]
         throw new Refusal('overloaded', { reason, checks, headers: { 'retry-after': retryAfterSeconds } })
       }
-      return (await revokeOnce('jti', jti, owner)) ? 'recorded' : 'known'
+      return revokeOnce('jti', jti, { owner, write })
     },
 
     /** Refuses all access tokens of a session whose row is gone. */

@@ -1,4 +1,5 @@
 import type { Database, RootDatabase } from 'lmdb'
+import type { AuditRow } from '../../domain/audit.ts'
 import type { Client } from '../../domain/client.ts'
 import type { Failures } from '../../domain/failures.ts'
 import type { ShortRecord } from '../../domain/record.ts'
@@ -43,6 +44,13 @@ export function openDatabases(root: RootDatabase) {
     revocations: open<Revocation, number>('revocations'),
     /** the number of the revocation of what is named, see `namesOne` */
     revocationsById: open<number>('revocations_by_id'),
+    audit: open<AuditRow>('audit'),
+    /** the ids of rows in the order in which they were written here */
+    auditByPlace: open<string, number>('audit_by_place'),
+    /** by user, session and client */
+    auditByIndex: open<0>('audit_by_index'),
+    /** deletions whose users may still have rows that tell of a person: by the row of the deletion */
+    auditErasing: open<0>('audit_erasing'),
     counters,
   }
 }

@@ -2,6 +2,7 @@ import { statfsSync } from 'node:fs'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { isDeepStrictEqual } from 'node:util'
 import type { Database } from 'lmdb'
+import type { Audit } from '../../domain/audit.ts'
 import { type FailureKey, type Failures, isHeld, noneHeld } from '../../domain/failures.ts'
 import type { End } from '../../domain/lifetimes.ts'
 import type { ShortRecord } from '../../domain/record.ts'
@@ -17,6 +18,7 @@ import {
 import type { SigningKeyRecord } from '../../domain/signing-key.ts'
 import { isFuture } from '../../domain/time.ts'
 import type { User } from '../../domain/user.ts'
+import { listAudit } from '../audit.ts'
 import { createHealth, writeTrial } from '../health.ts'
 import { createPatience } from '../patience.ts'
 import {
@@ -29,6 +31,7 @@ import {
   type SweptTable,
   sweptTables,
 } from '../store.ts'
+import { createLmdbAudit } from './audit.ts'
 import { openDatabases } from './databases.ts'
 import { guardExit } from './exit.ts'
 import { openEnvironment } from './open.ts'
@@ -108,6 +111,13 @@ export function openLmdbStore(dataDir: string): Store {
     })
   const write = <T>(callback: () => T): Promise<T> =>
     run('written', () => inTime(exit.during(root.transaction(callback))))
+  /** A change with its audit rows: all but `false` is one. */
+  const change = <T>(audit: Audit<T> | undefined, callback: () => T): Promise<T> =>
+    write(() => {
+      const result = callback()
+      if (audit && result !== false) audits.add(audit(result))
+      return result
+    })
 
   /**
    * A process that was killed in the middle of a read, such as a command, is a reader until somebody looks. No page that
@@ -122,6 +132,7 @@ export function openLmdbStore(dataDir: string): Store {
     since,
   } = createLmdbRevocations({ revocations, revocationsById, counters })
   const records = createLmdbRecords(tables)
+  const audits = createLmdbAudit(tables)
   const transfer = createLmdbTransfer(tables, read, write)
   const removeRecord = (id: string) => write(() => records.remove(id))
   const health = createHealth(
@@ -233,6 +244,19 @@ export function openLmdbStore(dataDir: string): Store {
     },
   ] as Stage[]
 
+  /** Of the oldest rows alone: to look at all of them would take hours. */
+  async function sweepAudit(step: SweepStep) {
+    const swept = { table: 'audit' as const, removed: 0 }
+    for (let looked = 0; looked < step.limit; looked += rowsAtOnce) {
+      const limit = Math.min(rowsAtOnce, step.limit - looked)
+      const { removed, looked: found } = await write(() => audits.sweep(step, limit))
+      swept.removed += removed
+      if (found < limit) return swept
+      await nextTurn()
+    }
+    return { ...swept, cursor: `${sweptTables.indexOf('audit')}` }
+  }
+
   return {
     name: 'lmdb',
     product: 'LMDB',
@@ -248,8 +272,8 @@ export function openLmdbStore(dataDir: string): Store {
       exit.release()
     },
 
-    createUser: (user) =>
-      write(() => {
+    createUser: (user, audit) =>
+      change(audit, () => {
         if (userRows.isTaken(user)) return false
         userRows.put(user)
         return true
@@ -267,8 +291,8 @@ export function openLmdbStore(dataDir: string): Store {
         users.put(id, { ...user, passwordHash })
         return true
       }),
-    changePassword: ({ userId, expectedHash, passwordHash, keepSessionId }, end) =>
-      write(() => {
+    changePassword: ({ userId, expectedHash, passwordHash, keepSessionId }, end, audit) =>
+      change(audit, () => {
         const user = users.get(userId)
         if (user?.passwordHash !== expectedHash) return false
         const kept = keepSessionId === undefined ? undefined : sessions.get(keepSessionId)
@@ -276,30 +300,30 @@ export function openLmdbStore(dataDir: string): Store {
         beginGeneration({ ...user, passwordHash }, end, isKept ? kept : undefined)
         return true
       }),
-    deleteUser: (id, { now, expiresAt }) =>
-      write(() => {
+    deleteUser: (id, { now, expiresAt }, audit) =>
+      change(audit, () => {
         const user = users.get(id)
         if (!user) return false
         userRows.remove(user)
         record({ kind: 'user', id, generation: everyGeneration, revokedAt: now, expiresAt })
         return true
       }),
-    disableUser: (id, end) =>
-      write(() => {
+    disableUser: (id, end, audit) =>
+      change(audit, () => {
         const user = users.get(id)
         if (!user) return false
         beginGeneration({ ...user, disabledAt: end.now }, end)
         return true
       }),
-    enableUser: (id) =>
-      write(() => {
+    enableUser: (id, audit) =>
+      change(audit, () => {
         const { disabledAt: _, ...user } = users.get(id) ?? {}
         if (!('id' in user)) return false
         users.put(id, user as User)
         return true
       }),
-    setRoles: ({ userId, expectedRoles, roles }, end) =>
-      write(() => {
+    setRoles: ({ userId, expectedRoles, roles }, end, audit) =>
+      change(audit, () => {
         const user = users.get(userId)
         if (!user || !isDeepStrictEqual(user.roles, expectedRoles)) return false
         if (end) beginGeneration({ ...user, roles }, end)
@@ -326,8 +350,8 @@ export function openLmdbStore(dataDir: string): Store {
         return outcomes
       }),
 
-    createClient: (client) =>
-      write(() => {
+    createClient: (client, audit) =>
+      change(audit, () => {
         if (clients.doesExist(client.id)) return false
         clients.put(client.id, client)
         return true
@@ -340,16 +364,16 @@ export function openLmdbStore(dataDir: string): Store {
         const last = page.at(-1)
         return page.length === limit && last ? { clients: page, next: last.id } : { clients: page }
       }),
-    replaceClient: (client, end) =>
-      write(() => {
+    replaceClient: (client, end, audit) =>
+      change(audit, () => {
         const { id, generation } = client
         if (clients.get(id)?.generation !== generation - 1) return false
         clients.put(id, client)
         if (end) record({ kind: 'client', id, generation, revokedAt: end.now, expiresAt: end.expiresAt })
         return true
       }),
-    deleteClient: (id, { now, expiresAt }) =>
-      write(() => {
+    deleteClient: (id, { now, expiresAt }, audit) =>
+      change(audit, () => {
         const client = clients.get(id)
         if (!client) return false
         clients.remove(id)
@@ -357,18 +381,19 @@ export function openLmdbStore(dataDir: string): Store {
         return true
       }),
 
-    createSession: (session, taking) =>
-      write(() => {
+    createSession: (session, taking, audit) =>
+      change(audit, () => {
         if (!isCurrent(session, users.get(session.userId))) return false
         if (taking && !records.take(taking)) return false
         sessions.put(session.id, session)
         sessionsByUser.put(byUserKey(session), 0)
         return true
       }),
-    rotateSession: (presented, end, onDecided) =>
+    rotateSession: (presented, end, onDecided, audit) =>
       patiently(presented, (patient) =>
         write(() => {
           const outcome = rotate(patient, end)
+          if (audit && outcome.outcome === 'reused') audits.add(audit(outcome))
           // After the transaction's callbacks, when the disk is written to and this thread would only wait.
           if (onDecided) setImmediate(onDecided, outcome)
           return outcome
@@ -394,31 +419,33 @@ export function openLmdbStore(dataDir: string): Store {
         }
         return { sessions: found }
       }),
-    endSession: (id, { now, expiresAt }, userId) =>
-      write(() => {
+    endSession: (id, { now, expiresAt }, userId, audit) =>
+      change(audit, () => {
         const session = sessions.get(id)
         if (!session || (userId !== undefined && session.userId !== userId)) return false
         removeSession(session)
         record({ kind: 'sid', id, revokedAt: now, expiresAt })
         return true
       }),
-    endUserSessions: (userId, end) =>
-      write(() => {
+    endUserSessions: (userId, end, audit) =>
+      change(audit, () => {
         const user = users.get(userId)
         if (!user) return false
         beginGeneration(user, end)
         return true
       }),
 
-    revoke: (revocation) =>
-      write(() => {
-        if (!isRecorded(revocation)) record(revocation)
+    revoke: (revocation, audit) =>
+      change(audit, () => {
+        if (isRecorded(revocation)) return false
+        record(revocation)
+        return true
       }),
     revocationsSince: (cursor, limit = revocationsPerPage) => read(() => since(cursor, limit)),
 
     listSigningKeys: () => read(() => [...signingKeys.getRange()].map(({ value }) => value)),
-    addSigningKey: (key, expectedNewestKid) =>
-      write(() => {
+    addSigningKey: (key, expectedNewestKid, audit) =>
+      change(audit, () => {
         const sameAlg = [...signingKeys.getRange()].map(({ value }) => value).filter(({ alg }) => alg === key.alg)
         const newest = sameAlg.reduce<SigningKeyRecord | undefined>(
           (a, b) => (a && a.createdAt >= b.createdAt ? a : b),
@@ -428,7 +455,12 @@ export function openLmdbStore(dataDir: string): Store {
         signingKeys.put(key.kid, key)
         return true
       }),
-    removeSigningKey: (kid) => write(() => void signingKeys.remove(kid)),
+    removeSigningKey: (kid, audit) =>
+      change(audit, () => {
+        if (!signingKeys.doesExist(kid)) return false
+        signingKeys.remove(kid)
+        return true
+      }),
     resealSigningKey: (kid, expected, sealedPrivateKey) =>
       write(() => {
         const key = signingKeys.get(kid)
@@ -436,8 +468,8 @@ export function openLmdbStore(dataDir: string): Store {
         signingKeys.put(kid, { ...key, sealedPrivateKey })
         return true
       }),
-    withdrawSigningKeys: (kids, { now: revokedAt, expiresAt }) =>
-      write(() => {
+    withdrawSigningKeys: (kids, { now: revokedAt, expiresAt }, audit) =>
+      change(audit, () => {
         const known = kids.filter((kid) => signingKeys.doesExist(kid))
         for (const id of known) {
           signingKeys.remove(id)
@@ -481,10 +513,18 @@ export function openLmdbStore(dataDir: string): Store {
     endRecords: (owner, kinds) => write(() => records.endOf(owner, kinds)),
     removeRecord,
 
+    addAudit: (rows) => write(() => audits.add(rows)),
+    auditSince: (cursor, limit) => read(() => audits.since(cursor, limit)),
+    auditEnd: () => read(audits.end),
+    listAudit: (filter, page) => listAudit(async (...asked) => read(() => audits.page(...asked)), filter, page),
+    eraseAudit: (step) => write(() => audits.erase(step)),
+    removeAudit: (id) => write(() => audits.remove(id)),
+
     async sweep(step) {
       await run('read', forgetDeadReaders)
       const [stage, after] = readCursor(step.cursor)
       const swept = { table: sweptTables[stage] as SweptTable, removed: 0 }
+      if (swept.table === 'audit') return sweepAudit(step)
       const { table, isDue, sweep } = stages[stage] as Stage
       let position: string | number | undefined = table === revocations && after !== undefined ? Number(after) : after
       for (let looked = 0; looked < step.limit; looked += rowsAtOnce) {
@@ -500,7 +540,7 @@ export function openLmdbStore(dataDir: string): Store {
               .filter(({ value }) => value && isDue(value, step))
             return stillDue.filter(({ key, value }) => sweep(key, value, step)).length
           })
-        if (rows.length < limit) return stage + 1 < stages.length ? { ...swept, cursor: `${stage + 1}` } : swept
+        if (rows.length < limit) return { ...swept, cursor: `${stage + 1}` }
         position = rows.at(-1)?.key
         await nextTurn()
       }

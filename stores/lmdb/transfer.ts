@@ -2,6 +2,7 @@ import type { Database, Transaction } from 'lmdb'
 import type { Session } from '../../domain/session.ts'
 import { isAhead, keyOf, type TableName, type Tables } from '../rows.ts'
 import { type Finding, type Store, unreadableRow } from '../store.ts'
+import { createLmdbAudit, indexKeys } from './audit.ts'
 import type { Databases } from './databases.ts'
 import { createLmdbRecords, holderKeys } from './records.ts'
 import { byIdKey } from './revocations.ts'
@@ -20,7 +21,7 @@ const entriesPerStep = 500
 
 /** How rows are read, now or as of the moment of a transaction. */
 export function createLmdbReads(databases: Databases, read: Run, transaction?: Transaction) {
-  const { users, clients, sessions, signingKeys, failures, records } = databases
+  const { users, clients, sessions, signingKeys, failures, records, audit } = databases
   const moment = transaction && { transaction }
   const rowAt: { [T in TableName]: (key: string) => Tables[T] | undefined } = {
     users: (key) => users.get(key, moment),
@@ -32,6 +33,7 @@ export function createLmdbReads(databases: Databases, read: Run, transaction?: T
       return row && { key, ...row }
     },
     records: (key) => records.get(key, moment),
+    audit: (key) => audit.get(key, moment),
   }
   const rows: Pick<Store, 'exportRows' | 'findRows'> = {
     exportRows: (table, { after, limit }) =>
@@ -73,6 +75,9 @@ export function createLmdbTransfer(
     counters,
     records,
     recordsByHolder,
+    audit,
+    auditByPlace,
+    auditByIndex,
   } = databases
 
   const { indexedShare } = createUserLists(databases)
@@ -106,6 +111,10 @@ export function createLmdbTransfer(
     },
     records(record) {
       createLmdbRecords(databases).put(record)
+      return true
+    },
+    audit(row) {
+      createLmdbAudit(databases).put(row)
       return true
     },
   }
@@ -204,6 +213,20 @@ export function createLmdbTransfer(
         return record && record.spentAt === undefined && holderKeys(record).includes(key)
           ? undefined
           : 'the index entry has no record'
+      })
+      yield* eachKey('audit', audit, (id) => {
+        const row = audit.get(id)
+        if (row?.id !== id) return 'the row does not fit its key'
+        const isIndexed = indexKeys(row).every((key) => auditByIndex.doesExist(key))
+        return isIndexed ? undefined : 'the audit row is missing in its indexes'
+      })
+      // A place without a row is one of a row that was removed.
+      yield* eachKey('audit_by_place', auditByPlace, (number) =>
+        number <= (counters.get('audit') ?? 0) ? undefined : 'its number is still to be given out',
+      )
+      yield* eachKey('audit_by_index', auditByIndex, (key) => {
+        const row = audit.get(key.slice(-uuidLength))
+        return row && indexKeys(row).includes(key) ? undefined : 'the index entry has no audit row'
       })
       yield* eachKey('revocations', revocations, (number) => {
         if (!revocations.get(number)) return 'the row is empty'

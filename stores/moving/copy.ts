@@ -224,6 +224,7 @@ async function removeExtra<T extends TableName>(source: Store, target: Store, ta
     signingKeys: ({ kid }) => target.removeSigningKey(kid),
     failures: (row) => target.clearFailures([row]),
     records: ({ id }) => target.removeRecord(id),
+    audit: ({ id }) => target.removeAudit(id),
   }
   let count = 0
   for await (const rows of extraOf(source, target, table)) {

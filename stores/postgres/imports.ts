@@ -3,6 +3,7 @@ import type { End } from '../../domain/lifetimes.ts'
 import type { User } from '../../domain/user.ts'
 import { type ImportPlan, type ImportRow, type OnConflict, planImport } from '../../domain/user-import.ts'
 import type { Store } from '../store.ts'
+import { toldValues } from './audit.ts'
 import { type Postgres, sqlState } from './pool.ts'
 import { type Statement, statements } from './sql.ts'
 import { type Fields, tables } from './tables.ts'
@@ -56,7 +57,7 @@ export function createImports(
       for (const { user, endsSessions } of updated) {
         if (!endsSessions) continue
         const revoked = ['user', user.id, user.generation, null, false]
-        await query(statements.revoke, [line, end.now, end.expiresAt, ...revoked])
+        await query(statements.revoke, [line, end.now, end.expiresAt, ...revoked, ...toldValues(undefined, true)])
       }
       return outcomes
     })

@@ -154,6 +154,39 @@ export const migrations: readonly { version: number; statements: readonly string
       'CREATE INDEX IF NOT EXISTS latchkey_users_by_creation ON latchkey_users (created_at, id)',
     ],
   },
+  {
+    version: 7,
+    statements: [
+      // A row that was moved here has no place in a line, for followers of another store have seen it there.
+      `CREATE TABLE IF NOT EXISTS latchkey_audit (
+        id uuid PRIMARY KEY,
+        number bigint,
+        at bigint NOT NULL,
+        line smallint,
+        erases boolean NOT NULL,
+        user_id uuid,
+        session uuid,
+        event text NOT NULL,
+        outcome text NOT NULL,
+        client text,
+        made_by text,
+        address text,
+        user_agent text,
+        request_id text,
+        detail text
+      )`,
+      'CREATE INDEX IF NOT EXISTS latchkey_audit_by_place ON latchkey_audit (line, number) WHERE line IS NOT NULL',
+      'CREATE INDEX IF NOT EXISTS latchkey_audit_by_user ON latchkey_audit (user_id, id) WHERE user_id IS NOT NULL',
+      'CREATE INDEX IF NOT EXISTS latchkey_audit_by_session ON latchkey_audit (session, id) WHERE session IS NOT NULL',
+      'CREATE INDEX IF NOT EXISTS latchkey_audit_by_client ON latchkey_audit (client, id) WHERE client IS NOT NULL',
+      // Deleted users whose rows may still tell of a person.
+      'CREATE INDEX IF NOT EXISTS latchkey_audit_erasing ON latchkey_audit (id) WHERE erases',
+      `CREATE TABLE IF NOT EXISTS latchkey_audit_heads (
+        line smallint PRIMARY KEY,
+        number bigint NOT NULL
+      ) WITH (fillfactor = 10)`,
+    ],
+  },
 ]
 
 /** The steps that were taken, one row each. */

@@ -1,3 +1,4 @@
+import { erasingEvent } from '../../domain/audit.ts'
 import { clockSkewMs } from '../../domain/time.ts'
 import { type TableName, tableNames } from '../rows.ts'
 import { revocations, tables } from './tables.ts'
@@ -13,8 +14,8 @@ import { revocations, tables } from './tables.ts'
  *   WHERE of the row that changes, and what a statement says of a row that it did not change may be as old as its
  *   start.
  * - A value in a SELECT list has its type written out: CockroachDB does not take it from the column that it ends up in.
- * - Rows are locked in one order, user or client, session, head of the revocations, so that no two statements wait for
- *   each other.
+ * - Rows are locked in one order, user or client, session, head of the revocations, heads of the audit rows, so that no
+ *   two statements wait for each other.
  */
 export interface Statement {
   /** prepared once a connection under this name; without one it is planned anew each time, with the values at hand */
@@ -22,7 +23,7 @@ export interface Statement {
   readonly text: string
 }
 
-const { signingKeys, clients, users, sessions, failures, records } = tables
+const { signingKeys, clients, users, sessions, failures, records, audit } = tables
 
 /**
  * Revocations are numbered in this many independent lines, so that ending sessions waits for no more than every eighth
@@ -30,12 +31,54 @@ const { signingKeys, clients, users, sessions, failures, records } = tables
  */
 export const revocationLines = 8
 
+/** The same of audit rows. Those of a user are all in one line, so that followers have them in order. */
+export const auditLines = 8
+
 /** {@link isOfClient} of `store.ts`. @param createdAt of the client that presents the token, or NULL */
 const isOfClient = (id: string, createdAt: string) => `s.client_id = ${id} AND (${createdAt} IS NULL OR CASE
         WHEN s.client_created_at IS NULL THEN s.created_at + ${clockSkewMs} >= ${createdAt}
         ELSE s.client_created_at = ${createdAt} END)`
 
 const isCurrent = 'u.id = s.user_id AND u.generation = s.generation AND u.disabled_at IS NULL'
+
+/**
+ * Writes audit rows in the statement of what they tell of. They are placed in lines as revocations are, see
+ * {@link recording}; a line goes on by as many numbers as there are rows at most.
+ *
+ * @param first number of the first of its values: an array for each column, the lines of the rows, and how many rows
+ * @param isTold whether the row `g` is to be written, by CTEs that come before
+ */
+const auditing = (first: number, isTold: string) => {
+  const lines = `$${first + audit.count}::smallint[]`
+  const rows = `$${first + audit.count + 1}::bigint`
+  return `
+  told AS (
+    SELECT ${audit.unnested('g')}, g.line, g.place
+    FROM unnest(${audit.arrayParameters(first)}, ${lines}) WITH ORDINALITY AS g (${audit.list}, line, place)
+    WHERE ${isTold}
+  ),
+  audit_head AS (
+    INSERT INTO latchkey_audit_heads AS h (line, number)
+    SELECT told.line, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint + ${rows}
+    FROM told GROUP BY told.line ORDER BY told.line
+    ON CONFLICT (line) DO UPDATE SET number = greatest(h.number + ${rows}, excluded.number)
+    RETURNING h.line, h.number
+  ),
+  audited AS (
+    INSERT INTO latchkey_audit (${audit.list}, erases, line, number)
+    SELECT ${audit.unnested('told')}, told.event = '${erasingEvent}', told.line, audit_head.number - ${rows} + told.place
+    FROM told JOIN audit_head ON audit_head.line = told.line
+    ON CONFLICT DO NOTHING
+    RETURNING id
+  )`
+}
+
+/** A change that records no revocation, with its audit rows. @param changed CTE @param first as of {@link auditing} */
+const telling = (first: number, changed: string, list = 'id') => `
+  WITH changed AS (${changed}
+    RETURNING ${list}
+  ),${auditing(first, 'EXISTS (SELECT 1 FROM changed)')}
+  SELECT ${list} FROM changed`
 
 /**
  * Records a revocation for the row of `ended`, if there is one, in the same statement that ended it.
@@ -49,9 +92,12 @@ const isCurrent = 'u.id = s.user_id AND u.generation = s.generation AND u.disabl
  * Numbers follow the clock of the database (microseconds), and at least rise by one when it does not: after a failover
  * that lost the newest rows, or a restore, the next number is still beyond every cursor that was given out.
  *
+ * Then come the audit rows of it.
+ *
+ * @param first as of {@link auditing}
  * @param ended CTEs, the last of which is `ended (kind, id, generation, except_session_id, …)` with at most one row
  */
-const recording = (ended: string) => `
+const recording = (first: number, ended: string) => `
   WITH ${ended},
   head AS (
     INSERT INTO latchkey_revocation_heads AS h (line, number)
@@ -65,7 +111,7 @@ const recording = (ended: string) => `
       $2::bigint, $3::bigint
     FROM head, ended
     RETURNING number
-  )
+  ),${auditing(first, 'EXISTS (SELECT 1 FROM recorded)')}
   SELECT * FROM ended`
 
 /**
@@ -106,8 +152,9 @@ const isLiveRecord = (first = 1) =>
  * @param first number of the first of its values: kind, id, now, what it gave, until when that is kept
  * @param act CTEs that change something only where there is a row of `held (id, owner, data, …)`, the last of them
  *   `acted` with a row where it was done
+ * @param audited further CTEs
  */
-const takingRecord = (first: number, act = 'acted AS (SELECT 1 AS one FROM held)') => `
+const takingRecord = (first: number, act = 'acted AS (SELECT 1 AS one FROM held)', audited = '') => `
   WITH held AS (
     SELECT ${records.list} FROM latchkey_records r WHERE ${isLiveRecord(first)} FOR UPDATE
   ),
@@ -118,16 +165,18 @@ const takingRecord = (first: number, act = 'acted AS (SELECT 1 AS one FROM held)
       version = r.version + 1, owner_slot = NULL, source_slot = NULL
     FROM held WHERE r.id = held.id AND EXISTS (SELECT 1 FROM acted)
     RETURNING r.id
-  )
+  )${audited}
   SELECT held.* FROM held JOIN taken ON taken.id = held.id`
+
+/** How many values `takingRecord` has. */
+const takingValueCount = 5
 
 const opening = (from: string) => `
     INSERT INTO latchkey_sessions (${sessions.list})
     SELECT ${sessions.parameters}
     FROM ${from}
     WHERE u.id = ${sessions.parameter('userId')} AND u.generation = ${sessions.parameter('generation')}
-      AND u.disabled_at IS NULL
-    RETURNING id`
+      AND u.disabled_at IS NULL`
 
 /**
  * A slot that no live record of an owner or source has. Rows that were moved here have none, and count all the same.
@@ -165,14 +214,18 @@ const follows = `$${signingKeys.count + 1}::text`
 const prepared = {
   ping: 'SELECT 1 AS ok FROM latchkey_schema LIMIT 1',
 
-  createUser: `
+  createUser: telling(
+    users.count + 1,
+    `
     INSERT INTO latchkey_users (${users.list}) VALUES (${users.parameters})
-    ON CONFLICT DO NOTHING
-    RETURNING id`,
+    ON CONFLICT DO NOTHING`,
+  ),
   findUser: `SELECT ${users.list} FROM latchkey_users WHERE id = $1`,
   findUserByName: `SELECT ${users.list} FROM latchkey_users WHERE name_key = $1`,
   replacePasswordHash: 'UPDATE latchkey_users SET password_hash = $3 WHERE id = $1 AND password_hash = $2 RETURNING id',
-  changePassword: recording(`
+  changePassword: recording(
+    8,
+    `
     changed AS (
       UPDATE latchkey_users SET password_hash = $6, generation = generation + 1
       WHERE id = $4::uuid AND password_hash = $5
@@ -187,58 +240,84 @@ const prepared = {
     ended AS (
       SELECT 'user' AS kind, changed.id::text AS id, changed.generation, kept.id AS except_session_id
       FROM changed LEFT JOIN kept ON true
-    )`),
-  endUserSessions: recording(`
+    )`,
+  ),
+  endUserSessions: recording(
+    5,
+    `
     ended AS (
       UPDATE latchkey_users SET generation = generation + 1
       WHERE id = $4::uuid
       RETURNING 'user' AS kind, id::text AS id, generation, NULL::uuid AS except_session_id
-    )`),
-  deleteUser: recording(`
+    )`,
+  ),
+  deleteUser: recording(
+    6,
+    `
     ended AS (
       DELETE FROM latchkey_users
       WHERE id = $4::uuid
       RETURNING 'user' AS kind, id::text AS id, $5::bigint AS generation, NULL::uuid AS except_session_id
-    )`),
+    )`,
+  ),
   // Disabled since the time of the revocation. The generation rises, or sessions opened before would be alive again
   // once enabled.
-  disableUser: recording(`
+  disableUser: recording(
+    5,
+    `
     ended AS (
       UPDATE latchkey_users SET disabled_at = $2::bigint, generation = generation + 1
       WHERE id = $4::uuid
       RETURNING 'user' AS kind, id::text AS id, generation, NULL::uuid AS except_session_id
-    )`),
-  enableUser: 'UPDATE latchkey_users SET disabled_at = NULL WHERE id = $1 RETURNING id',
-  setRoles: 'UPDATE latchkey_users SET roles = $3::text[] WHERE id = $1 AND roles = $2::text[] RETURNING id',
-  setRolesAndEnd: recording(`
+    )`,
+  ),
+  enableUser: telling(2, 'UPDATE latchkey_users SET disabled_at = NULL WHERE id = $1::uuid'),
+  setRoles: telling(4, 'UPDATE latchkey_users SET roles = $3::text[] WHERE id = $1::uuid AND roles = $2::text[]'),
+  setRolesAndEnd: recording(
+    7,
+    `
     ended AS (
       UPDATE latchkey_users SET roles = $6::text[], generation = generation + 1
       WHERE id = $4::uuid AND roles = $5::text[]
       RETURNING 'user' AS kind, id::text AS id, generation, NULL::uuid AS except_session_id
-    )`),
+    )`,
+  ),
 
-  createClient: `
+  createClient: telling(
+    clients.count + 1,
+    `
     INSERT INTO latchkey_clients (${clients.list}) VALUES (${clients.parameters})
-    ON CONFLICT DO NOTHING
-    RETURNING id`,
+    ON CONFLICT DO NOTHING`,
+  ),
   findClient: `SELECT ${clients.list} FROM latchkey_clients WHERE id = $1`,
-  replaceClient: `${replacingClient(1)} RETURNING id`,
-  replaceClientAndEnd: recording(`
+  replaceClient: telling(clients.count + 1, replacingClient(1)),
+  replaceClientAndEnd: recording(
+    4 + clients.count,
+    `
     ended AS (${replacingClient(4)}
       RETURNING 'client' AS kind, id, generation, NULL::uuid AS except_session_id
-    )`),
+    )`,
+  ),
   // One generation more than its newest tokens: a client that is created later under this id begins beyond it.
-  deleteClient: recording(`
+  deleteClient: recording(
+    5,
+    `
     ended AS (
       DELETE FROM latchkey_clients
       WHERE id = $4::text
       RETURNING 'client' AS kind, id, generation + 1 AS generation, NULL::uuid AS except_session_id
-    )`),
+    )`,
+  ),
 
   // The user's row is not locked: the session carries the generation that it was opened for, so a password change or an
   // end of all sessions that commits between this snapshot and this commit has ended it as if it had been there before.
-  createSession: opening('latchkey_users u'),
-  createSessionTaking: takingRecord(sessions.count + 1, `acted AS (${opening('latchkey_users u, held')})`),
+  createSession: telling(sessions.count + 1, opening('latchkey_users u')),
+  createSessionTaking: takingRecord(
+    sessions.count + 1,
+    `acted AS (${opening('latchkey_users u, held')}
+    RETURNING id)`,
+    `,${auditing(sessions.count + takingValueCount + 1, 'EXISTS (SELECT 1 FROM taken)')}`,
+  ),
   // Compare and set, by the same conditions as judgeRotation's `rotated`. No row: see `findRotation`. A creation in the
   // future becomes now; the same value again is no change to PostgreSQL, and the update stays a heap-only one.
   rotateSession: `
@@ -277,19 +356,25 @@ const prepared = {
     SELECT ${sessions.select('s')}, ${users.select('u')}
     FROM latchkey_sessions s JOIN latchkey_users u ON u.id = s.user_id
     WHERE s.id = $1`,
-  endReusedSession: recording(`
+  endReusedSession: recording(
+    6,
+    `
     ended AS (
       DELETE FROM latchkey_sessions s
       WHERE s.id = $4::uuid AND s.counter > $5::bigint
       RETURNING 'sid' AS kind, s.id::text AS id, NULL::bigint AS generation, NULL::uuid AS except_session_id,
         ${sessions.select('s')}
-    )`),
-  endSession: recording(`
+    )`,
+  ),
+  endSession: recording(
+    6,
+    `
     ended AS (
       DELETE FROM latchkey_sessions
       WHERE id = $4::uuid AND ($5::uuid IS NULL OR user_id = $5::uuid)
       RETURNING 'sid' AS kind, id::text AS id, NULL::bigint AS generation, NULL::uuid AS except_session_id
-    )`),
+    )`,
+  ),
   findSession: `SELECT ${sessions.list} FROM latchkey_sessions WHERE id = $1`,
   listSessions: `
     SELECT ${sessions.select('s')}
@@ -300,12 +385,15 @@ const prepared = {
     LIMIT $7`,
 
   // $8: whether it names one thing, which is revoked or not.
-  revoke: recording(`
+  revoke: recording(
+    9,
+    `
     ended AS (
       SELECT $4::text AS kind, $5::text AS id, $6::bigint AS generation, $7::uuid AS except_session_id
       WHERE NOT $8::boolean OR NOT EXISTS (
         SELECT 1 FROM latchkey_revocations r WHERE r.kind = $4::text AND r.id = $5::text AND r.expires_at > $2::bigint)
-    )`),
+    )`,
+  ),
   // A part for each line, in the order of its numbers and of at most $9 rows.
   revocationsSince: Array.from(
     { length: revocationLines },
@@ -317,7 +405,9 @@ const prepared = {
 
   listSigningKeys: `SELECT ${signingKeys.list} FROM latchkey_signing_keys ORDER BY created_at`,
   // Two that follow the same key both pass the WHERE; the unique (alg, follows) lets one of them in.
-  addSigningKey: `
+  addSigningKey: telling(
+    signingKeys.count + 2,
+    `
     INSERT INTO latchkey_signing_keys (${signingKeys.list}, follows)
     SELECT ${signingKeys.parameters}, ${follows}
     WHERE ${follows} = coalesce((
@@ -326,9 +416,10 @@ const prepared = {
       AND NOT EXISTS (
         SELECT 1 FROM latchkey_signing_keys k
         WHERE k.alg = ${signingKeys.parameter('alg')} AND k.created_at >= ${signingKeys.parameter('createdAt')})
-    ON CONFLICT DO NOTHING
-    RETURNING kid`,
-  removeSigningKey: 'DELETE FROM latchkey_signing_keys WHERE kid = $1',
+    ON CONFLICT DO NOTHING`,
+    'kid',
+  ),
+  removeSigningKey: telling(2, 'DELETE FROM latchkey_signing_keys WHERE kid = $1::text', 'kid'),
   resealSigningKey: `
     UPDATE latchkey_signing_keys SET sealed_private_key = $3::bytea
     WHERE kid = $1::text AND sealed_private_key = $2::bytea
@@ -353,7 +444,7 @@ const prepared = {
       SELECT head.line, head.number - $5::bigint + placed.place, 'key', placed.kid, $2::bigint, $3::bigint
       FROM head, placed
       RETURNING number
-    )
+    ),${auditing(6, `EXISTS (SELECT 1 FROM recorded) AND EXISTS (SELECT 1 FROM ended WHERE kid = ($4::text[])[g.place])`)}
     SELECT kid FROM ended`,
 
   findFailures: `SELECT ${failures.list} FROM latchkey_failures WHERE key = ANY($1::text[])`,
@@ -405,6 +496,19 @@ const prepared = {
   removeRecord: 'DELETE FROM latchkey_records WHERE id = $1',
 
   clearFailures: `DELETE FROM latchkey_failures WHERE key IN (${lockedFailures})`,
+
+  addAudit: `WITH ${auditing(1, 'true')}
+    SELECT id FROM audited`,
+  // A part for each line, as `revocationsSince`.
+  auditSince: Array.from(
+    { length: auditLines },
+    (_, line) => `
+    (SELECT line, number, ${audit.list}
+    FROM latchkey_audit WHERE line = ${line} AND number > $${line + 1}::bigint
+    ORDER BY number LIMIT $${auditLines + 1}::bigint)`,
+  ).join(' UNION ALL'),
+  auditHeads: 'SELECT line, number FROM latchkey_audit_heads',
+  removeAudit: 'DELETE FROM latchkey_audit WHERE id = $1::uuid RETURNING id',
 } as const
 
 /**
@@ -421,6 +525,11 @@ const sweeping = (table: string, key: string, after: string, isDead: string, isA
   SELECT ${key}, (SELECT count(*) FROM looked) AS looked, (SELECT count(*) FROM removed) AS removed,
     (SELECT count(*) FROM looked WHERE is_ahead) AS ahead
   FROM looked ORDER BY ${key.replaceAll(',', ' DESC,')} DESC LIMIT 1`
+
+/** The rows of an index between two ids, the newest first. */
+const auditPage = (of = '') => `
+    SELECT ${audit.list} FROM latchkey_audit
+    WHERE ${of}id < $1::uuid AND id >= $2::uuid ORDER BY id DESC LIMIT $3`
 
 /** Planned anew each time: a plan for any LIMIT and any position would read the whole table once it is large. */
 const planned = {
@@ -472,6 +581,35 @@ const planned = {
   putRecordsRight: `
     UPDATE latchkey_records SET created_at = $3::bigint, expires_at = $3::bigint + expires_at - created_at
     WHERE id > $1::text AND id <= $2::text AND created_at > $4::bigint`,
+  auditPage: auditPage(),
+  auditPageOfUser: auditPage('user_id = $4::uuid AND '),
+  auditPageOfSession: auditPage('session = $4::uuid AND '),
+  auditPageOfClient: auditPage('client = $4::text AND '),
+  // The oldest deletion after $1 whose user may have rows that tell of a person; $2: or $1 itself.
+  nextErasure: `
+    SELECT id, user_id, at FROM latchkey_audit
+    WHERE erases AND id >= $1::uuid AND (id > $1::uuid OR $2::boolean) ORDER BY id LIMIT 1`,
+  // Of the user $1, the next $3 rows after $2.
+  eraseAudit: `
+    WITH looked AS (
+      SELECT id FROM latchkey_audit WHERE user_id = $1::uuid AND id > $2::uuid ORDER BY id LIMIT $3
+    ),
+    erased AS (
+      UPDATE latchkey_audit SET address = NULL, user_agent = NULL
+      WHERE id IN (SELECT id FROM looked) AND (address IS NOT NULL OR user_agent IS NOT NULL)
+      RETURNING id
+    )
+    SELECT id, (SELECT count(*) FROM looked) AS looked FROM looked ORDER BY id DESC LIMIT 1`,
+  endErasure: 'UPDATE latchkey_audit SET erases = false WHERE id = $1::uuid RETURNING id',
+  // By their ids, which rise with time.
+  sweepAudit: `
+    DELETE FROM latchkey_audit
+    WHERE id IN (SELECT id FROM latchkey_audit WHERE id < $1::uuid ORDER BY id LIMIT $2)
+    RETURNING id`,
+  findAuditAhead: 'SELECT id FROM latchkey_audit WHERE id >= $1::uuid ORDER BY id DESC LIMIT $2',
+  putAuditRight: `
+    UPDATE latchkey_audit a SET id = g.next, at = $3::bigint
+    FROM unnest($1::uuid[], $2::uuid[]) AS g (id, next) WHERE a.id = g.id`,
   schemaVersion: 'SELECT max(version) AS version FROM latchkey_schema',
   // Through the indexes of texts, which are broken when the sort order of the system changed under them (a new glibc).
   checkNames: `
@@ -491,12 +629,12 @@ const planned = {
   // A name or address that was taken in between is left out; see `importUsers` of `store.ts`.
   importUsers: `
     INSERT INTO latchkey_users (${users.list})
-    SELECT ${users.unnested('g')} FROM unnest(${users.arrayParameters}) AS g (${users.list}) ORDER BY g.name_key
+    SELECT ${users.unnested('g')} FROM unnest(${users.arrayParameters()}) AS g (${users.list}) ORDER BY g.name_key
     ON CONFLICT DO NOTHING
     RETURNING id`,
   updateImported: `
     UPDATE latchkey_users u SET ${users.assignedFrom('g')}
-    FROM unnest(${users.arrayParameters}) AS g (${users.list})
+    FROM unnest(${users.arrayParameters()}) AS g (${users.list})
     WHERE u.id = g.id
     RETURNING u.id`,
 } as const
@@ -514,7 +652,7 @@ function importing(table: TableName, { isFree = 'true', extra = {} as Record<str
   return `
     INSERT INTO ${name} AS t (${[list, ...Object.keys(extra)]})
     SELECT ${[unnested('g'), ...Object.values(extra)]}
-    FROM unnest(${arrayParameters}) AS g (${list})
+    FROM unnest(${arrayParameters()}) AS g (${list})
     WHERE ${isFree}
     ON CONFLICT (${key}) DO UPDATE SET ${excluded}
     WHERE ${isNoStepBack}
@@ -538,6 +676,7 @@ const imports: { [T in TableName]: string } = {
   sessions: importing('sessions'),
   failures: importing('failures'),
   records: importing('records'),
+  audit: importing('audit', { extra: { erases: `g.event = '${erasingEvent}'` } }),
 }
 
 /** For the moving of a table. Planned anew each time: one process uses them now and then. */

@@ -1,3 +1,4 @@
+import type { Audit } from '../../domain/audit.ts'
 import { type FailureKey, type Failures, noneHeld } from '../../domain/failures.ts'
 import { isUuid } from '../../domain/ids.ts'
 import type { End } from '../../domain/lifetimes.ts'
@@ -19,6 +20,7 @@ import {
   type UserPage,
   usersLookedAt,
 } from '../store.ts'
+import { createPostgresAudit, toldValues } from './audit.ts'
 import { createImports } from './imports.ts'
 import { migrate } from './migrations.ts'
 import { openPool, type PoolOptions, type Postgres } from './pool.ts'
@@ -101,7 +103,11 @@ export function createMethods(postgres: Postgres, isNew: boolean): Omit<Store, '
   const recorded = (revokedAt: number, expiresAt: number) => [newLine(), revokedAt, expiresAt]
 
   const rotate = createRotations(run)
-  async function rotateSession(presented: PresentedRefresh, end: End): Promise<RotationOutcome> {
+  async function rotateSession(
+    presented: PresentedRefresh,
+    end: End,
+    audit: Audit<RotationOutcome> | undefined,
+  ): Promise<RotationOutcome> {
     for (let tries = 1; tries <= rotationTriesAtMost; tries++) {
       const rotated = await rotate(presented)
       if (rotated) return toRotation(rotated, presented)
@@ -113,13 +119,14 @@ export function createMethods(postgres: Postgres, isNew: boolean): Omit<Store, '
       // `rotated` it is to be tried again.
       const outcome = judgeRotation(session, user, presented)
       if (outcome === 'repeated') return { outcome, session, user }
-      if (outcome === 'reused') return endReusedSession(presented, end)
+      if (outcome === 'reused') return endReusedSession(presented, end, toldValues(audit, { outcome, session }))
       if (outcome !== 'rotated') return { outcome }
     }
     throw new StoreUnavailable(new Error(`The session was ahead of us ${rotationTriesAtMost} times`))
   }
 
   const patiently = createPatience()
+  const audit = createPostgresAudit(run)
 
   async function listUsersByName({ after = '', limit, prefix = '', createdAfter }: UserPage) {
     const lookedAt = createdAfter === undefined ? limit : usersLookedAt
@@ -144,8 +151,9 @@ export function createMethods(postgres: Postgres, isNew: boolean): Omit<Store, '
   async function endReusedSession(
     { sessionId, counter }: PresentedRefresh,
     { now, expiresAt }: End,
+    told: unknown[],
   ): Promise<RotationOutcome> {
-    const ended = await runForOne(statements.endReusedSession, ...recorded(now, expiresAt), sessionId, counter)
+    const ended = await runForOne(statements.endReusedSession, ...recorded(now, expiresAt), sessionId, counter, ...told)
     return ended ? { outcome: 'reused', session: readSession(ended) } : { outcome: 'unknown' }
   }
 
@@ -159,8 +167,13 @@ export function createMethods(postgres: Postgres, isNew: boolean): Omit<Store, '
     line: number
     number: number
   }
+  interface SweepStage {
+    sweep(step: SweepStep, position: string | undefined): Promise<Pick<SweptRow, 'looked' | 'removed'> | undefined>
+    // biome-ignore lint/suspicious/noExplicitAny: the row that this stage's sweep returned
+    position(row: any): string
+  }
   /** Each stage runs from a position in its table, and says from a row where the next step goes on. */
-  const stages = [
+  const stages: SweepStage[] = [
     {
       sweep: async (step: SweepStep, position: string | undefined) => {
         const { limit, now, idleTtlMs, maxTtlMs } = step
@@ -197,6 +210,7 @@ export function createMethods(postgres: Postgres, isNew: boolean): Omit<Store, '
       },
       position: ({ id }: SweptRow) => id,
     },
+    { sweep: audit.sweep, position: () => '' },
   ]
 
   return {
@@ -206,7 +220,7 @@ export function createMethods(postgres: Postgres, isNew: boolean): Omit<Store, '
 
     close: () => postgres.close(),
 
-    createUser: (user) => hadEffect(statements.createUser, ...users.values(user)),
+    createUser: (user, audit) => hadEffect(statements.createUser, ...users.values(user), ...toldValues(audit, true)),
     async findUser(id) {
       const row = isUuid(id) && (await runForOne(statements.findUser, id))
       return row ? users.read(row) : undefined
@@ -217,29 +231,44 @@ export function createMethods(postgres: Postgres, isNew: boolean): Omit<Store, '
     },
     replacePasswordHash: async (id, expectedHash, passwordHash) =>
       isUuid(id) && (await hadEffect(statements.replacePasswordHash, id, expectedHash, passwordHash)),
-    changePassword: async ({ userId, expectedHash, passwordHash, keepSessionId }, { now, expiresAt }) =>
+    changePassword: async ({ userId, expectedHash, passwordHash, keepSessionId }, { now, expiresAt }, audit) =>
       isUuid(userId) &&
       (await hadEffect(
         statements.changePassword,
         ...recorded(now, expiresAt),
         ...[userId, expectedHash, passwordHash, uuidOrNull(keepSessionId)],
+        ...toldValues(audit, true),
       )),
-    deleteUser: async (id, { now, expiresAt }) =>
-      isUuid(id) && (await hadEffect(statements.deleteUser, ...recorded(now, expiresAt), id, everyGeneration)),
-    disableUser: async (id, { now, expiresAt }) =>
-      isUuid(id) && (await hadEffect(statements.disableUser, ...recorded(now, expiresAt), id)),
-    enableUser: async (id) => isUuid(id) && (await hadEffect(statements.enableUser, id)),
-    setRoles: async ({ userId, expectedRoles, roles }, end) =>
-      isUuid(userId) &&
-      (await (end
-        ? hadEffect(statements.setRolesAndEnd, ...recorded(end.now, end.expiresAt), userId, expectedRoles, roles)
-        : hadEffect(statements.setRoles, userId, expectedRoles, roles))),
+    deleteUser: async (id, { now, expiresAt }, audit) =>
+      isUuid(id) &&
+      (await hadEffect(
+        statements.deleteUser,
+        ...recorded(now, expiresAt),
+        id,
+        everyGeneration,
+        ...toldValues(audit, true),
+      )),
+    disableUser: async (id, { now, expiresAt }, audit) =>
+      isUuid(id) &&
+      (await hadEffect(statements.disableUser, ...recorded(now, expiresAt), id, ...toldValues(audit, true))),
+    enableUser: async (id, audit) =>
+      isUuid(id) && (await hadEffect(statements.enableUser, id, ...toldValues(audit, true))),
+    setRoles: async ({ userId, expectedRoles, roles }, end, audit) => {
+      const values = [userId, expectedRoles, roles, ...toldValues(audit, true)]
+      return (
+        isUuid(userId) &&
+        (end
+          ? hadEffect(statements.setRolesAndEnd, ...recorded(end.now, end.expiresAt), ...values)
+          : hadEffect(statements.setRoles, ...values))
+      )
+    },
     listUsers: (page) =>
       page.prefix === undefined && page.createdAfter !== undefined ? listUsersByCreation(page) : listUsersByName(page),
 
     importUsers: createImports(postgres, newLine),
 
-    createClient: (client) => hadEffect(statements.createClient, ...clients.values(client)),
+    createClient: (client, audit) =>
+      hadEffect(statements.createClient, ...clients.values(client), ...toldValues(audit, true)),
     async findClient(id) {
       const row = await runForOne(statements.findClient, id)
       return row && clients.read(row)
@@ -249,19 +278,27 @@ export function createMethods(postgres: Postgres, isNew: boolean): Omit<Store, '
       const last = page.at(-1)
       return page.length === limit && last ? { clients: page, next: last.id } : { clients: page }
     },
-    replaceClient: (client, end) =>
-      end
-        ? hadEffect(statements.replaceClientAndEnd, ...recorded(end.now, end.expiresAt), ...clients.values(client))
-        : hadEffect(statements.replaceClient, ...clients.values(client)),
-    deleteClient: (id, { now, expiresAt }) => hadEffect(statements.deleteClient, ...recorded(now, expiresAt), id),
+    replaceClient: (client, end, audit) => {
+      const values = [...clients.values(client), ...toldValues(audit, true)]
+      return end
+        ? hadEffect(statements.replaceClientAndEnd, ...recorded(end.now, end.expiresAt), ...values)
+        : hadEffect(statements.replaceClient, ...values)
+    },
+    deleteClient: (id, { now, expiresAt }, audit) =>
+      hadEffect(statements.deleteClient, ...recorded(now, expiresAt), id, ...toldValues(audit, true)),
 
-    createSession: (session, taking) =>
+    createSession: (session, taking, audit) =>
       taking
-        ? hadEffect(statements.createSessionTaking, ...sessions.values(session), ...takingValues(taking))
-        : hadEffect(statements.createSession, ...sessions.values(session)),
-    rotateSession: async (presented, end) =>
+        ? hadEffect(
+            statements.createSessionTaking,
+            ...sessions.values(session),
+            ...takingValues(taking),
+            ...toldValues(audit, true),
+          )
+        : hadEffect(statements.createSession, ...sessions.values(session), ...toldValues(audit, true)),
+    rotateSession: async (presented, end, _onDecided, audit) =>
       isUuid(presented.sessionId)
-        ? patiently(presented, (patient) => rotateSession(patient, end))
+        ? patiently(presented, (patient) => rotateSession(patient, end, audit))
         : { outcome: 'unknown' },
     async findSession(id) {
       const row = isUuid(id) && (await runForOne(statements.findSession, id))
@@ -278,17 +315,18 @@ export function createMethods(postgres: Postgres, isNew: boolean): Omit<Store, '
         ? { sessions: page, next: `${oldest.createdAt}/${oldest.id}` }
         : { sessions: page }
     },
-    endSession: async (id, { now, expiresAt }, userId) =>
+    endSession: async (id, { now, expiresAt }, userId, audit) =>
       isUuid(id) &&
       (userId === undefined || isUuid(userId)) &&
-      (await hadEffect(statements.endSession, ...recorded(now, expiresAt), id, userId)),
-    endUserSessions: async (userId, { now, expiresAt }) =>
-      isUuid(userId) && (await hadEffect(statements.endUserSessions, ...recorded(now, expiresAt), userId)),
+      (await hadEffect(statements.endSession, ...recorded(now, expiresAt), id, userId, ...toldValues(audit, true))),
+    endUserSessions: async (userId, { now, expiresAt }, audit) =>
+      isUuid(userId) &&
+      (await hadEffect(statements.endUserSessions, ...recorded(now, expiresAt), userId, ...toldValues(audit, true))),
 
-    async revoke(revocation) {
+    async revoke(revocation, audit) {
       const { revokedAt, expiresAt, kind, id, ...rest } = revocation
       const { generation, exceptSessionId } = rest as { generation?: number; exceptSessionId?: string }
-      await run(
+      return hadEffect(
         statements.revoke,
         ...recorded(revokedAt, expiresAt),
         kind,
@@ -296,6 +334,7 @@ export function createMethods(postgres: Postgres, isNew: boolean): Omit<Store, '
         generation,
         exceptSessionId,
         namesOne(revocation),
+        ...toldValues(audit, true),
       )
     },
     async revocationsSince(cursor, limit = revocationsPerPage) {
@@ -319,14 +358,14 @@ export function createMethods(postgres: Postgres, isNew: boolean): Omit<Store, '
     },
 
     listSigningKeys: async () => (await run<Fields>(statements.listSigningKeys)).map(signingKeys.read),
-    addSigningKey: (key, expectedNewestKid = '') =>
-      hadEffect(statements.addSigningKey, ...signingKeys.values(key), expectedNewestKid),
-    removeSigningKey: async (kid) => void (await run(statements.removeSigningKey, kid)),
+    addSigningKey: (key, expectedNewestKid = '', audit) =>
+      hadEffect(statements.addSigningKey, ...signingKeys.values(key), expectedNewestKid, ...toldValues(audit, true)),
+    removeSigningKey: (kid, audit) => hadEffect(statements.removeSigningKey, kid, ...toldValues(audit, true)),
     resealSigningKey: (kid, expected, sealed) => hadEffect(statements.resealSigningKey, kid, expected, sealed),
-    withdrawSigningKeys: async (kids, { now, expiresAt }) =>
-      (await run<{ kid: string }>(statements.withdrawSigningKeys, ...recorded(now, expiresAt), kids, kids.length)).map(
-        ({ kid }) => kid,
-      ),
+    async withdrawSigningKeys(kids, { now, expiresAt }, audit) {
+      const values = [...recorded(now, expiresAt), kids, kids.length, ...toldValues(audit, kids)]
+      return (await run<{ kid: string }>(statements.withdrawSigningKeys, ...values)).map(({ kid }) => kid)
+    },
 
     async findFailures(keys) {
       const rows = await run<Fields>(
@@ -376,10 +415,12 @@ export function createMethods(postgres: Postgres, isNew: boolean): Omit<Store, '
     endRecords: async (owner, kinds) => (await run(statements.endRecords, owner, kinds)).length,
     removeRecord: async (id) => void (await run(statements.removeRecord, id)),
 
+    ...audit.methods,
+
     async sweep(step) {
       const [, text = '0', after] = step.cursor?.match(/^([0-9])(?: (.*))?$/s) ?? []
       const number = Number(text)
-      const stage = stages[number] as (typeof stages)[number]
+      const stage = stages[number] as SweepStage
       const row = await stage.sweep(step, after)
       const swept = { table: sweptTables[number] as SweptTable, removed: row?.removed ?? 0 }
       if (row?.looked === step.limit) return { ...swept, cursor: `${number} ${stage.position(row)}` }

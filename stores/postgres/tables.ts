@@ -46,7 +46,11 @@ function encode(kind: Kind, value: unknown, isMany = false): unknown {
 export const firstUuid = '00000000-0000-0000-0000-000000000000'
 
 function createColumns<Row>(columns: Columns<Row>) {
-  const all = Object.entries<Column>(columns).map(([member, { kind }]) => ({ member, kind, column: columnOf(member) }))
+  const all = Object.entries<Column>(columns).map(([member, { kind, column = columnOf(member) }]) => ({
+    member,
+    kind,
+    column,
+  }))
   const indexOf = (wanted: keyof Row) => all.findIndex(({ member }) => member === wanted)
   function reader(alias?: string): (fields: Fields) => Row {
     const members = all.map(({ member, kind, column }) => ({
@@ -90,7 +94,8 @@ function createColumns<Row>(columns: Columns<Row>) {
     values: (row: Row) => all.map(({ member, kind }) => encode(kind, row[member as keyof Row])),
 
     /** `$1::uuid[], $2::text[], …`, for {@link arrays} */
-    arrayParameters: all.map(({ kind }, i) => `$${i + 1}::${types[kind].replace('[]', '')}[]`).join(', '),
+    arrayParameters: (first = 1) =>
+      all.map(({ kind }, i) => `$${first + i}::${types[kind].replace('[]', '')}[]`).join(', '),
     /** The columns of what `unnest` makes of arrays. */
     unnested: (alias: string) =>
       all.map(({ column, kind }) => `${alias}.${column}${kind === 'texts' ? '::text[]' : ''}`).join(', '),
@@ -134,6 +139,7 @@ export const tables: { [T in TableName]: ReturnType<typeof createTable<Tables[T]
   sessions: createTable(rows.sessions),
   failures: createTable(rows.failures),
   records: createTable(rows.records),
+  audit: createTable(rows.audit),
 }
 
 export const revocations = createColumns(revocationColumns)

@@ -18,6 +18,7 @@ import {
   usersLookedAt,
 } from '../../stores/store.ts'
 import { isLong } from '../support/processes.ts'
+import { auditContract, makeAuditRow } from './audit.ts'
 import { importContract, makeImportRow } from './imports.ts'
 import { makeRecord, recordContract } from './records.ts'
 
@@ -1505,12 +1506,14 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
       ...(kind === 'tagged' && { tag: 'a tag' }),
     }))
     const records = [makeRecord({ misses: 2, version: 3 }), makeRecord({ spentAt: now, gave: 'a session', data: '' })]
+    const audit = [makeAuditRow(), makeAuditRow({ outcome: 'failure' })]
     t.equal(await store.importRows('users', [...users, disabled]), 21)
     t.equal(await store.importRows('clients', clients), 21)
     t.equal(await store.importRows('sessions', sessions), 20)
     t.equal(await store.importRows('signingKeys', keys), 2)
     t.equal(await store.importRows('failures', failures), 2)
     t.equal(await store.importRows('records', records), 2)
+    t.equal(await store.importRows('audit', audit), 2)
 
     const given: { [T in TableName]: Tables[T][] } = {
       users: [...users, disabled],
@@ -1519,6 +1522,7 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
       signingKeys: keys,
       failures,
       records,
+      audit,
     }
     for (const table of Object.keys(given) as TableName[]) {
       const rows = new Map((await everyRow(table)).map((row) => [keyOf(row), row]))
@@ -1670,6 +1674,7 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
 
   await recordContract(t, name, open)
   await importContract(t, name, open)
+  await auditContract(t, name, open)
 
   t.test(
     `[${name}] close finishes what is under way, and every call after it rejects with StoreUnavailable`,
@@ -1730,6 +1735,12 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
         replaceRecord: () => closing.replaceRecord(recordKey, 1, ''),
         endRecords: () => closing.endRecords('owner', ['kind']),
         removeRecord: () => closing.removeRecord('id'),
+        addAudit: () => closing.addAudit([makeAuditRow()]),
+        auditSince: () => closing.auditSince(undefined, 10),
+        auditEnd: () => closing.auditEnd(),
+        listAudit: () => closing.listAudit({}, { limit: 10 }),
+        eraseAudit: () => closing.eraseAudit({ settledBefore: now, limit: 10 }),
+        removeAudit: () => closing.removeAudit(randomUUID()),
         sweep: () => closing.sweep({ ...limits, now, failuresBefore: now, limit: 1 }),
         exportRows: () => closing.exportRows('users', { limit: 1 }),
         findRows: () => closing.findRows('users', [user.id]),

@@ -135,6 +135,8 @@ export const callerFrom = (address: string, log: Caller['log']): Caller => ({
   log,
   address,
   userAgent: '',
+  requestId: 'req-0',
+  by: undefined,
   gone: new AbortController().signal,
 })
 
