@@ -30,6 +30,7 @@ import metrics from './plugins/metrics/metrics.ts'
 import changes from './plugins/run/changes.ts'
 import events from './plugins/run/events.ts'
 import explanations from './plugins/run/explanations.ts'
+import indexes from './plugins/run/indexes.ts'
 import jobs from './plugins/run/jobs.ts'
 import store from './plugins/run/store.ts'
 import sweeper from './plugins/run/sweeper.ts'
@@ -42,6 +43,7 @@ import userRoutes from './routes/account/me.ts'
 import protectedRoute from './routes/account/protected.ts'
 import sessionRoutes from './routes/account/sessions.ts'
 import signupRoute from './routes/account/signup.ts'
+import adminBatchRoutes from './routes/admin/batches.ts'
 import adminClientRoutes from './routes/admin/clients.ts'
 import adminExplainRoute from './routes/admin/explain.ts'
 import adminKeyRoutes from './routes/admin/keys.ts'
@@ -182,6 +184,7 @@ export async function buildApp(
     // A command needs the routes of /admin/ only.
     if (!command) {
       await app.register(sweeper)
+      await app.register(indexes)
       if (app.metrics)
         await app.register(import('./plugins/metrics/readings.ts'), { droppedLines: logStream?.droppedLines })
 
@@ -204,6 +207,7 @@ export async function buildApp(
     await app.register(async (ofAdmins) => {
       ofAdmins.addHook('onRequest', ofAdmins.requireAdmin)
       await ofAdmins.register(adminUserRoutes)
+      await ofAdmins.register(adminBatchRoutes)
       await ofAdmins.register(adminSessionRoutes)
       await ofAdmins.register(adminClientRoutes)
       await ofAdmins.register(adminKeyRoutes)

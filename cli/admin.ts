@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import type { Config } from '../config.ts'
+import { omitUndefined } from '../domain/omit-undefined.ts'
 import { chosenStore, isMissing } from '../stores/open.ts'
 import { confirm, readNewPassword } from './ask.ts'
 import type { AdminCommand, Given, Io, List } from './command.ts'
@@ -10,6 +11,9 @@ import { readSettings, refuseDamaged } from './places.ts'
 
 // biome-ignore lint/suspicious/noExplicitAny: what the routes answer is in their schemas
 export type Json = any
+
+/** Rows of a step in which an index is made. */
+const indexedAtOnce = 250
 
 /** The routes of `/admin/`, for a command to call. */
 export interface Admin {
@@ -41,7 +45,7 @@ export async function administer(command: AdminCommand, { io, args, options, out
   // Opened by the first request: wrong arguments are refused before a store is made.
   let app: Promise<FastifyInstance> | undefined
   const open = () => {
-    app ??= openApp(command, { config, key, io, log })
+    app ??= openApp(command, { config, key, io, log, output, needsIndexes: command.needsIndexes?.(options) === true })
     return app
   }
   try {
@@ -54,7 +58,7 @@ export async function administer(command: AdminCommand, { io, args, options, out
 
 /** @param leastCharacters of a password */
 async function work(command: AdminCommand, { io, args, options, output }: Run, admin: Admin, leastCharacters: number) {
-  const given: Given = { args, options, found: undefined, password: '' }
+  const given: Given = { args, options, found: undefined, password: '', stdin: io.stdin }
   if (command.find) given.found = await command.find(admin, args[0] as string)
   if (command.takesPassword) given.password = await readNewPassword(io, options, leastCharacters)
   if (command.confirm) await confirm(io, command.confirm(given), options)
@@ -62,13 +66,24 @@ async function work(command: AdminCommand, { io, args, options, output }: Run, a
   const answer = await command.act?.(admin, given)
   if (!output.isJson) output.print(command.text?.(answer, given) ?? '')
   else output.print(JSON.stringify(command.json ? await command.json(answer, given, admin) : answer))
+  const refused = command.refused?.(answer)
+  if (refused !== undefined) throw new CommandError(refused, exitCodes.problems)
 }
 
 type Log = ReturnType<typeof createLog>
 
+interface AppOptions {
+  config: Config
+  key: string
+  io: Io
+  log: Log
+  output: Output
+  needsIndexes: boolean
+}
+
 async function openApp(
   { mayMakeStore, makesSecret }: AdminCommand,
-  { config, key, io, log }: { config: Config; key: string; io: Io; log: Log },
+  { config, key, io, log, output, needsIndexes }: AppOptions,
 ): Promise<FastifyInstance> {
   // Only a start of the service declares the clients in AUTH_CLIENTS_FILE.
   const { AUTH_CLIENTS_FILE: _, ...settings } = config
@@ -87,7 +102,17 @@ async function openApp(
   )
   if (app.store.isNew)
     io.stderr.write(`A new store was made in ${location.kind === 'lmdb' ? location.dir : 'the database'}.\n`)
+  if (needsIndexes) await completeIndexes(app.store, output)
   return app
+}
+
+/** Makes what a service of this release would make in the background. Interrupted, the next one goes on. */
+async function completeIndexes({ completeIndexes }: FastifyInstance['store'], output: Output): Promise<void> {
+  let step: { share: number; cursor?: string } | undefined
+  do {
+    step = await completeIndexes?.(omitUndefined({ limit: indexedAtOnce, cursor: step?.cursor }))
+    output.progress(`making an index of users: ${Math.floor((step?.share ?? 1) * 100)} %`)
+  } while (step?.cursor !== undefined)
 }
 
 interface LogObject {
@@ -134,9 +159,12 @@ function createAdmin(open: () => Promise<FastifyInstance>, key: string, log: Log
     async *pages(path, member) {
       let cursor: string | undefined
       do {
-        const page = await call('GET', cursor === undefined ? path : `${path}?cursor=${cursor}`)
+        const page = await call(
+          'GET',
+          cursor === undefined ? path : `${path}${path.includes('?') ? '&' : '?'}after=${cursor}`,
+        )
         yield page[member]
-        cursor = page.next_cursor
+        cursor = page.next
       } while (cursor !== undefined)
     },
   }

@@ -55,6 +55,7 @@ export interface Given {
   found: Json
   /** where the command `takesPassword` */
   password: string
+  stdin: Io['stdin']
 }
 
 /** Rows of a list, as a table or as JSON. */
@@ -82,12 +83,16 @@ export interface AdminCommand extends Described {
   /** The question to confirm; the command has `--yes`. */
   confirm?(given: Given): string
   list?(given: Given): List
+  /** whether its list needs an index that an older release has not made */
+  needsIndexes?(options: Options): boolean
   /** Makes the requests. @returns the answer that is shown */
   act?(admin: Admin, given: Given): Promise<Json>
   /** The document of `--json`; the answer when not given. */
   json?(answer: Json, given: Given, admin: Admin): Json | Promise<Json>
   /** The lines for people. */
   text?(answer: Json, given: Given): string
+  /** After what was done is printed: what was refused, in a line. The command then ends with 1. */
+  refused?(answer: Json): string | undefined
 }
 
 /** Commands with their first word in common. */

@@ -12,44 +12,50 @@ const utf8 = new TextDecoder('utf-8', { fatal: true })
 /** A name or an id; a longer text is no key of the embedded store. */
 export const anyText = /^[^\0]{1,256}$/su
 export const sessionPosition = /^[0-9]{13}\/[0-9a-f-]{36}$/
+/** Of a list by creation. */
+export const creationPosition = /^[0-9]{1,15}\/[0-9a-f-]{36}$/
 
 /** Members of the query string of a list. */
 export const PageQuery = {
   limit: Type.Optional(
     Type.String({ pattern: '^([1-9][0-9]?|100)$', description: `1 to ${maxLimit}; ${maxLimit} by default` }),
   ),
-  cursor: Type.Optional(
-    Type.String({ minLength: 1, maxLength: 1366, description: '`next_cursor` of the page before' }),
-  ),
+  after: Type.Optional(Type.String({ minLength: 1, maxLength: 1366, description: '`next` of the page before' })),
+  cursor: Type.Optional(Type.String({ minLength: 1, maxLength: 1366, description: 'Another name of `after`' })),
 }
 
-/** The member `next_cursor` of a list. */
-export const NextCursor = Type.Optional(
-  Type.String({ description: 'Cursor of the next page; absent on the last page' }),
-)
+/** The members of a list that lead to its next page. */
+export const NextPage = {
+  next: Type.Optional(Type.String({ description: 'Where the next page begins; absent on the last page' })),
+  next_cursor: Type.Optional(Type.String({ description: 'Another name of `next`' })),
+}
 
 /**
  * Reads the query string of a list.
  *
  * @param position pattern of the positions of this list
  * @returns the page to ask of the store
- * @throws {Refusal} 400 for a malformed cursor
+ * @throws {Refusal} 400 for a malformed cursor, and for one by both of its names
  */
 export function readPage(
-  query: { limit?: string; cursor?: string },
+  query: { limit?: string; after?: string; cursor?: string },
   position: RegExp,
 ): { limit: number; after?: string } {
   const limit = Number(query.limit ?? maxLimit)
-  if (query.cursor === undefined) return { limit }
-  const after = decode(query.cursor)
-  if (after !== undefined && position.test(after)) return { limit, after }
-  const detail = 'is not the next_cursor of a page before'
-  throw new Refusal('invalid_request', { detail: `The cursor ${detail}`, errors: [{ pointer: '/cursor', detail }] })
+  const [member, ...more] = (['after', 'cursor'] as const).filter((name) => query[name] !== undefined)
+  if (member === undefined) return { limit }
+  const after = decode(query[member] as string)
+  if (more.length === 0 && after !== undefined && position.test(after)) return { limit, after }
+  const detail = more.length > 0 ? 'has to stand alone, for cursor means the same' : 'is not the next of a page before'
+  throw new Refusal('invalid_request', { detail: `${member} ${detail}`, errors: [{ pointer: `/${member}`, detail }] })
 }
 
 /** @param next position of the next page, as the store gave it; undefined on the last page */
-export const nextCursor = (next: string | undefined): { next_cursor?: string } =>
-  next === undefined ? {} : { next_cursor: Buffer.from(next).toString('base64url') }
+export function nextPage(next: string | undefined): { next?: string; next_cursor?: string } {
+  if (next === undefined) return {}
+  const cursor = Buffer.from(next).toString('base64url')
+  return { next: cursor, next_cursor: cursor }
+}
 
 function decode(cursor: string): string | undefined {
   const bytes = Buffer.from(cursor, 'base64url')

@@ -1,29 +1,9 @@
-import { isUuid } from '../../domain/ids.ts'
-import type { Admin, Json } from '../admin.ts'
+import { omitUndefined } from '../../domain/omit-undefined.ts'
+import type { Json } from '../admin.ts'
 import type { AdminCommand, Given, Group } from '../command.ts'
-import { CommandError, exitCodes } from '../exit.ts'
-import { fields, printable, timeOf, when } from '../output.ts'
-
-/**
- * The user of a name or an id. Anybody may choose somebody's id as a name: where an argument is both, it is refused.
- *
- * @throws {CommandError} when there is none, or there are two
- */
-async function findUser({ call }: Admin, nameOrId: string): Promise<Json> {
-  const { users } = await call('GET', `/admin/users?username=${encodeURIComponent(nameOrId)}`)
-  const [named] = users
-  const identified = isUuid(nameOrId) ? await call('GET', `/admin/users/${nameOrId}`).catch(ignoreRefusal) : undefined
-  if (named && identified) {
-    const others = `that of ${identified.username}, and the name of ${named.id}`
-    throw new CommandError(`This is an id, ${others}: write ${identified.username} or ${named.id}`, exitCodes.problems)
-  }
-  if (named || identified) return named ?? identified
-  throw new CommandError(`There is no user ${printable(nameOrId)}`, exitCodes.problems)
-}
-
-function ignoreRefusal(error: unknown): undefined {
-  if (!(error instanceof CommandError && error.exitCode === exitCodes.problems)) throw error
-}
+import { fields, timeOf, when } from '../output.ts'
+import { findUser } from './find-user.ts'
+import { toMany } from './many-users.ts'
 
 const pathOf = ({ found }: Given) => `/admin/users/${found.id}`
 /** For `--json`: the user as it is after a change. */
@@ -86,9 +66,14 @@ export const users: Group = {
     add,
     {
       usage: 'list',
-      about: 'list users by name',
-      list: () => ({
-        path: '/admin/users',
+      about: 'list users by name; with --created-after alone, the oldest first',
+      options: {
+        '--prefix <text>': 'only users whose names begin so',
+        '--created-after <time>': 'only users made after a time, such as 2026-11-21T09:00:00Z, or since 12h or 30d ago',
+      },
+      needsIndexes: ({ createdAfter, prefix }) => createdAfter !== undefined && prefix === undefined,
+      list: ({ options: { prefix, createdAfter } }) => ({
+        path: `/admin/users?${new URLSearchParams(omitUndefined({ limit: '100', prefix, created_after: createdAfter }))}`,
         member: 'users',
         columns: {
           name: 'username',
@@ -100,14 +85,7 @@ export const users: Group = {
       }),
     },
     show,
-    {
-      usage: 'disable <name or id>',
-      about: 'disable a user and end all sessions',
-      find: findUser,
-      act: ({ call }, given) => call('POST', `${pathOf(given)}/disable`),
-      json: asItIsNow,
-      text: (_answer, { found }) => `${found.username} is disabled, and logged out everywhere.`,
-    },
+    toMany('disable', 'disable users and end all their sessions', 'is disabled, and logged out everywhere'),
     {
       usage: 'enable <name or id>',
       about: 'enable a disabled user',
@@ -163,14 +141,7 @@ export const users: Group = {
         },
       }),
     },
-    {
-      usage: 'end-sessions <name or id>',
-      about: 'end all sessions of a user',
-      find: findUser,
-      act: ({ call }, given) => call('DELETE', `${pathOf(given)}/sessions`),
-      json: asItIsNow,
-      text: (_answer, { found }) => `${found.username} is logged out everywhere.`,
-    },
+    toMany('end-sessions', 'end all sessions of users', 'is logged out everywhere'),
   ],
 }
 

@@ -5,6 +5,7 @@ import type { User } from '../../domain/user.ts'
 import { isUsername, mapUsername } from '../../domain/usernames.ts'
 import { Refusal } from '../../errors.ts'
 import { retryUntilApplied } from '../../stores/compare-and-set.ts'
+import type { UserPage } from '../../stores/store.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -34,8 +35,12 @@ function createUserAdmin({
   return {
     get,
 
-    /** Users in the order of their names, disabled ones too. */
-    list: (page: { after?: string; limit: number }) => store.listUsers(page),
+    /** Users page by page, disabled ones too. @param page `prefix` as people type it */
+    async list({ prefix, ...page }: UserPage): Promise<{ users: User[]; next?: string }> {
+      if (prefix === undefined) return store.listUsers(page)
+      // What no name could begin with is nothing to ask a store for.
+      return isUsername(prefix) ? store.listUsers({ ...page, prefix: mapUsername(prefix) }) : { users: [] }
+    },
 
     /** Removes the account, its sessions and its access tokens. @throws {Refusal} 404 */
     async delete(by: By, id: string): Promise<void> {

@@ -5,7 +5,7 @@ import { Id, strictObject } from '../../schemas/parts.ts'
 import { Done, problemResponses } from '../../schemas/responses.ts'
 import { withToken } from '../../schemas/security.ts'
 import { OwnSession, toSession } from '../../schemas/sessions.ts'
-import { NextCursor, nextCursor, PageQuery, readPage, sessionPosition } from '../pages.ts'
+import { NextPage, nextPage, PageQuery, readPage, sessionPosition } from '../pages.ts'
 
 /** A user's own sessions. */
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
@@ -22,7 +22,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         security: withToken,
         querystring: strictObject(PageQuery),
         response: {
-          200: Type.Object({ sessions: Type.Array(OwnSession), next_cursor: NextCursor }),
+          200: Type.Object({ sessions: Type.Array(OwnSession), ...NextPage }),
           ...problemResponses(400, 401, 403, 503),
         },
       },
@@ -31,7 +31,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       const page = await sessions.list(token.sub, readPage(query, sessionPosition))
       return {
         sessions: page.sessions.map((session) => ({ ...toSession(session), current: session.id === token.sid })),
-        ...nextCursor(page.next),
+        ...nextPage(page.next),
       }
     },
   )

@@ -5,7 +5,7 @@ import { acceptJson } from '../../plugins/http/json.ts'
 import { AdminClient, ClientId, ClientSecret, newClientMembers, toClient, toDefinition } from '../../schemas/clients.ts'
 import { strictObject } from '../../schemas/parts.ts'
 import { problemResponses } from '../../schemas/responses.ts'
-import { anyText, NextCursor, nextCursor, PageQuery, readPage } from '../pages.ts'
+import { anyText, NextPage, nextPage, PageQuery, readPage } from '../pages.ts'
 import { actions, adminRoute, allowNoBody } from './actions.ts'
 
 const daySeconds = 86_400
@@ -27,14 +27,14 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         summary: 'List clients, by id',
         querystring: strictObject(PageQuery),
         response: {
-          200: Type.Object({ clients: Type.Array(AdminClient), next_cursor: NextCursor }),
+          200: Type.Object({ clients: Type.Array(AdminClient), ...NextPage }),
           ...problemResponses(400, 401, 403, 503),
         },
       },
     },
     async ({ query }) => {
       const { clients: rows, next } = await clients.list(readPage(query, anyText))
-      return { clients: rows.map((client) => toClient(client, now())), ...nextCursor(next) }
+      return { clients: rows.map((client) => toClient(client, now())), ...nextPage(next) }
     },
   )
 

@@ -4,7 +4,7 @@ import { ignoreBodies } from '../../plugins/http/bodies.ts'
 import { Id, strictObject } from '../../schemas/parts.ts'
 import { problemResponses } from '../../schemas/responses.ts'
 import { AdminSession, toSession } from '../../schemas/sessions.ts'
-import { NextCursor, nextCursor, PageQuery, readPage, sessionPosition } from '../pages.ts'
+import { NextPage, nextPage, PageQuery, readPage, sessionPosition } from '../pages.ts'
 import { actions, adminRoute, idFrom } from './actions.ts'
 
 const params = Type.Object({ id: Id })
@@ -24,7 +24,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         params,
         querystring: strictObject(PageQuery),
         response: {
-          200: Type.Object({ sessions: Type.Array(AdminSession), next_cursor: NextCursor }),
+          200: Type.Object({ sessions: Type.Array(AdminSession), ...NextPage }),
           ...problemResponses(400, 401, 403, 404, 503),
         },
       },
@@ -35,7 +35,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       const found = await sessions.list(userId, page)
       return {
         sessions: found.sessions.map(toSession),
-        ...nextCursor(found.next),
+        ...nextPage(found.next),
       }
     },
   )

@@ -1,19 +1,21 @@
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
 import { adminScope } from '../../domain/client.ts'
+import { omitUndefined } from '../../domain/omit-undefined.ts'
 import type { User } from '../../domain/user.ts'
 import { Refusal } from '../../errors.ts'
 import { acceptJson } from '../../plugins/http/json.ts'
+import { readTime, TimeQuery } from '../../plugins/http/times.ts'
 import { Id, Password, RoleNames, strictObject, Username } from '../../schemas/parts.ts'
 import { Done, problemResponses } from '../../schemas/responses.ts'
 import { AdminUser, ShownUser, toShownUser, toUser } from '../../schemas/users.ts'
-import { anyText, NextCursor, nextCursor, PageQuery, readPage } from '../pages.ts'
+import { anyText, creationPosition, NextPage, nextPage, PageQuery, readPage } from '../pages.ts'
 import { actions, adminRoute, idFrom, refuseOwn } from './actions.ts'
 
 const params = Type.Object({ id: Id })
 
 /** Accounts, for administrators. */
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
-  const { users, userAdmin, throttle } = app
+  const { users, userAdmin, throttle, now } = app
   acceptJson(app)
 
   app.get(
@@ -22,24 +24,40 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       schema: {
         operationId: 'adminListUsers',
         ...adminRoute,
-        summary: 'List users, by name',
+        summary: 'List users',
+        description:
+          'By mapped name; with `created_after` and no `prefix` the oldest first. With both, a page may be short, or ' +
+          'empty, and have a `next`.',
         querystring: strictObject({
           ...PageQuery,
           username: Type.Optional(
             Type.String({ pattern: '\\S', description: 'Only the user of this name, in any spelling' }),
           ),
+          prefix: Type.Optional(
+            Type.String({ pattern: '\\S', description: 'Only users whose names begin so, in any spelling' }),
+          ),
+          created_after: TimeQuery('Only users who were made after this time'),
         }),
         response: {
-          200: Type.Object({ users: Type.Array(AdminUser), next_cursor: NextCursor }),
+          200: Type.Object({ users: Type.Array(AdminUser), ...NextPage }),
           ...problemResponses(400, 401, 403, 503),
         },
       },
     },
     async ({ query }) => {
-      const page = readPage(query, anyText)
-      if (query.username !== undefined) return { users: (await findNamed(query.username)).map(toUser) }
-      const { users: found, next } = await userAdmin.list(page)
-      return { users: found.map(toUser), ...nextCursor(next) }
+      const { username, prefix, created_after: time } = query
+      if (username !== undefined && (prefix ?? time) !== undefined) {
+        const detail = 'has to stand alone'
+        throw new Refusal('invalid_request', {
+          detail: `username ${detail}`,
+          errors: [{ pointer: '/username', detail }],
+        })
+      }
+      const page = readPage(query, time !== undefined && prefix === undefined ? creationPosition : anyText)
+      if (username !== undefined) return { users: (await findNamed(username)).map(toUser) }
+      const createdAfter = time === undefined ? undefined : readTime(time, now(), 'created_after')
+      const { users: found, next } = await userAdmin.list(omitUndefined({ ...page, prefix, createdAfter }))
+      return { users: found.map(toUser), ...nextPage(next) }
     },
   )
 

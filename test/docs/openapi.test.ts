@@ -23,6 +23,8 @@ const routes: Record<string, string[]> = {
   '/revocations': ['get'],
   '/admin/users': ['get', 'post'],
   '/admin/users/{id}': ['get', 'delete'],
+  '/admin/users/disable': ['post'],
+  '/admin/users/end-sessions': ['post'],
   '/admin/users/{id}/disable': ['post'],
   '/admin/users/{id}/enable': ['post'],
   '/admin/users/{id}/roles': ['put'],

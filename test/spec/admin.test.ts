@@ -2,14 +2,13 @@ import { randomUUID } from 'node:crypto'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { FastifyInstance, InjectOptions, LightMyRequestResponse } from 'fastify'
+import type { FastifyInstance, InjectOptions } from 'fastify'
 import { exportPKCS8, generateKeyPair } from 'jose'
-import type { Test } from 'tap'
 import type { Client } from '../../domain/client.ts'
 import type { End } from '../../domain/lifetimes.ts'
 import type { User } from '../../domain/user.ts'
+import { administered, type Call, isProblem, logInAs } from '../support/admin.ts'
 import {
-  type Build,
   challenges,
   challengeTo,
   isAccepted,
@@ -23,7 +22,6 @@ import {
   refresh,
   signUp,
   storeOf,
-  type TestApp,
   type Tokens,
   withToken,
 } from '../support/helper.ts'
@@ -33,35 +31,6 @@ const minutes = 60 * seconds
 const otherPassword = 'another horse, another battery'
 const lackingScope = 'Bearer realm="latchkey", error="insufficient_scope", scope="admin"'
 const uuid = '0198f3ce-4b7e-4f3a-9d1c-6a1f2e3d4c5b'
-
-const logInAs = (app: FastifyInstance, username: string, fields = {}) =>
-  postForm(app, '/token', { grant_type: 'password', username, password, ...fields })
-
-type Call = (method: InjectOptions['method'], url: string, payload?: object) => Promise<LightMyRequestResponse>
-
-interface Administered extends TestApp {
-  call: Call
-  token: string
-  adminId: string
-  /** every answer so far */
-  answers: LightMyRequestResponse[]
-}
-
-/** The service with an administrator, who logs in with the scope. */
-async function administered(build: Build, settings: Record<string, string> = {}): Promise<Administered> {
-  const test = await build(settings)
-  const { app } = test
-  const { id: adminId } = json(await signUp(app, 'root'))
-  await storeOf(app).setRoles({ userId: adminId, expectedRoles: [], roles: ['admin'] })
-  const { access_token: token } = json(await logInAs(app, 'root', { scope: 'admin' }))
-  const answers: LightMyRequestResponse[] = []
-  const call: Call = async (method, url, payload) => {
-    const answer = await withToken(app, token, { method: method as 'GET', url, ...(payload && { payload }) })
-    answers.push(answer)
-    return answer
-  }
-  return { ...test, call, token, adminId, answers }
-}
 
 /** Asks until it is so. @returns whether it was within a second */
 async function withinASecond(isSo: () => Promise<boolean>): Promise<boolean> {
@@ -75,18 +44,6 @@ async function withinASecond(isSo: () => Promise<boolean>): Promise<boolean> {
 
 const clientToken = (app: FastifyInstance, client_id: string, client_secret: string, fields = {}) =>
   postForm(app, '/token', { grant_type: 'client_credentials', client_id, client_secret, ...fields })
-
-async function isProblem(
-  t: Test,
-  answer: LightMyRequestResponse,
-  status: number,
-  code: string,
-  what: string,
-): Promise<void> {
-  t.equal(answer.statusCode, status, `${what}: ${status} (${answer.body.slice(0, 100)})`)
-  t.match(answer.headers['content-type'], 'application/problem+json', what)
-  t.equal(json(answer).type, `urn:latchkey:problem:${code}`, what)
-}
 
 // Who may
 
@@ -129,7 +86,7 @@ onOneStore(
         t.equal(lacking.headers['www-authenticate'], lackingScope)
       }
     }
-    t.equal(routes, 21)
+    t.equal(routes, 23)
   },
 )
 

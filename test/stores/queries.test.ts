@@ -3,17 +3,19 @@ import { json, logIn, onOneStore, signUp } from '../support/helper.ts'
 
 /* A query that demands or narrows something: what is not understood of it is 400, and never left away. */
 
+const sessionPosition = 'MTcwMDAwMDAwMDAwMC8wMTk4ZjNjZS00YjdlLTRmM2EtOWQxYy02YTFmMmUzZDRjNWI'
+
 /** What may be asked of the routes that answer to a query, and a good value of each. */
 const taken: Record<string, Record<string, string>> = {
   '/verify': { scope: 'a', audience: 'http://localhost:3000', role: 'editor' },
   '/revocations': { since: '1' },
-  '/users/me/sessions': { limit: '10', cursor: 'MTcwMDAwMDAwMDAwMC8wMTk4ZjNjZS00YjdlLTRmM2EtOWQxYy02YTFmMmUzZDRjNWI' },
-  '/admin/users': { limit: '10', cursor: 'YQ', username: 'ada' },
-  '/admin/clients': { limit: '10', cursor: 'YQ' },
-  '/admin/users/:id/sessions': {
-    limit: '10',
-    cursor: 'MTcwMDAwMDAwMDAwMC8wMTk4ZjNjZS00YjdlLTRmM2EtOWQxYy02YTFmMmUzZDRjNWI',
+  '/users/me/sessions': { limit: '10', after: sessionPosition, cursor: sessionPosition },
+  '/admin/users': {
+    ...{ limit: '10', after: 'YQ', cursor: 'YQ' },
+    ...{ username: 'ada', prefix: 'ad', created_after: '2026-11-21T09:00:00Z' },
   },
+  '/admin/clients': { limit: '10', after: 'YQ', cursor: 'YQ' },
+  '/admin/users/:id/sessions': { limit: '10', after: sessionPosition, cursor: sessionPosition },
 }
 
 /**
