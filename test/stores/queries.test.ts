@@ -32,6 +32,7 @@ const ignoring = new Set([
     '/admin/users/:id',
     '/admin/clients/:id',
     '/admin/keys',
+    '/admin/explain/:id',
   ],
   ...['/.well-known/jwks.json', '/.well-known/oauth-authorization-server', '/.well-known/openid-configuration'],
 ])
