@@ -47,7 +47,7 @@ function keepShown({ secrets }: Hunt, text: string, shown: Record<string, unknow
   return rest
 }
 
-/** Does over HTTP what can be done, and what can be done wrong. */
+/** Does over HTTP what can be done, and what can be done wrong, and asks why. */
 async function callAll(hunt: Hunt, origin: string): Promise<void> {
   const service = serviceAt(origin)
   const call = async (path: string, options: Call = {}): Promise<Answer> => {
@@ -122,6 +122,10 @@ async function callAll(hunt: Hunt, origin: string): Promise<void> {
   await admin(`/users/${id}`, { method: 'DELETE' })
   await admin('/keys/rotate', { method: 'POST' })
   await admin('/keys')
+  for (const { headers } of [...service.refusals]) {
+    const { status } = await admin(`/explain/${headers.get('x-request-id')}`)
+    if (status !== 200) throw new Error(`not explained: ${status}`)
+  }
 }
 
 /** Does by command what can be done, beside the service. */
