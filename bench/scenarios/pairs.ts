@@ -3,6 +3,7 @@
  *
  *     npm run bench:pairs -- before=../before/dist after=dist [--only refresh,protected] [--blocks 60] [--json]
  *     npm run bench:pairs -- off=dist on=dist,AUTH_METRICS_PORT=0
+ *     npm run bench:pairs -- before=../before/dist,LOG_LEVEL=silent after=dist,LOG_LEVEL=silent --only refused-login
  *     npm run bench:pairs -- off=dist on=dist,OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318
  *
  * Each is called by `inject` on a store of its own, in blocks of some 40 ms, in alternating order; the ratio to the
@@ -91,6 +92,9 @@ async function open(name: string, from: string, own: string[]): Promise<Build> {
     'client-credentials': formLoad('/token', Array(connections).fill('grant_type=client_credentials'), basic),
     introspect: formLoad('/introspect', tokens, basic),
     protected: bearerLoad('/protected', sessions),
+    'refused-token': bearerLoad('/protected', Array(connections).fill({ access_token: 'none' }), 401),
+    'refused-admin': bearerLoad('/admin/users', sessions, 403),
+    'refused-login': { ...loginLoad(users, 'wrong horse battery staple'), expected: 400 },
   }
   return { name, send, loads }
 }

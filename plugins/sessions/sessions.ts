@@ -145,7 +145,7 @@ function createSessions({
     ): Promise<TokenResponse> {
       const presented = refreshTokens.decode(token)
       if (!presented) throw refused('not a refresh token of ours', checked('refresh_token', 'none of ours'))
-      const ofSession = checked('refresh_token', `of session ${presented.sessionId}`)
+      const ofSession = () => checked('refresh_token', `of session ${presented.sessionId}`)
       const respondTo = ({ user, session }: { user: User; session: Session }) =>
         respond(user, client, session, { scope: asked.scope ?? session.scope, aud: asked.aud })
       // Signed while the disk writes and this thread would only wait, and handed out when it has.
@@ -193,10 +193,10 @@ function createSessions({
         case 'scope_exceeded':
           throw new Refusal('invalid_scope', {
             detail: 'The scope is wider than the session',
-            checks: [checked('session_scope', asked.scope?.map(shortWord).join(' ') ?? ''), ofSession],
+            checks: [checked('session_scope', asked.scope?.map(shortWord).join(' ') ?? ''), ofSession()],
           })
         default:
-          throw refused(`refresh refused: ${result.outcome}`, ...whyRefused[result.outcome], ofSession)
+          throw refused(`refresh refused: ${result.outcome}`, ...whyRefused[result.outcome], ofSession())
       }
     },
 

@@ -34,7 +34,11 @@ async function serve(t: Test, env: Record<string, string>) {
   }
   async function askForTokens(form: Record<string, string>) {
     const response = await fetch(`${origin}/token`, { method: 'POST', body: new URLSearchParams(form) })
-    return { status: response.status, body: JSON.parse(await response.text()) }
+    return {
+      status: response.status,
+      body: JSON.parse(await response.text()),
+      id: response.headers.get('x-request-id'),
+    }
   }
   return {
     call,
@@ -113,6 +117,25 @@ t.test('beside a running service', async (running) => {
       code: 0,
       stdout: /^name +id +roles +created +disabled\nada +[-0-9a-f]{36} +admin +\d.*Z\n$/,
     })
+  })
+
+  await running.test('why a request was refused', async (t) => {
+    const { id } = await server.logIn('ada', 'wrong horse battery staple')
+    t.ok(await withinASecond(async () => (await say(`explain ${id}`)).code === 0))
+    const { stdout } = await say(`explain ${id}`)
+    t.match(
+      stdout,
+      /^request {2}[-0-9a-f]{36}\nat {7}.*Z\nroute {4}POST \/token\nanswer {3}400 invalid_grant\n\npassword +wrong password\n/,
+    )
+    t.match(stdout, /\nfailures_from_network +1, limit 10, AUTH_THROTTLE\n/)
+    t.match(await latchkey(`explain ${id}`), { request_id: id, code: 'invalid_grant', checks: [{ name: 'password' }] })
+
+    const { body: admin } = await server.askForTokens({ username: 'ada', password, scope: 'admin' })
+    const mere = (await server.call('/users/me')).body.request_id
+    t.match((await server.call(`/admin/explain/${mere}`, admin.access_token)).body, { code: 'missing_token' })
+    for (const unknown of [mere, 'nothing'])
+      t.match(await say(`explain ${unknown}`), { code: 1, stdout: '', stderr: /^Nothing is kept .*\n$/ })
+    t.match(await say('explain'), { code: 64 })
   })
 
   await running.test('clients and keys, beside a running service', async (t) => {

@@ -3,6 +3,7 @@ import { Agent, request } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { readConfig } from '../../config.ts'
+import { runJson } from '../support/cli.ts'
 import { cheapHashing, claimsOf, newDir, password, stores, type Tokens } from '../support/helper.ts'
 import { isLong, until } from '../support/processes.ts'
 import { runProgram } from '../support/running.ts'
@@ -180,9 +181,10 @@ async function oneLineage(t: Test, service: Service, workers: number): Promise<v
 
 t.test('three workers over LMDB', async (t) => {
   const workers = 3
+  const dataDir = await newDir(t)
   const service = await start(t, {
     ...cheapHashing,
-    AUTH_DATA_DIR: await newDir(t),
+    AUTH_DATA_DIR: dataDir,
     AUTH_WORKERS: String(workers),
     AUTH_HASH_CONCURRENCY: '3',
     AUTH_METRICS_PORT: '0',
@@ -230,6 +232,17 @@ t.test('three workers over LMDB', async (t) => {
       t.same(distinct(after.map(({ status }) => status)), [429])
     },
   )
+
+  await t.test('whichever worker is asked, it is told why another has refused a request', async (t) => {
+    const { client_secret } = await runJson(['client', 'add', 'ops', '--scope', 'admin'], { AUTH_DATA_DIR: dataDir })
+    const form = { grant_type: 'client_credentials', client_id: 'ops', client_secret }
+    const { access_token: token } = (await call('/token', { form })).body
+    const refused = await service.times(2 * workers, () => call('/users/me'))
+    const answers = await Promise.all(
+      refused.map(({ body }) => service.times(workers, () => call(`/admin/explain/${body.request_id}`, { token }))),
+    )
+    t.same(distinct(answers.flat().map(({ status, body }) => `${status} ${body.code}`)), ['200 missing_token'])
+  })
 
   await t.test('a worker that is stuck holds nobody up, and catches up', async (t) => {
     const agent = new Agent({ keepAlive: true, maxSockets: 1 })
