@@ -47,6 +47,9 @@ const changes = {
   'user.disabled': info<OfUser>('an account was disabled'),
   'user.enabled': info<OfUser>('an account was enabled'),
   'user.roles_set': info<OfUser & { roles: string[] }>('the roles of a user were set'),
+  'users.imported': info<{ source: string; made: number; updated: number; unchanged: number; skipped: number }>(
+    'users were imported',
+  ),
   'password.changed': info<OfUser>('a password was changed'),
   'password.set': info<OfUser>('a password was set by an administrator'),
   'login.succeeded': info<OfUser & OfClient & { sid: string; address: string }>('a login'),

@@ -81,8 +81,16 @@ interface AppOptions {
   needsIndexes: boolean
 }
 
+/** The service's own app, which never listens, for a command that asks it for more than its routes do. */
+export const openService = (io: Io, config: Config, output: Output, needs: Needs): Promise<FastifyInstance> => {
+  const key = randomBytes(32).toString('base64url')
+  return openApp(needs, { config, key, io, log: createLog(io), output, needsIndexes: false })
+}
+
+type Needs = Pick<AdminCommand, 'mayMakeStore' | 'makesSecret'>
+
 async function openApp(
-  { mayMakeStore, makesSecret }: AdminCommand,
+  { mayMakeStore, makesSecret }: Needs,
   { config, key, io, log, output, needsIndexes }: AppOptions,
 ): Promise<FastifyInstance> {
   // Only a start of the service declares the clients in AUTH_CLIENTS_FILE.

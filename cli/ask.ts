@@ -11,7 +11,7 @@ const letters = 'abcdefghijkmnpqrstuvwxyz23456789'
 const groupLength = 5
 const leastGroups = 5
 
-const isTerminal = ({ stdin, stderr }: Io) => stdin.isTTY === true && stderr.isTTY === true
+export const isTerminal = ({ stdin, stderr }: Io) => stdin.isTTY === true && stderr.isTTY === true
 
 /**
  * Asks on stderr, for stdout is for results.

@@ -87,8 +87,8 @@ export function planImport(rows: ImportRow[], known: User[], onConflict: OnConfl
   return { outcomes, made: [], updated: [] }
 }
 
-/** Made or brought up to date by a login here, as nothing else is. */
-const isOwnHash = (hash: string) => hash.startsWith('$argon2id$v=19$')
+/** Made by a login or a change here; or argon2id over a hash from elsewhere, which cannot be compared with it. */
+const isOwnHash = (hash: string) => hash.startsWith('$argon2id$v=19$') || hash.startsWith('$wrapped$')
 
 /**
  * A user as another import of the same row leaves it. What was decided here since stays: a password, once the user has

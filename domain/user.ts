@@ -22,7 +22,7 @@ export interface User {
 }
 
 /** In the place of a hash. No password is right, and an administrator may set one. */
-export const noPassword = ''
+export const noPassword = '!'
 
 /**
  * Whether a user may have tokens now: the one rule for every way to get them. `isCurrent` in `stores/postgres/sql.ts`

@@ -1,5 +1,6 @@
 import { type Static, Type } from '@sinclair/typebox'
 import type { Failures } from '../domain/failures.ts'
+import { omitUndefined } from '../domain/omit-undefined.ts'
 import type { User } from '../domain/user.ts'
 import { Id, Roles, Timestamp, toTimestamp, Username } from './parts.ts'
 
@@ -10,6 +11,12 @@ export const AdminUser = Type.Object({
   roles: Roles,
   created_at: Timestamp,
   disabled_at: Type.Optional(Timestamp),
+  email: Type.Optional(Type.String({ examples: ['ada@example.com'] })),
+  email_verified: Type.Optional(Type.Boolean()),
+  source: Type.Optional(
+    Type.String({ description: 'The system that the user was imported from', examples: ['auth0'] }),
+  ),
+  external_id: Type.Optional(Type.String({ description: 'What the user is called there' })),
 })
 
 /** One user, with what may keep them from logging in. */
@@ -23,18 +30,27 @@ export const ShownUser = Type.Composite([
 ])
 
 /** A user as they see themselves; and as a new one is answered with. */
-export const Profile = Type.Omit(AdminUser, ['disabled_at'])
-export const NewUser = Type.Omit(Profile, ['roles'])
+export const Profile = Type.Omit(AdminUser, ['disabled_at', 'source', 'external_id'])
+export const NewUser = Type.Omit(Profile, ['roles', 'email', 'email_verified'])
 
-type Shown = Pick<User, 'id' | 'username' | 'roles' | 'createdAt' | 'disabledAt'>
+type Shown = Pick<
+  User,
+  'id' | 'username' | 'roles' | 'createdAt' | 'disabledAt' | 'email' | 'emailKey' | 'source' | 'externalId'
+>
 
 /** What the schema of a route does not have is left out of its response. */
-export const toUser = ({ id, username, roles, createdAt, disabledAt }: Shown): Static<typeof AdminUser> => ({
+export const toUser = ({ id, username, roles, createdAt, ...user }: Shown): Static<typeof AdminUser> => ({
   id,
   username,
   roles,
   created_at: toTimestamp(createdAt),
-  ...(disabledAt !== undefined && { disabled_at: toTimestamp(disabledAt) }),
+  ...omitUndefined({
+    disabled_at: user.disabledAt === undefined ? undefined : toTimestamp(user.disabledAt),
+    email: user.email,
+    email_verified: user.email === undefined ? undefined : user.emailKey !== undefined,
+    source: user.source,
+    external_id: user.externalId,
+  }),
 })
 
 export const toShownUser = (user: Shown, failures: Failures | undefined): Static<typeof ShownUser> => ({

@@ -1,6 +1,6 @@
 import { omitUndefined } from '../../domain/omit-undefined.ts'
 import type { Json } from '../admin.ts'
-import type { AdminCommand, Given, Group } from '../command.ts'
+import type { AdminCommand, FreeCommand, Given, Group } from '../command.ts'
 import { fields, timeOf, when } from '../output.ts'
 import { findUser } from './find-user.ts'
 import { toMany } from './many-users.ts'
@@ -50,13 +50,53 @@ const show: AdminCommand = {
       name: user.username,
       id: user.id,
       roles: rolesOf(user),
+      address: user.email && `${user.email}${user.email_verified ? '' : ', not verified'}`,
       created: when(user.created_at),
+      from: user.source && `${user.source}, as ${user.external_id}`,
       disabled: user.disabled_at === undefined ? 'no' : `since ${when(user.disabled_at)}`,
       sessions: user.sessions,
       'failed logins': user.failed_logins
         ? `${user.failed_logins.count} since the last good one, at ${when(user.failed_logins.last_at)} the latest`
         : 'none since the last good one',
     }),
+}
+
+const importUsers: FreeCommand = {
+  usage: 'import <file...>',
+  about: 'take the users of another system, with the hashes of their passwords; safe to repeat',
+  options: {
+    '--from <system>': {
+      about: 'latchkey, auth0, firebase, keycloak, django, wordpress, supabase, better-auth or cognito',
+      isRequired: true,
+    },
+    '--dry-run': 'say of each row what would become of it, and write nothing',
+    '--on-conflict <action>': 'skip users who are there already (default), update those of an earlier import, or fail',
+    '--wrap': 'put argon2id over hashes that are cheap to guess at, at once',
+    '--report <file>': 'write each row that is not taken to a file, as JSON Lines, in the place of a summary',
+    '--firebase-config <file>': 'the hash_config of a Firebase project, as JSON',
+  },
+  help: `
+"-" is stdin. Several files are read one after the other; of better-auth, "user" and "account". docs/moving-in.md says for
+each system how to get them.
+
+Examples
+  latchkey user import users.ndjson --from auth0 --dry-run
+  latchkey user import users.ndjson --from auth0 --report not-taken.jsonl
+
+Exit codes
+  0 all rows are taken   3 some are not`,
+  run: async (...given) => (await import('../user-import.ts')).userImport(...given),
+}
+
+const exportUsers: FreeCommand = {
+  usage: 'export [file]',
+  about: 'write all users as JSON Lines, which "user import --from latchkey" takes; stdout by default',
+  options: {
+    '--with-hashes': 'with the hashes of the passwords; without them, users who are imported have to reset theirs',
+    '--yes': 'skip the confirmation',
+  },
+  hasNoJson: true,
+  run: async (...given) => (await import('../user-export.ts')).userExport(...given),
 }
 
 export const users: Group = {
@@ -142,6 +182,8 @@ export const users: Group = {
       }),
     },
     toMany('end-sessions', 'end all sessions of users', 'is logged out everywhere'),
+    importUsers,
+    exportUsers,
   ],
 }
 

@@ -1,6 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { Lru } from 'toad-cache'
+import { omitUndefined } from '../../domain/omit-undefined.ts'
 import type { User } from '../../domain/user.ts'
 
 declare module 'fastify' {
@@ -10,7 +11,7 @@ declare module 'fastify' {
 }
 
 /** What people and services may see of a user. */
-export type Profile = Pick<User, 'id' | 'username' | 'roles' | 'createdAt'>
+export type Profile = Pick<User, 'id' | 'username' | 'roles' | 'createdAt' | 'email' | 'emailKey'>
 
 /** A younger entry is shown as it is. */
 const freshMs = 5_000
@@ -31,8 +32,8 @@ function createProfiles({ store, events, uptimeMs }: Pick<FastifyInstance, 'stor
       known.delete(id)
       return undefined
     }
-    const { username, roles, createdAt } = user
-    const profile = { id, username, roles, createdAt, readAtMs: uptimeMs() }
+    const { username, roles, createdAt, email, emailKey } = user
+    const profile = omitUndefined({ id, username, roles, createdAt, email, emailKey, readAtMs: uptimeMs() })
     known.set(id, profile)
     return profile
   }

@@ -92,7 +92,7 @@ export async function copyStore(
 type Progress = NonNullable<CopyOptions['onProgress']>
 
 /** Retries: a page and an import can be repeated, and a short outage must not end an hour's work. */
-async function patiently<T>(work: () => Promise<T>): Promise<T> {
+export async function patiently<T>(work: () => Promise<T>): Promise<T> {
   for (let tries = 1; ; tries++) {
     try {
       return await work()
