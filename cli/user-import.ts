@@ -1,9 +1,10 @@
 import { readFileSync } from 'node:fs'
 import type { FastifyInstance } from 'fastify'
 import type { Config } from '../config.ts'
-import type { Caller } from '../domain/caller.ts'
+import { type Caller, commandLine } from '../domain/caller.ts'
 import type { End } from '../domain/lifetimes.ts'
 import { type OnConflict, onConflicts, planImport } from '../domain/user-import.ts'
+import { auditRowOf } from '../plugins/run/audit-rows.ts'
 import { patiently } from '../stores/moving/copy.ts'
 import { chosenStore, isMissing } from '../stores/open.ts'
 import type { Store } from '../stores/store.ts'
@@ -165,9 +166,12 @@ async function take(
       const isChanged = made + updated > 0 && !given.isDryRun
       return isChanged ? { source: given.from, made, updated, unchanged, skipped } : undefined
     }
-    return await app.changes.make(by, 'users.imported', told, (store, end) =>
-      work(createTarget(app, by, store, given, end)),
-    )
+    return await app.changes.make(by, 'users.imported', told, async (store, end) => {
+      const isWhole = await work(createTarget(app, by, store, given, end))
+      const members = told()
+      if (members) await app.store.addAudit([auditRowOf(by, 'users.imported', members, app.now())])
+      return isWhole
+    })
   } finally {
     await app.close()
   }
@@ -199,7 +203,7 @@ function createTarget(
 
 /** Who types the command. */
 const callerOf = ({ log }: FastifyInstance): Caller => ({
-  ...{ log: log.child({ by: 'latchkey cli' }), address: '', userAgent: '' },
+  ...{ log: log.child({ by: commandLine }), by: commandLine, address: '', userAgent: '', requestId: '' },
   gone: new AbortController().signal,
 })
 

@@ -282,6 +282,9 @@ onOneStore(
       ],
       'one event for the run',
     )
+    const { rows } = await app.store.listAudit({ event: 'users.imported' }, { limit: 10 })
+    t.match(rows, [{ by: 'latchkey cli', outcome: 'success', detail: { source: 'latchkey', made: 2 } }])
+    t.equal(rows.length, 1, 'which is kept')
     const { access_token: token } = await logIn(app)
     const me = json(await withToken(app, token, { url: '/users/me' }))
     t.match(me, { username: 'Ada', email: 'ada@x.example', email_verified: true })
