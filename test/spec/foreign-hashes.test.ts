@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import fc from 'fast-check'
 import t from 'tap'
 import {
   type ForeignHash,
@@ -9,7 +10,9 @@ import {
 } from '../../plugins/login/foreign-hashes.ts'
 import { readPasswordHash, writePasswordHash } from '../../plugins/login/password-hash.ts'
 import { createStoredHashes } from '../../plugins/login/stored-hashes.ts'
+import { anyText } from '../support/any-text.ts'
 import { firebase, keycloakCredentials, vectors } from '../support/foreign-hashes.ts'
+import { isLong } from '../support/processes.ts'
 
 const b64 = (bytes: number) => randomBytes(bytes).toString('base64').replaceAll('=', '')
 const [salt, digest] = [b64(16), b64(32)]
@@ -145,12 +148,13 @@ t.test('what is weak, dear, or only for wrapping is told to the import', async (
     return `${isWeak ? 'weak' : 'strong'}${isOnlyForWrapping ? ', only for wrapping' : ''}${isDearer ? ', dearer' : ''}`
   }
   const expected: Record<string, string> = {
-    [`$2b$08$${bcryptTail}`]: 'weak',
+    [`$2b$07$${bcryptTail}`]: 'weak',
+    [`$2b$08$${bcryptTail}`]: 'weak, dearer',
     [`$2b$12$${bcryptTail}`]: 'strong, dearer',
     [`$pbkdf2-sha512$i=210000$${salt}$${digest}`]: 'strong, dearer',
     [`$pbkdf2-sha256$i=20000$${salt}$${digest}`]: 'weak',
     [`$scrypt$ln=14,r=8,p=5$${salt}$${digest}`]: 'strong, dearer',
-    [`$scrypt$ln=13,r=8,p=1$${salt}$${digest}`]: 'weak',
+    [`$scrypt$ln=12,r=8,p=1$${salt}$${digest}`]: 'weak',
     [`$argon2id$v=19$m=7168,t=5,p=1$${salt}$${digest}`]: 'strong',
     [`$argon2id$v=19$m=4096,t=3,p=1$${salt}$${digest}`]: 'weak',
     '$P$B12345678ABCDEFGHIJKLMNOPQRSTU.': 'weak',
@@ -246,4 +250,44 @@ t.test('a password that is typed in another form of Unicode is hashed as the old
   const own = await argon2.hash(decomposed.normalize('NFC'), { memoryCost: 32, timeCost: 2, parallelism: 1 })
   t.ok(await hashes.compare(own, decomposed, failed), 'an older one of our own')
   t.ok(await hashes.compare(await hashes.make(decomposed.normalize('NFC')), decomposed, failed), 'one of today')
+})
+
+t.test('whatever a file has in the place of a hash is refused, or stored as what is read back', async (t) => {
+  const known = made
+    .flatMap(({ taken }) => ('stored' in taken ? [taken.stored] : []))
+    .concat(vectors.map((v) => v.hash))
+  const pieces = [
+    '$',
+    ',',
+    '=',
+    ':',
+    '+',
+    '.',
+    '-1',
+    '0',
+    '9999999999',
+    '1e9',
+    'é',
+    '\0',
+    '\n',
+    '__proto__',
+    '$wrapped',
+    'A'.repeat(99),
+  ]
+  /** A known hash with pieces of others in it, or cut short. */
+  const damaged = fc
+    .tuple(fc.constantFrom(...known), fc.nat(150), fc.nat(30), fc.constantFrom('', ...pieces, ...known))
+    .map(([hash, at, length, piece]) => hash.slice(0, at) + piece + hash.slice(at + length))
+  const anything = fc.oneof(damaged, anyText({ maxLength: 300 }), fc.constantFrom(...pieces))
+  const property = fc.property(anything, (text) => {
+    const hash = readForeignHash(text)
+    if ('refused' in hash) return !hash.refused.includes(text) || text.length < 4
+    const again = readForeignHash(hash.stored)
+    return 'stored' in again && again.stored === hash.stored
+  })
+  t.doesNotThrow(() => fc.assert(property, { numRuns: isLong ? 200_000 : 5_000 }))
+  const startedMs = performance.now()
+  for (const piece of pieces) readForeignHash(piece.repeat(1_000_000))
+  for (const hash of known) readForeignHash(hash + 'a=1,'.repeat(400))
+  t.ok(performance.now() - startedMs < 1_000, 'at once')
 })

@@ -1,10 +1,15 @@
+import { randomBytes } from 'node:crypto'
 import { getEventListeners } from 'node:events'
+import { performance } from 'node:perf_hooks'
 import type { FastifyInstance } from 'fastify'
 import t from 'tap'
 import type { End } from '../../domain/lifetimes.ts'
+import { noPassword } from '../../domain/user.ts'
 import { argon2 } from '../../plugins/login/argon2.ts'
+import { type ForeignHash, readForeignHash } from '../../plugins/login/foreign-hashes.ts'
 import { createStoredHashes } from '../../plugins/login/stored-hashes.ts'
 import { callerFrom, from, until } from '../support/client-helper.ts'
+import { vectors } from '../support/foreign-hashes.ts'
 import { json, onOneStore, overStores, password, postForm, signUp, storeOf } from '../support/helper.ts'
 import { isLong } from '../support/processes.ts'
 
@@ -38,27 +43,39 @@ const cheaper = {
   'more lanes': { memoryCost: 8_192, timeCost: 2, parallelism: 4 },
 } as const
 
+/** Of other systems, and cheaper. No password fits them. */
+const digest = (bytes: number) => randomBytes(bytes).toString('base64').replaceAll('=', '')
+const foreign = {
+  phpass: '$P$BabcdefghABCDEFGHIJKLMNOPQRSTU.',
+  'bcrypt of a low cost': '$2y$05$abcdefghijklmnopqrstuuABCDEFGHIJKLMNOPQRSTUVWXYZ01234',
+  'PBKDF2 of few iterations': `$pbkdf2-sha256$i=10000$${digest(16)}$${digest(32)}`,
+  'scrypt of a low cost': `$scrypt$ln=11,r=8,p=1$${digest(16)}$${digest(32)}`,
+  'wrapped MD5': `$wrapped$md5$$${digest(16)}$argon2id$v=19$m=19456,t=2,p=1$${digest(16)}$${digest(32)}`,
+  'no password': noPassword,
+}
+
 onOneStore(
   'nobody learns by the time whether a name exists, is disabled, or has an old or imported hash (contract §4)',
   async (t, build) => {
     const settings = { AUTH_ARGON2_MEMORY: '19456', AUTH_ARGON2_TIME: '2', AUTH_THROTTLE: 'off', LOG_LEVEL: 'silent' }
     const { app } = await build({ ...settings, AUTH_HASH_CONCURRENCY: '1' })
     const today = { memoryCost: 19_456, timeCost: 2, parallelism: 1 }
-    for (const name of ['ada', 'off', ...Object.keys(cheaper)].map((text) => text.replaceAll(/[ ,]/g, '_')))
-      await signUp(app, name)
+    const nameOf = (kind: string) => kind.replaceAll(/[ ,]/g, '_')
+    for (const kind of ['ada', 'off', ...Object.keys(cheaper), ...Object.keys(foreign)]) await signUp(app, nameOf(kind))
     const off = await app.store.findUserByName('off')
     await storeOf(app).disableUser(off?.id ?? '', { now: 0, expiresAt: 1 } as End)
-    for (const [name, cost] of Object.entries(cheaper)) {
-      await storeHash(app, name.replaceAll(/[ ,]/g, '_'), await argon2.hash(password, { ...today, ...cost }))
-    }
+    for (const [kind, cost] of Object.entries(cheaper))
+      await storeHash(app, nameOf(kind).toLowerCase(), await argon2.hash(password, { ...today, ...cost }))
+    for (const [kind, stored] of Object.entries(foreign)) await storeHash(app, nameOf(kind).toLowerCase(), stored)
     const wrong = 'wrong horse battery staple'
     const attempts: [what: string, name: string, secret: string][] = [
       ['unknown', 'nobody', password],
       ['wrong password', 'ada', wrong],
       ['disabled', 'off', wrong],
       ['disabled, right password', 'off', password],
-      ...Object.keys(cheaper).map((name): [string, string, string] => [name, name.replaceAll(/[ ,]/g, '_'), wrong]),
+      ...Object.keys({ ...cheaper, ...foreign }).map((kind): [string, string, string] => [kind, nameOf(kind), wrong]),
     ]
+    const answers = new Set<string>()
     const times = new Map(attempts.map(([what]) => [what, [] as number[]]))
     const ratios = () => {
       const ofToday = median(attempts.slice(0, 4).flatMap(([what]) => times.get(what) ?? []))
@@ -72,13 +89,15 @@ onOneStore(
         // Of the processor: others on a busy machine do not add to it. What waits is the store, whose calls are counted
         // in `throttle.test.ts`.
         const before = process.cpuUsage()
-        const { statusCode } = await tryLogIn(app, name, secret)
+        const { statusCode, body } = await tryLogIn(app, name, secret)
         const { user, system } = process.cpuUsage(before)
         times.get(what)?.push(user + system)
-        if (statusCode !== 400) t.fail(`${what}: ${statusCode}`)
+        answers.add(`${statusCode} ${body}`)
       }
     }
     t.ok(isWithin(1.8), JSON.stringify(ratios()))
+    t.equal(answers.size, 1, 'one answer for all, byte by byte')
+    t.match([...answers].join(), /^400 .*invalid_grant/)
   },
 )
 
@@ -103,6 +122,49 @@ onOneStore(
     }
   },
 )
+
+onOneStore('a user of another system logs in by the old password, and has a hash of today then', async (t, build) => {
+  const { app, logs } = await build({ AUTH_THROTTLE: 'off', AUTH_ARGON2_MEMORY: '64', AUTH_ARGON2_TIME: '2' })
+  await signUp(app)
+  const one = (form: string) => vectors.find(({ by }) => by.includes(form)) as (typeof vectors)[number]
+  for (const form of ['pbkdf2_sha256', 'bcrypt of more than 72 bytes', 'phpass, by the form', 'md5', 'better-auth']) {
+    const { by, password: old, hash } = one(form)
+    const { stored, isOnlyForWrapping } = readForeignHash(hash) as ForeignHash
+    const caller = callerFrom('198.51.100.7', app.log)
+    await storeHash(app, 'ada', isOnlyForWrapping ? await app.hashing.wrap(caller, stored) : stored)
+    t.equal((await tryLogIn(app, 'ada', old.toUpperCase())).statusCode, 400, by)
+    t.equal((await tryLogIn(app, 'ada', old)).statusCode, 200, by)
+    t.match(await hashOf(app, 'ada'), /^\$argon2id\$v=19\$m=64,t=2,p=1\$/, 'made anew')
+    t.equal((await tryLogIn(app, 'ada', old)).statusCode, 200, 'of what was typed')
+    if (form.includes('72')) t.equal((await tryLogIn(app, 'ada', old.slice(0, 72))).statusCode, 400, 'and all of it')
+  }
+  await storeHash(app, 'ada', noPassword)
+  t.equal((await tryLogIn(app, 'ada', '')).statusCode, 400)
+  t.equal((await tryLogIn(app, 'ada', '!')).statusCode, 400, 'nobody logs in where there is no password')
+  t.same(
+    logs.filter(({ level }) => Number(level) > 40),
+    [],
+    'which is no error',
+  )
+})
+
+t.test('what a hash of another system takes keeps nothing else waiting', async (t) => {
+  const hashes = createStoredHashes({ memoryCost: 64, timeCost: 1, parallelism: 1 })
+  const dear = {
+    phpass: `$P$G${foreign.phpass.slice(4)}`,
+    bcrypt: foreign['bcrypt of a low cost'].replace('$05$', '$10$'),
+    PBKDF2: foreign['PBKDF2 of few iterations'].replace('10000', '200000'),
+    scrypt: foreign['scrypt of a low cost'].replace('ln=11', 'ln=14'),
+  }
+  const noErrors = () => t.fail('unreadable')
+  await hashes.compare(dear.phpass, 'wrong', noErrors)
+  for (const [scheme, stored] of Object.entries(dear)) {
+    const before = performance.eventLoopUtilization()
+    await hashes.compare(stored, 'wrong', noErrors)
+    const { active, idle } = performance.eventLoopUtilization(before)
+    t.ok(active < 0.5 * (active + idle), `${scheme}: the event loop works ${active} ms of ${active + idle} ms`)
+  }
+})
 
 onOneStore(
   'a stored hash that cannot be read is a wrong password, and a line in the log (contract §4)',
