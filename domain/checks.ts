@@ -87,13 +87,22 @@ export interface Check {
   setting?: string
 }
 
+/** Characters of a text that is kept: much of what is looked at is as long as a client likes. */
+const longestText = 200
+const short = <T extends string | number>(value: T) => (typeof value === 'string' ? value.slice(0, longestText) : value)
+
 /**
  * @param seen what was found, never a secret
  * @param limit what it was held against, where there is such a thing
  */
 export function checked(name: CheckName, seen: string | number, limit?: string | number): Check {
   const setting = settings[name]
-  return { name, seen, ...(limit !== undefined && { limit }), ...(setting !== undefined && { setting }) }
+  return {
+    name,
+    seen: short(seen),
+    ...(limit !== undefined && { limit: short(limit) }),
+    ...(setting !== undefined && { setting }),
+  }
 }
 
 /**

@@ -31,7 +31,7 @@ interface Refused {
   address: string
 }
 
-/** In memory: some 3 MB, of which a network may have a tenth where others want room. */
+/** In memory, each under 2 KiB; a network may have a tenth where others want room. */
 const mostRecent = 5_000
 const recentOfNetwork = 500
 /** In the store, of each process: so a storm fills nothing. What comes beyond is in memory alone. */

@@ -342,6 +342,29 @@ onOneStore('a storm of refusals fills no store, and one network leaves room for 
   t.ok(rows.includes(later as string), 'in the next minute there is room again')
 })
 
+onOneStore('nobody can have much kept: what is looked at is cut short', async (t, build) => {
+  const { app, token, ask } = await administered(build)
+  const long = 'x'.repeat(4_000)
+  const routes = [`scope=${long}`, `role=${long}`, `audience=${long}`, `${long}=1`].map((query) => `/verify?${query}`)
+  const refused = await Promise.all([
+    ...routes.map((url) => withToken(app, token, { url })),
+    app.inject({ url: `/${long}`, headers: { 'user-agent': long } }),
+    app.inject({
+      method: 'OPTIONS',
+      url: '/token',
+      headers: { origin: long, 'access-control-request-method': 'POST' },
+    }),
+    postForm(app, '/token', { grant_type: long, username: long, password: long }),
+    postForm(app, '/token', { username: 'root', password, scope: long, resource: long }),
+    app.inject({ method: 'POST', url: '/signup', headers: { 'content-type': long }, payload: 'x' }),
+    app.inject({ method: 'POST', url: '/signup', payload: { [long]: long } }),
+  ])
+  for (const answer of refused) {
+    const { body, statusCode } = await ask(idOf(answer))
+    t.ok(statusCode === 200 && body.length < 2_048, body)
+  }
+})
+
 onOneStore('what the store does not take is tried again', async (t, build) => {
   const first = await administered(build, { AUTH_SIGNUP: 'closed' })
   const store = storeOf(first.app)
