@@ -24,6 +24,16 @@ export interface Explanation {
   checks: Check[]
 }
 
+/** As it is kept. A text of its own, for parts of what a client sent would keep all of it in memory. */
+export interface KeptExplanation {
+  requestId: string
+  at: number
+  /** JSON of the rest */
+  data: string
+}
+
+const open = ({ requestId, at, data }: KeptExplanation): Explanation => ({ requestId, at, ...JSON.parse(data) })
+
 /** Which request was refused. */
 interface Refused {
   requestId: string
@@ -67,7 +77,7 @@ function createExplanations({
   const retentionMs = config.AUTH_EXPLAIN_RETENTION.ms
   const recent = createRecentRefusals(mostRecent, recentOfNetwork)
   /** for the store, the oldest first */
-  let pending: Explanation[] = []
+  let pending: KeptExplanation[] = []
   let timer: NodeJS.Timeout | undefined
   let writing: Promise<void> | undefined
   let isClosed = false
@@ -91,19 +101,9 @@ function createExplanations({
     return true
   }
 
-  function toRecord({ requestId: id, at, ...rest }: Explanation): ShortRecord {
-    const expiresAt = at + retentionMs
-    return {
-      id,
-      kind,
-      owner: '',
-      source: '',
-      data: JSON.stringify(rest),
-      createdAt: at,
-      expiresAt,
-      misses: 0,
-      version: 1,
-    }
+  function toRecord({ requestId: id, at, data }: KeptExplanation): ShortRecord {
+    const times = { createdAt: at, expiresAt: at + retentionMs, misses: 0, version: 1 }
+    return { id, kind, owner: '', source: '', data, ...times }
   }
 
   async function writeAll(): Promise<void> {
@@ -134,7 +134,7 @@ function createExplanations({
 
   function heldHere(requestId: string): Explanation | undefined {
     const held = pending.find((one) => one.requestId === requestId) ?? recent.find(requestId)
-    return held && now() < held.at + retentionMs ? held : undefined
+    return held && now() < held.at + retentionMs ? open(held) : undefined
   }
 
   return {
@@ -142,7 +142,7 @@ function createExplanations({
     keep({ requestId, route, address }: Refused, refusal: Refusal): void {
       if (command) return
       const { statusCode: status, code, checks } = refusal
-      const explanation = { requestId, at: now(), route, status, code, checks }
+      const explanation = { requestId, at: now(), data: JSON.stringify({ route, status, code, checks }) }
       const network = networkOf(address, 32)
       if (isForStore(refusal) && takeRow(network)) {
         pending.push(explanation)
@@ -166,7 +166,7 @@ function createExplanations({
       const held = heldHere(requestId) ?? (await askOthers?.(requestId))
       if (held) return held
       const record = await store.findRecord({ kind, id: requestId, now: now() })
-      return record && { requestId, at: record.createdAt, ...JSON.parse(record.data) }
+      return record && open({ requestId, at: record.createdAt, data: record.data })
     },
 
     /** Writes what is left, and keeps no timer. */

@@ -1,4 +1,4 @@
-import type { Explanation } from './explanations.ts'
+import type { KeptExplanation } from './explanations.ts'
 
 /**
  * The latest refusals of a process, in memory. Where it is full, a network that has its share or more makes room for
@@ -8,7 +8,7 @@ import type { Explanation } from './explanations.ts'
  */
 export function createRecentRefusals(most: number, share: number) {
   /** the one that was refused last stands last */
-  const byNetwork = new Map<string, Explanation[]>()
+  const byNetwork = new Map<string, KeptExplanation[]>()
   let count = 0
 
   function dropOldestOf(network: string): void {
@@ -19,7 +19,7 @@ export function createRecentRefusals(most: number, share: number) {
   }
 
   return {
-    add(network: string, explanation: Explanation): void {
+    add(network: string, explanation: KeptExplanation): void {
       const own = byNetwork.get(network) ?? []
       const [quietest = network] = byNetwork.keys()
       if (count >= most) dropOldestOf(own.length >= share ? network : quietest)
@@ -29,7 +29,7 @@ export function createRecentRefusals(most: number, share: number) {
       count += 1
     },
     /** Looks at all, for it is asked now and then by an administrator. */
-    find(requestId: string): Explanation | undefined {
+    find(requestId: string): KeptExplanation | undefined {
       for (const own of byNetwork.values()) {
         const found = own.find((explanation) => explanation.requestId === requestId)
         if (found) return found

@@ -6,7 +6,6 @@ import type { FastifyInstance, InjectOptions, LightMyRequestResponse } from 'fas
 import t from 'tap'
 import type { CheckName } from '../../domain/checks.ts'
 import { type ErrorCode, errorCodes } from '../../errors.ts'
-import type { Explanation } from '../../plugins/run/explanations.ts'
 import { createRecentRefusals } from '../../plugins/run/recent-refusals.ts'
 import { StoreUnavailable } from '../../stores/store.ts'
 import { basic, callerFrom, makeClient } from '../support/client-helper.ts'
@@ -379,12 +378,9 @@ onOneStore('what the store does not take is tried again', async (t, build) => {
 })
 
 t.test('memory is bounded, and a network with more than its share makes room for itself', async (t) => {
-  const explanation = (requestId: string): Explanation => ({
-    ...{ requestId, at: 0, route: 'GET /', status: 400, code: 'refused', checks: [] },
-  })
   const recent = createRecentRefusals(10, 4)
   const add = (network: string, ...ids: string[]) => {
-    for (const id of ids) recent.add(network, explanation(id))
+    for (const id of ids) recent.add(network, { requestId: id, at: 0, data: '{}' })
   }
   const has = (...ids: string[]) => ids.map((id) => recent.find(id) !== undefined)
   add('quiet', 'q1')
