@@ -37,6 +37,7 @@ import sweeper from './plugins/run/sweeper.ts'
 import sessions from './plugins/sessions/sessions.ts'
 import accessTokens from './plugins/tokens/access-tokens.ts'
 import guards from './plugins/tokens/guards.ts'
+import impersonation from './plugins/tokens/impersonation.ts'
 import refreshTokens from './plugins/tokens/refresh-tokens.ts'
 import revocations from './plugins/tokens/revocations.ts'
 import userRoutes from './routes/account/me.ts'
@@ -48,6 +49,7 @@ import adminClientRoutes from './routes/admin/clients.ts'
 import adminExplainRoute from './routes/admin/explain.ts'
 import adminKeyRoutes from './routes/admin/keys.ts'
 import adminSessionRoutes from './routes/admin/sessions.ts'
+import adminTokenRoute from './routes/admin/tokens.ts'
 import adminUserRoutes from './routes/admin/users.ts'
 import revocationsRoute from './routes/checking/revocations.ts'
 import verifyRoute from './routes/checking/verify.ts'
@@ -180,6 +182,7 @@ export async function buildApp(
     await app.register(clientAuthentication)
     await app.register(declaredClients)
     await app.register(sessions)
+    await app.register(impersonation)
     await app.register(guards)
     // A command needs the routes of /admin/ only.
     if (!command) {
@@ -208,6 +211,7 @@ export async function buildApp(
       ofAdmins.addHook('onRequest', ofAdmins.requireAdmin)
       await ofAdmins.register(adminUserRoutes)
       await ofAdmins.register(adminBatchRoutes)
+      await ofAdmins.register(adminTokenRoute)
       await ofAdmins.register(adminSessionRoutes)
       await ofAdmins.register(adminClientRoutes)
       await ofAdmins.register(adminKeyRoutes)

@@ -23,15 +23,18 @@ const table = {
   invalid_token: [401, 'invalid_token', 'The access token was refused', 'access_token'],
   insufficient_scope: [403, 'insufficient_scope', 'The access token does not carry the scope that is needed', 'scope'],
   users_only: [403, 'insufficient_scope', 'This route needs the access token of a user', 'user_token'],
+  read_only_token: [403, 'insufficient_scope', 'This token of an administrator for a user may only read', 'user_token'],
   may_not_introspect: [403, 'unauthorized_client', 'The client may not introspect tokens', 'client_introspect'],
   signup_closed: [403, 'access_denied', 'Signup is closed', 'signup'],
   wrong_password: [403, 'access_denied', 'The password is wrong', 'password'],
+  administrator_account: [403, 'access_denied', 'No token is made for an administrator', 'account'],
   not_found: [404, 'invalid_request', 'Not found', 'look_up'],
   method_not_allowed: [405, 'invalid_request', 'Method not allowed', 'method'],
   request_timeout: [408, 'invalid_request', 'The request timed out', 'arrival_seconds'],
   username_taken: [409, 'invalid_request', 'The username is taken', 'username'],
   client_id_taken: [409, 'invalid_request', 'The client_id is taken', 'client_id'],
   own_account: [409, 'invalid_request', 'You cannot remove your own admin access', 'own_access'],
+  user_disabled: [409, 'invalid_request', 'The user is disabled', 'account'],
   operators_key: [
     409,
     'invalid_request',
@@ -146,5 +149,12 @@ export const insufficientScope = ({
 
 /** The access token is that of a client, on a route for users. */
 export const usersOnly = (): Refusal => new Refusal('users_only', { headers: challenge('insufficient_scope') })
+
+/** The access token is that of an administrator who acts for the user, on a route that changes something. */
+export const readOnlyToken = (administrator: string): Refusal =>
+  new Refusal('read_only_token', {
+    headers: challenge('insufficient_scope'),
+    reason: `the token is for ${administrator} to read by`,
+  })
 
 const challenge = (...about: Parameters<typeof bearerChallenge>) => ({ 'www-authenticate': bearerChallenge(...about) })

@@ -46,6 +46,9 @@ const changes = {
   'user.deleted': info<OfUser>('an account was deleted'),
   'user.disabled': info<OfUser>('an account was disabled'),
   'user.enabled': info<OfUser>('an account was enabled'),
+  'user.impersonated': info<OfUser & OfClient & { scope: string; audience: string }>(
+    'an administrator got a token to see what a user sees',
+  ),
   'user.roles_set': info<OfUser & { roles: string[] }>('the roles of a user were set'),
   'users.imported': info<{ source: string; made: number; updated: number; unchanged: number; skipped: number }>(
     'users were imported',

@@ -21,6 +21,8 @@ export interface AccessTokenClaims {
   /** names with a space between them */
   readonly scope?: string
   readonly roles?: readonly string[]
+  /** the administrator who holds the token and acts for the user, RFC 8693 §4.1 */
+  readonly act?: { readonly sub: string }
   /** other claims that the signer put in, unchecked */
   readonly [claim: string]: unknown
 }
@@ -73,7 +75,7 @@ const lastSecond = 253_402_300_799
  */
 export function readClaims(payload: string, issuer: string): AccessTokenClaims {
   const claims = readPart(payload)
-  const { iss, aud, sub, client_id: clientId, iat, exp, nbf, jti, sid, scope, roles } = claims
+  const { iss, aud, sub, client_id: clientId, iat, exp, nbf, jti, sid, scope, roles, act } = claims
   if (iss !== issuer) throw new InvalidToken('iss is another')
   if (!(typeof aud === 'string' || areTexts(aud))) throw new InvalidToken('aud is missing or no text')
   if (!isText(sub) || !isText(clientId) || !isText(jti))
@@ -83,6 +85,7 @@ export function readClaims(payload: string, issuer: string): AccessTokenClaims {
   if (!(sid === undefined || isText(sid))) throw new InvalidToken('sid is no text')
   if (!(scope === undefined || typeof scope === 'string')) throw new InvalidToken('scope is no text')
   if (!(roles === undefined || areTexts(roles))) throw new InvalidToken('roles is no list of texts')
+  if (!(act === undefined || isText((act as { sub?: unknown } | null)?.sub))) throw new InvalidToken('act has no sub')
   return freeze(claims) as unknown as AccessTokenClaims
 }
 
@@ -139,8 +142,24 @@ export interface Generations {
   client: number
 }
 
-/** The jti of a new token: `<user>.<client>.<random>`. */
-export const jtiOf = ({ user, client }: Generations, random: string): string => `${user}.${client}.${random}`
+/**
+ * The jti of a new token: `<user>.<client>.<random>`; behind a `~` that of the administrator's own token, where one was
+ * made by it for a user.
+ */
+export const jtiOf = ({ user, client }: Generations, random: string, ofActor?: string): string =>
+  `${user}.${client}.${random}${ofActor === undefined ? '' : `~${ofActor}`}`
+
+/** What decides whether a token was revoked. */
+export type Revocable = Pick<AccessTokenClaims, 'jti' | 'sid' | 'sub' | 'client_id' | 'act'>
+
+/**
+ * The token by which an administrator got another, for a user: when it is refused, so is the other.
+ *
+ * @returns undefined for a token that nobody else holds
+ */
+export function tokenOfActor({ act, jti, sid, client_id }: Revocable): Revocable | undefined {
+  return act && { sub: act.sub, jti: jti.slice(jti.indexOf('~') + 1), client_id, ...(sid !== undefined && { sid }) }
+}
 
 /** The generations that a token was made in, from its jti; 0 for each that the jti does not have. */
 export function generationsOf(jti: string): Generations {

@@ -10,10 +10,13 @@ export interface End {
   [made]: true
 }
 
+/** Life of a token by which an administrator sees what a user sees, whatever `AUTH_ACCESS_TTL` is. */
+export const actingTtlSeconds = 15 * 60
+
 /**
  * Until when a revocation made now has to be kept.
  *
  * @returns milliseconds since the epoch, after the last token issued before `now` is refused for its age
  */
 export const revocationExpiry = (now: number, accessTtlSeconds: number): number =>
-  now + (accessTtlSeconds + clockSkewSeconds) * 1000
+  now + (Math.max(accessTtlSeconds, actingTtlSeconds) + clockSkewSeconds) * 1000

@@ -1,4 +1,4 @@
-import { type AccessTokenClaims, generationsOf } from './access-token.ts'
+import { generationsOf, type Revocable, tokenOfActor } from './access-token.ts'
 
 /** Which access tokens are refused. */
 export type RevokedTokens =
@@ -47,6 +47,23 @@ export function createRevocationSet() {
   }
   let looking = expiries()
 
+  /**
+   * Whether a token was revoked: by itself, with its session, its client or its user, or with the token of the
+   * administrator who holds it. Does not look at its key.
+   */
+  function isRevoked(token: Revocable): boolean {
+    const { jti, sid, sub, client_id: clientId } = token
+    if (named.jti.has(jti)) return true
+    const ofActor = token.act && tokenOfActor(token)
+    if (ofActor && isRevoked(ofActor)) return true
+    const client = upTo.client.get(clientId)
+    if (client && generationsOf(jti).client < client.generation) return true
+    if (sid === undefined) return false
+    if (named.sid.has(sid)) return true
+    const user = upTo.user.get(sub)
+    return user !== undefined && generationsOf(jti).user < user.generation && sid !== user.exceptSessionId
+  }
+
   return {
     get size() {
       return named.jti.size + named.sid.size + named.key.size + upTo.user.size + upTo.client.size
@@ -75,16 +92,7 @@ export function createRevocationSet() {
     /** Up to which generation the tokens of a client are refused; 0 for none. */
     generationOfClient: (id: string): number => upTo.client.get(id)?.generation ?? 0,
 
-    /** Whether a token was revoked: by itself, with its session, its client or its user. Does not look at its key. */
-    isRevoked({ jti, sid, sub, client_id: clientId }: AccessTokenClaims): boolean {
-      if (named.jti.has(jti)) return true
-      const client = upTo.client.get(clientId)
-      if (client && generationsOf(jti).client < client.generation) return true
-      if (sid === undefined) return false
-      if (named.sid.has(sid)) return true
-      const user = upTo.user.get(sub)
-      return user !== undefined && generationsOf(jti).user < user.generation && sid !== user.exceptSessionId
-    },
+    isRevoked,
 
     /**
      * Forgets revocations that concern no living token any more.

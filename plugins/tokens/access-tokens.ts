@@ -13,6 +13,7 @@ import {
   wrongTime,
 } from '../../domain/access-token.ts'
 import { checked } from '../../domain/checks.ts'
+import { actingTtlSeconds } from '../../domain/lifetimes.ts'
 import { clockSkewSeconds } from '../../domain/time.ts'
 import { Refusal, tokenRefused } from '../../errors.ts'
 import { StoreUnavailable } from '../../stores/store.ts'
@@ -28,6 +29,8 @@ declare module 'fastify' {
 export type AccessTokenSubject = Pick<AccessTokenClaims, 'aud' | 'sub' | 'client_id' | 'sid' | 'scope' | 'roles'> & {
   /** travel in the jti, so that all older tokens can be revoked by one entry */
   generations: Generations
+  /** the administrator who is to hold it, and the jti of their own token */
+  actor?: { sub: string; jti: string }
 }
 
 /** A token that passed every check that does not change with time. */
@@ -50,6 +53,7 @@ function createAccessTokens({
   const ttlSeconds = config.AUTH_ACCESS_TTL.seconds
   // A life that AUTH_ACCESS_TTL does not allow would outlive the revocations, which are kept for that long.
   const limits = { maxAgeSeconds: ttlSeconds, clockSkewSeconds }
+  const actingLimits = { maxAgeSeconds: actingTtlSeconds, clockSkewSeconds }
   const signers = new WeakMap<SigningKey, ReturnType<typeof createSigner>>()
   /** by the whole text, so that nothing can be confused */
   const verified = new Lru<Verified>(cachedTokens)
@@ -81,13 +85,17 @@ function createAccessTokens({
      *
      * @param where it is signed: on this thread, or on one of libuv's pool
      */
-    async issue({ generations, ...subject }: AccessTokenSubject, where: 'here' | 'pool' = 'here'): Promise<string> {
+    async issue(
+      { generations, actor, ...subject }: AccessTokenSubject,
+      where: 'here' | 'pool' = 'here',
+    ): Promise<string> {
       const iat = Math.floor(now() / 1000)
       const key = signingKeys.current()
       const signer = signers.get(key) ?? traced('sign', createSigner(key))
       signers.set(key, signer)
-      const jti = jtiOf(generations, randomUUID())
-      return signer({ iss, ...subject, iat, exp: iat + ttlSeconds, jti }, where)
+      const jti = jtiOf(generations, randomUUID(), actor?.jti)
+      if (!actor) return signer({ iss, ...subject, iat, exp: iat + ttlSeconds, jti }, where)
+      return signer({ iss, ...subject, act: { sub: actor.sub }, iat, exp: iat + actingTtlSeconds, jti }, where)
     },
 
     /**
@@ -106,7 +114,7 @@ function createAccessTokens({
         verified.set(token, known)
       }
       const { claims, kid } = known
-      const wrong = wrongTime(claims, now() / 1000, limits)
+      const wrong = wrongTime(claims, now() / 1000, claims.act ? actingLimits : limits)
       if (wrong) {
         const age = checked('access_token_seconds', Math.round(now() / 1000 - claims.iat), ttlSeconds)
         throw tokenRefused(wrong.failure, wrong.reason, age)

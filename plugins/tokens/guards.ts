@@ -5,7 +5,7 @@ import { bearerTokenOf, isBearer, whatIsMissing } from '../../domain/bearer.ts'
 import { commandLine } from '../../domain/caller.ts'
 import { type Check, checked } from '../../domain/checks.ts'
 import { adminScope } from '../../domain/client.ts'
-import { insufficientScope, tokenMissing, tokenRefused, usersOnly } from '../../errors.ts'
+import { insufficientScope, readOnlyToken, tokenMissing, tokenRefused, usersOnly } from '../../errors.ts'
 
 const claims: unique symbol = Symbol('claims')
 
@@ -88,8 +88,10 @@ function createGuards({
     },
 
     async requireUser(request: FastifyRequest): Promise<void> {
-      const { sid } = await readOwnToken(request)
+      const { sid, act } = await readOwnToken(request)
       if (sid === undefined) throw usersOnly()
+      // Who looks at an account for its user changes nothing of it.
+      if (act && request.method !== 'GET' && request.method !== 'HEAD') throw readOnlyToken(act.sub)
     },
 
     async requireAdmin(request: FastifyRequest, reply: FastifyReply): Promise<void> {
@@ -103,7 +105,7 @@ function createGuards({
         const reason = 'the access token lacks the scope admin'
         throw adminsOnly(reason, checked('scope', read.scope ?? 'none', adminScope))
       }
-      if (!(await isAdministrator(read))) {
+      if (read.act || !(await isAdministrator(read))) {
         const reason = 'no administrator any more'
         throw adminsOnly(reason, checked('administrator', `${read.sub} is ${reason}`))
       }

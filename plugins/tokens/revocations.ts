@@ -245,7 +245,9 @@ async function createRevocations({
      */
     async revokeToken(write: AuditedWrites, claims: AccessTokenClaims): Promise<boolean | 'many'> {
       if (isRevoked(claims)) return false
-      const { jti, sid, client_id: clientId } = claims
+      const { jti, client_id: clientId, act } = claims
+      // One that an administrator holds is in their session, which its end must not end.
+      const sid = act ? undefined : claims.sid
       const owner = sid === undefined ? `client:${clientId}` : `sid:${sid}`
       const tokens = recording.has(`jti:${jti}`) ? 0 : (owned.get(owner) ?? 0)
       if (sid !== undefined && tokens >= tokensOfSessionAtMost) return 'many'

@@ -44,7 +44,9 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         querystring: Demands,
         response: {
           204: Type.Null({
-            description: 'The token is valid. X-Auth-Subject, X-Auth-Client, X-Auth-Scope and X-Auth-Roles describe it',
+            description:
+              'The token is valid. X-Auth-Subject, X-Auth-Client, X-Auth-Scope and X-Auth-Roles describe it; ' +
+              'X-Auth-Actor is the administrator who holds it in the place of the user',
           }),
           ...problemResponses(400, 401, 403),
         },
@@ -72,6 +74,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
           'x-auth-client': token.client_id,
           'x-auth-scope': token.scope ?? '',
           'x-auth-roles': token.roles?.join(',') ?? '',
+          'x-auth-actor': token.act?.sub ?? '',
         })
         .code(204)
         .send(null)

@@ -24,6 +24,9 @@ const IntrospectionResponse = Type.Object(
     scope: Type.Optional(Scope),
     sid: Type.Optional(Type.String()),
     roles: Type.Optional(Roles),
+    act: Type.Optional(
+      Type.Object({ sub: Type.String() }, { description: 'The administrator who holds the token, RFC 8693 §4.1' }),
+    ),
     jti: Type.Optional(Type.String()),
     iat: Seconds('issued'),
     exp: Seconds('expires'),

@@ -25,6 +25,7 @@ const routes: Record<string, string[]> = {
   '/admin/users/{id}': ['get', 'delete'],
   '/admin/users/disable': ['post'],
   '/admin/users/end-sessions': ['post'],
+  '/admin/users/{id}/token': ['post'],
   '/admin/users/{id}/disable': ['post'],
   '/admin/users/{id}/enable': ['post'],
   '/admin/users/{id}/roles': ['put'],

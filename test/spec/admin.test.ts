@@ -86,7 +86,7 @@ onOneStore(
         t.equal(lacking.headers['www-authenticate'], lackingScope)
       }
     }
-    t.equal(routes, 24)
+    t.equal(routes, 25)
   },
 )
 

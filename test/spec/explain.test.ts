@@ -138,6 +138,24 @@ onOneStore('for each error that there is, an administrator is told which check f
     ],
     insufficient_scope: [() => withToken(app, token, { url: '/verify?scope=read' }), 'scope', 'read'],
     users_only: [() => withToken(app, forUs, { url: '/users/me' }), 'user_token'],
+    read_only_token: [
+      async () => {
+        const { id } = await app.users.signUp(callerFrom('198.51.100.1', app.log), 'bob', password)
+        const { access_token } = json(await asRoot('POST', `/admin/users/${id}/token`))
+        secrets.push(access_token)
+        return withToken(app, access_token, { method: 'POST', url: '/logout' })
+      },
+      'user_token',
+    ],
+    administrator_account: [() => asRoot('POST', `/admin/users/${rootId}/token`), 'account'],
+    user_disabled: [
+      async () => {
+        const { id } = await app.users.signUp(callerFrom('198.51.100.1', app.log), 'carol', password)
+        await asRoot('POST', `/admin/users/${id}/disable`)
+        return asRoot('POST', `/admin/users/${id}/token`)
+      },
+      'account',
+    ],
     may_not_introspect: [
       () => postForm(app, '/introspect', { token: 'x' }, basic(machine)),
       'client_introspect',
