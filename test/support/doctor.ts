@@ -7,6 +7,7 @@ import type { StageName, StoreStages } from '../../cli/doctor/store.ts'
 import { readPlace } from '../../cli/places.ts'
 import { examineConfig } from '../../config.ts'
 import type { SigningKey } from '../../plugins/keys/key-ring.ts'
+import { migrations } from '../../stores/postgres/migrations.ts'
 import type { ServerFacts } from '../../stores/postgres/server-facts.ts'
 
 /* Facts of set-ups in which nothing is wrong, for tests to break one thing of. */
@@ -47,7 +48,7 @@ export const server: ServerFacts = {
   isLocal: false,
   pooling: 'none',
   standbys: [],
-  steps: [1, 2, 3, 4],
+  steps: migrations.map(({ version }) => version),
   mayCreate: true,
 }
 
