@@ -28,7 +28,7 @@ function toUser(members: Members, hashes: Map<string, string> | undefined): Impo
   const isBanned = booleanOf(members, 'banned') && (banEnds === undefined || banEnds > Date.now())
   return omitUndefined({
     externalId,
-    username: textOf(members, 'username'),
+    username: usernameOf(members),
     email: textOf(members, 'email'),
     isEmailVerified: booleanOf(members, nameOf(members, 'emailVerified', 'email_verified')),
     passwordHash: hashes ? hashes.get(externalId) : textOf(withHash, 'password'),
@@ -36,6 +36,13 @@ function toUser(members: Members, hashes: Map<string, string> | undefined): Impo
     isDisabled: isBanned || undefined,
     roles: textOf(members, 'role')?.split(','),
   })
+}
+
+/** As it was typed, where that is the same name: it may also be any other. */
+function usernameOf(members: Members): string | undefined {
+  const username = textOf(members, 'username')
+  const typed = textOf(members, nameOf(members, 'displayUsername', 'display_username'))
+  return typed?.toLowerCase() === username ? typed : username
 }
 
 /** Others are of other providers, with tokens. */

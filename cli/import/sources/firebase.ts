@@ -12,9 +12,9 @@ import { RowRefused, toUsers } from '../rows.ts'
  */
 export const firebase: Source = {
   about: 'JSON of "firebase auth:export", with --firebase-config',
-  read(file, { firebaseConfig }) {
+  async *read(file, { firebaseConfig }) {
     const config = firebaseConfig === undefined ? undefined : readConfig(firebaseConfig)
-    return toUsers(readRows(file, { member: 'users' }), (value) => toUser(toMembers(value), config))
+    yield* toUsers(readRows(file, { member: 'users' }), (value) => toUser(toMembers(value), config))
   },
 }
 
