@@ -4,6 +4,7 @@ import type { Config } from '../config.ts'
 import { type Caller, commandLine } from '../domain/caller.ts'
 import type { End } from '../domain/lifetimes.ts'
 import { type OnConflict, onConflicts, planImport } from '../domain/user-import.ts'
+import type { MembersOf } from '../events.ts'
 import { auditRowOf } from '../plugins/run/audit-rows.ts'
 import { patiently } from '../stores/moving/copy.ts'
 import { chosenStore, isMissing } from '../stores/open.ts'
@@ -166,15 +167,31 @@ async function take(
       const isChanged = made + updated > 0 && !given.isDryRun
       return isChanged ? { source: given.from, made, updated, unchanged, skipped } : undefined
     }
-    return await app.changes.make(by, 'users.imported', told, async (store, end) => {
-      const isWhole = await work(createTarget(app, by, store, given, end))
-      const members = told()
-      if (members) await app.store.addAudit([auditRowOf(by, 'users.imported', members, app.now())])
-      return isWhole
-    })
+    return await tellOfRun(app, by, told, (store, end) => work(createTarget(app, by, store, given, end)))
   } finally {
     await app.close()
   }
+}
+
+type Members = MembersOf<'users.imported'>
+
+/** Tells of a run in the log and in the audit rows, also where it fails in the middle: what is taken stays. */
+async function tellOfRun(
+  { changes, store: rows, now }: FastifyInstance,
+  { log }: Caller,
+  told: () => Members | undefined,
+  run: (store: Pick<Store, 'importUsers'>, end: () => End) => Promise<boolean>,
+): Promise<boolean> {
+  const by = { log, by: commandLine }
+  const failed: unknown[] = []
+  const isWhole = await changes.make(by, 'users.imported', told, async (store, end) => {
+    const isWhole = await run(store, end).catch((error) => failed.push(error) === 0)
+    const members = told()
+    if (members) await rows.addAudit([auditRowOf(by, 'users.imported', members, now())]).catch((e) => failed.push(e))
+    return isWhole
+  })
+  if (failed.length > 0) throw failed[0]
+  return isWhole
 }
 
 const emptyTarget = ({ onConflict }: Given): Target => {
@@ -250,8 +267,9 @@ function textOf({ given, report, rows, seconds }: Result): string {
   )
 }
 
-function warningsOf({ given, report, isWhole }: Result): string[] {
+function warningsOf({ given, report, isWhole, rows }: Result): string[] {
   return [
+    ...(rows === 0 ? ['There are no users in it.'] : []),
     ...[...report.noted].map(([note, users]) => `${count(users)} ${notes[note]}`),
     ...(given.isDryRun ? [] : report.summary()),
     ...(given.onConflict === 'fail' && !isWhole

@@ -1,4 +1,4 @@
-import { closeSync, fchmodSync, openSync, writeSync } from 'node:fs'
+import { closeSync, fchmodSync, fstatSync, openSync, writeSync } from 'node:fs'
 import { CommandError, exitCodes } from '../exit.ts'
 import type { Note } from './to-row.ts'
 
@@ -40,7 +40,7 @@ export function createReport(path: string | undefined, tell?: (line: Line) => vo
       tell?.(told)
       if (reason === undefined) return
       if (descriptor !== undefined) {
-        writeSync(descriptor, `${JSON.stringify({ file, line, external_id, action, reason })}\n`)
+        write(descriptor, `${JSON.stringify({ file, line, external_id, action, reason })}\n`)
         return
       }
       const of = reasons.get(reason) ?? { count: 0, lines: [] }
@@ -67,10 +67,20 @@ export function createReport(path: string | undefined, tell?: (line: Line) => vo
 function openReport(path: string): number {
   try {
     const descriptor = openSync(path, 'w', 0o600)
-    fchmodSync(descriptor, 0o600)
+    if (fstatSync(descriptor).isFile()) fchmodSync(descriptor, 0o600)
     return descriptor
   } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException
-    throw new CommandError(`--report: ${path} cannot be written (${code ?? message})`, exitCodes.problems)
+    throw unwritable(error)
   }
 }
+
+function write(descriptor: number, line: string): void {
+  try {
+    writeSync(descriptor, line)
+  } catch (error) {
+    throw unwritable(error)
+  }
+}
+
+const unwritable = (error: unknown) =>
+  new CommandError(`--report: it cannot be written (${(error as NodeJS.ErrnoException).code})`, exitCodes.problems)
