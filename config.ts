@@ -1,7 +1,13 @@
 import { availableParallelism } from 'node:os'
 import { type StaticDecode, type TSchema, Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
-import { validateDatabaseUrl, validateHost, validateIssuer, validateProxy } from './config/checks.ts'
+import {
+  validateDatabaseUrl,
+  validateFetchAllow,
+  validateHost,
+  validateIssuer,
+  validateProxy,
+} from './config/checks.ts'
 import { ConfigError } from './config/error.ts'
 import { refuseUnreadable, takeFromFile, trimSecrets } from './config/files.ts'
 import { isFromKubernetes, unknownNames } from './config/names.ts'
@@ -142,6 +148,12 @@ export const Settings = Type.Object({
     default: '1h',
     description: 'How long it is kept why a request was refused, for latchkey explain',
   }),
+  AUTH_FETCH_ALLOW: Type.Optional(
+    ListOf(validateFetchAllow, {
+      expected: 'a comma-separated list of host names, addresses and CIDR ranges, such as hooks.internal, 10.0.0.0/8',
+      description: 'Hosts that the service may call although they are private, also by http: for webhooks',
+    }),
+  ),
   AUTH_METRICS_PORT: Type.Optional(
     WholeNumber(0, 65_535, { description: 'Port of GET /metrics for Prometheus; off when not set' }),
   ),

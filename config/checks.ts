@@ -42,15 +42,36 @@ export function validateIssuer(text: string): string | undefined {
 const fewestBits = { ipv4: 8, ipv6: 7 }
 const anyIpv4 = ipaddr.parse('::ffff:0:0') as ipaddr.IPv6
 
-/** A member of AUTH_TRUSTED_PROXIES: an address or a CIDR range. */
-export function validateProxy(text: string): string | undefined {
+/** An address or a CIDR range. */
+function validateRange(text: string): string | undefined {
   const [address = '', bits, ...more] = text.split('/')
   if (!isIP(address) || more.length > 0) return 'it is neither an address nor a range'
+  const most = ipaddr.parse(address).kind() === 'ipv4' ? 32 : 128
+  return bits === undefined || (/^(0|[1-9][0-9]{0,2})$/.test(bits) && Number(bits) <= most)
+    ? undefined
+    : `a range of this kind has 0 to ${most} bits`
+}
+
+/** A member of AUTH_FETCH_ALLOW: a host name, an address or a CIDR range. */
+export function validateFetchAllow(text: string): string | undefined {
+  if (/:\/\//.test(text)) return 'a host stands here without its scheme'
+  if (text.includes('*')) return 'each host is named by itself, or by the range of its addresses'
+  if (isIP(text.split('/')[0] as string)) {
+    const [address = '', bits = '128'] = text.split('/')
+    const isMapped = ipaddr.parse(address).range() === 'ipv4Mapped'
+    return validateRange(text) ?? (isMapped && Number(bits) < 96 ? 'it is more than all of IPv4' : undefined)
+  }
+  if (/:\d+$/.test(text)) return 'a host stands here without a port'
+  return text.includes('/') ? 'it is neither a host nor a range' : validateHost(text)
+}
+
+/** A member of AUTH_TRUSTED_PROXIES: an address or a CIDR range. */
+export function validateProxy(text: string): string | undefined {
+  const wrong = validateRange(text)
+  const [address = '', bits] = text.split('/')
+  if (wrong || bits === undefined) return wrong
   const parsed = ipaddr.parse(address)
   const kind = parsed.kind()
-  if (bits === undefined) return undefined
-  const most = kind === 'ipv4' ? 32 : 128
-  if (!/^(0|[1-9][0-9]{0,2})$/.test(bits) || Number(bits) > most) return `a range of this kind has 0 to ${most} bits`
   const hasAllIpv4 = kind === 'ipv6' && Number(bits) <= 96 && anyIpv4.match(parsed as ipaddr.IPv6, Number(bits))
   const isMapped = kind === 'ipv6' && (parsed as ipaddr.IPv6).isIPv4MappedAddress()
   if (hasAllIpv4 || Number(bits) < (isMapped ? 96 + fewestBits.ipv4 : fewestBits[kind])) {

@@ -181,6 +181,35 @@ t.test('AUTH_TRUSTED_PROXIES are addresses and ranges, and no range of strangers
   ])
 })
 
+t.test('AUTH_FETCH_ALLOW are hosts, addresses and ranges', async (t) => {
+  takes(t, 'AUTH_FETCH_ALLOW', [
+    ...[
+      'hooks.internal',
+      'localhost',
+      '127.0.0.1',
+      '::1',
+      '10.0.0.0/8',
+      'fd00::/8',
+      '::ffff:10.0.0.0/104',
+      '0.0.0.0/0',
+    ],
+    ...['hooks.internal, 10.0.0.0/8 ,::1', 'HOOKS.internal.'],
+  ])
+  refuses(t, 'AUTH_FETCH_ALLOW', [
+    ...['*', '*.internal', 'https://hooks.internal', 'hooks.internal:8080', '127.0.0.1:80', '[::1]', 'hooks/8', '10.1'],
+    ...[
+      '10.0.0.0/33',
+      '10.0.0.0/',
+      '::1/129',
+      '10.0.0.0/8/8',
+      '::ffff:10.0.0.0/90',
+      'a b',
+      'hooks.internal,',
+      '0x7f.1',
+    ],
+  ])
+})
+
 t.test('HOST is an address or a name', async (t) => {
   takes(t, 'HOST', [
     '127.0.0.1',
