@@ -30,6 +30,7 @@ import metrics from './plugins/metrics/metrics.ts'
 import changes from './plugins/run/changes.ts'
 import events from './plugins/run/events.ts'
 import explanations from './plugins/run/explanations.ts'
+import guardedFetch from './plugins/run/guarded-fetch.ts'
 import indexes from './plugins/run/indexes.ts'
 import jobs from './plugins/run/jobs.ts'
 import store from './plugins/run/store.ts'
@@ -40,6 +41,7 @@ import guards from './plugins/tokens/guards.ts'
 import impersonation from './plugins/tokens/impersonation.ts'
 import refreshTokens from './plugins/tokens/refresh-tokens.ts'
 import revocations from './plugins/tokens/revocations.ts'
+import webhooks from './plugins/webhooks/webhooks.ts'
 import userRoutes from './routes/account/me.ts'
 import protectedRoute from './routes/account/protected.ts'
 import sessionRoutes from './routes/account/sessions.ts'
@@ -51,6 +53,7 @@ import adminKeyRoutes from './routes/admin/keys.ts'
 import adminSessionRoutes from './routes/admin/sessions.ts'
 import adminTokenRoute from './routes/admin/tokens.ts'
 import adminUserRoutes from './routes/admin/users.ts'
+import adminWebhookRoutes from './routes/admin/webhooks.ts'
 import revocationsRoute from './routes/checking/revocations.ts'
 import verifyRoute from './routes/checking/verify.ts'
 import healthRoutes from './routes/health.ts'
@@ -161,6 +164,7 @@ export async function buildApp(
     if (!command) await app.register(openapi, { version })
 
     await app.register(events)
+    await app.register(guardedFetch)
     await app.register(store)
     await app.register(explanations)
     await app.register(jobs)
@@ -184,6 +188,7 @@ export async function buildApp(
     await app.register(sessions)
     await app.register(impersonation)
     await app.register(guards)
+    await app.register(webhooks)
     // A command needs the routes of /admin/ only.
     if (!command) {
       await app.register(sweeper)
@@ -216,6 +221,7 @@ export async function buildApp(
       await ofAdmins.register(adminClientRoutes)
       await ofAdmins.register(adminKeyRoutes)
       await ofAdmins.register(adminExplainRoute)
+      await ofAdmins.register(adminWebhookRoutes)
     })
     await app.ready()
   } catch (error) {

@@ -148,6 +148,11 @@ export const Settings = Type.Object({
     default: '1h',
     description: 'How long it is kept why a request was refused, for latchkey explain',
   }),
+  AUTH_WEBHOOKS_FILE: Type.Optional(
+    Type.String({
+      description: 'Endpoints that are told of events, in JSON, read at each start: see docs/webhooks.md',
+    }),
+  ),
   AUTH_FETCH_ALLOW: Type.Optional(
     ListOf(validateFetchAllow, {
       expected: 'a comma-separated list of host names, addresses and CIDR ranges, such as hooks.internal, 10.0.0.0/8',
@@ -217,7 +222,7 @@ export function examineConfig(env: Record<string, string | undefined>): { config
     const text = env[name]
     if (text && !isFromKubernetes(name, text)) given[name] = text
   }
-  for (const name of ['AUTH_SIGNING_KEY_FILE', 'AUTH_CLIENTS_FILE'] as const)
+  for (const name of ['AUTH_SIGNING_KEY_FILE', 'AUTH_CLIENTS_FILE', 'AUTH_WEBHOOKS_FILE'] as const)
     attempt(() => refuseUnreadable(given, name))
   const nameOf = Object.fromEntries(
     (['AUTH_SECRET', 'AUTH_SECRET_PREVIOUS', 'DATABASE_URL'] as const).map((name) => [

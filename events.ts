@@ -36,6 +36,10 @@ interface OfKey {
   kid: string
   alg: string
 }
+interface OfWebhook {
+  webhook: string
+  host: string
+}
 
 /**
  * Events that tell of a change in the store. They go with the write, through `plugins/run/changes.ts`; the part before
@@ -92,6 +96,9 @@ const notes = {
     'a change of secrets is over: so many were sealed anew',
   ),
   'key.lost': warn<OfKey>('a signing key was removed that no secret opens any more'),
+  'webhook.disabled': warn<OfWebhook & { reason: string }>('a webhook was disabled: it took an event at no try'),
+  'webhook.enabled': info<OfWebhook>('a webhook was enabled'),
+  'webhook.resent': info<OfWebhook & { since: string }>('a webhook is told again of what has happened'),
   'worker.started': info<{ worker: number | undefined }>('a worker was started in the place of another'),
   'worker.ended': error<{ worker: number | undefined; how: number | string; next_in_ms: number }>(
     'a worker ended; another is started in its place',

@@ -87,14 +87,15 @@ export const openService = (io: Io, config: Config, output: Output, needs: Needs
   return openApp(needs, { config, key, io, log: createLog(io), output, needsIndexes: false })
 }
 
-type Needs = Pick<AdminCommand, 'mayMakeStore' | 'makesSecret'>
+type Needs = Pick<AdminCommand, 'mayMakeStore' | 'makesSecret' | 'readsWebhooks'>
 
 async function openApp(
-  { mayMakeStore, makesSecret }: Needs,
+  { mayMakeStore, makesSecret, readsWebhooks }: Needs,
   { config, key, io, log, output, needsIndexes }: AppOptions,
 ): Promise<FastifyInstance> {
   // Only a start of the service declares the clients in AUTH_CLIENTS_FILE.
-  const { AUTH_CLIENTS_FILE: _, ...settings } = config
+  const { AUTH_CLIENTS_FILE: _, AUTH_WEBHOOKS_FILE: webhooks, ...rest } = config
+  const settings = readsWebhooks && webhooks !== undefined ? { ...rest, AUTH_WEBHOOKS_FILE: webhooks } : rest
   const location = chosenStore(settings)
   if (!mayMakeStore && isMissing(location)) {
     throw new CommandError(

@@ -76,6 +76,8 @@ export interface AdminCommand extends Described {
   mayMakeStore?: true
   /** what it makes is sealed, so a store without a secret gets one */
   makesSecret?: true
+  /** it is about the webhooks of AUTH_WEBHOOKS_FILE: for others a file that is wrong does not matter */
+  readsWebhooks?: true
   /** Reads what the first argument names, before anything is asked or changed. */
   find?(admin: Admin, name: string): Promise<Json>
   /** has `--password-stdin` and `--generate`, or asks */

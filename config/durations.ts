@@ -21,3 +21,18 @@ export function parseDuration(text: string): Duration | undefined {
   const seconds = Number.parseInt(text, 10) * (secondsPerUnit[text.at(-1) as string] ?? 1)
   return { seconds, ms: seconds * 1000 }
 }
+
+const time = /^\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:\d\d))?$/
+
+/**
+ * Reads from when on.
+ *
+ * @param text a length of time, which ends now, or a time of RFC 3339; a date is its beginning in UTC
+ * @returns milliseconds since the epoch; undefined for any other text
+ */
+export function parseSince(text: string, now: number): number | undefined {
+  const duration = parseDuration(text)
+  if (duration) return Math.max(0, now - duration.ms)
+  const at = time.test(text) ? Date.parse(text) : Number.NaN
+  return at >= 0 ? at : undefined
+}

@@ -25,7 +25,7 @@ export function takeFromFile(
 /** Checks a file that is read later, when the store is open, as far as that is possible without reading it. */
 export function refuseUnreadable(
   given: Record<string, string>,
-  name: 'AUTH_SIGNING_KEY_FILE' | 'AUTH_CLIENTS_FILE',
+  name: 'AUTH_SIGNING_KEY_FILE' | 'AUTH_CLIENTS_FILE' | 'AUTH_WEBHOOKS_FILE',
 ): void {
   const path = given[name]
   if (path === undefined) return

@@ -7,6 +7,7 @@ import { keys } from './keys.ts'
 import { secrets } from './secrets.ts'
 import { stores } from './stores.ts'
 import { sessions, users } from './users.ts'
+import { webhooks } from './webhooks.ts'
 
 const serve: FreeCommand = {
   usage: 'serve',
@@ -23,6 +24,7 @@ export const commands: (Group | AdminCommand | FreeCommand)[] = [
   clients,
   keys,
   secrets,
+  webhooks,
   stores,
   explain,
   doctor,

@@ -1,6 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { version } from '../../config/version.ts'
+import { type WebhookState, webhookStates } from '../../domain/webhook.ts'
 import { loginFailures } from '../../events.ts'
 import type { Usage } from '../../stores/store.ts'
 import type { Meters } from './meters.ts'
@@ -108,6 +109,36 @@ const readSweeper: Reading<'sweeper'> = ({ gauge, totals }, { sweeper }) => {
   )
 }
 
+const readWebhooks: Reading<'webhooks'> = ({ gauge, gauges, totals }, { webhooks }) => {
+  totals(
+    'latchkey_webhook_attempts_total',
+    'Events that were sent to webhooks, by whether they were taken',
+    'outcome',
+    () => webhooks.attempts,
+  )
+  // Every process looks; one of them sends.
+  gauges(
+    'latchkey_webhooks',
+    'Webhooks, by how they are',
+    'state',
+    () => {
+      const counts = Object.fromEntries(webhookStates.map((state) => [state, 0])) as Record<WebhookState, number>
+      for (const { seen } of webhooks.senders) counts[seen.state] += 1
+      return counts
+    },
+    'max',
+  )
+  gauge(
+    'latchkey_webhook_lag_seconds',
+    'How long an event has waited for a webhook that is not disabled: of all of them the longest',
+    () => {
+      const lags = webhooks.senders.filter(({ seen }) => seen.state !== 'disabled').map(({ seen }) => seen.behindMs)
+      return lags.length > 0 ? Math.max(...lags) / 1000 : undefined
+    },
+    'max',
+  )
+}
+
 const ofStore: { [Name in keyof Usage]: Record<keyof Usage[Name], [metric: string, help: string]> } = {
   lmdb: {
     mapBytes: ['latchkey_lmdb_map_bytes', 'Memory map of the store, which grows with it'],
@@ -141,6 +172,7 @@ export default fp(
     readKeys(meters, app)
     readSweeper(meters, app)
     readStore(meters, app)
+    readWebhooks(meters, app)
     meters.total('latchkey_log_lines_dropped_total', 'Log lines that nobody read in time', droppedLines)
     meters.total(
       'latchkey_event_loop_active_seconds_total',
@@ -156,6 +188,6 @@ export default fp(
   },
   {
     name: 'readings',
-    dependencies: ['metrics', 'events', 'hashing', 'revocations', 'signing-keys', 'sweeper', 'store'],
+    dependencies: ['metrics', 'events', 'hashing', 'revocations', 'signing-keys', 'sweeper', 'store', 'webhooks'],
   },
 )
