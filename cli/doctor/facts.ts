@@ -4,6 +4,8 @@ import { type Config, examineConfig } from '../../config.ts'
 import { createProbes, probeField } from '../../plugins/keys/probe.ts'
 import { readMadeSecret, secretPath } from '../../plugins/keys/secret-file.ts'
 import { createSecrets } from '../../plugins/keys/secrets.ts'
+import { createGuardedFetch, type GuardedAnswer } from '../../plugins/run/guarded-fetch.ts'
+import { type Endpoint, readEndpoints } from '../../plugins/webhooks/endpoints.ts'
 import { hasLmdbStore, lmdbDirectory } from '../../stores/lmdb/file.ts'
 import type { Server } from '../../stores/postgres/server-facts.ts'
 import { type Place, readPlace } from '../places.ts'
@@ -48,6 +50,10 @@ export interface Facts {
   issuer(): Promise<Answer>
   jwks(): Promise<Answer>
   certificate(): Promise<Certificate>
+  /** @throws {ConfigError} for a file that is not as expected */
+  webhooks(): Endpoint[]
+  /** What an endpoint answers to HEAD, to which it does nothing. @throws {FetchFailed} */
+  reach(endpoint: Endpoint): Promise<GuardedAnswer>
   /** what AUTH_METRICS_PORT answers at the host of AUTH_ISSUER */
   metrics(): Promise<Answer>
   /** what HOST and PORT answer to `GET /readyz`, with nothing in between */
@@ -56,11 +62,15 @@ export interface Facts {
   arrived(by: 'direct' | 'issuer', forwardedFor?: string): Promise<Arrival | undefined>
 }
 
+/** Longest wait for the answer of a webhook: less than a check has. */
+const reachMs = 2_500
+
 /** Gathers facts by the settings in an environment. @returns them, and a function that ends what still hangs */
 export function gatherFacts(env: NodeJS.ProcessEnv): { facts: Facts; end(): void } {
   const examined = examineConfig(env)
   const dir = examined.config?.AUTH_DATA_DIR ?? (env['AUTH_DATA_DIR'] || './data')
   let looking: Looking | undefined
+  let guarded: ReturnType<typeof createGuardedFetch> | undefined
 
   const facts: Facts = {
     env,
@@ -101,6 +111,11 @@ export function gatherFacts(env: NodeJS.ProcessEnv): { facts: Facts; end(): void
     issuer: once(async () => ask(bare(facts.config().AUTH_ISSUER) + metadataPath)),
     jwks: once(async () => ask(`${bare(facts.config().AUTH_ISSUER)}/.well-known/jwks.json`)),
     certificate: once(async () => certificateOf(facts.config().AUTH_ISSUER)),
+    webhooks() {
+      const { AUTH_WEBHOOKS_FILE: path, AUTH_FETCH_ALLOW: allowed } = facts.config()
+      return path === undefined ? [] : readEndpoints(path, allowed)
+    },
+    reach: ({ url }) => guardedFetch().fetch(url, { method: 'HEAD', withinMs: reachMs }),
     metrics: once(async () => {
       const { AUTH_ISSUER, AUTH_METRICS_PORT } = facts.config()
       return ask(`http://${new URL(AUTH_ISSUER).hostname}:${AUTH_METRICS_PORT}/metrics`, { withinMs: 1_000 })
@@ -119,17 +134,33 @@ export function gatherFacts(env: NodeJS.ProcessEnv): { facts: Facts; end(): void
       return askHowArrived(base, found.text, timeOf(before) || Date.now(), forwardedFor)
     },
   }
+  function guardedFetch() {
+    guarded ??= createGuardedFetch(facts.config().AUTH_FETCH_ALLOW)
+    return guarded
+  }
+  function webhookIds(): string[] {
+    try {
+      return facts.webhooks().map(({ id }) => id)
+    } catch {
+      // As `webhooks` reports.
+      return []
+    }
+  }
   const look = once(async () => {
     const place = facts.place()
     if (place.kind === 'lmdb') mayBeOpened(facts, place.dir)
     // Opening a store brings its schema up to date.
     else if (!isUpToDate(await serverOf(facts))) throw new NotKnown('not looked at, because of database.schema')
-    looking = startLooking(place)
+    looking = startLooking({ place, webhooks: webhookIds() })
     return looking
   })
   // They are asked side by side, while checks that need nobody run.
   if (examined.config) for (const fact of [facts.servers, facts.issuer, facts.direct]) fact().catch(() => {})
-  return { facts, end: () => looking?.end() }
+  const end = () => {
+    looking?.end()
+    guarded?.close()
+  }
+  return { facts, end }
 }
 
 function once<T>(find: () => Promise<T>): () => Promise<T> {

@@ -12,6 +12,7 @@ import { proxies } from './proxies.ts'
 import { secret } from './secret.ts'
 import { settings } from './settings.ts'
 import { store } from './store.ts'
+import { webhooks } from './webhooks.ts'
 
 /** Every check of a service by its settings, in the order of the report. */
 export const checks: Check<Facts>[] = [
@@ -26,5 +27,6 @@ export const checks: Check<Facts>[] = [
   ...clock,
   ...issuer,
   ...proxies,
+  ...webhooks,
   ...hashing,
 ]

@@ -1,7 +1,6 @@
 import { fork } from 'node:child_process'
 import { describeFailure } from '../failure.ts'
-import type { Place } from '../places.ts'
-import { lookInto, type Stage, type StageName, type StoreStages } from './store.ts'
+import { lookInto, type Sought, type Stage, type StageName, type StoreStages } from './store.ts'
 
 /** A message of the child. */
 export type ChildMessage = { stage: Stage } | { failed: string }
@@ -20,35 +19,36 @@ export interface Looking {
  * Looks into a store. An embedded one is opened by a child: while another process holds its lock, LMDB keeps the whole
  * process waiting, and at a damaged page it ends it by a signal.
  */
-export function startLooking(place: Place): Looking {
+export function startLooking(sought: Sought): Looking {
   const stages = new Map<StageName, PromiseWithResolvers>()
-  for (const name of ['opened', 'signingKeys', 'readMs', 'writeMs'] as const) stages.set(name, withResolvers())
+  for (const name of ['opened', 'signingKeys', 'webhooks', 'readMs', 'writeMs'] as const)
+    stages.set(name, withResolvers())
   const reached = ([name, value]: Stage) => stages.get(name)?.resolve(value)
   /** Of what has not been reached. */
   const failed = (message: string) => {
     for (const { reject } of stages.values()) reject(new Error(message))
   }
-  const end = place.kind === 'pg' ? lookHere(place, reached, failed) : lookByChild(place, reached, failed)
+  const end = sought.place.kind === 'pg' ? lookHere(sought, reached, failed) : lookByChild(sought, reached, failed)
   const late = `no answer within ${longestMs / 1000} s: the disk or the database hangs, or another process holds the lock`
   setTimeout(() => failed(late), longestMs).unref()
   return { at: (name) => stages.get(name)?.promise as Promise<never>, end }
 }
 
-function lookHere(place: Place, reached: (stage: Stage) => void, failed: (message: string) => void): () => void {
+function lookHere(sought: Sought, reached: (stage: Stage) => void, failed: (message: string) => void): () => void {
   const look = async () => {
-    for await (const stage of lookInto(place)) reached(stage)
+    for await (const stage of lookInto(sought)) reached(stage)
   }
   look().catch((error) => failed(describeFailure(error).line))
   return () => {}
 }
 
-function lookByChild(place: Place, reached: (stage: Stage) => void, failed: (message: string) => void): () => void {
+function lookByChild(sought: Sought, reached: (stage: Stage) => void, failed: (message: string) => void): () => void {
   // Beside this file, `.ts` or compiled. Keys are bytes, which JSON has none of.
   const child = fork(import.meta.filename.replace('store-stages', 'store-child'), {
     stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
     serialization: 'advanced',
   })
-  child.send(place)
+  child.send(sought)
   child.on('message', (message: ChildMessage) => {
     if ('stage' in message) reached(message.stage)
     else failed(message.failed)

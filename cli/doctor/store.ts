@@ -1,6 +1,8 @@
 import { randomUUID } from 'node:crypto'
 import type { ShortRecord } from '../../domain/record.ts'
 import type { SigningKeyRecord } from '../../domain/signing-key.ts'
+import type { Position } from '../../domain/webhook.ts'
+import { createPositions } from '../../plugins/webhooks/positions.ts'
 import type { Store } from '../../stores/store.ts'
 import { openPlace, type Place } from '../places.ts'
 import { type Check, failed, median, NotKnown, needed, ok, warning } from './check.ts'
@@ -10,9 +12,18 @@ import type { Facts } from './facts.ts'
 export interface StoreStages {
   opened: true
   signingKeys: SigningKeyRecord[]
+  /** by the id of each; of one that no service has begun with there is none */
+  webhooks: Record<string, Position | undefined>
   /** the median of a few, in milliseconds */
   readMs: number
   writeMs: number
+}
+
+/** What is looked for, and where. */
+export interface Sought {
+  place: Place
+  /** ids of webhooks */
+  webhooks: string[]
 }
 
 export type StageName = keyof StoreStages
@@ -24,11 +35,14 @@ const writes = 5
 const most = { readMs: 10, writeMs: 50 }
 
 /** Opens a store that is there, and looks at it through the interface that the service uses. */
-export async function* lookInto(place: Place): AsyncGenerator<Stage> {
+export async function* lookInto({ place, webhooks }: Sought): AsyncGenerator<Stage> {
   const store = await openPlace(place, { mustExist: true })
   try {
     yield ['opened', true]
     yield ['signingKeys', await store.listSigningKeys()]
+    const { find } = createPositions({ store, now: Date.now })
+    const positions = webhooks.map(async (id) => [id, (await find(id))?.position] as const)
+    yield ['webhooks', Object.fromEntries(await Promise.all(positions))]
     const key = () => ({ kind: 'doctor', id: 'none', now: Date.now() })
     yield ['readMs', await medianOf(reads, () => store.findRecord(key()))]
     yield [

@@ -5,6 +5,9 @@ import { NoAnswer } from '../../cli/doctor/http.ts'
 import { checks } from '../../cli/doctor/index.ts'
 import { remote } from '../../cli/doctor/remote.ts'
 import { bitsOf } from '../../cli/doctor/secret.ts'
+import { ConfigError } from '../../config.ts'
+import type { Position } from '../../domain/webhook.ts'
+import { FetchFailed } from '../../plugins/run/guarded-fetch.ts'
 import type { Server, ServerFacts } from '../../stores/postgres/server-facts.ts'
 import {
   answer,
@@ -44,6 +47,8 @@ const withSetting = (name: string, value: string) => withServer({ settings: { ..
 const file = { path: 'data', mode: 0o700, uid: 1000, isWritable: true }
 const secretFile = { path: 'data/secret', mode: 0o600, uid: 1000, isWritable: true }
 const refused = rejecting(new NoAnswer('ECONNREFUSED', 'nothing listens there'))
+
+const told = (position: Partial<Position>) => ({ store: stages({ webhooks: { one: { had: [], ...position } } }) })
 
 const setUps: Record<string, SetUp> = {
   'nothing is wrong, on PostgreSQL behind a proxy': { says: [] },
@@ -328,6 +333,32 @@ const setUps: Record<string, SetUp> = {
   'another algorithm is wanted': {
     env: { AUTH_SIGNING_ALG: 'EdDSA' },
     says: ['warning keys.age: AUTH_SIGNING_ALG'],
+  },
+
+  // Webhooks
+  'the file of the webhooks is wrong': {
+    facts: {
+      webhooks() {
+        throw new ConfigError('AUTH_WEBHOOKS_FILE: expected an array')
+      },
+    },
+    says: ['failed webhooks: AUTH_WEBHOOKS_FILE'],
+  },
+  'a webhook is not there': {
+    facts: { reach: rejecting(new FetchFailed('connect ECONNREFUSED')) },
+    says: ['failed webhooks.reach: the receiver'],
+  },
+  'the name of a webhook turns into a private address': {
+    facts: { reach: rejecting(new FetchFailed('hooks.example.com turns into 10.0.0.1', true)) },
+    says: ['failed webhooks.reach: AUTH_FETCH_ALLOW'],
+  },
+  'a webhook is tried again': {
+    facts: told({ failures: 2, failing: { at: now, retryAt: now, why: 'it answered 500' } }),
+    says: ['warning webhooks.told: the receiver'],
+  },
+  'a webhook is disabled': {
+    facts: told({ failures: 7, disabledAt: now }),
+    says: ['failed webhooks.told: the receiver'],
   },
 
   // Clocks

@@ -7,6 +7,7 @@ import type { StageName, StoreStages } from '../../cli/doctor/store.ts'
 import { readPlace } from '../../cli/places.ts'
 import { examineConfig } from '../../config.ts'
 import type { SigningKey } from '../../plugins/keys/key-ring.ts'
+import type { Endpoint } from '../../plugins/webhooks/endpoints.ts'
 import { migrations } from '../../stores/postgres/migrations.ts'
 import type { ServerFacts } from '../../stores/postgres/server-facts.ts'
 
@@ -91,12 +92,14 @@ export const rejecting = (error: Error | NoAnswer) => async () => {
 
 /** A store. @param changed what is slow, or fails */
 export const stages =
-  (changed: Partial<Record<StageName, number | Error>> = {}): Facts['store'] =>
+  (changed: Partial<Record<StageName, object | number | Error>> = {}): Facts['store'] =>
   async (name) => {
-    const found = { opened: true, signingKeys: [], readMs: 1, writeMs: 5, ...changed }[name]
+    const found = { opened: true, signingKeys: [], webhooks: {}, readMs: 1, writeMs: 5, ...changed }[name]
     if (found instanceof Error) throw found
     return found as StoreStages[typeof name]
   }
+
+export const webhook = { id: 'one', url: new URL('https://hooks.example.com/') } as Endpoint
 
 /** @param facts in the place of the good ones */
 export function goodFacts(env: Record<string, string>, facts: Partial<Facts> = {}): Facts {
@@ -130,6 +133,8 @@ export function goodFacts(env: Record<string, string>, facts: Partial<Facts> = {
     issuer: async () => answer({ issuer: good.config().AUTH_ISSUER }),
     jwks: async () => answer({ keys: [{ kid: 'one' }] }),
     certificate: async () => ({ validToMs: now + 60 * day, issuer: "Let's Encrypt" }),
+    webhooks: () => [webhook],
+    reach: async () => ({ status: 404, body: Buffer.alloc(0), isWhole: true }),
     metrics: async () => answer('', { status: 404 }),
     direct: async () => answer({ status: 'ok' }),
     arrived: async (by, forwardedFor) =>
