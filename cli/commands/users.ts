@@ -73,7 +73,7 @@ const importUsers: FreeCommand = {
     '--on-conflict <action>': 'skip users who are there already (default), update those of an earlier import, or fail',
     '--wrap': 'put argon2id over hashes that are cheap to guess at, at once',
     '--report <file>': 'write each row that is not taken to a file, as JSON Lines, in the place of a summary',
-    '--firebase-config <file>': 'the hash_config of a Firebase project, as JSON',
+    '--firebase-config <file>': 'the hash_config of a Firebase project, as its console shows it',
   },
   help: `
 "-" is stdin. Several files are read one after the other; of better-auth, "user" and "account". docs/moving-in.md says for

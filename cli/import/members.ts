@@ -35,10 +35,15 @@ export function textOf(members: Members, name: string): string | undefined {
   return value
 }
 
-/** An id, which some systems count. @throws {RowRefused} for what is no text and no whole number, and for none */
-export function idOf(members: Members, name: string): string {
+/** An id, which some systems count. @throws {RowRefused} for what is no text and no whole number */
+export function anyIdOf(members: Members, name: string): string | undefined {
   const value = memberOf(members, name)
-  const id = Number.isSafeInteger(value) ? String(value) : textOf(members, name)
+  return Number.isSafeInteger(value) ? String(value) : textOf(members, name)
+}
+
+/** An id that has to be there. @throws {RowRefused} */
+export function idOf(members: Members, name: string): string {
+  const id = anyIdOf(members, name)
   if (id === undefined) throw new RowRefused(`${name} is missing`)
   return id
 }

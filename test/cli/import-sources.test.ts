@@ -8,6 +8,7 @@ import { noPassword } from '../../domain/user.ts'
 import { readForeignHash } from '../../plugins/login/foreign-hashes.ts'
 import { type PasswordHash, readPasswordHash } from '../../plugins/login/password-hash.ts'
 import { isHashOf } from '../../plugins/login/verifiers.ts'
+import { runJson } from '../support/cli.ts'
 import { isLong } from '../support/processes.ts'
 import { root } from '../support/program.ts'
 
@@ -191,6 +192,20 @@ t.test('every hash is taken, and is that of the password', async (t) => {
   }
 })
 
+t.test('each command of docs/moving-in.md takes a file in the format of its system', async (t) => {
+  const page = readFileSync(join(root, 'docs/moving-in.md'), 'utf8').split('\n## ')[1] as string
+  const commands = [...page.matchAll(/^latchkey user import (.+)$/gm)].map(([, args]) => (args as string).split(' '))
+  t.same(new Set(commands.map((args) => args[args.indexOf('--from') + 1])), new Set(Object.keys(sources)))
+  const dir = t.testdir()
+  for (const args of commands) {
+    const paths = args.map((arg) => (/\.[a-z]+$/.test(arg) ? pathOf(arg) : arg))
+    const { code, ...told } = await runJson(['user', 'import', ...paths, '--dry-run'], {
+      AUTH_DATA_DIR: join(dir, 'data'),
+    })
+    t.ok((code === 0 || code === 3) && told['summary'].made > 0, args.join(' '))
+  }
+})
+
 const user = { externalId: 'eve', username: 'eve' }
 
 t.test('latchkey: all that an export has is read', async (t) => {
@@ -218,10 +233,12 @@ t.test('latchkey: all that an export has is read', async (t) => {
     createdAt: Date.UTC(2026, 10, 21, 9),
     isDisabled: true,
   }
-  const file = `\ufeff${JSON.stringify(members)}\r\n \r\n{"username":"eve"}`
+  const counted = '{"username":"eve","external_id":7}'
+  const file = `\ufeff${JSON.stringify(members)}\r\n \r\n{"username":"eve"}\n${counted}`
   t.strictSame(await read('latchkey', file), [
     { line: 1, user: ada },
     { line: 3, user },
+    { line: 4, user: { ...user, externalId: '7' } },
   ])
 })
 

@@ -1,7 +1,7 @@
 import { isUuid } from '../../../domain/ids.ts'
 import { omitUndefined } from '../../../domain/omit-undefined.ts'
 import type { ImportedUser, Source } from '../imported-user.ts'
-import { booleanOf, idOf, textOf, textsOf, timeOf, toMembers } from '../members.ts'
+import { anyIdOf, booleanOf, idOf, textOf, textsOf, timeOf, toMembers } from '../members.ts'
 import { readRows } from '../read-rows.ts'
 import { RowRefused, toUsers } from '../rows.ts'
 
@@ -30,13 +30,13 @@ function toUser(value: unknown): ImportedUser {
   const members = toMembers(value)
   // A misspelt one would be lost, and a password with it.
   for (const name of Object.keys(members)) if (!known.has(name)) throw new RowRefused(unknownMember(name))
-  const id = textOf(members, 'id')
+  const id = anyIdOf(members, 'id')
   const username = textOf(members, 'username')
   const email = textOf(members, 'email')
   if (username === undefined && email === undefined) throw new RowRefused('username is missing')
   const source = textOf(members, 'source')
   const externalId =
-    source === undefined ? (textOf(members, 'external_id') ?? id ?? username ?? email) : idOf(members, 'external_id')
+    source === undefined ? (anyIdOf(members, 'external_id') ?? id ?? username ?? email) : idOf(members, 'external_id')
   const passwordHash = textOf(members, 'password_hash')
   const password = textOf(members, 'password')
   if (passwordHash !== undefined && password !== undefined)
