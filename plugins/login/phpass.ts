@@ -1,5 +1,6 @@
 import { Buffer } from 'node:buffer'
 import { hash } from 'node:crypto'
+import { setPriority } from 'node:os'
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads'
 import { cryptAlphabet } from './password-hash.ts'
 
@@ -29,10 +30,22 @@ function iterate({ salted, password, logRounds }: Work): Buffer {
   return message.subarray(0, 16)
 }
 
-if (!isMainThread && workerData === role)
+if (!isMainThread && workerData === role) {
+  letOthersGoFirst()
   parentPort?.on('message', (work: Work) => {
     parentPort?.postMessage({ id: work.id, digest: iterate(work) } satisfies Done)
   })
+}
+
+/** As `start.cts` has it for the threads of the pool: on Linux only, where each thread has its own niceness. */
+function letOthersGoFirst(): void {
+  if (process.platform !== 'linux') return
+  try {
+    setPriority(5)
+  } catch {
+    // A sandbox may forbid it.
+  }
+}
 
 /** Base64 by the alphabet of crypt, with the lowest bits first. */
 function encode(digest: Uint8Array): string {

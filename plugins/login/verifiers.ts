@@ -2,7 +2,7 @@ import { Buffer } from 'node:buffer'
 import { createCipheriv, createHash, createHmac, pbkdf2, scrypt, timingSafeEqual } from 'node:crypto'
 import { promisify } from 'node:util'
 import { argon2 } from './argon2.ts'
-import { costRefusal } from './foreign-hashes.ts'
+import { costRefusal } from './hash-costs.ts'
 import {
   type Argon2Hash,
   type BcryptHash,
