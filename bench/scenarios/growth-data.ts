@@ -2,10 +2,12 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { statSync } from 'node:fs'
 import { join } from 'node:path'
+import { open } from 'lmdb'
 import type pg from 'pg'
 import { buildApp } from '../../app.ts'
 import { readConfig } from '../../config.ts'
 import { openLmdbStore } from '../../stores/lmdb/store.ts'
+import { migrations } from '../../stores/postgres/migrations.ts'
 import { makeDir } from '../processes.ts'
 import { readWalBytes } from './postgres.ts'
 
@@ -13,6 +15,8 @@ export interface Loaded {
   env: Record<string, string>
   /** bytes of a row, by what they are for */
   disk: Record<string, number>
+  /** that the indexes of users take, made for a store of an older release */
+  indexSeconds: number
   /** write-ahead log so far; PostgreSQL only */
   walBytes?: () => Promise<number>
 }
@@ -22,7 +26,9 @@ const common = {
   AUTH_ISSUER: 'http://localhost',
   LOG_LEVEL: 'silent',
 }
-const createdAt = Date.now() - 3_600_000
+export const createdAt = Date.now() - 3_600_000
+/** One user a millisecond. */
+export const madeAt = (n: number): number => createdAt - n
 const passwordHash = `$argon2id$v=19$m=19456,t=2,p=1$${'s'.repeat(22)}$${'h'.repeat(43)}`
 export const sender = {
   clientId: 'first-party',
@@ -58,7 +64,8 @@ export async function loadLmdb(size: number): Promise<Loaded> {
   }
   const userBytes = await load((n) => {
     const [id, username] = [userId(n), nameOf(n)]
-    return store.createUser({ id, username, nameKey: username, passwordHash, roles: [], createdAt, generation: 0 })
+    const user = { id, username, nameKey: username, passwordHash, roles: [], createdAt: madeAt(n), generation: 0 }
+    return store.createUser(user)
   })
   const sessionBytes = await load((n) => {
     const [id, user] = [sessionId(n), userId(n)]
@@ -66,7 +73,23 @@ export async function loadLmdb(size: number): Promise<Loaded> {
     return store.createSession({ id, userId: user, scope: [], ...age, ...sender })
   })
   await store.close()
-  return { env: { ...common, AUTH_DATA_DIR: dataDir, DATABASE_URL: '' }, disk: { userBytes, sessionBytes } }
+  const env = { ...common, AUTH_DATA_DIR: dataDir, DATABASE_URL: '' }
+  return { env, disk: { userBytes, sessionBytes }, indexSeconds: await indexAgain(dataDir) }
+}
+
+/** Takes the index by creation away, and makes it as the service does. @returns seconds */
+async function indexAgain(dataDir: string): Promise<number> {
+  const root = open({ path: join(dataDir, 'lmdb'), maxDbs: 32 })
+  await root.openDB({ name: 'users_by_creation' }).clearAsync()
+  await root.close()
+  const store = openLmdbStore(dataDir)
+  const startedAt = performance.now()
+  let step: { cursor?: string } | undefined
+  do step = await store.completeIndexes?.({ limit: 250, ...(step?.cursor !== undefined && { cursor: step.cursor }) })
+  while (step?.cursor !== undefined)
+  const seconds = (performance.now() - startedAt) / 1000
+  await store.close()
+  return seconds
 }
 
 export async function loadPostgres(size: number, { url, client }: { url: string; client: pg.Client }): Promise<Loaded> {
@@ -75,7 +98,7 @@ export async function loadPostgres(size: number, { url, client }: { url: string;
   await (await buildApp(readConfig(env))).close()
   await client.query(
     `INSERT INTO latchkey_users (id, username, name_key, password_hash, roles, created_at, generation)
-     SELECT md5('user ' || n)::uuid, 'user-' || n || '@example.com', 'user-' || n || '@example.com', $2, '{}', $3, 0
+     SELECT md5('user ' || n)::uuid, 'user-' || n || '@example.com', 'user-' || n || '@example.com', $2, '{}', $3::bigint - n, 0
      FROM generate_series(0, $1::int - 1) AS n`,
     [size, passwordHash, createdAt],
   )
@@ -86,6 +109,13 @@ export async function loadPostgres(size: number, { url, client }: { url: string;
      FROM generate_series(0, $1::int - 1) AS n`,
     [size, createdAt, sender.address, sender.userAgent, sender.clientId],
   )
+  const indexes = migrations.flatMap(({ statements }) =>
+    statements.filter((sql) => /latchkey_users_by_(name|cr)/.test(sql)),
+  )
+  await client.query('DROP INDEX latchkey_users_by_name, latchkey_users_by_creation')
+  const startedAt = performance.now()
+  for (const sql of indexes) await client.query(sql)
+  const indexSeconds = (performance.now() - startedAt) / 1000
   for (const sql of ['VACUUM ANALYZE latchkey_users', 'VACUUM ANALYZE latchkey_sessions', 'CHECKPOINT'])
     await client.query(sql)
   const { rows } = await client.query(
@@ -98,6 +128,7 @@ export async function loadPostgres(size: number, { url, client }: { url: string;
   return {
     env,
     disk: { userBytes: perRow('users'), sessionBytes: perRow('sessions'), ...Object.fromEntries(parts) },
+    indexSeconds,
     walBytes: () => readWalBytes(client),
   }
 }

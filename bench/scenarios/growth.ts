@@ -16,7 +16,7 @@ import type { FastifyInstance } from 'fastify'
 import { buildApp } from '../../app.ts'
 import { readConfig } from '../../config.ts'
 import type { End } from '../../domain/lifetimes.ts'
-import type { Store } from '../../stores/store.ts'
+import type { Store, UserPage } from '../../stores/store.ts'
 import { call } from '../load.ts'
 import { inFlight, median, meter, round } from '../meter.ts'
 import { makeDir, onEnd } from '../processes.ts'
@@ -76,10 +76,10 @@ await runScenario(async () => {
   /** A column for each store and size. */
   const columns: Record<string, Row> = {}
   const ratios: Record<string, Row> = {}
-  for (const { store, size, figures, loadSeconds, disk } of subjects) {
+  for (const { store, size, figures, loadSeconds, indexSeconds, disk } of subjects) {
     const title = `${store} ${size.toLocaleString('en')}`
     const medians = [...figures].map(([figure, values]) => [figure, round(median(values))] as const)
-    columns[title] = { ...Object.fromEntries(medians), loadSeconds, ...disk }
+    columns[title] = { ...Object.fromEntries(medians), loadSeconds, indexSeconds: round(indexSeconds, 2), ...disk }
     const smallest = subjects.find((one) => one.store === store)?.figures
     for (const [figure, value] of medians) {
       if (size === sizes[0] || !/Us(32)?$|^readyMs$/.test(figure)) continue
@@ -137,6 +137,8 @@ async function measureCosts(subject: Subject, dir: string): Promise<void> {
     if (!(await store.findUserByName(data.nameOf(random())))) throw new Error('a user is missing')
   })
 
+  await measureLists(subject)
+
   // Tokens not seen before, of users not asked for before: nothing comes from memory.
   const shared = { client_id: data.sender.clientId, aud: app.config.AUTH_AUDIENCE, generations: { user: 0, client: 0 } }
   const tokens = await inFlight(1_500, 1, async () => {
@@ -168,6 +170,24 @@ async function measureCosts(subject: Subject, dir: string): Promise<void> {
     if (removed > 0) throw new Error('live sessions were swept')
   })
   note(subject, 'readyMs', await startMs(subject, dir))
+}
+
+/** A page of a hundred, from anywhere in the list; for a prefix and a time together, one that finds nobody. */
+async function measureLists(subject: Subject): Promise<void> {
+  const { store } = subject.app
+  const random = () => Math.floor(Math.random() * subject.size)
+  const lists: Record<string, () => UserPage> = {
+    listByName: () => ({ limit, after: data.nameOf(random()) }),
+    listByPrefix: () => ({ limit, prefix: `user-${random()}` }),
+    listByCreation: () => ({ limit, createdAfter: data.madeAt(random()) }),
+    listByBoth: () => ({ limit, prefix: 'user-', createdAfter: data.createdAt, after: data.nameOf(random()) }),
+  }
+  const limit = 100
+  for (const [figure, page] of Object.entries(lists))
+    await time(subject, figure, 100, 0, async () => {
+      const { users } = await store.listUsers(page())
+      if (users.length > limit) throw new Error('a page is too long')
+    })
 }
 
 /** What the disk takes at this moment to sync 4 KiB: the durable figures vary with it. */

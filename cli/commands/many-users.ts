@@ -50,16 +50,22 @@ Examples
   },
 })
 
-async function* batches(args: string[], stdin: Given['stdin']): AsyncGenerator<string[]> {
-  let batch: string[] = []
-  for await (const line of args.includes('-') ? createInterface({ input: stdin }) : args) {
-    const name = line.trim()
-    if (name !== '' && !batch.includes(name)) batch.push(name)
-    if (batch.length < perBatch) continue
-    yield batch
-    batch = []
+async function* names(args: string[], stdin: Given['stdin']): AsyncGenerator<string> {
+  for (const arg of args) {
+    if (arg === '-') for await (const line of createInterface({ input: stdin })) yield line.trim()
+    else yield arg
   }
-  if (batch.length > 0) yield batch
+}
+
+async function* batches(args: string[], stdin: Given['stdin']): AsyncGenerator<string[]> {
+  let batch = new Set<string>()
+  for await (const name of names(args, stdin)) {
+    if (name !== '') batch.add(name)
+    if (batch.size < perBatch) continue
+    yield [...batch]
+    batch = new Set()
+  }
+  if (batch.size > 0) yield [...batch]
 }
 
 async function actOn(admin: Admin, verb: string, names: string[]): Promise<Result[]> {

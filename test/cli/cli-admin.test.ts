@@ -138,6 +138,36 @@ t.test('beside a running service', async (running) => {
     t.match(await say('explain'), { code: 64 })
   })
 
+  await running.test('many users at once, as arguments or lines on stdin, and lists of some', async (t) => {
+    for (const name of ['m-one', 'm-two']) await latchkey(`user add ${name} --generate`)
+    t.match(await say('user disable m-one M-TWO nobody'), {
+      code: 1,
+      stdout:
+        'm-one is disabled, and logged out everywhere.\nm-two is disabled, and logged out everywhere.\n' +
+        'There is no user nobody.\n',
+      stderr: 'Refused: 1 of 3\n',
+    })
+    t.match(await say('user end-sessions -', 'm-one\r\n\nm-two\nm-one'), {
+      code: 0,
+      stdout: 'm-one is logged out everywhere.\nm-two is logged out everywhere.\n',
+    })
+    const { results } = await latchkey('user end-sessions - ', 'nobody\nada')
+    t.match(results, [
+      { name: 'nobody', ok: false, error: 'There is no user nobody' },
+      { name: 'ada', ok: true },
+    ])
+    t.match(await say('user disable nobody'), { code: 1, stdout: '', stderr: 'There is no user nobody\n' })
+    t.match(await say('user disable -', '\n'), { code: 64, stderr: 'There is no name on stdin\n' })
+
+    const namesOf = async (options: string) =>
+      (await latchkey(`user list ${options}`)).users.map(({ username }: { username: string }) => username)
+    t.same(await namesOf('--prefix M-'), ['m-one', 'm-two'])
+    t.same(await namesOf('--created-after 1h'), ['ada', 'm-one', 'm-two'], 'the oldest first')
+    t.same(await namesOf('--prefix m-t --created-after 2026-01-01'), ['m-two'])
+    t.match(await say('user list --created-after yesterday'), { code: 1, stdout: '', stderr: /created_after/ })
+    for (const name of ['m-one', 'm-two']) await latchkey(`user delete ${name} --yes`)
+  })
+
   await running.test('clients and keys, beside a running service', async (t) => {
     const { client_secret, ...made } = await latchkey(
       'client add a/b%2F --scope files:read --scope admin --audience https://a.example --introspect',
