@@ -60,7 +60,7 @@ export function toRow(user: ImportedUser, { from, wrap, now }: { from: string; w
   // Of another system, an administrator there is no administrator of this service.
   const isOwn = from === 'latchkey'
   const here = isOwn ? roles : roles.filter((name) => name !== adminScope)
-  const createdAt = Math.min(user.createdAt ?? now, now)
+  const createdAt = Math.floor(Math.max(0, Math.min(user.createdAt ?? now, now)))
   const told: Note[] = []
   if (password === undefined && hash.stored === noPassword) told.push('withoutPassword')
   if (hash.isWeak && !wrap) told.push('weak')
