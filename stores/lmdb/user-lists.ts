@@ -38,8 +38,11 @@ export function createUserLists({ users, usersByName, usersByCreation }: Databas
     return keys.length === limit && next !== undefined ? { users: found, next: positionOf(next) } : { users: found }
   }
 
-  /** Of all users, how many are in the index by creation. */
-  const indexedShare = () => entriesOf(usersByCreation) / Math.max(1, entriesOf(users))
+  /** Of all users, how many are in the index by creation; 1 only where none is missing and none too many. */
+  function indexedShare(): number {
+    const [indexed, all] = [entriesOf(usersByCreation), entriesOf(users)]
+    return indexed === all ? 1 : Math.min(0.99, indexed / Math.max(1, all))
+  }
 
   return {
     /** @returns how much of the index that it needs is there, where that is not all of it */

@@ -59,6 +59,9 @@ t.test(
       }
     }
     const before = openLmdbStore(dir)
+    t.same(await before.listUsers({ limit: 1, createdAfter: 0 }), { users: [] }, 'nobody is missing where nobody is')
+    t.same(await checkFindings(before), [])
+    t.same(await before.completeIndexes?.({ limit: 1 }), { share: 1 })
     const users = Array.from({ length: 1_000 }, makeUser)
     for (let i = 0; i < users.length; i += 250) await before.importRows('users', users.slice(i, i + 250))
     await before.close()
