@@ -315,7 +315,7 @@ export interface UserPage {
  * Most rows that a page looks at where it has both a prefix and a time: there is no index of both, and no page may take
  * longer the more users there are.
  */
-export const usersLookedAt = 500
+export const usersLookedAt = 250
 
 /** The tables whose rows expire, in the order in which they are swept. */
 export const sweptTables = ['sessions', 'failures', 'revocations', 'records', 'audit'] as const
