@@ -11,6 +11,7 @@ import { basic } from '../support/client-helper.ts'
 import { schemaController } from '../support/compilers.ts'
 import { cheapHashing, newDir, storeOf, stores, type Tokens } from '../support/helper.ts'
 import { type Answer, type Call, serviceAt, until } from '../support/processes.ts'
+import { startReceiver, webhookSettings } from '../support/receiver.ts'
 import { type Running, runProgram } from '../support/running.ts'
 import { contentOf, findSecrets } from '../support/secrets.ts'
 
@@ -32,7 +33,10 @@ const operator = { id: 'operator', secret: 'a secret that the operator has chose
 /** Secrets by name, and texts by the place where they were found. */
 interface Hunt {
   secrets: Record<string, string | Buffer>
-  places: Record<'answers' | 'output of commands' | 'log' | 'store' | 'backup' | 'arguments of processes', string>
+  places: Record<
+    'answers' | 'output of commands' | 'log' | 'store' | 'backup' | 'webhooks' | 'arguments of processes',
+    string
+  >
 }
 
 /** What is shown once, to whom it is for, is a secret from then on. @returns the text without it */
@@ -202,17 +206,32 @@ for (const [name, storeSettings] of Object.entries(stores)) {
       AUTH_CLIENTS_FILE: clientsFile,
       LOG_LEVEL: 'trace',
     }
+    const receiver = await startReceiver(t)
+    const url = `${receiver.url}/a-path-that-only-two-know`
+    Object.assign(settings, await webhookSettings(t, [{ url, secret: receiver.secret }]))
     const hunt: Hunt = {
       secrets: {
         ...{ password, newPassword, wrongPassword, weakHash, 'declared secret': client_secret },
         'bytes of weakHash': Buffer.from(weakHash, 'hex'),
+        ...{ 'secret of a webhook': receiver.secret, 'path of a webhook': 'a-path-that-only-two-know' },
+        'bytes of the secret of a webhook': Buffer.from(receiver.secret.slice('whsec_'.length), 'base64'),
       },
-      places: { answers: '', 'output of commands': '', log: '', store: '', backup: '', 'arguments of processes': '' },
+      places: {
+        answers: '',
+        'output of commands': '',
+        log: '',
+        store: '',
+        backup: '',
+        webhooks: '',
+        'arguments of processes': '',
+      },
     }
     const service = await runProgram(t, { ...settings, NODE_OPTIONS: '--heapsnapshot-signal=SIGUSR2' })
     const origin = await service.listening()
     await callAll(hunt, origin)
     await commandAll(hunt, dir, settings)
+    await until(async () => receiver.received.some(({ type }) => type === 'users.imported'))
+    hunt.places.webhooks = JSON.stringify(receiver.received.map(({ type, data }) => [type, data]))
     const heap = await heapOf(service, origin)
     hunt.places['arguments of processes'] = execFileSync('ps', ['-A', '-o', 'args='], { encoding: 'utf8' })
     await service.stop()
@@ -223,7 +242,7 @@ for (const [name, storeSettings] of Object.entries(stores)) {
 
     t.ok(Object.keys(hunt.secrets).length > 30, 'there are secrets')
     t.same(findSecrets(hunt.secrets, hunt.places), [])
-    const inUse = /^(AUTH_SECRET|signature of access_token \d+) in heap$/
+    const inUse = /^(AUTH_SECRET|path of a webhook|signature of access_token \d+) in heap$/
     const inHeap = findSecrets(hunt.secrets, { heap })
     t.same(
       inHeap.filter((found) => !inUse.test(found)),
@@ -233,15 +252,15 @@ for (const [name, storeSettings] of Object.entries(stores)) {
 
     const namesAndHashes = { name: 'ada.lovelace', 'other name': 'nobody.at.all', hash: passwordHash, importedHash }
     const found = findSecrets(namesAndHashes, { ...hunt.places, heap })
-    const places = ['answers', 'output of commands', 'store', 'backup', 'heap']
-    for (const place of places) t.ok(found.includes(`name in ${place}`), `what is there is found: ${place}`)
-    const rest = found.filter((each) => !each.startsWith('name in ') || each === 'name in log')
+    const shown = ['answers', 'output of commands', 'store', 'backup', 'heap'].map((place) => `name in ${place}`)
+    for (const each of shown) t.ok(found.includes(each), `what is there is found: ${each}`)
     t.same(
-      rest,
+      found.filter((each) => !shown.includes(each)),
       ['hash in store', 'hash in backup', 'importedHash in store'],
-      'hashes are where they have to be, and the log has no names',
+      'hashes are where they have to be, and names neither in the log nor in webhooks',
     )
-    t.ok(hunt.places.log.includes('refresh.reused'))
+    for (const place of ['log', 'webhooks', 'store'] as const)
+      t.ok(hunt.places[place].includes('refresh.reused'), `what happened is in the ${place}`)
     t.ok(inHeap.includes('AUTH_SECRET in heap'))
   })
 }
