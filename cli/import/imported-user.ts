@@ -43,8 +43,6 @@ export interface SourceOptions {
 
 /** A system that users come from. */
 export interface Source {
-  /** one line for the help of the command: what kind of file it is */
-  about: string
   /**
    * Reads a file of any size, of which no more than a piece is in memory.
    *

@@ -1,12 +1,44 @@
-import { RowRefused } from './rows.ts'
+import type { ImportedRow, ImportedUser } from './imported-user.ts'
+import { type Row, RowRefused } from './rows.ts'
 
 /** An object of a row, whose members are not checked yet. */
 export type Members = Readonly<Record<string, unknown>>
+
+/** Longer ones are not told of. */
+const longestId = 256
 
 /** @throws {RowRefused} for anything but an object */
 export function toMembers(value: unknown, what = 'the row'): Members {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new RowRefused(`${what} is no object`)
   return value as Members
+}
+
+/**
+ * Understands rows one by one.
+ *
+ * @param toUser @throws {RowRefused} @returns nothing for a row that is of no user
+ * @param idName of the member that tells whose row it is that is not taken
+ */
+export async function* toUsers(
+  rows: AsyncIterable<Row>,
+  toUser: (members: Members) => ImportedUser | undefined,
+  idName: string,
+): AsyncGenerator<ImportedRow> {
+  for await (const row of rows) {
+    if ('reason' in row) {
+      yield row
+      continue
+    }
+    try {
+      const user = toUser(toMembers(row.value))
+      if (user) yield { line: row.line, user }
+    } catch (error) {
+      if (!(error instanceof RowRefused)) throw error
+      const id = Object(row.value)[idName]
+      const isId = (typeof id === 'string' && id.length < longestId) || typeof id === 'number'
+      yield { line: row.line, reason: error.message, ...(isId && { externalId: String(id) }) }
+    }
+  }
 }
 
 /** An object within a row. @throws {RowRefused} for anything but an object, and null */

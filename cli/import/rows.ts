@@ -1,5 +1,4 @@
 import { parseStrictJson } from '../../domain/strict-json.ts'
-import type { ImportedRow, ImportedUser } from './imported-user.ts'
 
 /** A row of a file before it is understood, at the line where it begins. */
 export type Row = { line: number; value: unknown } | { line: number; reason: string }
@@ -52,27 +51,3 @@ export function toRow(line: number, bytes: Uint8Array | undefined): Row {
 
 /** Why a row is not taken. */
 export class RowRefused extends Error {}
-
-/**
- * Understands rows one by one.
- *
- * @param toUser @throws {RowRefused} @returns nothing for a row that is of no user
- */
-export async function* toUsers(
-  rows: AsyncIterable<Row>,
-  toUser: (value: unknown) => ImportedUser | undefined,
-): AsyncGenerator<ImportedRow> {
-  for await (const row of rows) {
-    if ('reason' in row) {
-      yield row
-      continue
-    }
-    try {
-      const user = toUser(row.value)
-      if (user) yield { line: row.line, user }
-    } catch (error) {
-      if (!(error instanceof RowRefused)) throw error
-      yield { line: row.line, reason: error.message }
-    }
-  }
-}

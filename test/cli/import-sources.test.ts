@@ -380,7 +380,9 @@ t.test('better-auth: a file of accounts that cannot be read stops it, for passwo
     message: 'The file of accounts, line 2: userId is missing',
   })
   await t.rejects(withSecond('{"userId":"1"}\n{'), { message: 'The file of accounts, line 2: no JSON' })
-  t.match((await read('better-auth', users))[0], { reason: /password is missing/ })
+  t.match((await read('better-auth', users))[0], {
+    ...{ line: 2, reason: /password is missing/, externalId: '37jUVsEQooVB1izOyrmey3jL4CnKMiSD' },
+  })
   const orm = {
     id: 'eve',
     username: 'eve',

@@ -1,8 +1,7 @@
 import { omitUndefined } from '../../../domain/omit-undefined.ts'
 import type { ImportedUser, Source } from '../imported-user.ts'
-import { booleanOf, idOf, type Members, objectOf, objectsOf, textOf, timeOf, toMembers } from '../members.ts'
+import { booleanOf, idOf, type Members, objectOf, objectsOf, textOf, timeOf, toUsers } from '../members.ts'
 import { readRows } from '../read-rows.ts'
-import { toUsers } from '../rows.ts'
 
 /**
  * The export of password hashes, which Auth0's support makes on request, and the one of users without their hashes. Of
@@ -11,12 +10,10 @@ import { toUsers } from '../rows.ts'
  * @see https://support.auth0.com/center/s/article/How-to-Use-the-Password-Hashes-Export-from-Auth0
  */
 export const auth0: Source = {
-  about: 'NDJSON with password hashes, of Auth0\'s support; or of "users-exports", without them',
-  read: (file) => toUsers(readRows(file, {}), toUser),
+  read: (file) => toUsers(readRows(file, {}), toUser, 'user_id'),
 }
 
-function toUser(value: unknown): ImportedUser {
-  const members = toMembers(value)
+function toUser(members: Members): ImportedUser {
   const mongoId = objectOf(members, '_id')
   const objectId = mongoId && idOf(mongoId, '$oid')
   const identified = (type: string): Members =>

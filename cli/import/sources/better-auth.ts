@@ -1,8 +1,19 @@
 import { omitUndefined } from '../../../domain/omit-undefined.ts'
 import { type Bytes, type ImportedRow, type ImportedUser, ImportRefused, type Source } from '../imported-user.ts'
-import { booleanOf, idOf, type Members, nameOf, objectsOf, textOf, timeOf, toMembers } from '../members.ts'
+import {
+  booleanOf,
+  idOf,
+  type Members,
+  nameOf,
+  objectOf,
+  objectsOf,
+  textOf,
+  timeOf,
+  toMembers,
+  toUsers,
+} from '../members.ts'
 import { readRows } from '../read-rows.ts'
-import { RowRefused, toUsers } from '../rows.ts'
+import { RowRefused } from '../rows.ts'
 
 /**
  * Rows of the tables `user` and `account`: joined by the user's id, or in two files. A join may have a row for each of
@@ -11,19 +22,19 @@ import { RowRefused, toUsers } from '../rows.ts'
  * @see https://www.better-auth.com/docs/concepts/database
  */
 export const betterAuth: Source = {
-  about: 'CSV or JSON of the table user joined with account, or a file of each',
   async *read(file, { second }) {
     const hashes = second && (await hashesOf(second))
-    const rows = toUsers(readRows(file, { hasCsv: true }), (value) => toUser(toMembers(value), hashes))
+    const rows = toUsers(readRows(file, { hasCsv: true }), (members) => toUser(members, hashes), 'id')
     yield* mergeAccounts(rows)
   },
 }
 
 function toUser(members: Members, hashes: Map<string, string> | undefined): ImportedUser {
   const externalId = idOf(members, 'id')
-  const withHash = objectsOf(members, 'accounts').find(isOfPassword) ?? members
-  if (!hashes && !Object.hasOwn(withHash, 'password') && !Object.hasOwn(members, 'accounts'))
+  const within = Object.hasOwn(members, 'accounts') ? objectsOf(members, 'accounts') : objectOf(members, 'account')
+  if (!hashes && !within && !Object.hasOwn(members, 'password'))
     throw new RowRefused('password is missing, which is in the table account')
+  const account = Array.isArray(within) ? (within.find(isOfPassword) ?? {}) : (within ?? members)
   const banEnds = timeOf(members, nameOf(members, 'banExpires', 'ban_expires'))
   const isBanned = booleanOf(members, 'banned') && (banEnds === undefined || banEnds > Date.now())
   return omitUndefined({
@@ -31,7 +42,7 @@ function toUser(members: Members, hashes: Map<string, string> | undefined): Impo
     username: usernameOf(members),
     email: textOf(members, 'email'),
     isEmailVerified: booleanOf(members, nameOf(members, 'emailVerified', 'email_verified')),
-    passwordHash: hashes ? hashes.get(externalId) : textOf(withHash, 'password'),
+    passwordHash: hashes ? hashes.get(externalId) : textOf(account, 'password'),
     createdAt: timeOf(members, nameOf(members, 'createdAt', 'created_at')),
     isDisabled: isBanned || undefined,
     roles: textOf(members, 'role')?.split(','),

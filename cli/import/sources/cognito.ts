@@ -1,9 +1,8 @@
 import { isUuid } from '../../../domain/ids.ts'
 import { omitUndefined } from '../../../domain/omit-undefined.ts'
 import type { ImportedUser, Source } from '../imported-user.ts'
-import { booleanOf, idOf, type Members, objectsOf, textOf, timeOf, toMembers } from '../members.ts'
+import { booleanOf, idOf, type Members, objectsOf, textOf, timeOf, toUsers } from '../members.ts'
 import { readRows } from '../read-rows.ts'
-import { toUsers } from '../rows.ts'
 
 /**
  * What `aws cognito-idp list-users` writes, or CSV with the head line that Cognito has for imports. No hashes leave
@@ -12,8 +11,7 @@ import { toUsers } from '../rows.ts'
  * @see https://docs.aws.amazon.com/cognito-user-identity-pools/latest/APIReference/API_ListUsers.html
  */
 export const cognito: Source = {
-  about: 'JSON of "aws cognito-idp list-users", or CSV with the head line of Cognito; no passwords',
-  read: (file) => toUsers(readRows(file, { member: 'Users', hasCsv: true }), (value) => toUser(toMembers(value))),
+  read: (file) => toUsers(readRows(file, { member: 'Users', hasCsv: true }), toUser, 'Username'),
 }
 
 function toUser(row: Members): ImportedUser {

@@ -1,8 +1,8 @@
 import { omitUndefined } from '../../../domain/omit-undefined.ts'
 import type { ImportedUser, Source } from '../imported-user.ts'
-import { booleanOf, idOf, type Members, objectOf, textOf, timeOf, toMembers } from '../members.ts'
+import { booleanOf, idOf, type Members, objectOf, textOf, timeOf, toUsers } from '../members.ts'
 import { readRows } from '../read-rows.ts'
-import { RowRefused, toUsers } from '../rows.ts'
+import { RowRefused } from '../rows.ts'
 
 /**
  * What `manage.py dumpdata` writes of the user model, or the rows of its table. A model of one's own has other names: it
@@ -11,8 +11,7 @@ import { RowRefused, toUsers } from '../rows.ts'
  * @see https://docs.djangoproject.com/en/stable/ref/django-admin/#dumpdata
  */
 export const django: Source = {
-  about: 'JSON of "manage.py dumpdata auth.user", or CSV of the table auth_user',
-  read: (file) => toUsers(readRows(file, { hasCsv: true }), (value) => toUser(toMembers(value))),
+  read: (file) => toUsers(readRows(file, { hasCsv: true }), toUser, 'pk'),
 }
 
 function toUser(row: Members): ImportedUser | undefined {

@@ -1,9 +1,9 @@
 import { omitUndefined } from '../../../domain/omit-undefined.ts'
 import { type FirebaseConfig, takeFirebaseHash } from '../../../plugins/login/foreign-hashes.ts'
 import { type ImportedUser, ImportRefused, type Source } from '../imported-user.ts'
-import { booleanOf, idOf, type Members, textOf, timeOf, toMembers } from '../members.ts'
+import { booleanOf, idOf, type Members, textOf, timeOf, toUsers } from '../members.ts'
 import { readRows } from '../read-rows.ts'
-import { RowRefused, toUsers } from '../rows.ts'
+import { RowRefused } from '../rows.ts'
 
 /**
  * What `firebase auth:export` writes.
@@ -11,10 +11,9 @@ import { RowRefused, toUsers } from '../rows.ts'
  * @see https://firebase.google.com/docs/cli/auth
  */
 export const firebase: Source = {
-  about: 'JSON of "firebase auth:export", with --firebase-config',
   async *read(file, { firebaseConfig }) {
     const config = firebaseConfig === undefined ? undefined : readConfig(firebaseConfig)
-    yield* toUsers(readRows(file, { member: 'users' }), (value) => toUser(toMembers(value), config))
+    yield* toUsers(readRows(file, { member: 'users' }), (members) => toUser(members, config), 'localId')
   },
 }
 

@@ -2,9 +2,9 @@ import { omitUndefined } from '../../../domain/omit-undefined.ts'
 import { takeHash } from '../../../plugins/login/foreign-hashes.ts'
 import { fromBase64, type PasswordHash } from '../../../plugins/login/password-hash.ts'
 import type { ImportedUser, Source } from '../imported-user.ts'
-import { booleanOf, idOf, type Members, objectsOf, textOf, textsOf, timeOf, toMembers } from '../members.ts'
+import { booleanOf, idOf, type Members, objectsOf, textOf, textsOf, timeOf, toMembers, toUsers } from '../members.ts'
 import { readRows } from '../read-rows.ts'
-import { RowRefused, toUsers } from '../rows.ts'
+import { RowRefused } from '../rows.ts'
 
 /**
  * What `kc.sh export` writes of a realm: one file with all of it, or files of users.
@@ -12,8 +12,7 @@ import { RowRefused, toUsers } from '../rows.ts'
  * @see https://www.keycloak.org/server/importExport
  */
 export const keycloak: Source = {
-  about: 'JSON of "kc.sh export": a realm with its users, or its users',
-  read: (file) => toUsers(readRows(file, { member: 'users' }), (value) => toUser(toMembers(value))),
+  read: (file) => toUsers(readRows(file, { member: 'users' }), toUser, 'id'),
 }
 
 /** Roles that Keycloak gives to everybody for its own purposes. */

@@ -1,9 +1,9 @@
 import { isUuid } from '../../../domain/ids.ts'
 import { omitUndefined } from '../../../domain/omit-undefined.ts'
 import type { ImportedUser, Source } from '../imported-user.ts'
-import { anyIdOf, booleanOf, idOf, textOf, textsOf, timeOf, toMembers } from '../members.ts'
+import { anyIdOf, booleanOf, idOf, type Members, textOf, textsOf, timeOf, toUsers } from '../members.ts'
 import { readRows } from '../read-rows.ts'
-import { RowRefused, toUsers } from '../rows.ts'
+import { RowRefused } from '../rows.ts'
 
 /** All that `latchkey user export` writes, and `password` for users whose passwords are known. */
 const known = new Set([
@@ -20,14 +20,12 @@ const known = new Set([
   'external_id',
 ])
 
-/** Latchkey's own export, and what scripts write to have users imported. */
+/** JSON Lines of `latchkey user export`, and what scripts write to have users imported. */
 export const latchkey: Source = {
-  about: 'JSON Lines of "latchkey user export", or of your own',
-  read: (file) => toUsers(readRows(file, {}), toUser),
+  read: (file) => toUsers(readRows(file, {}), toUser, 'external_id'),
 }
 
-function toUser(value: unknown): ImportedUser {
-  const members = toMembers(value)
+function toUser(members: Members): ImportedUser {
   // A misspelt one would be lost, and a password with it.
   for (const name of Object.keys(members)) if (!known.has(name)) throw new RowRefused(unknownMember(name))
   const id = anyIdOf(members, 'id')

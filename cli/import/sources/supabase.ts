@@ -1,13 +1,12 @@
 import { omitUndefined } from '../../../domain/omit-undefined.ts'
 import type { ImportedUser, Source } from '../imported-user.ts'
-import { idOf, type Members, textOf, timeOf, toMembers } from '../members.ts'
+import { idOf, type Members, textOf, timeOf, toUsers } from '../members.ts'
 import { readRows } from '../read-rows.ts'
-import { RowRefused, toUsers } from '../rows.ts'
+import { RowRefused } from '../rows.ts'
 
-/** Rows of the table `auth.users`. */
+/** Rows of the table `auth.users`, as CSV or JSON. */
 export const supabase: Source = {
-  about: 'CSV or JSON of the table auth.users',
-  read: (file) => toUsers(readRows(file, { hasCsv: true }), (value) => toUser(toMembers(value))),
+  read: (file) => toUsers(readRows(file, { hasCsv: true }), toUser, 'id'),
 }
 
 function toUser(members: Members): ImportedUser {

@@ -1,13 +1,12 @@
 import { omitUndefined } from '../../../domain/omit-undefined.ts'
 import type { ImportedUser, Source } from '../imported-user.ts'
-import { booleanOf, idOf, type Members, textOf, timeOf, toMembers } from '../members.ts'
+import { booleanOf, idOf, type Members, textOf, timeOf, toUsers } from '../members.ts'
 import { readRows } from '../read-rows.ts'
-import { RowRefused, toUsers } from '../rows.ts'
+import { RowRefused } from '../rows.ts'
 
-/** Rows of the table `wp_users`. */
+/** Rows of the table `wp_users`, as CSV or JSON. */
 export const wordpress: Source = {
-  about: 'CSV or JSON of the table wp_users',
-  read: (file) => toUsers(readRows(file, { hasCsv: true }), (value) => toUser(toMembers(value))),
+  read: (file) => toUsers(readRows(file, { hasCsv: true }), toUser, 'ID'),
 }
 
 /** What MySQL has for no date. */
