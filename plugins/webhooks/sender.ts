@@ -66,7 +66,9 @@ export function createSender(parts: Parts, endpoint: Endpoint) {
     if (!isDue(position, now())) return
     const page = await store.auditSince(position.cursor, rowsPerPage)
     oldest = waitingSince(position, page.rows)
-    const isHeld = position.holder !== undefined && uptimeMs() - unchanged.sinceMs < abandonedMs
+    // By this process it is held where the store failed it in the middle.
+    const isByAnother = position.holder !== undefined && position.holder !== own
+    const isHeld = isByAnother && uptimeMs() - unchanged.sinceMs < abandonedMs
     if (page.rows.length > 0 && !isHeld) await sendAll(stored, page)
   }
 

@@ -1,6 +1,6 @@
 import type { FastifyInstance } from 'fastify'
 import { retriesMs } from '../../domain/webhook.ts'
-import { until } from '../support/client-helper.ts'
+import { failStore, until } from '../support/client-helper.ts'
 import { json, logIn, onOneStore, overStores, signUp, storeOf, type TestApp, withToken } from '../support/helper.ts'
 import { newWebhookSecret, type Receiver, startReceiver, webhookSettings } from '../support/receiver.ts'
 
@@ -157,6 +157,30 @@ overStores('what a process did not finish, another goes on with', async (t, buil
   await until(() => receiver.received.length >= 2)
   t.same(typesOf(receiver), ['user.created', 'user.created'])
 })
+
+onOneStore(
+  'while the store takes no writes nothing is sent, and what was sent just then is sent again',
+  async (t, build) => {
+    const receiver = await startReceiver(t)
+    const { app, logs } = await build(await webhookSettings(t, [endpointOf(receiver)]))
+    let heal = () => {}
+    receiver.answer = (_, response) => {
+      heal = failStore(app, /^replaceRecord$/)
+      response.writeHead(204).end()
+    }
+    await signUp(app)
+    await look(app)
+    receiver.answer = 204
+    t.equal(receiver.received.length, 1)
+    await look(app)
+    t.equal(receiver.received.length, 1, 'not again and again')
+    t.ok(logs.some(({ msg }) => msg === 'a webhook waits for the store'))
+    heal()
+    await look(app)
+    t.same(typesOf(receiver), ['user.created', 'user.created'])
+    t.equal(new Set(receiver.received.map(({ id }) => id)).size, 1)
+  },
+)
 
 onOneStore('resend sends what there was since a time again, with the ids that it had', async (t, build) => {
   const receiver = await startReceiver(t)
