@@ -18,6 +18,7 @@ export interface ImportRow extends User {
 export const importConflicts = {
   name: 'another user has the name',
   email: 'another user has the address',
+  id: 'another user has the id',
   here: 'the account was not made by this import, and is not taken over',
   again: 'it was imported before',
 } as const
@@ -61,6 +62,9 @@ export function planImport(rows: ImportRow[], known: User[], onConflict: OnConfl
   const plan: ImportPlan = { outcomes: [], made: [], updated: [] }
   function judge(row: ImportRow): ImportOutcome {
     const before = byExternalId.get(externalKey(row)) ?? byId.get(row.id)
+    // An id, which rows of another Latchkey bring, may be that of somebody else.
+    if (before?.source !== undefined && externalKey(before) !== externalKey(row))
+      return { outcome: 'refused', conflict: 'id' }
     if (before && onConflict === 'skip') return { outcome: 'unchanged' }
     if (before && onConflict === 'fail') return { outcome: 'refused', conflict: 'again' }
     if (before && externalKey(before) !== externalKey(row)) return { outcome: 'refused', conflict: 'here' }

@@ -86,6 +86,8 @@ export async function importContract(t: Test, name: string, open: () => Promise<
     const first = makeImportRow()
     const second = makeImportRow({ nameKey: first.nameKey })
     t.same(await store.importUsers([first, second], 'skip', end), [made, refused('name')], 'nor within a batch')
+    const taken = makeImportRow({ id: first.id })
+    t.same(await store.importUsers([taken], 'skip', end), [refused('id')], 'nor is an id')
     t.same(await errors(), [])
   })
 
