@@ -3,7 +3,7 @@ import fp from 'fastify-plugin'
 import type { Caller } from '../../domain/caller.ts'
 import { type Check, checked } from '../../domain/checks.ts'
 import { omitUndefined } from '../../domain/omit-undefined.ts'
-import { mayHaveTokens, type User } from '../../domain/user.ts'
+import { mayHaveTokens, noPassword, type User } from '../../domain/user.ts'
 import { isUsername, mapUsername } from '../../domain/usernames.ts'
 import { Refusal } from '../../errors.ts'
 import type { LoginFailure } from '../../events.ts'
@@ -64,7 +64,11 @@ function createSignIn({
       user ? `${user.disabledAt === undefined ? '' : 'disabled '}user ${user.id}` : reason,
     )
     const isKnown = reason === 'wrong password'
-    const checks = [...(isKnown ? [checked('password', reason)] : []), account, ...counted]
+    const checks = [
+      ...(isKnown ? [checked('password', user?.passwordHash === noPassword ? 'none is set' : reason)] : []),
+      account,
+      ...counted,
+    ]
     return new Refusal('invalid_grant', { detail: 'The username or password is wrong', reason, checks })
   }
 

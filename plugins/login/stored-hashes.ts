@@ -3,7 +3,7 @@ import { Lru } from 'toad-cache'
 import { noPassword } from '../../domain/user.ts'
 import { argon2 } from './argon2.ts'
 import { readPasswordHash } from './password-hash.ts'
-import { isHashOf, wrapHash } from './verifiers.ts'
+import { costKey, isHashOf, wrapHash } from './verifiers.ts'
 
 /** The cost of hashing: memory in KiB. */
 export interface Argon2Cost {
@@ -38,7 +38,7 @@ export function createStoredHashes(cost: Argon2Cost) {
   const dummyHash = `${currentPrefix}${unpadded(randomBytes(16))}$${unpadded(randomBytes(32))}`
   const paddingSalt = randomBytes(16)
   const samplesMs: number[] = []
-  /** by kind of hash, scheme and cost: the share of the current memory that pads it */
+  /** by kind of hash, `costKey`: the share of the current memory that pads it */
   const paddings = new Lru<{ share: number; step: number }>(maxPaddings)
 
   function addSample(ms: number): void {
@@ -64,8 +64,7 @@ export function createStoredHashes(cost: Argon2Cost) {
     const hash = readPasswordHash(storedHash)
     if (!hash) throw new Error('No verifier knows this kind of hash')
     const isSame = await isHashOf(hash, password)
-    const kind = JSON.stringify(hash, (key, value) => (key === 'salt' || key === 'digest' ? undefined : value))
-    await pad(kind, startedMs, password)
+    await pad(costKey(hash, password), startedMs, password)
     return isSame
   }
 

@@ -107,23 +107,36 @@ const withSlashes = (text: string) => text.replaceAll(/['"\\]/g, '\\$&')
 const trimmed = (text: string) => text.replaceAll(/^[ \t\n\r\v\0]+|[ \t\n\r\v\0]+$/g, '')
 
 /** The texts that the old system may have hashed for what was typed. */
-function spellings(scheme: UnwrappedHash['scheme'], typed: string): Set<string> {
-  switch (scheme) {
+function spellings(hash: PasswordHash, typed: string): string[] {
+  switch (innerOf(hash).scheme) {
     // Latchkey's own are of the NFC, and look the same.
     case 'argon2id':
     case 'argon2i':
     case 'argon2d':
-      return new Set([typed.normalize('NFC'), typed])
+      return unique(typed.normalize('NFC'), typed)
     case 'scrypt-nfkc':
-      return new Set([typed.normalize('NFKC')])
+      return [typed.normalize('NFKC')]
     // WordPress trims, and its forms see quotes with the slashes of PHP's magic quotes; its API sees them without.
     case 'wp-bcrypt':
-      return new Set([withSlashes(trimmed(typed)), trimmed(typed)])
+      return unique(withSlashes(trimmed(typed)), trimmed(typed))
     case 'phpass':
-      return new Set([withSlashes(trimmed(typed)), trimmed(typed), typed])
+      return unique(withSlashes(trimmed(typed)), trimmed(typed), typed)
     default:
-      return new Set([typed])
+      return [typed]
   }
+}
+const unique = (...texts: string[]) => [...new Set(texts)]
+const innerOf = (hash: PasswordHash): UnwrappedHash => (hash.scheme === 'wrapped' ? hash.inner : hash)
+
+/**
+ * What a comparison costs, as a key: scheme and parameters, and what of the password counts. Otherwise somebody who
+ * sends long passwords could have short ones padded as long ones are.
+ */
+export function costKey(hash: PasswordHash, typed: string): string {
+  const parameters = JSON.stringify(hash, (key, value) => (key === 'salt' || key === 'digest' ? undefined : value))
+  // MD5 reads all of the password in each round, 64 bytes at a time.
+  const blocks = innerOf(hash).scheme === 'phpass' ? Math.ceil((Buffer.byteLength(typed) + 25) / 64) : 0
+  return `${parameters} ${spellings(hash, typed).length} ${blocks}`
 }
 
 /**
@@ -131,11 +144,11 @@ function spellings(scheme: UnwrappedHash['scheme'], typed: string): Set<string> 
  * @returns whether the hash is that of the password, by the rules of the system that it comes from
  */
 export async function isHashOf(hash: PasswordHash, typed: string): Promise<boolean> {
-  const inner = hash.scheme === 'wrapped' ? hash.inner : hash
+  const inner = innerOf(hash)
   // An import refuses these. What argon2 costs, the settings of this service may have asked for.
   const tooDear = inner.scheme.startsWith('argon2') ? undefined : costRefusal(inner)
   if (tooDear) throw new Error(tooDear)
-  for (const text of spellings(inner.scheme, typed)) {
+  for (const text of spellings(hash, typed)) {
     const digest = await derive(inner, text)
     if (hash.scheme === 'wrapped') {
       if (await argon2.verify(writePasswordHash(hash.outer), digest)) return true
