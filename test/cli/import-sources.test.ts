@@ -435,6 +435,6 @@ t.test('in any pieces a file is read alike, and damaged in any way it ends in ro
         return typeof whole === 'string' || !whole.some(isBroken)
       },
     ),
-    { numRuns: isLong ? 20_000 : 300 },
+    { numRuns: isLong ? 20_000 : 150 },
   )
 })
