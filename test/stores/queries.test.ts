@@ -33,6 +33,7 @@ const ignoring = new Set([
     '/admin/clients/:id',
     '/admin/keys',
     '/admin/explain/:id',
+    '/admin/webhooks',
   ],
   ...['/.well-known/jwks.json', '/.well-known/oauth-authorization-server', '/.well-known/openid-configuration'],
 ])
