@@ -27,6 +27,7 @@ import hashing from './plugins/login/hashing.ts'
 import signIn from './plugins/login/sign-in.ts'
 import throttle from './plugins/login/throttle.ts'
 import metrics from './plugins/metrics/metrics.ts'
+import audit from './plugins/run/audit.ts'
 import changes from './plugins/run/changes.ts'
 import events from './plugins/run/events.ts'
 import explanations from './plugins/run/explanations.ts'
@@ -42,10 +43,12 @@ import impersonation from './plugins/tokens/impersonation.ts'
 import refreshTokens from './plugins/tokens/refresh-tokens.ts'
 import revocations from './plugins/tokens/revocations.ts'
 import webhooks from './plugins/webhooks/webhooks.ts'
+import ownAuditRoute from './routes/account/audit.ts'
 import userRoutes from './routes/account/me.ts'
 import protectedRoute from './routes/account/protected.ts'
 import sessionRoutes from './routes/account/sessions.ts'
 import signupRoute from './routes/account/signup.ts'
+import adminAuditRoute from './routes/admin/audit.ts'
 import adminBatchRoutes from './routes/admin/batches.ts'
 import adminClientRoutes from './routes/admin/clients.ts'
 import adminExplainRoute from './routes/admin/explain.ts'
@@ -168,6 +171,7 @@ export async function buildApp(
     await app.register(store)
     await app.register(explanations)
     await app.register(jobs)
+    await app.register(audit)
     await app.register(secrets)
     await app.register(revocations)
     await app.register(changes)
@@ -210,6 +214,7 @@ export async function buildApp(
         await ofUsers.register(userRoutes)
         await ofUsers.register(protectedRoute)
         await ofUsers.register(sessionRoutes)
+        await ofUsers.register(ownAuditRoute)
       })
     }
     await app.register(async (ofAdmins) => {
@@ -222,6 +227,7 @@ export async function buildApp(
       await ofAdmins.register(adminKeyRoutes)
       await ofAdmins.register(adminExplainRoute)
       await ofAdmins.register(adminWebhookRoutes)
+      await ofAdmins.register(adminAuditRoute)
     })
     await app.ready()
   } catch (error) {

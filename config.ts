@@ -144,6 +144,10 @@ export const Settings = Type.Object({
   AUTH_CLIENTS_FILE: Type.Optional(
     Type.String({ description: 'Clients declared in JSON, applied at each start: see docs/clients.md' }),
   ),
+  AUTH_AUDIT_RETENTION: DurationFrom('1d', '3650d', {
+    default: '90d',
+    description: 'How long the store keeps what happened: logins, failures, acts of administrators',
+  }),
   AUTH_EXPLAIN_RETENTION: DurationFrom('1m', '30d', {
     default: '1h',
     description: 'How long it is kept why a request was refused, for latchkey explain',

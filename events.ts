@@ -82,7 +82,7 @@ export type LoginFailure = (typeof loginFailures)[number]
 
 /** Events of which the store knows nothing, and of commands that act on it without the service's app. */
 const notes = {
-  'login.failed': warn<{ reason: LoginFailure; sub?: string; address: string }>('a login failed'),
+  'login.failed': warn<{ reason: LoginFailure; sub?: string; account?: string; address: string }>('a login failed'),
   'login.throttled': warn<{
     kind: 'user' | 'client'
     wait_seconds: number
@@ -112,6 +112,7 @@ const notes = {
 export const events = { ...changes, ...notes }
 
 export type EventName = keyof typeof events
+export const isChange = (event: EventName): event is ChangeName => event in changes
 /** An event of a change; see `plugins/run/changes.ts`. */
 export type ChangeName = keyof typeof changes
 export type NoteName = keyof typeof notes

@@ -1,8 +1,7 @@
-import { logEvent } from '../events.ts'
 import { makeSecret, readWhatIsLeft, secretPath } from '../plugins/keys/secret-file.ts'
 import { confirm } from './ask.ts'
-import { createAuditLog } from './audit.ts'
 import type { Io, Options } from './command.ts'
+import { tell } from './event-log.ts'
 import { CommandError, exitCodes } from './exit.ts'
 import type { Output } from './output.ts'
 import { opener, openPlace, readPlace, readSettings, sealedSigner } from './places.ts'
@@ -58,7 +57,7 @@ export async function removeLostKeys(io: Io, options: Options, output: Output): 
     if (makesSecret) makeSecret(dataDir, { replaces: true })
     for (const { kid, alg } of lost) {
       await store.removeSigningKey(kid)
-      logEvent(createAuditLog(io), 'key.lost', { kid, alg })
+      await tell(io, store, 'key.lost', { kid, alg })
     }
     const removed = lost.map(({ kid }) => kid)
     if (output.isJson) output.print(JSON.stringify({ removed, secret: makesSecret ? 'made' : 'kept' }))

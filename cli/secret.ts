@@ -1,6 +1,5 @@
 import { type Config, ConfigError } from '../config.ts'
 import { clockSkewMs } from '../domain/time.ts'
-import { logEvent } from '../events.ts'
 import { createClientSecrets } from '../plugins/clients/client-secrets.ts'
 import { readDeclarations } from '../plugins/clients/declared-clients.ts'
 import {
@@ -15,8 +14,8 @@ import { ifSecretIsLost, readMadeSecret } from '../plugins/keys/secret-file.ts'
 import { createSecrets } from '../plugins/keys/secrets.ts'
 import { pagesOf } from '../stores/moving/copy.ts'
 import type { Store } from '../stores/store.ts'
-import { createAuditLog } from './audit.ts'
 import type { Io, Options } from './command.ts'
+import { tell } from './event-log.ts'
 import { exitCodes } from './exit.ts'
 import { fields, type Output, when } from './output.ts'
 import { opener, openPlace, type Place, readPlace, readSettings, sealedSigner } from './places.ts'
@@ -96,8 +95,7 @@ async function examine(
   if (reseal && isSealed) {
     const isFirst = (await changedAt(store, pair, now)) === undefined
     const at = await markChanged(store, pair, now)
-    if (isFirst || resealed.signing_keys + resealed.records > 0)
-      logEvent(createAuditLog(io), 'secret.rotated', resealed)
+    if (isFirst || resealed.signing_keys + resealed.records > 0) await tell(io, store, 'secret.rotated', resealed)
     report.changed_at = new Date(at).toISOString()
   }
   const at = report.changed_at ? Date.parse(report.changed_at) : await changedAt(store, pair, now)

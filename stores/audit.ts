@@ -15,6 +15,12 @@ const lookedAtMost = 10_000
 const readAtMost = 1_000
 const lastId = 'ffffffff-ffff-ffff-ffff-ffffffffffff'
 
+/** Whether a row is what a filter lets pass, but for the time. */
+export const isWanted = (filter: AuditFilter, row: AuditRow): boolean =>
+  (['session', 'user', 'client', 'event'] as const).every(
+    (member) => filter[member] === undefined || row[member] === filter[member],
+  )
+
 /** The part of `listAudit` that both stores have in common: by one index, the narrowest, and the rest by looking. */
 export async function listAudit(
   read: ReadAudit,
@@ -24,10 +30,6 @@ export async function listAudit(
   const index = (['session', 'user', 'client'] as const).find((index) => filter[index] !== undefined)
   const of = index && { index, value: filter[index] as string }
   const from = firstAuditIdOf(filter.since ?? 0)
-  const isWanted = (row: AuditRow) =>
-    (['session', 'user', 'client', 'event'] as const).every(
-      (member) => filter[member] === undefined || row[member] === filter[member],
-    )
   const isIndexed = Object.keys(filter).every((member) => member === index || member === 'since')
   const found: AuditRow[] = []
   let before = after ?? lastId
@@ -36,7 +38,7 @@ export async function listAudit(
     const most = isIndexed ? wanted : Math.min(readAtMost, lookedAtMost - looked)
     const rows = await read({ before, from, limit: most }, of)
     for (const row of rows) {
-      if (isWanted(row)) found.push(row)
+      if (isWanted(filter, row)) found.push(row)
       if (found.length > limit) return { rows: found.slice(0, limit), next: (found[limit - 1] as AuditRow).id }
       before = row.id
     }

@@ -1,4 +1,5 @@
 import type { AdminCommand, FreeCommand, Group } from '../command.ts'
+import { audit } from './audit.ts'
 import { bench } from './bench.ts'
 import { clients } from './clients.ts'
 import { doctor } from './doctor.ts'
@@ -26,6 +27,7 @@ export const commands: (Group | AdminCommand | FreeCommand)[] = [
   secrets,
   webhooks,
   stores,
+  audit,
   explain,
   doctor,
   bench,

@@ -2,7 +2,6 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Caller } from '../../domain/caller.ts'
 import { type Check, checked } from '../../domain/checks.ts'
-import { omitUndefined } from '../../domain/omit-undefined.ts'
 import { mayHaveTokens, noPassword, type User } from '../../domain/user.ts'
 import { isUsername, mapUsername } from '../../domain/usernames.ts'
 import { Refusal } from '../../errors.ts'
@@ -52,13 +51,15 @@ function createSignIn({
       ),
     )
 
-  function wrongCredentials(caller: Caller, user: User | undefined, counted: Check[]): Refusal {
+  function wrongCredentials(caller: Caller, nameKey: string, user: User | undefined, counted: Check[]): Refusal {
     const reason: LoginFailure = !user
       ? 'unknown user'
       : user.disabledAt !== undefined
         ? 'disabled user'
         : 'wrong password'
-    events.emit(caller, 'login.failed', omitUndefined({ reason, sub: user?.id, address: caller.address }))
+    const { address } = caller
+    const whose = user ? { sub: user.id } : { account: throttle.accountOf(nameKey) }
+    events.emit(caller, 'login.failed', { reason, ...whose, address })
     const account = checked(
       'account',
       user ? `${user.disabledAt === undefined ? '' : 'disabled '}user ${user.id}` : reason,
@@ -85,7 +86,7 @@ function createSignIn({
       const nameKey = mapUsername(username)
       const find = () => (isUsername(username) ? store.findUserByName(nameKey) : undefined)
       const guess = await guessPassword(caller, nameKey, find, password)
-      if (!guess.isRight) throw wrongCredentials(caller, guess.found, guess.checks)
+      if (!guess.isRight) throw wrongCredentials(caller, nameKey, guess.found, guess.checks)
       const { found: user } = guess
       if (hashing.isOutdated(user.passwordHash)) {
         const passwordHash = await hashing.hash(caller, password.normalize('NFC'))

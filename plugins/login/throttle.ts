@@ -130,6 +130,9 @@ function createThrottle({
   }
 
   return {
+    /** A MAC of a name, as what is counted for it has it. */
+    accountOf: (name: string): string => limitsOf('user', name, '').account,
+
     /**
      * The failed logins of a user since the last that succeeded, from wherever they came, for whoever is asked why
      * somebody has to wait.

@@ -139,6 +139,13 @@ const readWebhooks: Reading<'webhooks'> = ({ gauge, gauges, totals }, { webhooks
   )
 }
 
+const readAudit: Reading<'audit'> = ({ total }, { audit }) =>
+  total(
+    'latchkey_audit_dropped_total',
+    'Events that are in the log alone, because the store took them too slowly',
+    () => audit.dropped,
+  )
+
 const ofStore: { [Name in keyof Usage]: Record<keyof Usage[Name], [metric: string, help: string]> } = {
   lmdb: {
     mapBytes: ['latchkey_lmdb_map_bytes', 'Memory map of the store, which grows with it'],
@@ -171,6 +178,7 @@ export default fp(
     readRevocations(meters, app)
     readKeys(meters, app)
     readSweeper(meters, app)
+    readAudit(meters, app)
     readStore(meters, app)
     readWebhooks(meters, app)
     meters.total('latchkey_log_lines_dropped_total', 'Log lines that nobody read in time', droppedLines)
@@ -188,6 +196,16 @@ export default fp(
   },
   {
     name: 'readings',
-    dependencies: ['metrics', 'events', 'hashing', 'revocations', 'signing-keys', 'sweeper', 'store', 'webhooks'],
+    dependencies: [
+      'metrics',
+      'events',
+      'hashing',
+      'revocations',
+      'signing-keys',
+      'sweeper',
+      'audit',
+      'store',
+      'webhooks',
+    ],
   },
 )

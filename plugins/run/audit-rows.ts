@@ -10,6 +10,7 @@ interface Known {
   sid?: string
   client_id?: string
   address?: string
+  account?: string
 }
 
 /**
@@ -19,10 +20,11 @@ interface Known {
  * @param members as the log has them: the closed lists of `events.ts`
  */
 export function auditRowOf(by: By, event: EventName, members: object, at: number): AuditRow {
-  const { sub, sid, client_id: client, address = by.address, ...rest } = members as Known
-  const detail = omitUndefined(rest)
+  const { sub, sid, client_id: client, address = by.address, account, ...rest } = members as Known
   // A client is the subject of its own tokens.
   const isUser = sub !== undefined && sub !== client && isUuid(sub)
+  // The MAC of a name is for names that nobody has: of a user it would outlive the name.
+  const detail = omitUndefined({ ...rest, account: isUser ? undefined : account })
   // What is said of a request of a command is that it was one.
   const isRequest = by.by !== commandLine
   return omitUndefined({

@@ -53,6 +53,7 @@ function createSweeper({
         graceMs: config.AUTH_REFRESH_GRACE.ms,
         failuresBefore: steady - failuresLastMs,
         revocationsBefore: revocations.maySweep ? steady : 0,
+        auditBefore: steady - config.AUTH_AUDIT_RETENTION.ms,
         limit: rowsPerStep,
         cursor: from,
       }),

@@ -13,7 +13,7 @@ import { pagesOf } from './copy.ts'
 /*
  * A backup is one file, which goes back into either store: lines of JSON, compressed by gzip.
  *
- *     {"latchkey":"backup","format":1,"release":"0.3.0","store":"pg","created_at":"2026-11-25T02:00:00.000Z"}
+ *     {"latchkey":"backup","format":2,"release":"0.3.0","store":"pg","created_at":"2026-11-25T02:00:00.000Z"}
  *     ["users",{"id":"…","username":"ada",…}]
  *     …
  *     {"end":{"rows":{"users":1,…},"sha256":"…"}}
@@ -22,7 +22,7 @@ import { pagesOf } from './copy.ts'
  */
 
 /** Rises when a release before could not restore all of it: a table or a member that must not be lost. */
-const format = 1
+const format = 2
 
 /**
  * The tables of a backup. Records are not among them: a code, a link or a challenge that was used since the backup must
@@ -34,6 +34,7 @@ export const savedTables = [
   'users',
   'sessions',
   'failures',
+  'audit',
   'revocations',
 ] as const satisfies (TableName | 'revocations')[]
 export type SavedTable = (typeof savedTables)[number]
@@ -243,7 +244,8 @@ function readRow([table, given]: unknown[]): [SavedTable, object] {
 
 function refuseOtherEnd(value: unknown, { rows, sha256 }: BackupSummary): void {
   if (!Value.Check(Trailer, value)) throw new BackupRefused('it is damaged: a line is no row')
-  const isSame = value.end.sha256 === sha256 && savedTables.every((table) => rows[table] === value.end.rows[table])
+  const isSame =
+    value.end.sha256 === sha256 && savedTables.every((table) => rows[table] === (value.end.rows[table] ?? 0))
   if (!isSame) throw new BackupRefused('it is damaged: its checksum or its counts are not those of its rows')
 }
 

@@ -41,6 +41,8 @@ const routes: Record<string, string[]> = {
   '/admin/webhooks': ['get'],
   '/admin/webhooks/{id}/resend': ['post'],
   '/admin/webhooks/{id}/enable': ['post'],
+  '/admin/audit': ['get'],
+  '/users/me/audit': ['get'],
   '/admin/keys': ['get'],
   '/admin/keys/{kid}': ['delete'],
   '/admin/keys/rotate': ['post'],

@@ -217,7 +217,7 @@ t.test('what is no whole backup is refused with a line, and nothing is changed',
   const target = await places.lmdb(t)
 
   const [header = '', ...rows] = texts.slice(0, -1)
-  const newer = { ...JSON.parse(header), format: 2, release: '9.9.9' }
+  const newer = { ...JSON.parse(header), format: 3, release: '9.9.9' }
   const wrongRow = JSON.stringify([
     'users',
     { ...JSON.parse(rows.find((row) => row.startsWith('["users"')) ?? '')[1], generation: -1 },
@@ -232,9 +232,9 @@ t.test('what is no whole backup is refused with a line, and nothing is changed',
     ['one whose last line is missing', gzipSync(`${texts.slice(0, -1).join('\n')}\n`), /it is cut short/],
     ['one with a row less', gzipSync(`${[header, ...rows.slice(1), texts.at(-1)].join('\n')}\n`), /its checksum/],
     ['one with a row more', gzipSync(`${[...texts, rows[0]].join('\n')}\n`), /goes on behind its end/],
-    ['one of a later release', backupOf([JSON.stringify(newer), ...rows]), /format 2, made by release 9\.9\.9/],
+    ['one of a later release', backupOf([JSON.stringify(newer), ...rows]), /format 3, made by release 9\.9\.9/],
     ['one with a row of another shape', backupOf([header, ...rows, wrongRow]), /generation of a row of users/],
-    ['one with a table that is not known', backupOf([header, '["audit",{}]']), /a line is no row/],
+    ['one with a table that is not known', backupOf([header, '["plans",{}]']), /a line is no row/],
     [
       'one with a user twice',
       backupOf([

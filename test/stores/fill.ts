@@ -4,6 +4,7 @@ import type { End } from '../../domain/lifetimes.ts'
 import type { Session } from '../../domain/session.ts'
 import type { User } from '../../domain/user.ts'
 import type { Store } from '../../stores/store.ts'
+import { makeAuditRow } from './audit.ts'
 import { makeRecord } from './records.ts'
 
 /* Rows of every table, with characters that mean something to a database. */
@@ -59,6 +60,7 @@ export async function fill(store: Store, n: number) {
   await Promise.all(
     users.slice(0, 20).map(({ id }) => store.revoke({ kind: 'jti', id, revokedAt: now, expiresAt: end.expiresAt })),
   )
+  await store.addAudit(users.slice(0, n / 10).map(({ id: user }) => makeAuditRow({ user })))
   const records = Array.from({ length: n / 10 }, (_, i) => makeRecord({ owner: `owner ${i % 3}`, createdAt: now }))
   await store.importRows('records', records)
   const keep = { gave: 'a session', until: now + 1000 }

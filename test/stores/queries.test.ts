@@ -14,6 +14,14 @@ const taken: Record<string, Record<string, string>> = {
     ...{ limit: '10', after: 'YQ', cursor: 'YQ' },
     ...{ username: 'ada', prefix: 'ad', created_after: '2026-11-21T09:00:00Z' },
   },
+  '/admin/audit': {
+    ...{ limit: '10', after: '01a21580-609b-7000-84cf-601e3824f064', event: 'login.failed', since: '1h' },
+    ...{ user: 'ada', client: 'app', session: '0290c809-33b8-4c15-85ba-631244d1d9f9' },
+  },
+  '/users/me/audit': {
+    ...{ limit: '10', after: '01a21580-609b-7000-84cf-601e3824f064', event: 'login.failed', since: '1h' },
+    session: '0290c809-33b8-4c15-85ba-631244d1d9f9',
+  },
   '/admin/clients': { limit: '10', after: 'YQ', cursor: 'YQ' },
   '/admin/users/:id/sessions': { limit: '10', after: sessionPosition, cursor: sessionPosition },
 }

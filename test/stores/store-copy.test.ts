@@ -75,7 +75,7 @@ t.test(
         { table: 'sessions', source: { rows: 1200 }, target: { rows: 1200 }, written: 1200, isSame: true },
         { table: 'failures', source: { rows: 50 }, target: { rows: 50 }, written: 50, isSame: true },
         { table: 'records', source: { rows: 120 }, target: { rows: 120 }, written: 120, isSame: true },
-        { table: 'audit', isSame: true },
+        { table: 'audit', source: { rows: 120 }, target: { rows: 120 }, written: 120, isSame: true },
         { table: 'revocations', source: { rows: 20 }, target: { rows: 20 }, written: 20, isSame: true },
       ])
       for (const { source, target } of reports) t.equal(source.checksum, target.checksum)

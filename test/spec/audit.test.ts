@@ -1,0 +1,272 @@
+import { randomUUID } from 'node:crypto'
+import type { FastifyInstance } from 'fastify'
+import { type AuditRow, erasingEvent } from '../../domain/audit.ts'
+import { type EventName, events } from '../../events.ts'
+import { createFailureBudget } from '../../plugins/run/failure-budget.ts'
+import { StoreUnavailable } from '../../stores/store.ts'
+import { basic, callerFrom, makeClient, tokenOf, until } from '../support/client-helper.ts'
+import {
+  json,
+  logIn,
+  onOneStore,
+  overStores,
+  password,
+  postForm,
+  refresh,
+  signUp,
+  storeOf,
+  type TestApp,
+  withToken,
+} from '../support/helper.ts'
+
+/* What happened, as rows in the store: docs/audit.md. */
+
+const wrong = 'wrong horse battery staple'
+const tryLogIn = (app: FastifyInstance, username: string, secret = wrong) =>
+  postForm(app, '/token', { username, password: secret })
+
+/** An administrator's token. */
+async function adminOf({ app }: TestApp): Promise<string> {
+  await app.users.signUp(callerFrom('198.51.100.1', app.log), 'root', password, ['admin'])
+  return json(await postForm(app, '/token', { username: 'root', password, scope: 'admin' })).access_token
+}
+
+interface Event {
+  id: string
+  event: EventName
+  [member: string]: unknown
+}
+async function listed(app: FastifyInstance, token: string, path: string): Promise<{ events: Event[]; next?: string }> {
+  await app.audit.written()
+  const answer = await withToken(app, token, { url: path })
+  if (answer.statusCode !== 200) throw new Error(answer.body)
+  return json(answer)
+}
+
+/** What is told of where there is no app, of a process, or by a command. */
+const notOfTheApp = ['users.imported', 'secret.rotated', 'key.lost', 'worker.started', 'worker.ended', 'log.dropped'] as const
+const ofTheDisk = ['store.damaged', 'store.broken'] as const
+/** Told by tests of their own, for they need a setting. */
+const ofSettings = ['key.added', 'client.changed'] as const
+
+overStores('every event that the app tells is a row in the store, with what the log says of it', async (t, build) => {
+  const test = await build()
+  const { app, clock } = test
+  const told: { event: string; members: Record<string, unknown> }[] = []
+  app.events.onAny((event, members) => void told.push({ event, members: { ...members } }))
+  const begin = await app.store.auditEnd()
+  const by = callerFrom('198.51.100.7', app.log)
+
+  const token = await adminOf(test)
+  const { id } = json(await signUp(app))
+  await tryLogIn(app, 'ada')
+  for (let i = 0; i < 11; i++) await tryLogIn(app, `nobody`)
+  const first = await logIn(app)
+  const next = json(await refresh(app, first.refresh_token))
+  clock.now += 60_000
+  await refresh(app, json(await refresh(app, next.refresh_token)).refresh_token)
+  await refresh(app, first.refresh_token)
+  await withToken(app, (await logIn(app)).access_token, { method: 'POST', url: '/logout' })
+  const change = { current_password: password, new_password: `${password} anew` }
+  const { access_token } = await logIn(app)
+  await withToken(app, access_token, { method: 'POST', url: '/users/me/password', payload: change })
+  await app.userAdmin.setPassword(by, id, `${password} set`)
+  await app.userAdmin.setRoles(by, id, ['editor'])
+  await app.userAdmin.disable(by, id)
+  await app.userAdmin.enable(by, id)
+  await app.sessions.endAll(by, id)
+  const acting = { method: 'POST', url: `/admin/users/${id}/token`, payload: {} } as const
+  t.equal((await withToken(app, token, acting)).statusCode, 200)
+
+  const client = await makeClient(app, { id: 'orders' })
+  await postForm(app, '/token', { grant_type: 'client_credentials' }, basic({ ...client, secret: 'wrong' }))
+  const ofClient = await tokenOf(app, client)
+  await postForm(app, '/revoke', { token: ofClient }, basic(client))
+  await app.clients.rotateSecret(by, 'orders', 60)
+  await app.clients.disable(by, 'orders')
+  await app.clients.enable(by, 'orders')
+  await app.clients.remove(by, 'orders')
+  await app.signingKeys.rotateNow(by, { isLeaked: true })
+  await app.signingKeys.rotateNow(by, { isLeaked: false })
+  for (let day = 0; day < 3; day++) {
+    clock.now += 86_400_000
+    clock.passedMs = (clock.passedMs ?? 0) + 86_400_000
+    await app.signingKeys.poll()
+  }
+  await app.userAdmin.delete(by, id)
+  await app.audit.written()
+
+  const rows: AuditRow[] = []
+  for (let cursor = begin; ; ) {
+    const page = await app.store.auditSince(cursor, 100)
+    rows.push(...page.rows)
+    cursor = page.cursor
+    if (!page.more) break
+  }
+  const names = (of: { event: string }[]) => of.map(({ event }) => event).sort()
+  t.same(names(rows), names(told), 'one row for each')
+  const untold = [...notOfTheApp, ...ofTheDisk, ...ofSettings] as string[]
+  t.same(
+    Object.keys(events).filter((event) => !told.some((one) => one.event === event) && !untold.includes(event)),
+    [],
+    'and each event of the table was told',
+  )
+  for (const row of rows) t.equal(row.outcome, events[row.event as EventName].level === 'info' ? 'success' : 'failure')
+
+  const rowOf = (event: EventName) => rows.find((row) => row.event === event)
+  t.match(rowOf('user.roles_set'), { user: id, detail: { roles: ['editor'] } })
+  t.match(rowOf('key.rotated'), { detail: { kid: String, alg: 'ES256', signs_from: String } })
+  t.match(rowOf('refresh.reused'), { user: id, session: String, client: 'first-party' })
+  const revoked = rowOf('token.revoked')
+  t.match(revoked, { client: 'orders', detail: { jti: String } })
+  t.equal(revoked?.user, undefined, 'a client is no user')
+  const ofNobody = rows.filter(({ event, user }) => event === 'login.failed' && !user)
+  t.equal(new Set(ofNobody.map(({ detail }) => detail?.['account'])).size, 1, 'a MAC of the name')
+  t.notMatch(JSON.stringify(rows), /nobody|"ada"|horse/)
+  t.equal((await withToken(app, token, { url: '/admin/audit' })).statusCode, 401, 'a day is over')
+})
+
+overStores('administrators read what happened, by user, client, session, event and time', async (t, build) => {
+  const test = await build()
+  const { app, clock } = test
+  const token = await adminOf(test)
+  const { id } = json(await signUp(app))
+  const agent = { headers: { 'user-agent': 'a browser' }, remoteAddress: '192.0.2.7' }
+  const failed = await postForm(app, '/token', { username: 'ada', password: wrong }, agent)
+  clock.now += 3_600_000
+  const fresh = json(await postForm(app, '/token', { username: 'root', password, scope: 'admin' })).access_token
+  await logIn(app)
+  const get = (query: string) => listed(app, fresh, `/admin/audit${query}`)
+
+  const ofAda = (await get('?user=ADA')).events
+  t.same(
+    ofAda.map(({ event }) => event),
+    ['login.succeeded', 'login.failed', 'user.created'],
+  )
+  t.strictSame(ofAda[1], {
+    ...{ id: ofAda[1]?.id, at: new Date(clock.now - 3_600_000).toISOString(), event: 'login.failed' },
+    ...{ outcome: 'failure', user: id, address: '192.0.2.7', user_agent: 'a browser' },
+    ...{ request_id: failed.headers['x-request-id'], detail: { reason: 'wrong password' } },
+  })
+  t.same((await get(`?user=${id}`)).events, ofAda, 'by id')
+  t.same((await get(`?user=ada&event=login.failed`)).events, [ofAda[1]])
+  t.same((await get(`?session=${ofAda[0]?.['session']}`)).events, [ofAda[0]])
+  t.equal((await get('?client=first-party')).events.length, 3)
+  t.same((await get('?user=ada&since=30m')).events, [ofAda[0]])
+  t.same((await get(`?user=ada&since=${new Date(clock.now).toISOString()}`)).events, [ofAda[0]])
+  t.same((await get('?user=nobody')).events, [])
+  t.same((await get(`?user=${randomUUID()}`)).events, [])
+
+  const all: Event[] = []
+  let after: string | undefined
+  do {
+    const page = await get(`?limit=2${after === undefined ? '' : `&after=${after}`}`)
+    t.ok(page.events.length <= 2)
+    all.push(...page.events)
+    after = page.next
+  } while (after !== undefined)
+  t.same(all, (await get('')).events)
+  t.equal(all.length, 7)
+
+  for (const query of [
+    'since=yesterday',
+    'since=-1',
+    'event=no.such',
+    'after=1',
+    'limit=0',
+    'limit=101',
+    'name=x',
+    'user=',
+  ])
+    t.equal((await withToken(app, fresh, { url: `/admin/audit?${query}` })).statusCode, 400, query)
+  const ofUser = await logIn(app)
+  t.equal((await withToken(app, ofUser.access_token, { url: '/admin/audit' })).statusCode, 403)
+  t.ok(token)
+})
+
+onOneStore('a user reads of their own account, and not which administrator acted', async (t, build) => {
+  const test = await build()
+  const { app } = test
+  const token = await adminOf(test)
+  const { id } = json(await signUp(app))
+  await signUp(app, 'bob')
+  const payload = { roles: ['editor'] }
+  await withToken(app, token, { method: 'PUT', url: `/admin/users/${id}/roles`, payload, remoteAddress: '203.0.113.9' })
+  const { access_token } = await logIn(app)
+  const { events: own } = await listed(app, access_token, '/users/me/audit')
+  t.same(
+    own.map(({ event }) => event),
+    ['login.succeeded', 'user.roles_set', 'user.created'],
+  )
+  t.match(own[1], { by: 'administrator', detail: { roles: ['editor'] } })
+  t.notMatch(JSON.stringify(own[1]), '203.0.113.9')
+  const { events: seen } = await listed(app, token, `/admin/audit?user=ada&event=user.roles_set`)
+  const { sub } = JSON.parse(Buffer.from(token.split('.')[1] as string, 'base64url').toString())
+  t.match(seen, [{ by: sub, address: '203.0.113.9' }])
+  t.same((await listed(app, access_token, '/users/me/audit?limit=1&event=user.created')).events, [own[2]])
+})
+
+overStores(
+  'the rows of a deleted user lose address and agent, at once, and late ones with the job',
+  async (t, build) => {
+    const test = await build()
+    const { app } = test
+    const token = await adminOf(test)
+    const { id } = json(await signUp(app))
+    const { access_token } = await logIn(app)
+    await tryLogIn(app, 'ada')
+    await withToken(app, access_token, { method: 'DELETE', url: '/users/me', payload: { password } })
+    const { events: left } = await listed(app, token, `/admin/audit?user=${id}`)
+    t.same(left.map(({ event }) => event).sort(), ['login.failed', 'login.succeeded', 'user.created', erasingEvent])
+    for (const row of left) {
+      t.equal(row['user'], id)
+      t.notOk('address' in row || 'user_agent' in row, row.event)
+    }
+  },
+)
+
+onOneStore(
+  'failed logins are 1,000 rows a minute at most, of all processes together, and one that counts',
+  async (t, build) => {
+    const { app, clock } = await build()
+    const store = storeOf(app)
+    const now = () => clock.now
+    const budgets = Array.from({ length: 4 }, () => createFailureBudget(store, now))
+    const storm = async (rows: number) => {
+      let kept = 0
+      for (const budget of budgets) {
+        const batch = Array.from({ length: rows / 4 }, () => ({ event: 'login.failed' }) as never)
+        kept += (await budget.keepOf(batch)).length
+      }
+      return kept
+    }
+    t.equal(await storm(4_000), 1_000)
+    t.equal(await storm(400), 0)
+    const counted = () => budgets.map((budget) => budget.takeUncounted(false).get('login.failed') ?? 0)
+    t.same(counted(), [0, 0, 0, 0], 'not before the minute is over')
+    clock.now += 60_000
+    t.equal(
+      counted().reduce((sum, count) => sum + count, 0),
+      3_400,
+    )
+    t.equal(await storm(400), 400, 'the next minute has rows of its own')
+    const [one] = budgets as [(typeof budgets)[0]]
+    t.equal((await one.keepOf([{ event: 'user.created' } as never])).length, 1, 'others are not bounded')
+  },
+)
+
+onOneStore(
+  'rows of what changed nothing wait for a store that is away, and no login waits for them',
+  async (t, build) => {
+    const { app, logs } = await build()
+    const store = storeOf(app)
+    const { addAudit } = store
+    store.addAudit = () => Promise.reject(new StoreUnavailable(new Error('down')))
+    t.equal((await tryLogIn(app, 'nobody')).statusCode, 400)
+    await until(() => logs.some(({ msg }) => String(msg).startsWith('what happened could not be written')))
+    for (let i = 0; i < 1_100; i++) app.events.emit(app, 'client.refused', { reason: 'x', address: '192.0.2.1' })
+    t.equal(app.audit.dropped, 100, 'no more than 1,000 wait')
+    store.addAudit = addAudit
+    await until(async () => (await store.listAudit({ event: 'login.failed' }, { limit: 2 })).rows.length === 1)
+  },
+)
