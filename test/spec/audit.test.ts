@@ -44,10 +44,17 @@ async function listed(app: FastifyInstance, token: string, path: string): Promis
 }
 
 /** What is told of where there is no app, of a process, or by a command. */
-const notOfTheApp = ['users.imported', 'secret.rotated', 'key.lost', 'worker.started', 'worker.ended', 'log.dropped'] as const
+const notOfTheApp = [
+  'users.imported',
+  'secret.rotated',
+  'key.lost',
+  'worker.started',
+  'worker.ended',
+  'log.dropped',
+] as const
 const ofTheDisk = ['store.damaged', 'store.broken'] as const
 /** Told by tests of their own, for they need a setting. */
-const ofSettings = ['key.added', 'client.changed'] as const
+const ofSettings = ['key.added', 'client.changed', 'webhook.disabled', 'webhook.enabled', 'webhook.resent'] as const
 
 overStores('every event that the app tells is a row in the store, with what the log says of it', async (t, build) => {
   const test = await build()
