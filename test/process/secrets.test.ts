@@ -110,6 +110,7 @@ async function callAll(hunt: Hunt, origin: string): Promise<void> {
     await call('/users/me/password', { token, json: { current_password, new_password: newPassword } })
   const { access_token: newToken, refresh_token } = await logIn('ada.lovelace', newPassword)
   await call('/users/me/sessions', { token: newToken })
+  await call('/users/me/audit', { token: newToken })
   await call('/users/me', { method: 'DELETE', token: newToken, json: { password: wrongPassword } })
 
   const credentials = { grant_type: 'client_credentials' }
@@ -131,6 +132,7 @@ async function callAll(hunt: Hunt, origin: string): Promise<void> {
   await admin(`/users/${id}`, { method: 'DELETE' })
   await admin('/keys/rotate', { method: 'POST' })
   await admin('/keys')
+  await admin('/audit?limit=100')
   for (const { headers } of [...service.refusals]) {
     const { status } = await admin(`/explain/${headers.get('x-request-id')}`)
     if (status !== 200) throw new Error(`not explained: ${status}`)
@@ -161,6 +163,7 @@ async function commandAll(hunt: Hunt, dir: string, env: Record<string, string>):
   ].map((row) => JSON.stringify(row))
   await latchkey('user import - --from latchkey --wrap', `${rows.join('\n')}\n{"username":"${password}"`)
   await latchkey('user export --yes')
+  await latchkey('audit')
   await latchkey('user delete carol --yes')
 }
 
