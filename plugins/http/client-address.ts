@@ -1,4 +1,4 @@
-import { BlockList, isIP, SocketAddress } from 'node:net'
+import { BlockList, isIP, type Socket, SocketAddress } from 'node:net'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 
@@ -71,6 +71,10 @@ function canonicalAddress(text: string): string | undefined {
   const canonical = new SocketAddress({ address, family: 'ipv6' }).address
   return /^::ffff:([\d.]+)$/.exec(canonical)?.[1] ?? canonical
 }
+
+/** The peer of a socket on which no request could be read, in canonical form. */
+export const addressOfSocket = ({ remoteAddress = '' }: Socket): string =>
+  canonicalAddress(remoteAddress) ?? remoteAddress
 
 /** A range of IPv4-mapped IPv6 addresses becomes one of IPv4. */
 function addRange(proxies: BlockList, range: string): void {

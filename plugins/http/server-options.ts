@@ -5,6 +5,7 @@ import type { FastifyHttpOptions, FastifyInstance } from 'fastify'
 import type { Config } from '../../config.ts'
 import { type Check, checked } from '../../domain/checks.ts'
 import { type ErrorCode, Refusal } from '../../errors.ts'
+import { addressOfSocket } from './client-address.ts'
 import { type Drain, drainingResponse } from './draining.ts'
 import { renderError, shapeOf } from './error-families.ts'
 import { commonHeaders, sendRefusal, toRefusal } from './errors.ts'
@@ -93,7 +94,7 @@ function clientErrorHandler(this: FastifyInstance, error: Error & { code?: strin
  */
 function endWith({ explanations }: FastifyInstance, socket: Socket, refusal: Refusal): string {
   const requestId = randomUUID()
-  explanations.keep({ requestId, route: '(no request)', address: socket.remoteAddress ?? '' }, refusal)
+  explanations.keep({ requestId, route: '(no request)', address: addressOfSocket(socket) }, refusal)
   const [mediaType, body] = renderError(refusal, shapeOf(), requestId)
   const fields = {
     'content-type': mediaType,
