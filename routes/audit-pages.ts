@@ -2,7 +2,8 @@ import { Type } from '@fastify/type-provider-typebox'
 import type { AuditFilter } from '../domain/audit.ts'
 import { isUuid } from '../domain/ids.ts'
 import { Refusal } from '../errors.ts'
-import { EventFilter, parseSince, sinceRule } from '../schemas/audit.ts'
+import { parseSince, sinceRule } from '../plugins/http/times.ts'
+import { EventFilter } from '../schemas/audit.ts'
 import { PageQuery } from './pages.ts'
 
 /** Members of the query string of what happened. */

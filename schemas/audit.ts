@@ -1,5 +1,4 @@
 import { type Static, Type } from '@sinclair/typebox'
-import { parseDuration } from '../config/durations.ts'
 import type { AuditRow } from '../domain/audit.ts'
 import { type EventName, events } from '../events.ts'
 import { Id, Timestamp, toTimestamp } from './parts.ts'
@@ -33,19 +32,3 @@ export const toAuditEvent = ({ at, userAgent, requestId, ...row }: AuditRow): St
 }
 
 export const EventFilter = Type.Unsafe<EventName>({ type: 'string', enum: Object.keys(events) })
-
-export const sinceRule = 'is a duration such as 90s, 10m, 12h or 30d, or a time such as 2026-11-26T09:00:00Z'
-const time = /^\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:\d\d))?$/
-
-/**
- * Reads from when on.
- *
- * @param text a duration, which ends now, or a time of RFC 3339; a date is its beginning in UTC
- * @returns milliseconds since the epoch; undefined for any other text
- */
-export function parseSince(text: string, now: number): number | undefined {
-  const duration = parseDuration(text)
-  if (duration) return Math.max(0, now - duration.ms)
-  const at = time.test(text) ? Date.parse(text) : Number.NaN
-  return at >= 0 ? at : undefined
-}

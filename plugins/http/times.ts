@@ -33,3 +33,19 @@ export function readTime(text: string, now: number, member: string): number {
   const detail = 'is a time that no calendar has'
   throw new Refusal('invalid_request', { detail: `${member} ${detail}`, errors: [{ pointer: `/${member}`, detail }] })
 }
+
+export const sinceRule = 'is a duration such as 90s, 10m, 12h or 30d, or a time such as 2026-11-26T09:00:00Z'
+const time = /^\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:\d\d))?$/
+
+/**
+ * Reads from when on.
+ *
+ * @param text a duration, which ends now, or a time of RFC 3339; a date is its beginning in UTC
+ * @returns milliseconds since the epoch; undefined for any other text
+ */
+export function parseSince(text: string, now: number): number | undefined {
+  const duration = parseDuration(text)
+  if (duration) return Math.max(0, now - duration.ms)
+  const at = time.test(text) ? Date.parse(text) : Number.NaN
+  return at >= 0 ? at : undefined
+}

@@ -96,7 +96,7 @@ t.test(
       domain: /^domain\//,
       stores: /^(stores|domain)\/|^config(\.ts|\/)|^errors\.ts$|^plugins\/keys\/secrets\.ts$/,
       verify: /^(verify|domain)\//,
-      schemas: /^(schemas|domain)\/|^(errors|config)\.ts$|^stores\/store\.ts$/,
+      schemas: /^(schemas|domain)\/|^(errors|events|config)\.ts$|^stores\/store\.ts$/,
       plugins: /^(plugins|domain|stores|schemas|config|process|log|cluster|verify)\/|^\w+\.ts$/,
       routes: /^(routes|schemas|domain|plugins|stores)\/|^(errors|config)\.ts$/,
     }
