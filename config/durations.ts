@@ -22,17 +22,23 @@ export function parseDuration(text: string): Duration | undefined {
   return { seconds, ms: seconds * 1000 }
 }
 
-const time = /^\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:\d\d))?$/
+const time = /^\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:\d\d))?$/i
+
+/** What `parseSince` takes, as an error says it. */
+export const sinceRule = 'is a duration such as 90s, 10m, 12h or 30d, or a time such as 2026-11-26T09:00:00Z'
 
 /**
  * Reads from when on.
  *
  * @param text a length of time, which ends now, or a time of RFC 3339; a date is its beginning in UTC
- * @returns milliseconds since the epoch; undefined for any other text
+ * @returns milliseconds since the epoch; undefined for any other text, and for a day that no calendar has
  */
 export function parseSince(text: string, now: number): number | undefined {
-  const duration = parseDuration(text)
-  if (duration) return Math.max(0, now - duration.ms)
-  const at = time.test(text) ? Date.parse(text) : Number.NaN
-  return at >= 0 ? at : undefined
+  const ago = parseDuration(text)
+  if (ago) return Math.max(0, now - ago.ms)
+  const at = time.test(text) ? Date.parse(text.toUpperCase()) : Number.NaN
+  const day = text.slice(0, 10)
+  // Date.parse takes the 30th of February for a day in March.
+  const isDay = at >= 0 && new Date(`${day}T00:00:00Z`).toISOString().startsWith(day)
+  return isDay ? at : undefined
 }

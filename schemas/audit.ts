@@ -1,5 +1,6 @@
 import { type Static, Type } from '@sinclair/typebox'
 import type { AuditRow } from '../domain/audit.ts'
+import { omitUndefined } from '../domain/omit-undefined.ts'
 import { type EventName, events } from '../events.ts'
 import { Id, Timestamp, toTimestamp } from './parts.ts'
 
@@ -21,14 +22,10 @@ export const AuditEvent = Type.Object({
   ),
 })
 
-export const toAuditEvent = ({ at, userAgent, requestId, ...row }: AuditRow): Static<typeof AuditEvent> => {
-  const { id, event, outcome, user, session, client, by, address, detail } = row
-  return JSON.parse(
-    JSON.stringify({
-      ...{ id, at: toTimestamp(at), event, outcome, user, session, client, by, address },
-      ...{ user_agent: userAgent, request_id: requestId, detail },
-    }),
-  )
+export function toAuditEvent(row: AuditRow): Static<typeof AuditEvent> {
+  const { id, at, event, outcome, user, session, client, by, address, userAgent, requestId, detail } = row
+  const who = { user, session, client, by, address, user_agent: userAgent, request_id: requestId, detail }
+  return omitUndefined({ id, at: toTimestamp(at), event, outcome, ...who })
 }
 
 export const EventFilter = Type.Unsafe<EventName>({ type: 'string', enum: Object.keys(events) })

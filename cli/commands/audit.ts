@@ -1,6 +1,6 @@
 import { InvalidArgumentError } from 'commander'
+import { parseSince, sinceRule } from '../../config/durations.ts'
 import { events } from '../../events.ts'
-import { parseSince, sinceRule } from '../../plugins/http/times.ts'
 import type { FreeCommand } from '../command.ts'
 
 function eventName(text: string): string {

@@ -1,10 +1,10 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import { parseSince } from '../../config/durations.ts'
 import type { Caller } from '../../domain/caller.ts'
 import { Refusal } from '../../errors.ts'
 import { toTimestamp } from '../../schemas/parts.ts'
 import { StoreUnavailable } from '../../stores/store.ts'
+import { readTime } from '../http/times.ts'
 import { readEndpoints } from './endpoints.ts'
 import { createPositions } from './positions.ts'
 import { createSender, pollMs } from './sender.ts'
@@ -14,8 +14,6 @@ declare module 'fastify' {
     webhooks: Awaited<ReturnType<typeof createWebhooks>>
   }
 }
-
-const sinceRule = 'is a length of time such as 90s, 10m, 12h or 30d, or a time such as 2026-11-26T09:00:00Z'
 
 /** At the end of the app an answer may still come for so long, or for this part of AUTH_SHUTDOWN_GRACE. */
 const lastAnswerMs = 1000
@@ -78,9 +76,7 @@ async function createWebhooks(
      */
     async resend(caller: Caller, id: string, since: string): Promise<void> {
       const host = hostOf(id)
-      const from = parseSince(since, now())
-      if (from === undefined)
-        throw new Refusal('invalid_request', { errors: [{ pointer: '/since', detail: sinceRule }] })
+      const from = readTime(since, now(), 'since')
       await positions.change(id, ({ deliveredAt, disabledAt }) => ({
         from,
         had: [],

@@ -7,7 +7,7 @@ import { Readable } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { gunzipSync, gzipSync } from 'node:zlib'
 import t, { type Test } from 'tap'
-import { BackupRefused, readBackup } from '../../stores/moving/backup.ts'
+import { BackupRefused, readBackup, savedTables } from '../../stores/moving/backup.ts'
 import { checkStore } from '../../stores/moving/check.ts'
 import { openStore, type StoreLocation } from '../../stores/open.ts'
 import { keyOf, type TableName, type Tables, tableNames } from '../../stores/rows.ts'
@@ -59,8 +59,7 @@ const lines = (file: string) => gunzipSync(readFileSync(file)).toString().trimEn
 /** Lines as a backup, with the end that belongs to them. */
 function backupOf(texts: string[]): Buffer {
   const rows: Record<string, number> = {}
-  for (const table of ['signingKeys', 'clients', 'users', 'sessions', 'failures', 'revocations'])
-    rows[table] = texts.filter((text) => text.startsWith(`["${table}"`)).length
+  for (const table of savedTables) rows[table] = texts.filter((text) => text.startsWith(`["${table}"`)).length
   const body = texts.map((text) => `${text}\n`).join('')
   const sha256 = createHash('sha256').update(body).digest('hex')
   return gzipSync(`${body}${JSON.stringify({ end: { rows, sha256 } })}\n`)
