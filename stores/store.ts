@@ -248,7 +248,8 @@ export interface Store {
    */
   listAudit(filter: AuditFilter, page: { after?: string; limit: number }): Promise<{ rows: AuditRow[]; next?: string }>
   /**
-   * Takes the address and user agent out of the rows of users who were deleted, some rows a call.
+   * Takes the address and user agent out of the rows about users who were deleted, and of what they did as
+   * administrators, some rows a call.
    * @param step `settledBefore`: of a deletion before that no request is under way any more, and it need not be looked
    *   at again
    * @returns where the next call goes on; undefined when all is done

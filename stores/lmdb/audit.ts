@@ -1,4 +1,5 @@
 import { type AuditRow, erasingEvent, firstAuditIdOf, newAuditId } from '../../domain/audit.ts'
+import { isUuid } from '../../domain/ids.ts'
 import { futureFrom } from '../../domain/time.ts'
 import type { ReadAudit } from '../audit.ts'
 import { type AuditPage, clockOf, type Store, type SweepStep } from '../store.ts'
@@ -10,11 +11,12 @@ const longestValue = 500
 
 const prefixOf = (index: string, value: string) => `${index} ${value.slice(0, longestValue)} `
 
-/** The keys of a row in the index of users, sessions and clients. */
-export const indexKeys = ({ id, user, session, client }: AuditRow): string[] => [
+/** The keys of a row in the index of users, sessions, clients, and of users who acted. */
+export const indexKeys = ({ id, user, session, client, by }: AuditRow): string[] => [
   ...(user === undefined ? [] : [`${prefixOf('user', user)}${id}`]),
   ...(session === undefined ? [] : [`${prefixOf('session', session)}${id}`]),
   ...(client === undefined ? [] : [`${prefixOf('client', client)}${id}`]),
+  ...(by === undefined || !isUuid(by) ? [] : [`${prefixOf('by', by)}${id}`]),
 ]
 
 /** The audit rows of the embedded store. What writes runs only inside a transaction. */
@@ -82,16 +84,20 @@ export function createLmdbAudit({
       const [due] = [...auditErasing.getKeys(start)]
       if (due === undefined) return undefined
       const deletion = audit.get(due)
-      const prefix = prefixOf('user', deletion?.user ?? '')
-      const range = { start: prefix + (due === erasure ? (after ?? '') : ''), end: `${prefix}~`, exclusiveStart: true }
-      const keys = [...auditByIndex.getKeys({ ...range, limit })]
-      for (const key of keys) {
-        const row = audit.get(key.slice(-idLength))
+      const begin = due === erasure ? (after ?? '') : ''
+      const idsOf = (index: 'user' | 'by') => {
+        const prefix = prefixOf(index, deletion?.user ?? '')
+        const range = { start: prefix + begin, end: `${prefix}~`, exclusiveStart: true, limit }
+        return [...auditByIndex.getKeys(range)].map((key) => key.slice(-idLength))
+      }
+      const ids = [...new Set([...idsOf('user'), ...idsOf('by')])].sort().slice(0, limit)
+      for (const id of ids) {
+        const row = audit.get(id)
         if (row?.address === undefined && row?.userAgent === undefined) continue
         const { address: _, userAgent: __, ...rest } = row
         audit.put(row.id, rest)
       }
-      if (keys.length === limit) return `${due}/${keys.at(-1)?.slice(-idLength)}`
+      if (ids.length === limit) return `${due}/${ids.at(-1)}`
       if ((deletion?.at ?? 0) < settledBefore) auditErasing.remove(due)
       return due
     },

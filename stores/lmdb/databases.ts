@@ -47,7 +47,7 @@ export function openDatabases(root: RootDatabase) {
     audit: open<AuditRow>('audit'),
     /** the ids of rows in the order in which they were written here */
     auditByPlace: open<string, number>('audit_by_place'),
-    /** by user, session and client */
+    /** by user, session, client, and by the user who acted */
     auditByIndex: open<0>('audit_by_index'),
     /** deletions whose users may still have rows that tell of a person: by the row of the deletion */
     auditErasing: open<0>('audit_erasing'),

@@ -179,6 +179,7 @@ export const migrations: readonly { version: number; statements: readonly string
       'CREATE INDEX IF NOT EXISTS latchkey_audit_by_user ON latchkey_audit (user_id, id) WHERE user_id IS NOT NULL',
       'CREATE INDEX IF NOT EXISTS latchkey_audit_by_session ON latchkey_audit (session, id) WHERE session IS NOT NULL',
       'CREATE INDEX IF NOT EXISTS latchkey_audit_by_client ON latchkey_audit (client, id) WHERE client IS NOT NULL',
+      'CREATE INDEX IF NOT EXISTS latchkey_audit_by_actor ON latchkey_audit (made_by, id) WHERE made_by IS NOT NULL',
       // Deleted users whose rows may still tell of a person.
       'CREATE INDEX IF NOT EXISTS latchkey_audit_erasing ON latchkey_audit (id) WHERE erases',
       `CREATE TABLE IF NOT EXISTS latchkey_audit_heads (

@@ -589,10 +589,13 @@ const planned = {
   nextErasure: `
     SELECT id, user_id, at FROM latchkey_audit
     WHERE erases AND id >= $1::uuid AND (id > $1::uuid OR $2::boolean) ORDER BY id LIMIT 1`,
-  // Of the user $1, the next $3 rows after $2.
+  // About the user $1 and of what they did, the next $3 rows after $2.
   eraseAudit: `
     WITH looked AS (
-      SELECT id FROM latchkey_audit WHERE user_id = $1::uuid AND id > $2::uuid ORDER BY id LIMIT $3
+      (SELECT id FROM latchkey_audit WHERE user_id = $1::uuid AND id > $2::uuid ORDER BY id LIMIT $3)
+      UNION
+      (SELECT id FROM latchkey_audit WHERE made_by = $1::uuid::text AND id > $2::uuid ORDER BY id LIMIT $3)
+      ORDER BY id LIMIT $3
     ),
     erased AS (
       UPDATE latchkey_audit SET address = NULL, user_agent = NULL

@@ -273,6 +273,8 @@ export async function auditContract(t: Test, name: string, open: () => Promise<S
     const [user, neighbour] = [randomUUID(), randomUUID()]
     const of = (id: string, over: Partial<AuditRow> = {}) => makeAuditRow({ user: id, ...over })
     await store.addAudit([...Array.from({ length: 11 }, () => of(user)), of(neighbour)])
+    const acts = Array.from({ length: 7 }, () => of(neighbour, { event: 'user.disabled', by: user }))
+    await store.addAudit([...acts, of(user, { by: user }), of(neighbour, { by: 'latchkey cli' })])
     const deletion = of(user, { event: 'user.deleted' })
     await store.addAudit([deletion])
     const erase = async (settledBefore: number) => {
@@ -292,9 +294,10 @@ export async function auditContract(t: Test, name: string, open: () => Promise<S
       )
     t.ok((await erase(now)) > 4)
     t.same(await personal(user), [])
-    t.equal((await personal(neighbour)).length, 1)
+    const left = await personal(neighbour)
+    t.same(left.map(({ by }) => by).sort(), ['latchkey cli', undefined], 'those of what they did to others, too')
     const { rows } = await store.listAudit({ user }, { limit: 100 })
-    t.equal(rows.length, 12, 'they are still there')
+    t.equal(rows.length, 13, 'they are still there')
     t.match(rows[0], { id: deletion.id, event: 'user.deleted', user, requestId: 'req-1' })
 
     await store.addAudit([of(user, { event: 'login.failed' })])
