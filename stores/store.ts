@@ -287,7 +287,7 @@ export interface Store {
   /** @param keys `keyOf` of `rows.ts` @returns the rows, in the order of the keys */
   findRows<T extends TableName>(table: T, keys: string[]): Promise<(Tables[T] | undefined)[]>
   /**
-   * Inserts or replaces rows by key, all of the call or none. Skipped: a row where the stored one is ahead (`isAhead`
+   * Inserts or replaces rows by key. Of a call that fails some may be written; it can be repeated. Skipped: a row where the stored one is ahead (`isAhead`
    * of `rows.ts`), and a user whose name, address or external id another user has.
    * @returns how many were written
    */

@@ -16,6 +16,8 @@ export const uuidLength = 36
 type Run = <T>(work: () => T) => Promise<T>
 type Key = string | number
 
+/** Written in one transaction: lmdb-js has crashed on some of thousands of writes, and a row has as many as six. */
+const rowsAtOnce = 200
 /** Entries checked in one snapshot, so that a service beside it is not held up. */
 const entriesPerStep = 500
 
@@ -149,8 +151,13 @@ export function createLmdbTransfer(
   return {
     exportRows,
     findRows,
-    importRows: (table, rows) =>
-      write(() => rows.filter((row) => !isAhead(table, rowAt[table](keyOf(row)), row) && put[table](row)).length),
+    async importRows(table, rows) {
+      const take = (row: (typeof rows)[0]) => !isAhead(table, rowAt[table](keyOf(row)), row) && put[table](row)
+      let taken = 0
+      for (let begin = 0; begin < rows.length; begin += rowsAtOnce)
+        taken += await write(() => rows.slice(begin, begin + rowsAtOnce).filter(take).length)
+      return taken
+    },
 
     async *check() {
       const isIndexed = (await read(indexedShare)) === 1
