@@ -111,13 +111,15 @@ export function openLmdbStore(dataDir: string): Store {
     })
   const write = <T>(callback: () => T): Promise<T> =>
     run('written', () => inTime(exit.during(root.transaction(callback))))
-  /** A change with its audit rows: all but `false` is one. */
-  const change = <T>(audit: Audit<T> | undefined, callback: () => T): Promise<T> =>
-    write(() => {
-      const result = callback()
-      if (audit && result !== false) audits.add(audit(result))
-      return result
+  /** A change with its audit rows, which are made before anything is written, for to make them may fail. */
+  async function change(audit: Audit<boolean> | undefined, callback: () => boolean): Promise<boolean> {
+    const told = audit?.(true) ?? []
+    return write(() => {
+      const hasChanged = callback()
+      if (hasChanged) audits.add(told)
+      return hasChanged
     })
+  }
 
   /**
    * A process that was killed in the middle of a read, such as a command, is a reader until somebody looks. No page that
@@ -171,7 +173,7 @@ export function openLmdbStore(dataDir: string): Store {
   }
 
   /** Only inside a transaction. */
-  function rotate(presented: PresentedRefresh, end: End): RotationOutcome {
+  function rotate(presented: PresentedRefresh, end: End, audit?: Audit<RotationOutcome>): RotationOutcome {
     const session = sessions.get(presented.sessionId)
     const user = session && users.get(session.userId)
     const outcome = judgeRotation(session, user, presented)
@@ -186,10 +188,13 @@ export function openLmdbStore(dataDir: string): Store {
       }
       case 'repeated':
         return { outcome, session, user }
-      case 'reused':
+      case 'reused': {
+        const told = audit?.({ outcome, session }) ?? []
         removeSession(session)
         record({ kind: 'sid', id: session.id, revokedAt: end.now, expiresAt: end.expiresAt })
+        audits.add(told)
         return { outcome, session }
+      }
       default:
         return { outcome }
     }
@@ -392,8 +397,7 @@ export function openLmdbStore(dataDir: string): Store {
     rotateSession: (presented, end, onDecided, audit) =>
       patiently(presented, (patient) =>
         write(() => {
-          const outcome = rotate(patient, end)
-          if (audit && outcome.outcome === 'reused') audits.add(audit(outcome))
+          const outcome = rotate(patient, end, audit)
           // After the transaction's callbacks, when the disk is written to and this thread would only wait.
           if (onDecided) setImmediate(onDecided, outcome)
           return outcome
@@ -469,12 +473,14 @@ export function openLmdbStore(dataDir: string): Store {
         return true
       }),
     withdrawSigningKeys: (kids, { now: revokedAt, expiresAt }, audit) =>
-      change(audit, () => {
+      write(() => {
         const known = kids.filter((kid) => signingKeys.doesExist(kid))
+        const told = audit?.(known) ?? []
         for (const id of known) {
           signingKeys.remove(id)
           record({ kind: 'key', id, revokedAt, expiresAt })
         }
+        audits.add(told)
         return known
       }),
 

@@ -154,6 +154,33 @@ export async function auditContract(t: Test, name: string, open: () => Promise<S
     t.same(ofKeys.sort(), kids.slice(0, 2).sort())
   })
 
+  t.test(`[${name}] where its rows cannot be made, nothing is changed`, async (t) => {
+    const begin = await store.auditEnd()
+    const user = await addUser()
+    const session = { ...makeSession(user), counter: 5 }
+    await store.createSession(session)
+    const key = { kid: randomUUID(), alg: 'RS256' as const, publicJwk: '', createdAt: 1, signsFrom: 0 }
+    await store.importRows('signingKeys', [key])
+    const spent = {
+      ...{ now, idleTtlMs: day, maxTtlMs: day, graceMs: 0, sessionId: session.id, clientId: 'app', counter: 1 },
+      ...{ scope: undefined, address: '', userAgent: '' },
+    }
+    const failing = () => {
+      throw new Error('no rows')
+    }
+    for (const change of [
+      () => store.disableUser(user.id, end, failing),
+      () => store.endSession(session.id, end, user.id, failing),
+      () => store.rotateSession(spent, end, undefined, failing),
+      () => store.withdrawSigningKeys([key.kid], end, failing),
+    ])
+      await t.rejects(async () => change())
+    t.same(await other.findUser(user.id), user)
+    t.same(await other.findSession(session.id), session)
+    t.same(await other.findRows('signingKeys', [key.kid]), [key])
+    t.same(await since(begin), [])
+  })
+
   t.test(
     `[${name}] a follower misses no row, however many write at once, and has those of a user in order`,
     async (t) => {
