@@ -138,6 +138,46 @@ t.test('beside a running service', async (running) => {
     t.match(await say('explain'), { code: 64 })
   })
 
+  await running.test('what happened, to whom, and as it happens', async (t) => {
+    const eventsFor = async (args: string) =>
+      (await say(`audit ${args} --json`)).stdout.split('\n').flatMap((line) => (line ? [JSON.parse(line)] : []))
+    const failures = () => eventsFor('--user ADA --event login.failed')
+    t.ok(await withinASecond(async () => (await failures()).length > 0))
+    const [failed] = await failures()
+    t.match(failed, { outcome: 'failure', address: '127.0.0.1', detail: { reason: 'wrong password' } })
+    t.match((await eventsFor(`--user ${failed.user} --since 1h`)).at(-1), { event: 'user.created', by: 'latchkey cli' })
+    t.match(await say('audit --user ada --event login.failed --limit 1'), {
+      code: 0,
+      stdout: /^\S+ \S+Z {2}login\.failed {2}user=ada .*reason="wrong password"\n$/,
+    })
+    t.match(await say('audit --since 2100-01-01'), { code: 0, stdout: 'There are no such events.\n' })
+    t.match(await say('audit --user nobody-here'), {
+      code: 1,
+      stdout: '',
+      stderr: /^There is no user nobody-here;.*\n$/,
+    })
+    t.match(await say('audit --event no.such'), { code: 64, stdout: '' })
+    t.match(await say('audit --since yesterday'), { code: 64, stdout: '' })
+
+    const following = await start(['audit', '--follow', '--json', '--event', 'login.failed', '--since', '1h'], env)
+    let told = ''
+    following.stdout?.setEncoding('utf8').on('data', (text) => {
+      told += text
+    })
+    const countTold = () => told.split('\n').length - 1
+    while (countTold() === 0) await sleep(20)
+    const before = countTold()
+    await server.logIn('ada', 'wrong horse battery staple')
+    while (countTold() === before) await sleep(20)
+    following.kill('SIGTERM')
+    t.same(await once(following, 'close'), [0, null])
+    const ids = told
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line).id)
+    t.same(ids.sort(), (await eventsFor('--event login.failed')).map(({ id }) => id).sort(), 'each once')
+  })
+
   await running.test('many users at once, as arguments or lines on stdin, and lists of some', async (t) => {
     for (const name of ['m-one', 'm-two']) await latchkey(`user add ${name} --generate`)
     t.match(await say('user disable m-one M-TWO nobody'), {
