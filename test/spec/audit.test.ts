@@ -262,6 +262,23 @@ onOneStore(
   },
 )
 
+onOneStore('a storm of guesses over HTTP ends as one row that counts', async (t, build) => {
+  const { app, clock } = await build()
+  const store = storeOf(app)
+  // What other processes have taken of this minute: all but ten rows.
+  const grants = { key: 'audit', tag: String(Math.floor(clock.now / 60_000)), count: 99, lastAt: clock.now }
+  await store.importRows('failures', [grants])
+  for (let i = 0; i < 14; i++) await tryLogIn(app, `nobody-${i}`)
+  await app.audit.written()
+  const rows = async () => (await store.listAudit({ event: 'login.failed' }, { limit: 20 })).rows
+  t.equal((await rows()).length, 10)
+  await app.audit.close()
+  const [counted, ...others] = await rows()
+  t.equal(others.length, 10)
+  t.match(counted, { outcome: 'failure', detail: { count: 4 } })
+  t.equal(counted?.address, undefined)
+})
+
 onOneStore(
   'rows of what changed nothing wait for a store that is away, and no login waits for them',
   async (t, build) => {
