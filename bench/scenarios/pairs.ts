@@ -89,6 +89,8 @@ async function open(name: string, from: string, own: string[]): Promise<Build> {
   const tokens = sessions.map(({ access_token }) => `token=${access_token}`)
   const loads: Build['loads'] = {
     refresh: refreshLoad(sessions),
+    // All but the hash, which is as cheap as can be.
+    login: loginLoad(users),
     'client-credentials': formLoad('/token', Array(connections).fill('grant_type=client_credentials'), basic),
     introspect: formLoad('/introspect', tokens, basic),
     protected: bearerLoad('/protected', sessions),
