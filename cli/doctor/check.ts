@@ -74,7 +74,7 @@ export async function runChecks<Facts>(
   for (const { id, find } of checks) {
     onCheck(id)
     const leftMs = Math.min(checkMs, totalMs - (performance.now() - startedAt))
-    const found = await (leftMs <= 0
+    const found = await (leftMs < 1
       ? skipped('the checks before it took too long')
       : bounded(async () => find(facts), leftMs))
     for (const one of Array.isArray(found) ? found : [found]) lines.push({ id, ...one })

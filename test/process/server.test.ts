@@ -288,7 +288,9 @@ t.test('processes on PostgreSQL', async (t) => {
     const locked = ask('BEGIN; LOCK TABLE latchkey_users; SELECT pg_sleep(0.5); COMMIT')
     const lock = "SELECT 1 FROM pg_locks WHERE granted AND mode = 'AccessExclusiveLock' AND relation = "
     await until(async () => (await ask(`${lock} 'latchkey_users'::regclass`)).length > 0)
-    const response = await endsBehind(t, server, signUp(server.origin, 'ada'))
+    const signup = signUp(server.origin, 'ada')
+    await sleep(100)
+    const response = await endsBehind(t, server, signup)
     t.equal(response.status, 201)
     await locked
   })

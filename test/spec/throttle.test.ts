@@ -23,6 +23,7 @@ type Guess = { name?: string; exists?: boolean; isRight?: boolean; address?: str
 function guess(
   app: FastifyInstance,
   { name = 'ada', exists = true, isRight = false, address = '198.51.100.7', kind = 'user' }: Guess,
+  turn: () => Promise<void> | undefined = () => undefined,
 ) {
   const found = exists ? { id: `id of ${name}` } : undefined
   return app.throttle
@@ -31,7 +32,10 @@ function guess(
       kind,
       name,
       async () => found,
-      (_found, judge) => judge(() => isRight),
+      async (_found, judge) => {
+        await turn()
+        return judge(() => isRight)
+      },
     )
     .then(
       ({ isRight }) => (isRight ? 'right' : 'wrong'),
@@ -278,6 +282,28 @@ overStores(
       t.type(await guess(app, { name, exists, address: '192.0.2.1' }), 'number', 'after 100 from anywhere')
   },
 )
+
+overStores('a guess that waited for its turn counts what failed at another replica meanwhile', async (t, build) => {
+  const one = await build()
+  const two = await one.beside()
+  let turns = (): void => {}
+  const turn = new Promise<void>((resolve) => {
+    turns = resolve
+  })
+  let asked = 0
+  const waiting = Array.from({ length: 10 }, () =>
+    guess(one.app, {}, async () => {
+      asked += 1
+      await turn
+    }),
+  )
+  // By then all of them have read that nothing has failed.
+  await until(() => asked === waiting.length)
+  await guessTimes(two.app, 10, {})
+  turns()
+  const judged = (await Promise.all(waiting)).filter((result) => result === 'wrong').length
+  t.equal(judged, 1, 'the first that fails here tells the others to look')
+})
 
 onOneStore('a name that waits does so when somebody takes it meanwhile, too: nothing tells when', async (t, build) => {
   const { app, clock } = await build()
