@@ -27,6 +27,8 @@ export class Account extends Entity {
   #state: 'new' | 'there' | 'gone' = 'new'
   #password = newPassword()
   #formerPassword: string | undefined
+  /** how often it was changed */
+  passwordChanges = 0
   #live: Session[] = []
   /** sessions that have ended: nothing of them may be taken */
   #ended: Session[] = []
@@ -235,6 +237,7 @@ export class Account extends Entity {
     const others = this.#live.filter((session) => session !== kept)
     const changed = () => {
       this.#formerPassword = this.#password
+      this.passwordChanges += 1
       this.#password = next
       this.#end(...others)
     }

@@ -121,13 +121,25 @@ export async function createCampaign(setup: CampaignSetup, seed: number): Promis
     await sleep(random() * writeMs)
   }
 
-  /** Reads the counters of the sessions in the store itself: over HTTP a token that is ahead is taken. */
+  /** Reads in the store itself the counters of sessions, for over HTTP a token that is ahead is taken; and audit rows. */
   async function compareCounters(): Promise<void> {
     const { DATABASE_URL: url, AUTH_DATA_DIR: dir = '' } = site.settings
     const opened = await openStore(url ? { kind: 'pg', url } : { kind: 'lmdb', dir })
     try {
       for (const account of population.accounts() as Account[]) {
+        const user = await opened.findUserByName(account.name)
+        const { rows } = user ? await opened.listAudit({ user: user.id }, { limit: 10_000 }) : { rows: [] }
+        const told = (event: string, session?: string) =>
+          rows.filter((row) => row.event === event && (session === undefined || row.session === session)).length
+        ledger.expect(`${account.name}: rows of its creation`, told('user.created'), user ? 1 : 0)
+        ledger.expect(
+          `${account.name}: rows of new passwords`,
+          told('password.changed'),
+          user ? account.passwordChanges : 0,
+        )
         for (const { id, refresh } of account.sessions) {
+          ledger.expect(`${account.name}: rows of the login to ${id}`, told('login.succeeded', id), 1)
+          ledger.expect(`${account.name}: rows of an end of ${id}`, told('session.ended', id), 0)
           const counter = Buffer.from(refresh.slice('lkr_'.length), 'base64url').readUIntBE(16, 6)
           const stored = await opened.findSession(id)
           ledger.expect(`${account.name}: rotations of session ${id}`, stored?.counter, counter)
