@@ -167,4 +167,6 @@ for (const end of ends) await end()
 for (const name of skipped) console.log(`skipped: ${name}`)
 for (const name of failed) console.log(`failed: ${name}`)
 console.log(`${passed} passed, ${failed.length} failed`)
-process.exitCode = failed.length === 0 && passed > 0 ? 0 : 1
+const code = failed.length === 0 && passed > 0 ? 0 : 1
+// At once: a package of the database's ends the process with 0 when nothing is left to do.
+process.stdout.write('', () => process.exit(code))
