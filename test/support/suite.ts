@@ -17,8 +17,8 @@ const processes = Number(process.env['LATCHKEY_TEST_PROCESSES'] ?? 3)
 /** Time for a process to end after its last test, in milliseconds. One that takes longer has left something open. */
 const endMs = 30_000
 /**
- * Time for a file. One that takes longer hangs: its process is ended, and it is run again, once. LMDB can hang a process
- * that opens one store twice, as no service does and some tests do.
+ * Time for a file. One that takes longer hangs: its process is ended, that is told, and it is run again, once.
+ * `stores/backup.test.ts` has done so, and why is not known yet.
  */
 const fileMs = Number(process.env['LATCHKEY_TEST_FILE_MS'] ?? 200_000)
 const hung = new Set<string>()
