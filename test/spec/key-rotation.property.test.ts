@@ -2,6 +2,7 @@ import fc from 'fast-check'
 import { decodeProtectedHeader } from 'jose'
 import { challenges, overStores, storeOf, type TestApp, withToken } from '../support/helper.ts'
 import { isLong } from '../support/processes.ts'
+import { holds } from '../support/property.ts'
 
 /*
  * Two processes on one store whose clock is set to wrong times, and who are killed before and after they write. However
@@ -172,7 +173,6 @@ overStores(
   'keys: whatever the clock says and whoever is killed, no token that is alive is refused',
   async (t, build) => {
     let run = 0
-    const given = process.env['FC_SEED']
     const first = await build()
     let processes: [TestApp, TestApp] = [first, await first.beside()]
     const property = fc.asyncProperty(fc.array(steps, { minLength: 8, maxLength: 25, size: 'max' }), async (list) => {
@@ -190,13 +190,7 @@ overStores(
       }
     })
     const numRuns = (first.config.DATABASE_URL ? 3 : 8) * (isLong ? 20 : 1)
-    await t.resolves(
-      fc.assert(property, {
-        numRuns,
-        interruptAfterTimeLimit: isLong ? 300_000 : 20_000,
-        ...(given && { seed: Number(given) }),
-      }),
-    )
+    await holds(t, property, { numRuns, interruptAfterTimeLimit: isLong ? 300_000 : 20_000 })
     t.comment(`${run} lives`)
   },
 )

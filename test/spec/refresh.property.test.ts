@@ -16,6 +16,7 @@ import {
   withToken,
 } from '../support/helper.ts'
 import { isLong } from '../support/processes.ts'
+import { holds } from '../support/property.ts'
 
 /*
  * Random interleavings of everything that can happen to a session, against the real app and beside a model of it that
@@ -401,7 +402,6 @@ overStores(
   async (t, build) => {
     let test = await build(settings)
     let run = 0
-    const given = process.env['FC_SEED']
     const property = fc.asyncProperty(fc.array(step, { minLength: 20, maxLength: 40, size: 'max' }), async (steps) => {
       run += 1
       const world = new World(test)
@@ -413,13 +413,8 @@ overStores(
         test = world.currentTest
       }
     })
-    await t.resolves(
-      fc.assert(property, {
-        numRuns: (test.config.DATABASE_URL ? 6 : 15) * (isLong ? 20 : 1),
-        interruptAfterTimeLimit: 40_000,
-        ...(given && { seed: Number(given) }),
-      }),
-    )
+    const numRuns = (test.config.DATABASE_URL ? 6 : 15) * (isLong ? 20 : 1)
+    await holds(t, property, { numRuns, interruptAfterTimeLimit: 40_000 })
     t.comment(`${run} interleavings`)
   },
 )
