@@ -42,8 +42,8 @@ import { root } from '../support/program.ts'
  * those of 0.1 and 0.2 were made by `scripts/release-fixture.js`.
  *
  * At each release, after its version is in package.json: `UPDATE=1 npm test -- test/stores/migrations.test.ts`, and
- * commit the four new files. Those of a release that is out are never written again; when one fails here, it is the new
- * migration that is wrong.
+ * commit the four new files. What is there is never written again, for it is no longer that release which would write
+ * it; when one fails here, it is the new migration that is wrong.
  */
 
 const postgres = await sharedPostgres()
@@ -146,18 +146,23 @@ async function dump(url: string): Promise<string> {
 }
 
 if (process.env['UPDATE'] === '1') {
-  await t.test('the fixture of this release is written', async (t) => {
+  await t.test('the fixture of this release is written, once', async (t) => {
+    const there = readdirSync(dir).filter((name) => name.startsWith(`release-${version}.`))
+    t.same(there, [], 'nothing is written: put the version of the new release into package.json first')
+    if (there.length > 0) return
+    const write = (ending: string, content: string | Buffer) =>
+      writeFileSync(join(dir, `release-${version}.${ending}`), content, { flag: 'wx' })
+
     const url = await postgres.createDatabase()
     const lived = await live(t, { DATABASE_URL: url })
     const texts = Object.fromEntries(Object.entries(everyStatement).map(([name, { text }]) => [name, text]))
-    mkdirSync(dir, { recursive: true })
-    writeFileSync(join(dir, `release-${version}.sql`), await dump(url))
-    writeFileSync(join(dir, `release-${version}.json`), `${JSON.stringify({ ...lived, statements: texts }, null, 2)}\n`)
+    write('sql', await dump(url))
+    write('json', `${JSON.stringify({ ...lived, statements: texts }, null, 2)}\n`)
 
     const dataDir = await newDir(t)
     const livedHere = await live(t, { AUTH_DATA_DIR: dataDir })
-    writeFileSync(join(dir, `release-${version}.mdb.gz`), gzipSync(readFileSync(lmdbFile(dataDir)), { level: 9 }))
-    writeFileSync(join(dir, `release-${version}.mdb.json`), `${JSON.stringify(livedHere, null, 2)}\n`)
+    write('mdb.gz', gzipSync(readFileSync(lmdbFile(dataDir)), { level: 9 }))
+    write('mdb.json', `${JSON.stringify(livedHere, null, 2)}\n`)
   })
 }
 
