@@ -23,6 +23,7 @@ export interface SharedPostgres {
 
 /** A server of one test file, which may be stopped, frozen and killed. */
 export interface TestPostgres extends SharedPostgres {
+  readonly pid: number | undefined
   /** Stops the server as an operator does (fast shutdown). */
   stop(): Promise<void>
   /** Starts it again on the same data and port. */
@@ -140,6 +141,9 @@ function control(t: Scope, server: Server): TestPostgres {
 
   return {
     ...accessPostgres(`postgres://${user}:${password}@127.0.0.1:${port}/postgres`),
+    get pid() {
+      return server.process?.pid
+    },
     stop: () => server.stop(),
     start: () => server.start(),
     stall() {

@@ -1,6 +1,6 @@
 import { fork, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { readdirSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -35,6 +35,17 @@ const skipped: string[] = []
 
 type Work = () => Promise<void>
 
+/** Seconds of processor time of a process and of its children that have ended; none where the system has no `/proc`. */
+function cpuSeconds(pid: number | undefined): number {
+  try {
+    // Behind the name, which may hold spaces; a tick is 10 ms.
+    const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? []
+    return fields.slice(11, 15).reduce((sum, ticks) => sum + Number(ticks) / 100, 0)
+  } catch {
+    return 0
+  }
+}
+
 /** Runs a Node program to its end, as one test. */
 async function check(title: string, script: string, args: string[]): Promise<void> {
   const child = spawn(process.execPath, [script, ...args], { stdio: ['ignore', 'pipe', 'pipe'] })
@@ -59,6 +70,9 @@ function startProcess() {
   })
   let file = ''
   let results: Result[] = []
+  let cpuBefore = 0
+  // The database's too, where no other process of tests uses it.
+  const usedSeconds = () => cpuSeconds(child.pid) + (processes === 1 ? cpuSeconds(postgres.pid) : 0)
   let fileEnded: (() => void) | undefined
   let hasFailed = false
   let hasEnded = false
@@ -92,7 +106,10 @@ function startProcess() {
       else (status === 'failed' ? failed : skipped).push(`${file}: ${name}`)
       if (named.length > 0) console.log(`  ${status} - ${name}`)
     }
-    console.log(`${failures.length === 0 ? 'ok' : 'not ok'} - ${file} (${results.length} tests, ${seconds} s)`)
+    const cpu = (usedSeconds() - cpuBefore).toFixed(1)
+    console.log(
+      `${failures.length === 0 ? 'ok' : 'not ok'} - ${file} (${results.length} tests, ${seconds} s, ${cpu} s of CPU)`,
+    )
     for (const { name, report } of failures) console.log(`  failed: ${name}\n${report.join('\n')}`)
     results = []
   }
@@ -105,6 +122,7 @@ function startProcess() {
     async run(path: string): Promise<boolean> {
       file = path
       const startedAt = performance.now()
+      cpuBefore = usedSeconds()
       let isHung = false
       const watchdog = setTimeout(() => {
         isHung = !hung.has(path)
