@@ -20,7 +20,13 @@ export const isMissing = (location: StoreLocation): boolean => location.kind ===
  */
 export async function openStore(location: StoreLocation): Promise<Store> {
   // Each is loaded only where it is used, and the packages `lmdb` and `pg` with it.
-  if (location.kind === 'lmdb') return (await import('./lmdb/store.ts')).openLmdbStore(location.dir)
+  if (location.kind === 'lmdb') {
+    const [{ openLmdbStore }, { betweenTransactions }] = await Promise.all([
+      import('./lmdb/store.ts'),
+      import('./lmdb/transactions.ts'),
+    ])
+    return betweenTransactions(location.dir, () => openLmdbStore(location.dir))
+  }
   return (await import('./postgres/store.ts')).openPostgresStore(location.url)
 }
 

@@ -33,10 +33,10 @@ import {
 } from '../store.ts'
 import { createLmdbAudit } from './audit.ts'
 import { openDatabases } from './databases.ts'
-import { guardExit } from './exit.ts'
 import { openEnvironment } from './open.ts'
 import { createLmdbRecords } from './records.ts'
 import { createLmdbRevocations } from './revocations.ts'
+import { countTransactions } from './transactions.ts'
 import { byUserKey, createLmdbReads, createLmdbTransfer, uuidLength } from './transfer.ts'
 import { causeOf, isPanic, whyUnavailable } from './unavailable.ts'
 import { createUserIndexing, createUserLists } from './user-lists.ts'
@@ -66,7 +66,8 @@ const last = '\uffff'
  * turn share a commit and an `fdatasync` (group commit), and each promise resolves after that sync. A callback must
  * decide before its first write: lmdb-js commits what a callback wrote before it threw.
  *
- * @param dataDir directory, made when missing, and with it a store
+ * @param dataDir directory, made when missing, and with it a store. Where this process may have opened it before, see
+ *   `betweenTransactions`, as `openStore` does
  * @throws {StoreDamaged} when the store is damaged
  * @throws {NodeJS.ErrnoException} when the directory cannot be made, written or locked
  */
@@ -77,7 +78,7 @@ export function openLmdbStore(dataDir: string): Store {
   const userLists = createUserLists(tables)
   const { failures, revocations, revocationsById, counters } = tables
 
-  const exit = guardExit()
+  const underWay = countTransactions(dataDir)
   let closed = false
   let breaks: (line: string) => void = () => {}
   let isBroken = false
@@ -97,7 +98,7 @@ export function openLmdbStore(dataDir: string): Store {
       const line = whyUnavailable(dataDir, cause, what)
       if (isPanic(cause)) {
         isBroken = true
-        exit.release()
+        underWay.release()
         breaks(line)
       }
       throw new StoreUnavailable(cause, line)
@@ -110,7 +111,7 @@ export function openLmdbStore(dataDir: string): Store {
       return work()
     })
   const write = <T>(callback: () => T): Promise<T> =>
-    run('written', () => inTime(exit.during(root.transaction(callback))))
+    run('written', () => inTime(underWay.during(root.transaction(callback))))
   /** A change with its audit rows, which are made before anything is written, for to make them may fail. */
   async function change(audit: Audit<boolean> | undefined, callback: () => boolean): Promise<boolean> {
     const told = audit?.(true) ?? []
@@ -274,7 +275,7 @@ export function openLmdbStore(dataDir: string): Store {
       if (closed) return
       closed = true
       if (!isBroken) await root.close()
-      exit.release()
+      underWay.release()
     },
 
     createUser: (user, audit) =>

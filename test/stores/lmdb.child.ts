@@ -3,6 +3,7 @@
  *
  * - `count KEY N` records N failures under a key, ten at a time, and says each count;
  * - `exit` ends by itself in the middle of a write;
+ * - `again` opens the environment a second time in the middle of a write, and says the count of it and of the next;
  * - `die` is killed in the middle of a read;
  * - `create` adds users until it is killed, each with a record that is taken; one line with the id of each, written only
  *   after the promises resolved.
@@ -10,6 +11,7 @@
 import { randomUUID } from 'node:crypto'
 import { writeSync } from 'node:fs'
 import { openLmdbStore } from '../../stores/lmdb/store.ts'
+import { openStore } from '../../stores/open.ts'
 
 const [, , dir = '', task, key = '', times] = process.argv
 const store = openLmdbStore(dir)
@@ -17,6 +19,9 @@ const store = openLmdbStore(dir)
 const started = new Promise((resolve) => process.stdin.once('data', resolve))
 writeSync(1, 'ready\n')
 await started
+
+/** In the turn after a write: its transaction begins meanwhile, and waits for this thread. */
+const waitForTransaction = () => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 200)
 
 if (task === 'count') {
   for (let i = 0; i < Number(times); i += 10) {
@@ -29,8 +34,20 @@ if (task === 'count') {
 if (task === 'exit') {
   store.recordFailure([{ key: 'key' }], 1)
   setImmediate(() => {
-    // The transaction has begun by then, and waits for this thread.
-    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 200)
+    waitForTransaction()
+    process.exit(0)
+  })
+}
+if (task === 'again') {
+  const first = store.recordFailure([{ key: 'key' }], 1)
+  setImmediate(async () => {
+    waitForTransaction()
+    const again = await openStore({ kind: 'lmdb', dir })
+    for (const counting of [first, again.recordFailure([{ key: 'key' }], 1)]) {
+      const [failures] = await counting
+      writeSync(1, `${failures?.count}\n`)
+    }
+    await Promise.all([store.close(), again.close()])
     process.exit(0)
   })
 }

@@ -185,3 +185,10 @@ t.test('a process that ends in the middle of a write ends, and leaves no lock be
   t.same(await store.recordFailure([{ key: 'another' }], 1), [{ count: 1, lastAt: 1 }], 'others write on')
   await store.close()
 })
+
+t.test('a process that opens a store again in the middle of its own write waits for that write first', async (t) => {
+  const { child, lines, ended } = await startChild(t, t.testdir(), 'again')
+  child.stdin?.write('go')
+  t.ok(await Promise.race([ended, sleep(10_000)]), 'it does not wait for itself')
+  t.same(lines, ['1', '2'])
+})

@@ -16,12 +16,6 @@ import { type Result, readTap } from './read-tap.ts'
 const processes = Number(process.env['LATCHKEY_TEST_PROCESSES'] ?? 3)
 /** Time for a process to end after its last test, in milliseconds. One that takes longer has left something open. */
 const endMs = 30_000
-/**
- * Time for a file. One that takes longer hangs: its process is ended, that is told, and it is run again, once.
- * `stores/backup.test.ts` has done so, and why is not known yet.
- */
-const fileMs = Number(process.env['LATCHKEY_TEST_FILE_MS'] ?? 200_000)
-const hung = new Set<string>()
 /** Files that hold something until their process ends, or measure it. The others share one, and leave nothing behind. */
 const alone = /^test\/((bench|verify)\/|stores\/(faults|store-damage)|process\/(growth|replicas))/
 /** What takes longest, in this order: it starts first, so that nothing is left to run alone at the end. */
@@ -118,31 +112,17 @@ function startProcess() {
     get hasEnded() {
       return hasEnded
     },
-    /** @returns whether it hung, and is to be run again */
-    async run(path: string): Promise<boolean> {
+    async run(path: string): Promise<void> {
       file = path
       const startedAt = performance.now()
       cpuBefore = usedSeconds()
-      let isHung = false
-      const watchdog = setTimeout(() => {
-        isHung = !hung.has(path)
-        hung.add(path)
-        child.kill('SIGKILL')
-      }, fileMs)
       await new Promise<void>((resolve) => {
         fileEnded = resolve
         child.send(join(built, path.replace(/\.ts$/, '.js')))
       })
       fileEnded = undefined
-      clearTimeout(watchdog)
-      if (isHung) {
-        console.log(`hung: ${path}; it is run again`)
-        results = []
-        return true
-      }
       if (results.length === 0) results.push({ name: 'it has no tests', status: 'failed', report: [] })
       report(startedAt)
-      return false
     },
     async end(): Promise<void> {
       const startedAt = performance.now()
@@ -162,12 +142,11 @@ async function work(queue: (string | Work)[]): Promise<void> {
     if (typeof next === 'function') await next()
     else if (!alone.test(next)) {
       if (!shared || shared.hasEnded) shared = startProcess()
-      if (await shared.run(next)) queue.push(next)
+      await shared.run(next)
     } else {
       const own = startProcess()
-      const isHung = await own.run(next)
+      await own.run(next)
       await own.end()
-      if (isHung) queue.push(next)
     }
   }
   await shared?.end()
