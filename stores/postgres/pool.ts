@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
 import { StoreUnavailable, type Usage } from '../store.ts'
@@ -110,14 +111,15 @@ export function openPool(url: string, { maxConnections = connectionsAtMost, hasF
     keepAlive: true,
     fallback_application_name: 'latchkey',
     types: { getTypeParser },
-    verify: (client, done) => {
-      makeReady(client).then(
-        (isDirect) => {
-          if (isDirect) direct.add(client)
-          done()
-        },
-        (error) => done(error),
-      )
+    // Not as `verify`: a connection whose caller stops waiting meanwhile would never be given back.
+    onConnect: async (client: pg.ClientBase) => {
+      try {
+        if (await makeReady(client)) direct.add(client)
+      } catch (error) {
+        // Else its end would wait for the server.
+        ;(client as unknown as { connection: { stream: Socket } }).connection.stream.destroy()
+        throw error
+      }
     },
   } as pg.PoolConfig)
   // A connection that breaks emits 'error', idle or lent, and would end the process if nobody listened.

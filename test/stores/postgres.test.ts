@@ -11,6 +11,7 @@ import { everyStatement } from '../../stores/postgres/sql.ts'
 import { openPostgresStore } from '../../stores/postgres/store.ts'
 import { type Store, StoreUnavailable } from '../../stores/store.ts'
 import { sharedPostgres } from '../support/helper.ts'
+import { startNetwork } from '../support/network.ts'
 import { startPostgres } from '../support/postgres.ts'
 import { isLong } from '../support/processes.ts'
 import { storeContract } from './contract.ts'
@@ -264,6 +265,21 @@ t.test('a connection that the server ends is replaced, idle or in use', async (t
     await healed(() => store.ping())
   }
   t.equal(await store.createUser(makeUser()), true)
+})
+
+t.test("a connection that is made for a caller who stops waiting meanwhile is the next one's", async (t) => {
+  const network = await startNetwork(t, Number(new URL(postgres.url).port))
+  const pool = openPool(network.through(postgres.url), { maxConnections: 1 })
+  const broken = pool.connected(async () => {
+    await sleep(1_000)
+    network.delayAt('pg_backend_pid', 800)
+    throw new Error('of no more use')
+  })
+  await sleep(100)
+  const [, waited] = await Promise.allSettled([broken, pool.query({ text: 'SELECT 1' }, [])])
+  t.match(waited, { status: 'rejected', reason: { reason: /timeout exceeded when trying to connect/ } })
+  t.same(await pool.query({ text: 'SELECT 1 AS one' }, []), [{ one: 1 }])
+  await pool.close()
 })
 
 t.test('a URL with several hosts is taken apart as libpq does', async (t) => {

@@ -19,12 +19,15 @@ export interface Network {
    * @returns a promise of the break
    */
   breakAt(text: string, when: 'before' | 'after'): Promise<void>
+  /** Holds back, for this time, the answer to the next that is sent with this text in it. */
+  delayAt(text: string, ms: number): void
 }
 
 /** @param port of the database, on the loopback */
 export async function startNetwork(t: Scope, port: number): Promise<Network> {
   let state: 'through' | 'cut' | 'swallow' = 'through'
   let trap: { text: string; when: 'before' | 'after'; sprung: () => void } | undefined
+  let delay: { text: string; ms: number } | undefined
   const sockets = new Set<Socket>()
 
   const server = createServer((near) => {
@@ -50,6 +53,11 @@ export async function startNetwork(t: Scope, port: number): Promise<Network> {
       })
     }
     relay(near, far, (chunk) => {
+      if (delay && chunk.includes(delay.text)) {
+        far.pause()
+        setTimeout(() => far.resume(), delay.ms)
+        delay = undefined
+      }
       if (!trap || !chunk.includes(trap.text)) return true
       isLast = true
       if (trap.when === 'after') return true
@@ -87,5 +95,8 @@ export async function startNetwork(t: Scope, port: number): Promise<Network> {
       new Promise((sprung) => {
         trap = { text, when, sprung }
       }),
+    delayAt(text, ms) {
+      delay = { text, ms }
+    },
   }
 }
