@@ -168,6 +168,9 @@ for (const [name, newPlace] of Object.entries(places)) {
     t.teardown(() => store.close())
     const { users, sessions } = await fill(store, 1_000)
     let isOver = false
+    t.teardown(() => {
+      isOver = true
+    })
     const added: string[] = []
     const writers = Array.from({ length: 8 }, async (_, writer) => {
       for (let i = writer; !isOver; i = (i + 8) % users.length) {
