@@ -54,9 +54,30 @@ export function formsOf(secret: string | Buffer): string[] {
 
 /** @returns the names of the secrets that are somewhere, with where */
 export function findSecrets(secrets: Record<string, string | Buffer>, places: Record<string, string>): string[] {
-  return Object.entries(secrets).flatMap(([what, secret]) => {
-    const forms = formsOf(secret)
-    const found = Object.entries(places).filter(([, text]) => forms.some((form) => text.includes(form)))
-    return found.map(([place]) => `${what} in ${place}`)
+  const byStart = new Map<number, { what: string; form: string }[]>()
+  const isStart = new Uint8Array(2 ** 16)
+  for (const [what, secret] of Object.entries(secrets)) {
+    for (const form of formsOf(secret)) {
+      const start = startAt(form, 0)
+      byStart.set(start, [...(byStart.get(start) ?? []), { what, form }])
+      isStart[start] = 1
+    }
+  }
+  const found = Object.entries(places).flatMap(([place, text]) => {
+    const here = new Set<string>()
+    // Once through each, for a heap is large and there are hundreds of forms.
+    for (let at = 0; at < text.length; at++) {
+      const start = startAt(text, at)
+      if (isStart[start] === 0) continue
+      for (const { what, form } of byStart.get(start) ?? []) if (text.startsWith(form, at)) here.add(what)
+    }
+    return [...here].map((what) => ({ what, place }))
   })
+  return Object.keys(secrets).flatMap((what) =>
+    found.filter((each) => each.what === what).map(({ place }) => `${what} in ${place}`),
+  )
 }
+
+/** The three characters at a place, as a number of 16 bits, which others may share. */
+const startAt = (text: string, at: number): number =>
+  (text.charCodeAt(at) ^ (text.charCodeAt(at + 1) << 5) ^ (text.charCodeAt(at + 2) << 9)) & 0xffff
