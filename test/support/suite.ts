@@ -19,7 +19,10 @@ const endMs = 30_000
 /** Files that hold something until their process ends, or measure it. The others share one, and leave nothing behind. */
 const alone = /^test\/((bench|verify)\/|stores\/(faults|store-damage)|process\/(growth|replicas))/
 /** What takes longest, in this order: it starts first, so that nothing is left to run alone at the end. */
-const longest = ['process/', 'cli/', 'bench/', 'stores/', 'verify/', 'spec/revocations', 'spec/accounts']
+const longest = [
+  ...['process/', 'cli/', 'bench/', 'stores/', 'verify/'],
+  ...['accounts', 'throttle', 'admin', 'revocations', 'key-rotation', 'forged', 'webhooks'].map((n) => `spec/${n}`),
+]
 
 const named = process.argv.slice(2)
 const built = join(import.meta.dirname, '../..')
@@ -100,7 +103,8 @@ function startProcess() {
       else (status === 'failed' ? failed : skipped).push(`${file}: ${name}`)
       if (named.length > 0) console.log(`  ${status} - ${name}`)
     }
-    const cpu = (usedSeconds() - cpuBefore).toFixed(1)
+    // A process that was killed has none left to read.
+    const cpu = Math.max(0, usedSeconds() - cpuBefore).toFixed(1)
     console.log(
       `${failures.length === 0 ? 'ok' : 'not ok'} - ${file} (${results.length} tests, ${seconds} s, ${cpu} s of CPU)`,
     )
