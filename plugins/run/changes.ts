@@ -65,7 +65,9 @@ function createChanges({
       const result = await write(audited(audit), end)
       const all = allOf(result)
       for (const each of all) events.publish(caller, event, each)
-      if (all.length > 0 && endsTokens) await revocations.pull()
+      // What was gone already may have ended a moment ago: at another process, or here by a request without an answer.
+      const isGone = result === false || result === undefined
+      if (endsTokens && (all.length > 0 || isGone)) await revocations.pull()
       return result
     },
 

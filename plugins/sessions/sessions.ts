@@ -86,6 +86,13 @@ function createSessions({
     }
   }
 
+  /** Finds a session. Where there is none, the access tokens of one that ended a moment ago are refused by then. */
+  async function find(id: string): Promise<Session | undefined> {
+    const session = await store.findSession(id)
+    if (!session) await revocations.pull()
+    return session
+  }
+
   /** Ends a session and refuses its access tokens. @returns false when the user has no such session */
   const end = (caller: Caller, id: string, userId: string): Promise<boolean> =>
     changes.make(caller, 'session.ended', { sub: userId, sid: id }, (store, end) => store.endSession(id, end(), userId))
@@ -210,6 +217,7 @@ function createSessions({
       return { ...listed, sessions: listed.sessions.filter((_, i) => isLive[i]) }
     },
 
+    find,
     end,
 
     /**
@@ -228,7 +236,7 @@ function createSessions({
     /** Ends the session that a refresh token of this client belongs to. Any other text is ignored, RFC 7009 §2.2. */
     async endByRefreshToken(caller: Caller, token: string, client: Client): Promise<void> {
       const presented = refreshTokens.decode(token)
-      const session = presented && (await store.findSession(presented.sessionId))
+      const session = presented && (await find(presented.sessionId))
       const isOwn = session && isOfClient(session, client.id, clientBirth(client))
       if (isOwn) await end(caller, session.id, session.userId)
     },

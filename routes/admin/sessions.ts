@@ -11,7 +11,7 @@ const params = Type.Object({ id: Id })
 
 /** Sessions of users, for administrators. */
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
-  const { userAdmin, sessions, store } = app
+  const { userAdmin, sessions } = app
   ignoreBodies(app)
 
   app.get(
@@ -58,7 +58,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         operationId: 'adminEndSession',
         summary: 'End a session',
         async act(caller, id) {
-          const session = await store.findSession(id)
+          const session = await sessions.find(id)
           const isEnded = session !== undefined && (await sessions.end(caller, session.id, session.userId))
           if (!isEnded) throw new Refusal('not_found', { detail: 'There is no such session' })
         },

@@ -304,6 +304,23 @@ t.test('a connection is cut in the middle of a commit', async (t) => {
     t.ok([204, 401].includes((await far.call('/logout', { method: 'POST', token: tokens.access_token })).status))
     t.equal(await far.check(tokens.access_token), 401, 'a logout that is asked for again has happened')
     t.equal((await far.refresh(tokens.refresh_token)).status, 400)
+
+    // Who asks again is told that the session is gone, whoever ended it: from then on its access token is refused here.
+    const [revoked, ended, own] = await Promise.all([far.logIn('grace'), far.logIn('grace'), far.logIn('grace')])
+    const token = own.access_token
+    const session = `/users/me/sessions/${claimsOf(ended.access_token)['sid']}`
+    const revoke = () => far.call('/revoke', { form: { token: revoked.refresh_token } })
+    const end = () => far.call(session, { method: 'DELETE', token })
+    for (const [ask, { access_token }, done] of [
+      [revoke, revoked, 200],
+      [end, ended, when === 'before' ? 204 : 404],
+    ] as const) {
+      const broken = network.breakAt('endSession', when)
+      const [half] = await Promise.all([ask(), broken])
+      t.equal(half.status, 503)
+      t.equal((await ask()).status, done)
+      t.equal(await far.check(access_token), 401, `cut ${when} it was done, and asked again: it is in force at once`)
+    }
   }
   const many = await Promise.all(Array.from({ length: 40 }, () => far.tryLogIn('grace')))
   t.same(new Set(many.map(({ status }) => status)), new Set([200]), 'no connection of the pool is spoilt')
