@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import type { Store } from '../../stores/store.ts'
 import { claimsOf } from '../support/basics.ts'
 import type { Answer } from './call.ts'
 import { type AccessToken, Entity } from './entity.ts'
@@ -28,7 +29,7 @@ export class Account extends Entity {
   #password = newPassword()
   #formerPassword: string | undefined
   /** how often it was changed */
-  passwordChanges = 0
+  #passwordChanges = 0
   #live: Session[] = []
   /** sessions that have ended: nothing of them may be taken */
   #ended: Session[] = []
@@ -37,10 +38,6 @@ export class Account extends Entity {
 
   get isDone(): boolean {
     return this.#state === 'gone' && !this.isInDoubt
-  }
-
-  get sessions(): readonly { id: string; refresh: string }[] {
-    return this.#live
   }
 
   async proceed(): Promise<void> {
@@ -237,7 +234,7 @@ export class Account extends Entity {
     const others = this.#live.filter((session) => session !== kept)
     const changed = () => {
       this.#formerPassword = this.#password
-      this.passwordChanges += 1
+      this.#passwordChanges += 1
       this.#password = next
       this.#end(...others)
     }
@@ -279,6 +276,22 @@ export class Account extends Entity {
     for (const token of this.#revoked)
       this.expect('a revoked access token stays revoked', await this.#isTaken(token), false)
     for (const session of [...this.#live]) await this.#checkLive(session)
+  }
+
+  /** Its audit rows, and the counters of its sessions: over HTTP a token that is ahead is taken. */
+  async checkStored(store: Store): Promise<void> {
+    const user = await store.findUserByName(this.name)
+    const { rows } = user ? await store.listAudit({ user: user.id }, { limit: 10_000 }) : { rows: [] }
+    const told = (event: string, session?: string) =>
+      rows.filter((row) => row.event === event && (session === undefined || row.session === session)).length
+    this.expect('rows of its creation', told('user.created'), user ? 1 : 0)
+    this.expect('rows of new passwords', told('password.changed'), user ? this.#passwordChanges : 0)
+    for (const { id, refresh } of this.#live) {
+      this.expect(`rows of the login to ${id}`, told('login.succeeded', id), 1)
+      this.expect(`rows of an end of ${id}`, told('session.ended', id), 0)
+      const counter = Buffer.from(refresh.slice('lkr_'.length), 'base64url').readUIntBE(16, 6)
+      this.expect(`rotations of session ${id}`, (await store.findSession(id))?.counter, counter)
+    }
   }
 
   async #checkPasswords(): Promise<void> {

@@ -1,9 +1,11 @@
 import { randomBytes } from 'node:crypto'
+import type { Store } from '../../stores/store.ts'
 import type { Answer } from './call.ts'
 import { type AccessToken, Entity } from './entity.ts'
 import type { Outcome } from './ledger.ts'
 
 const overlapSeconds = 86_400
+const [replacement, rotation] = ["replacement of a client's secret", "rotation of a client's secret"]
 
 /** A confidential client, which administrators make, change and delete. */
 export class OAuthClient extends Entity {
@@ -71,7 +73,7 @@ export class OAuthClient extends Entity {
       const answer = await send()
       this.expect('a creation in doubt can be sent again', answer.status, 201, 409)
       if (answer.status === 201) made(answer)
-      else made(await this.#sendRotation(0))
+      else made(await this.counted(replacement, () => this.#sendRotation(0)))
       return answer.status === 201 ? 'before' : 'after'
     }
     const answer = await this.write('creation of a client', send, 201, settle)
@@ -99,11 +101,11 @@ export class OAuthClient extends Entity {
     const settle = async (): Promise<Outcome> => {
       const isGood = (await this.#tryToken()).status === 200
       if (overlap > 0) this.expect('the secret before is good for the overlap', isGood, true)
-      const answer = await this.#sendRotation(0)
+      const answer = await this.counted(replacement, () => this.#sendRotation(0))
       if (this.expect('a rotation in doubt can be sent again', answer.status, 200)) rotated(answer, 0)
       return overlap > 0 ? 'either' : isGood ? 'before' : 'after'
     }
-    const what = overlap > 0 ? "rotation of a client's secret" : "replacement of a client's secret"
+    const what = overlap > 0 ? rotation : replacement
     const answer = await this.write(what, () => this.#sendRotation(overlap), 200, settle)
     if (answer) rotated(answer, overlap)
   }
@@ -177,5 +179,16 @@ export class OAuthClient extends Entity {
     if (this.#token && !this.world.leaks.mayBeRefused(this.#token))
       this.expect('its access token is good', await this.#isTaken(this.#token), true)
     await this.#getToken()
+  }
+
+  async checkStored(store: Store): Promise<void> {
+    if (this.#state === 'new') return
+    const { rows } = await store.listAudit({ client: this.name }, { limit: 10_000 })
+    const told = (event: string) => rows.filter((row) => row.event === event).length
+    this.expect('rows of its creation', told('client.created'), 1)
+    this.expect('rows of its deletion', told('client.deleted'), this.#state === 'gone' ? 1 : 0)
+    this.expectRows(rows, 'client.secret_rotated', replacement, rotation)
+    this.expectRows(rows, 'client.disabled', 'disabling of a client')
+    this.expectRows(rows, 'client.enabled', 'enabling of a client')
   }
 }

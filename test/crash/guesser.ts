@@ -49,4 +49,7 @@ export class Guesser extends Entity {
     if (this.#failures >= failuresAllowed && Date.now() - this.#lastAt < waitMs)
       this.expect('after so many failures it has to wait', (await this.#tryLogIn(password)).status, 429)
   }
+
+  /** What was guessed is told of in batches, behind the answer: a crash may lose it. */
+  async checkStored(): Promise<void> {}
 }

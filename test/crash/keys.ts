@@ -1,6 +1,9 @@
+import type { Store } from '../../stores/store.ts'
 import type { AccessToken, Leaks } from './entity.ts'
 import { Entity } from './entity.ts'
 import type { Outcome } from './ledger.ts'
+
+type KeyRows = Record<'key.rotated' | 'key.withdrawn', unknown[]>
 
 /** The signing keys: there is one set of them. Rotated now and then, and seldom as after a leak, which refuses all access tokens. */
 export class SigningKeys extends Entity {
@@ -8,6 +11,10 @@ export class SigningKeys extends Entity {
   readonly isDone = false
   #published = new Set<string>()
   #withdrawn = new Set<string>()
+  /** of each audit row of an event: which key it is about */
+  readonly #rows: KeyRows = { 'key.rotated': [], 'key.withdrawn': [] }
+  /** when these were read last, in milliseconds since the epoch */
+  #readAt = 0
   /** of a rotation after a leak that was answered, and of one that may have been carried out */
   #lastLeak = { beganAt: 0, mayHaveEndedAt: 0 }
 
@@ -67,5 +74,20 @@ export class SigningKeys extends Entity {
     this.expect('the keys published are those in the store', signing.body.keys.length, kids.length)
     for (const kid of this.#published) this.expect(`key ${kid} is published`, kids.includes(kid), true)
     for (const kid of this.#withdrawn) this.expect(`key ${kid} stays withdrawn`, kids.includes(kid), false)
+  }
+
+  async checkStored(store: Store): Promise<void> {
+    const since = this.#readAt
+    this.#readAt = Date.now()
+    for (const [event, rows] of Object.entries(this.#rows)) {
+      for (let after: string | undefined, isFirst = true; isFirst || after; isFirst = false) {
+        const page = await store.listAudit({ event, since }, { limit: 10_000, ...(after && { after }) })
+        for (const { detail } of page.rows) rows.push(detail?.['kid'])
+        after = page.next
+      }
+    }
+    const told = (event: keyof KeyRows, kid: string) => this.#rows[event].filter((of) => of === kid).length
+    for (const kid of this.#published) this.expect(`rows of the making of key ${kid}`, told('key.rotated', kid), 1)
+    for (const kid of this.#withdrawn) this.expect(`rows of the end of key ${kid}`, told('key.withdrawn', kid), 1)
   }
 }

@@ -81,7 +81,7 @@ const workers: Kind = async (campaign) => {
     }
     await underLoad(strike, { goesOn: true })
     ledger.expect('workers', children().length, 2)
-    await compare({ several: true })
+    await compare({ isBehind: true })
   }
   const left = children()
   await underLoad(site.kill)
@@ -149,7 +149,7 @@ const database: Kind = async ({ site, postgres, underLoad, compare }) => {
     readyMs = performance.now() - killedAt
   }
   await underLoad(strike, { goesOn: true })
-  await compare()
+  await compare({ isBehind: true })
   return [readyMs]
 }
 
@@ -175,7 +175,7 @@ const failover: Kind = async (campaign) => {
     readyMs = performance.now() - killedAt
   }
   await underLoad(strike, { goesOn: true })
-  await compare()
+  await compare({ isBehind: true })
   return [readyMs]
 }
 

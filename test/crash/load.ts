@@ -1,4 +1,5 @@
 import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises'
+import type { Store } from '../../stores/store.ts'
 import { Account } from './account.ts'
 import { NoAnswer, NotSent } from './call.ts'
 import { OAuthClient } from './client.ts'
@@ -94,14 +95,16 @@ export function createPopulation(world: World, keys: SigningKeys, size: Size) {
 
   return {
     load,
-    /** @returns the accounts that have done something since they were looked at last */
-    accounts: () => active.filter((one) => one instanceof Account),
-
     /** Finds out what became of each request that was not answered. */
     async settle(): Promise<void> {
       // What became of the keys decides which access tokens are good.
       await keys.settle()
       await each(active, (one) => one.settle())
+    },
+
+    /** Looks into the store, for all who have done something since it was looked at last. */
+    async checkStored(store: Store): Promise<void> {
+      for (const one of active) await one.checkStored(store)
     },
 
     /** Looks at all who have done something since, and at some of the others; at all in the end. */
