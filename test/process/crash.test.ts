@@ -2,15 +2,15 @@ import t from 'tap'
 import { type Plan, runKills } from '../crash/run.ts'
 
 /*
- * A dozen of the kills that `npm run test:crash` makes by the hundred, and the same ledger: whatever was acknowledged
+ * Each kind of the kills that `npm run test:crash` makes by the hundred, and the same ledger: whatever was acknowledged
  * holds, and what was in doubt is whole.
  */
 
 const seed = Number(process.env['LATCHKEY_SEED'] ?? Math.floor(Math.random() * 2 ** 31))
 
 const plans: Pick<Plan, 'store' | 'kinds'>[] = [
-  { store: 'lmdb', kinds: ['start', 'start'] },
-  { store: 'postgres', kinds: ['migration', 'start', 'start', 'database'] },
+  { store: 'lmdb', kinds: ['start'] },
+  { store: 'postgres', kinds: ['migration', 'start', 'database'] },
 ]
 
 for (const { store, kinds } of plans) {
@@ -18,6 +18,6 @@ for (const { store, kinds } of plans) {
     const checkEvery = Number.POSITIVE_INFINITY
     const { ledger } = await runKills(t, { store, kinds, seed, checkEvery, form: 'short' })
     t.same(ledger.wrong, [], `seed ${seed}`)
-    t.ok(ledger.writes > 40, `${ledger.writes} writes were acknowledged, ${ledger.doubts} in doubt`)
+    t.ok(ledger.writes >= 25, `${ledger.writes} writes were acknowledged, ${ledger.doubts} in doubt`)
   })
 }
