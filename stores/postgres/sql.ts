@@ -527,9 +527,23 @@ const sweeping = (table: string, key: string, after: string, isDead: string, isA
   FROM looked ORDER BY ${key.replaceAll(',', ' DESC,')} DESC LIMIT 1`
 
 /** The rows of an index between two ids, the newest first. */
-const auditPage = (of = '') => `
+const auditPage = `
     SELECT ${audit.list} FROM latchkey_audit
-    WHERE ${of}id < $1::uuid AND id >= $2::uuid ORDER BY id DESC LIMIT $3`
+    WHERE id < $1::uuid AND id >= $2::uuid ORDER BY id DESC LIMIT $3`
+/**
+ * Compared and sorted by both columns of the index. With `user_id = $4 ORDER BY id`, a planner that takes the rows of a
+ * busy user for evenly spread goes back through the rows of everybody, all of them where that user's are the oldest.
+ */
+const auditPageOf = (column: string, type: string) => `
+    SELECT ${audit.list} FROM latchkey_audit
+    WHERE ${column} IS NOT NULL
+      AND (${column}, id) < ($4::${type}, $1::uuid) AND (${column}, id) >= ($4::${type}, $2::uuid)
+    ORDER BY ${column} DESC, id DESC LIMIT $3`
+/** The same, from the row $2 on to the newest. */
+const auditBehind = (column: string, value: string) => `
+        ${column} IS NOT NULL AND (${column}, id) > (${value}, $2::uuid)
+        AND (${column}, id) <= (${value}, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
+        ORDER BY ${column}, id`
 
 /** Planned anew each time: a plan for any LIMIT and any position would read the whole table once it is large. */
 const planned = {
@@ -581,10 +595,10 @@ const planned = {
   putRecordsRight: `
     UPDATE latchkey_records SET created_at = $3::bigint, expires_at = $3::bigint + expires_at - created_at
     WHERE id > $1::text AND id <= $2::text AND created_at > $4::bigint`,
-  auditPage: auditPage(),
-  auditPageOfUser: auditPage('user_id = $4::uuid AND '),
-  auditPageOfSession: auditPage('session = $4::uuid AND '),
-  auditPageOfClient: auditPage('client = $4::text AND '),
+  auditPage,
+  auditPageOfUser: auditPageOf('user_id', 'uuid'),
+  auditPageOfSession: auditPageOf('session', 'uuid'),
+  auditPageOfClient: auditPageOf('client', 'text'),
   // The oldest deletion after $1 whose user may have rows that tell of a person; $2: or $1 itself.
   nextErasure: `
     SELECT id, user_id, at FROM latchkey_audit
@@ -592,9 +606,9 @@ const planned = {
   // About the user $1 and of what they did, the next $3 rows after $2.
   eraseAudit: `
     WITH looked AS (
-      (SELECT id FROM latchkey_audit WHERE user_id = $1::uuid AND id > $2::uuid ORDER BY id LIMIT $3)
+      (SELECT id FROM latchkey_audit WHERE ${auditBehind('user_id', '$1::uuid')} LIMIT $3)
       UNION
-      (SELECT id FROM latchkey_audit WHERE made_by = $1::uuid::text AND id > $2::uuid ORDER BY id LIMIT $3)
+      (SELECT id FROM latchkey_audit WHERE ${auditBehind('made_by', '$1::uuid::text')} LIMIT $3)
       ORDER BY id LIMIT $3
     ),
     erased AS (

@@ -118,6 +118,34 @@ t.test('the SQL holds to what CockroachDB, YugabyteDB and Citus run too', async 
   }
 })
 
+t.test('the audit rows of one are found by their index, where they are many and the oldest of all', async (t) => {
+  const url = await postgres.createSchema()
+  await openStore(t, url)
+  const [least, busy, most] = ['0', '8', 'f'].map((digit) => [8, 4, 4, 4, 12].map((n) => digit.repeat(n)).join('-'))
+  await postgres.execute(
+    `INSERT INTO latchkey_audit (id, at, erases, user_id, session, client, made_by, event, outcome)
+     SELECT lpad(to_hex(n), 32, '0')::uuid, n, false, owner, owner, owner::text, owner::text, 'login.succeeded', 'success'
+     FROM (
+       SELECT n, CASE WHEN n < 8000 THEN '${busy}'::uuid ELSE md5(n::text)::uuid END AS owner
+       FROM generate_series(1, 20000) AS n
+     ) AS rows`,
+    url,
+  )
+  await postgres.execute('ANALYZE latchkey_audit', url)
+  const range = { $1: `'${most}'`, $2: `'${least}'`, $3: '101', $4: `'${busy}'` }
+  for (const [name, index, values] of [
+    ['auditPageOfUser', 'user', range],
+    ['auditPageOfSession', 'session', range],
+    ['auditPageOfClient', 'client', range],
+    ['eraseAudit', 'user', { ...range, $1: `'${busy}'` }],
+    ['eraseAudit', 'actor', { ...range, $1: `'${busy}'` }],
+  ] as const) {
+    const text = everyStatement[name].text.replaceAll(/\$[1-4]/g, (place) => values[place as keyof typeof range])
+    const plan = JSON.stringify(await postgres.execute(`EXPLAIN ${text}`, url))
+    t.match(plan, `using latchkey_audit_by_${index}`, `${name} by ${index}`)
+  }
+})
+
 t.test('many replicas that start at once on an empty database all come up', async (t) => {
   for (let round = 0; round < (isLong ? 10 : 2); round++) {
     const url = await postgres.createSchema()
