@@ -5,7 +5,7 @@ import type { FreeCommand } from '../command.ts'
 
 function eventName(text: string): string {
   if (Object.hasOwn(events, text)) return text
-  throw new InvalidArgumentError('It is the name of no event: docs/audit.md lists them.')
+  throw new InvalidArgumentError('It is the name of no event: docs/operations.md lists them.')
 }
 
 function sinceOf(text: string): number {
