@@ -145,9 +145,23 @@ async function read(response: IncomingMessage, mostBytes: number): Promise<{ bod
   return { body: Buffer.concat(chunks), isWhole: true }
 }
 
+const unknownAuthority =
+  'its certificate, or the chain that it sends with it, leads to no authority that is known here; NODE_EXTRA_CA_CERTS names others'
+/** What OpenSSL's words leave open. */
+const tlsWords: Record<string, string> = {
+  DEPTH_ZERO_SELF_SIGNED_CERT: unknownAuthority,
+  SELF_SIGNED_CERT_IN_CHAIN: unknownAuthority,
+  UNABLE_TO_GET_ISSUER_CERT: unknownAuthority,
+  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: unknownAuthority,
+  UNABLE_TO_VERIFY_LEAF_SIGNATURE: unknownAuthority,
+  EPROTO: 'it does not answer by TLS, as https needs',
+}
+
 /** Of a name with several addresses, the first that failed. */
 function wordsFor(error: NodeJS.ErrnoException & { errors?: NodeJS.ErrnoException[] }): string {
   const { code, message } = error.errors?.[0] ?? error
+  const words = code !== undefined && tlsWords[code]
+  if (words) return `${words} (${code})`
   return code === undefined || message.includes(code) ? message : `${message} (${code})`
 }
 

@@ -1,8 +1,10 @@
 import { createServer, type RequestListener } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
 import { type AddressInfo, createServer as createTcpServer } from 'node:net'
 import t, { type Test } from 'tap'
 import { createFetchGuard, isPublic } from '../../domain/fetch-guard.ts'
 import { createGuardedFetch, type FetchFailed } from '../../plugins/run/guarded-fetch.ts'
+import { cert, key } from '../support/certificate.ts'
 
 /* Where the service may send requests of its own (SSRF, DNS rebinding), and what answers may do to it. */
 
@@ -74,8 +76,8 @@ t.test('what a URL alone tells is told at the start', async (t) => {
   t.type(judge('http://localhost', ['10.0.0.0/8']), 'string', 'no range has it')
 })
 
-async function serve(t: Test, listener: RequestListener): Promise<number> {
-  const server = createServer(listener).listen(0, '127.0.0.1')
+async function serve(t: Test, listener: RequestListener, tls?: { key: string; cert: string }): Promise<number> {
+  const server = (tls ? createTlsServer(tls, listener) : createServer(listener)).listen(0, '127.0.0.1')
   t.teardown(() => {
     server.closeAllConnections()
     server.close()
@@ -206,3 +208,22 @@ t.test('what does not answer is told in words', async (t) => {
   }) as never)
   t.match(await refused(byNames, 'https://hooks.example.com'), { message: 'getaddrinfo ENOTFOUND hooks.example.com' })
 })
+
+t.test(
+  'https needs a certificate by an authority that is known, and the setting that names others is told',
+  async (t) => {
+    let calls = 0
+    const count = () => {
+      calls += 1
+    }
+    const port = await serve(t, count, { key, cert })
+    const { fetch } = fetchBy(t, ['127.0.0.1'])
+    const ofUnknown = { isRefused: false, message: /no authority that is known here; NODE_EXTRA_CA_CERTS.*_CERT\)$/ }
+    t.match(await refused(fetch, `https://127.0.0.1:${port}`), ofUnknown)
+    t.equal(calls, 0, 'nothing is sent')
+    const plain = await serve(t, () => {})
+    t.match(await refused(fetch, `https://127.0.0.1:${plain}`), {
+      message: 'it does not answer by TLS, as https needs (EPROTO)',
+    })
+  },
+)
