@@ -140,7 +140,10 @@ t.test('the audit rows of one are found by their index, where they are many and 
     ['eraseAudit', 'user', { ...range, $1: `'${busy}'` }],
     ['eraseAudit', 'actor', { ...range, $1: `'${busy}'` }],
   ] as const) {
-    const text = everyStatement[name].text.replaceAll(/\$[1-4]/g, (place) => values[place as keyof typeof range])
+    const text = (everyStatement[name]?.text ?? '').replaceAll(
+      /\$[1-4]/g,
+      (place) => values[place as keyof typeof range],
+    )
     const plan = JSON.stringify(await postgres.execute(`EXPLAIN ${text}`, url))
     t.match(plan, `using latchkey_audit_by_${index}`, `${name} by ${index}`)
   }
