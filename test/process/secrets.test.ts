@@ -188,8 +188,9 @@ async function heapOf({ child, cwd }: Running, origin: string): Promise<string> 
   const snapshot = () => readdirSync(cwd).find((name) => name.endsWith('.heapsnapshot'))
   child.kill('SIGUSR2')
   await until(async () => snapshot() !== undefined, 60_000)
-  // It answers nothing before all of it is written.
-  await serviceAt(origin).call('/livez')
+  // It answers nothing before all of it is written, which takes long on a busy machine.
+  const answers = () => serviceAt(origin).call('/livez')
+  await until(() => answers().then(Boolean, () => false), 60_000)
   const { strings } = JSON.parse(readFileSync(join(cwd, snapshot() as string), 'utf8'))
   return strings.join('\n')
 }
