@@ -4,6 +4,7 @@ import fp from 'fastify-plugin'
 import { type AuditRow, erasingEvent } from '../../domain/audit.ts'
 import { type EventName, isChange } from '../../events.ts'
 import { auditRowOf } from './audit-rows.ts'
+import { createBatches } from './batches.ts'
 import { createFailureBudget } from './failure-budget.ts'
 
 declare module 'fastify' {
@@ -12,13 +13,10 @@ declare module 'fastify' {
   }
 }
 
-/** Rows of what has changed nothing wait so long for others, or until there are so many. */
-const pauseMs = 50
-const rowsAtOnce = 100
+/** Rows of what has changed nothing go to the store behind the answers; `retryMs` after a write that failed. */
+const batching = { rowsAtOnce: 100, pauseMs: 50, retryMs: 1_000 }
 /** Beyond it they are dropped, and counted: a store that is slow or away slows no login. */
 const mostWaiting = 1_000
-/** After a write that failed. */
-const retryMs = 1_000
 
 const erasedAtOnce = 200
 const erasePauseMs = 60_000
@@ -38,44 +36,24 @@ function createAuditTrail({
   log,
   now,
 }: Pick<FastifyInstance, 'store' | 'events' | 'jobs' | 'log' | 'now'>) {
-  const waiting: AuditRow[] = []
-  /** taken from those that wait, and not yet written */
-  let due: AuditRow[] = []
-  let timer: NodeJS.Timeout | undefined
-  let writing: Promise<void> | undefined
   let dropped = 0
   const failures = createFailureBudget(store, now)
+  /** of the batch that is being written: a failed login is put to the budget once, however often the write is tried */
+  let kept: AuditRow[] | undefined
 
-  async function writeBatch(): Promise<void> {
-    if (due.length === 0) due = await failures.keepOf(waiting.splice(0, rowsAtOnce))
-    if (due.length > 0) await store.addAudit(due)
-    due = []
-  }
-  /** @returns when to go on */
-  async function write(): Promise<number> {
-    try {
-      while (due.length + waiting.length > 0) await writeBatch()
-      return pauseMs
-    } catch (err) {
-      log.warn({ err }, 'what happened could not be written to the store; it is tried again')
-      return retryMs
-    }
-  }
-  const begin = (): void => {
-    clearTimeout(timer)
-    timer = undefined
-    writing ??= write().then((nextMs) => {
-      writing = undefined
-      if (due.length + waiting.length > 0) schedule(nextMs)
-    })
-  }
-  function schedule(ms: number): void {
-    timer ??= setTimeout(begin, ms).unref()
-  }
+  const batches = createBatches<AuditRow>({
+    ...batching,
+    async write(rows) {
+      kept ??= await failures.keepOf(rows)
+      if (kept.length > 0) await store.addAudit(kept)
+      kept = undefined
+    },
+    log,
+    failed: 'what happened could not be written to the store',
+  })
   function add(row: AuditRow): void {
-    if (waiting.length >= mostWaiting) dropped += 1
-    else if (waiting.push(row) >= rowsAtOnce && !writing) begin()
-    else if (!writing) schedule(pauseMs)
+    if (batches.waiting >= mostWaiting) dropped += 1
+    else batches.add(row)
   }
 
   events.onAny((event, members, caller) => {
@@ -102,8 +80,8 @@ function createAuditTrail({
   /** At once, for whoever looks; a deletion during it has it begin again. */
   function eraseSoon(): void {
     isErasedAgain = erasing !== undefined
-    begin()
-    erasing ??= (writing as Promise<void>)
+    erasing ??= batches
+      .writeSoon()
       .then(erase)
       .catch((err) => log.warn({ err }, 'the rows of a deleted user still say who it was; it is tried again'))
       .finally(() => {
@@ -123,17 +101,13 @@ function createAuditTrail({
     },
     /** Writes all that waits. For tests. */
     async written(): Promise<void> {
-      begin()
-      while (writing) await writing
+      await batches.writeSoon()
       await erasing
     },
     /** Writes what waits, and waits for what is under way. */
     async close(): Promise<void> {
       await countFailures(true)
-      clearTimeout(timer)
-      await writing
-      await write()
-      clearTimeout(timer)
+      await batches.close()
       while (erasing) await erasing
     },
   }

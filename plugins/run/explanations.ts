@@ -4,6 +4,7 @@ import type { Check, CheckName } from '../../domain/checks.ts'
 import { networkOf } from '../../domain/network.ts'
 import type { ShortRecord } from '../../domain/record.ts'
 import type { ErrorCode, Refusal } from '../../errors.ts'
+import { createBatches } from './batches.ts'
 import { createRecentRefusals } from './recent-refusals.ts'
 
 declare module 'fastify' {
@@ -47,9 +48,7 @@ const recentOfNetwork = 500
 /** In the store, of each process: so a storm fills nothing. What comes beyond is in memory alone. */
 const rowsPerMinute = 600
 const rowsPerMinuteOfNetwork = 300
-const rowsPerStep = 100
-const writePauseMs = 200
-const retryMs = 5_000
+const batching = { rowsAtOnce: 100, pauseMs: 200, retryMs: 5_000 }
 
 const kind = 'refusal'
 /** What people ask about later, and what another process has to be able to answer. */
@@ -76,11 +75,12 @@ function createExplanations({
 }: Pick<FastifyInstance, 'config' | 'store' | 'log' | 'command' | 'now' | 'uptimeMs'>) {
   const retentionMs = config.AUTH_EXPLAIN_RETENTION.ms
   const recent = createRecentRefusals(mostRecent, recentOfNetwork)
-  /** for the store, the oldest first */
-  let pending: KeptExplanation[] = []
-  let timer: NodeJS.Timeout | undefined
-  let writing: Promise<void> | undefined
-  let isClosed = false
+  const batches = createBatches<KeptExplanation>({
+    ...batching,
+    write: async (rows) => void (await store.importRows('records', rows.map(toRecord))),
+    log,
+    failed: 'why requests were refused could not be stored, and is in memory',
+  })
   /** Asks the other processes of this machine; undefined where there are none. */
   let askOthers: ((requestId: string) => Promise<Explanation | undefined>) | undefined
 
@@ -95,7 +95,7 @@ function createExplanations({
     }
     const ofNetwork = rowsOf.get(network) ?? 0
     // A store that does not answer leaves them here.
-    if (rows >= rowsPerMinute || ofNetwork >= rowsPerMinuteOfNetwork || pending.length >= rowsPerMinute) return false
+    if (rows >= rowsPerMinute || ofNetwork >= rowsPerMinuteOfNetwork || batches.waiting >= rowsPerMinute) return false
     rows += 1
     rowsOf.set(network, ofNetwork + 1)
     return true
@@ -106,34 +106,8 @@ function createExplanations({
     return { id, kind, owner: '', source: '', data, ...times }
   }
 
-  async function writeAll(): Promise<void> {
-    while (pending.length > 0) {
-      const batch = pending.slice(0, rowsPerStep)
-      await store.importRows('records', batch.map(toRecord))
-      pending = pending.slice(batch.length)
-    }
-  }
-  async function write(): Promise<void> {
-    try {
-      await writeAll()
-      timer = undefined
-      if (pending.length > 0) schedule(writePauseMs)
-    } catch (err) {
-      timer = undefined
-      log.warn({ err }, 'why requests were refused could not be stored; it is in memory, and tried again')
-      schedule(retryMs)
-    }
-  }
-  /** One write at a time: the timer stands until it is done. */
-  function schedule(ms: number): void {
-    if (isClosed) return
-    timer ??= setTimeout(() => {
-      writing = write()
-    }, ms).unref()
-  }
-
   function heldHere(requestId: string): Explanation | undefined {
-    const held = pending.find((one) => one.requestId === requestId) ?? recent.find(requestId)
+    const held = batches.find((one) => one.requestId === requestId) ?? recent.find(requestId)
     return held && now() < held.at + retentionMs ? open(held) : undefined
   }
 
@@ -144,10 +118,8 @@ function createExplanations({
       const { statusCode: status, code, checks } = refusal
       const explanation = { requestId, at: now(), data: JSON.stringify({ route, status, code, checks }) }
       const network = networkOf(address, 32)
-      if (isForStore(refusal) && takeRow(network)) {
-        pending.push(explanation)
-        schedule(writePauseMs)
-      } else recent.add(network, explanation)
+      if (isForStore(refusal) && takeRow(network)) batches.add(explanation)
+      else recent.add(network, explanation)
     },
 
     heldHere,
@@ -169,13 +141,7 @@ function createExplanations({
       return record && open({ requestId, at: record.createdAt, data: record.data })
     },
 
-    /** Writes what is left, and keeps no timer. */
-    async close(): Promise<void> {
-      isClosed = true
-      clearTimeout(timer)
-      await writing
-      await writeAll().catch((err) => log.warn({ err }, 'why the last requests were refused could not be stored'))
-    },
+    close: batches.close,
   }
 }
 

@@ -15,7 +15,7 @@ const grants = 'audit'
  * Bounds the rows of failed logins to 1,000 a minute, of all replicas and workers together, so that a storm of guesses
  * fills no disk. What comes beyond is counted.
  */
-export function createFailureBudget({ recordFailure }: Pick<Store, 'recordFailure'>, now: () => number) {
+export function createFailureBudget(store: Pick<Store, 'recordFailure'>, now: () => number) {
   let minute = 0
   let left = 0
   let isSpent = false
@@ -27,7 +27,7 @@ export function createFailureBudget({ recordFailure }: Pick<Store, 'recordFailur
     const current = Math.floor(now() / minuteMs)
     if (current !== minute) [minute, left, isSpent] = [current, 0, false]
     if (left === 0 && !isSpent) {
-      const [granted] = await recordFailure([{ key: grants, tag: String(current) }], now())
+      const [granted] = await store.recordFailure([{ key: grants, tag: String(current) }], now())
       if ((granted?.count ?? 0) > grantsAMinute) isSpent = true
       else left = rowsOfGrant
     }

@@ -294,3 +294,15 @@ onOneStore(
     await until(async () => (await store.listAudit({ event: 'login.failed' }, { limit: 2 })).rows.length === 1)
   },
 )
+
+onOneStore('nor is one lost where the store fails when it is asked whether there is room', async (t, build) => {
+  const { app, logs } = await build()
+  const store = storeOf(app)
+  const { recordFailure } = store
+  store.recordFailure = () => Promise.reject(new StoreUnavailable(new Error('down')))
+  app.events.emit(app, 'client.refused', { reason: 'x', address: '192.0.2.1' })
+  await until(() => logs.some(({ msg }) => String(msg).startsWith('what happened could not be written')))
+  store.recordFailure = recordFailure
+  await until(async () => (await store.listAudit({ event: 'client.refused' }, { limit: 2 })).rows.length === 1)
+  t.pass('it is written in the end')
+})
