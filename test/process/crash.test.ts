@@ -2,7 +2,7 @@ import t from 'tap'
 import { type Plan, runKills } from '../crash/run.ts'
 
 /*
- * Each kind of the kills that `npm run test:crash` makes by the hundred, and the same ledger: whatever was acknowledged
+ * Some of the kills that `npm run test:crash` makes by the hundred, and the same ledger: whatever was acknowledged
  * holds, and what was in doubt is whole.
  */
 
