@@ -46,9 +46,13 @@ export interface RecordBounds {
 export const isLive = ({ spentAt, expiresAt }: ShortRecord, now: number): boolean =>
   spentAt === undefined && now < expiresAt
 
-/** What is left of a record that was taken: no data, and what it gave. */
+/**
+ * What is left of a record that was taken: no data, and what it gave. Its creation is no later than that, or a sweep
+ * that puts a time in the future right would take the life from it that it is kept for.
+ */
 export const spentRecord = (record: ShortRecord, now: number, { gave, until }: { gave: string; until: number }) => ({
   ...record,
+  createdAt: Math.min(record.createdAt, now),
   data: '',
   version: record.version + 1,
   spentAt: now,

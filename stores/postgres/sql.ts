@@ -162,7 +162,7 @@ const takingRecord = (first: number, act = 'acted AS (SELECT 1 AS one FROM held)
   taken AS (
     UPDATE latchkey_records r
     SET spent_at = $${first + 2}::bigint, gave = $${first + 3}::text, expires_at = $${first + 4}::bigint, data = '',
-      version = r.version + 1, owner_slot = NULL, source_slot = NULL
+      created_at = least(r.created_at, $${first + 2}::bigint), version = r.version + 1, owner_slot = NULL, source_slot = NULL
     FROM held WHERE r.id = held.id AND EXISTS (SELECT 1 FROM acted)
     RETURNING r.id
   )${audited}

@@ -188,6 +188,14 @@ export async function recordContract(t: Test, name: string, open: () => Promise<
     )
   })
 
+  t.test(`[${name}] what is taken of a clock that was ahead is kept as long as any, whoever sweeps`, async (t) => {
+    const ahead = await issue({ createdAt: now + day, expiresAt: now + day + 60_000 })
+    const keep = { gave: 'a session', until: now + 60_000 }
+    await store.takeRecord({ ...at(ahead), keep })
+    await sweepRound({ now: now + 2 })
+    t.match(await store.findRecord(at(ahead, now + 59_999)), { gave: 'a session', createdAt: now + 1 })
+  })
+
   t.test(`[${name}] a record is taken and a session opened in one step, or neither`, async (t) => {
     const user = await addUser()
     const record = await issue()
