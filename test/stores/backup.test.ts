@@ -121,7 +121,12 @@ for (const [name, newPlace] of Object.entries(places)) {
     t.equal((await before.call('/users/me/password', { token: dan.access_token, json: change })).status, 204)
     const recordKey = { ...record, now: Date.now() }
     t.ok(await within(env, (store) => store.takeRecord(recordKey)))
+    const keyIds = async () =>
+      (await before.call('/.well-known/jwks.json')).body.keys.map(({ kid }: { kid: string }) => kid)
+    const leaked = await keyIds()
     t.match(await run(['keys', 'rotate', '--leaked'], env), { code: 0 })
+    // The service hears of it within a second.
+    await until(async () => !(await keyIds()).some((kid: string) => leaked.includes(kid)))
     const late = (await before.refresh(held.refresh_token)).body
     t.equal(await before.check(late.access_token), 204)
 
