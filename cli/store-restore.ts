@@ -12,8 +12,8 @@ import {
   readBackup,
   type SavedTable,
 } from '../stores/moving/backup.ts'
+import { RestoreRefused, type RestoreTarget } from '../stores/moving/moving.ts'
 import { restoreStore } from '../stores/open.ts'
-import { RestoreRefused, type RestoreTarget } from '../stores/store.ts'
 import { confirm } from './ask.ts'
 import type { Io, Options } from './command.ts'
 import { CommandError, exitCodes } from './exit.ts'

@@ -1,5 +1,6 @@
 import { hasLmdbStore } from './lmdb/file.ts'
-import type { RestoreOptions, RestoreTarget, Store } from './store.ts'
+import type { RestoreOptions, RestoreTarget } from './moving/moving.ts'
+import type { Store } from './store.ts'
 
 /** Which store, and where it is. */
 export type StoreLocation = { kind: 'lmdb'; dir: string } | { kind: 'pg'; url: string }

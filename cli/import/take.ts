@@ -1,5 +1,5 @@
 import { type ImportOutcome, type ImportRow, importConflicts } from '../../domain/user-import.ts'
-import { importedAtOnce } from '../../stores/store.ts'
+import { importedAtOnce } from '../../stores/tables/users.ts'
 import type { CheckedRow, Place, Survey } from './read.ts'
 import type { Report } from './report.ts'
 import type { ReadyRow } from './to-row.ts'

@@ -5,7 +5,7 @@ import type { User } from '../../domain/user.ts'
 import { isUsername, mapUsername } from '../../domain/usernames.ts'
 import { Refusal } from '../../errors.ts'
 import { retryUntilApplied } from '../../stores/compare-and-set.ts'
-import type { UserPage } from '../../stores/store.ts'
+import type { UserPage } from '../../stores/tables/users.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {

@@ -4,7 +4,7 @@ import { failuresLastMs } from '../../domain/failures.ts'
 import { revocationExpiry } from '../../domain/lifetimes.ts'
 import { omitUndefined } from '../../domain/omit-undefined.ts'
 import { believedAfterMs, createSteadyClock } from '../../domain/time.ts'
-import type { SweptTable } from '../../stores/store.ts'
+import type { SweptTable } from '../../stores/sweeping.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {

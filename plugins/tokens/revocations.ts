@@ -8,7 +8,8 @@ import { createRevocationSet, type Revocation } from '../../domain/revocation.ts
 import { clockSkewMs } from '../../domain/time.ts'
 import { Refusal } from '../../errors.ts'
 import type { AuditedWrites } from '../../stores/audit.ts'
-import { type RevocationPage, type Store, StoreUnavailable } from '../../stores/store.ts'
+import { type Store, StoreUnavailable } from '../../stores/store.ts'
+import type { RevocationPage } from '../../stores/tables/revocations.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {

@@ -1,7 +1,7 @@
 import { setImmediate } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import { toRevocationEntry } from '../../schemas/revocations.ts'
-import type { RevocationPage } from '../../stores/store.ts'
+import type { RevocationPage } from '../../stores/tables/revocations.ts'
 
 /** A page in the two forms of `GET /revocations`. */
 export interface PageText {

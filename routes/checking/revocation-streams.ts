@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import type { FastifyInstance, FastifyReply } from 'fastify'
 import { checked } from '../../domain/checks.ts'
 import { Refusal } from '../../errors.ts'
-import type { RevocationPage } from '../../stores/store.ts'
+import type { RevocationPage } from '../../stores/tables/revocations.ts'
 import { textOf } from './revocation-pages.ts'
 
 /** A follower that hears nothing for a few of these takes the connection for dead. */

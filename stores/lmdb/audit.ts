@@ -2,7 +2,9 @@ import { type AuditRow, erasingEvent, firstAuditIdOf, newAuditId } from '../../d
 import { isUuid } from '../../domain/ids.ts'
 import { futureFrom } from '../../domain/time.ts'
 import type { ReadAudit } from '../audit.ts'
-import { type AuditPage, clockOf, type Store, type SweepStep } from '../store.ts'
+import type { Store } from '../store.ts'
+import { clockOf, type SweepStep } from '../sweeping.ts'
+import type { AuditPage } from '../tables/audit.ts'
 import type { Databases } from './databases.ts'
 
 const idLength = 36

@@ -1,5 +1,5 @@
 import { mkdirSync, renameSync, rmSync } from 'node:fs'
-import { type RestoreOptions, RestoreRefused, type RestoreTarget } from '../store.ts'
+import { type RestoreOptions, RestoreRefused, type RestoreTarget } from '../moving/moving.ts'
 import { openDatabases } from './databases.ts'
 import { keepPrivate, restoreDrafts, sync } from './directory.ts'
 import { checkFile, hasLmdbStore, lmdbDirectory, lmdbFile, StoreDamaged } from './file.ts'

@@ -1,6 +1,6 @@
 import type { Database, Transaction } from 'lmdb'
 import { namesOne, type Revocation } from '../../domain/revocation.ts'
-import type { RevocationPage } from '../store.ts'
+import type { RevocationPage } from '../tables/revocations.ts'
 
 interface Databases {
   revocations: Database<Revocation, number>

@@ -21,16 +21,9 @@ import type { User } from '../../domain/user.ts'
 import { listAudit } from '../audit.ts'
 import { createHealth, writeTrial } from '../health.ts'
 import { createPatience } from '../patience.ts'
-import {
-  beforeGrace,
-  clockOf,
-  revocationsPerPage,
-  type Store,
-  StoreUnavailable,
-  type SweepStep,
-  type SweptTable,
-  sweptTables,
-} from '../store.ts'
+import { type Store, StoreUnavailable } from '../store.ts'
+import { beforeGrace, clockOf, type SweepStep, type SweptTable, sweptTables } from '../sweeping.ts'
+import { revocationsPerPage } from '../tables/revocations.ts'
 import { createLmdbAudit } from './audit.ts'
 import { openDatabases } from './databases.ts'
 import { openEnvironment } from './open.ts'

@@ -1,5 +1,6 @@
 import type { User } from '../../domain/user.ts'
-import { type Store, type UserPage, usersLookedAt } from '../store.ts'
+import type { Store } from '../store.ts'
+import { type UserPage, usersLookedAt } from '../tables/users.ts'
 import type { Databases } from './databases.ts'
 import { byCreationKey } from './users.ts'
 

@@ -6,9 +6,10 @@ import { type Static, Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import type { Session } from '../../domain/session.ts'
 import { revocationColumns, type TableName, tables } from '../rows.ts'
-import { revocationPages, type StoreSnapshot } from '../store.ts'
+import { revocationPages } from '../tables/revocations.ts'
 import { checkerOf, checkOwners } from './check.ts'
 import { pagesOf } from './copy.ts'
+import type { StoreSnapshot } from './moving.ts'
 
 /*
  * A backup is one file, which goes back into either store: lines of JSON, compressed by gzip.

@@ -3,8 +3,10 @@ import { TypeCompiler } from '@sinclair/typebox/compiler'
 import type { Session } from '../../domain/session.ts'
 import type { SigningKeyRecord } from '../../domain/signing-key.ts'
 import { type Column, keyOf, revocationColumns, type TableName, tableNames, tables } from '../rows.ts'
-import { type Finding, revocationPages, type Store, unreadableRow } from '../store.ts'
+import type { Store } from '../store.ts'
+import { revocationPages } from '../tables/revocations.ts'
 import { pagesOf } from './copy.ts'
+import { type Finding, unreadableRow } from './moving.ts'
 
 /**
  * What a row has to look like. More members than these are a later release's.

@@ -3,7 +3,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { End } from '../../domain/lifetimes.ts'
 import { namesOne, type Revocation } from '../../domain/revocation.ts'
 import { isAhead, keyOf, type TableName, type Tables, tableNames } from '../rows.ts'
-import { revocationPages, type Store, StoreUnavailable } from '../store.ts'
+import { type Store, StoreUnavailable } from '../store.ts'
+import { revocationPages } from '../tables/revocations.ts'
 
 export type CopiedTable = TableName | 'revocations'
 

@@ -2,7 +2,8 @@ import { type Audit, type AuditRow, firstAuditIdOf, newAuditId } from '../../dom
 import { isUuid } from '../../domain/ids.ts'
 import { futureFrom } from '../../domain/time.ts'
 import { type AuditIndex, listAudit, type ReadAudit } from '../audit.ts'
-import { clockOf, type Store, type SweepStep } from '../store.ts'
+import type { Store } from '../store.ts'
+import { clockOf, type SweepStep } from '../sweeping.ts'
 import { auditLines, type Statement, statements } from './sql.ts'
 import { type Fields, firstUuid, tables } from './tables.ts'
 

@@ -1,4 +1,4 @@
-import { type RestoreOptions, RestoreRefused, type RestoreTarget } from '../store.ts'
+import { type RestoreOptions, RestoreRefused, type RestoreTarget } from '../moving/moving.ts'
 import { migrate } from './migrations.ts'
 import { openPool, type Postgres } from './pool.ts'
 import { createMethods } from './store.ts'

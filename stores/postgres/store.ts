@@ -8,18 +8,10 @@ import { judgeRotation, type PresentedRefresh, type RotationOutcome } from '../.
 import { futureFrom } from '../../domain/time.ts'
 import { createHealth, writeTrial } from '../health.ts'
 import { createPatience } from '../patience.ts'
-import {
-  beforeGrace,
-  clockOf,
-  revocationsPerPage,
-  type Store,
-  StoreUnavailable,
-  type SweepStep,
-  type SweptTable,
-  sweptTables,
-  type UserPage,
-  usersLookedAt,
-} from '../store.ts'
+import { type Store, StoreUnavailable } from '../store.ts'
+import { beforeGrace, clockOf, type SweepStep, type SweptTable, sweptTables } from '../sweeping.ts'
+import { revocationsPerPage } from '../tables/revocations.ts'
+import { type UserPage, usersLookedAt } from '../tables/users.ts'
 import { createPostgresAudit, toldValues } from './audit.ts'
 import { createImports } from './imports.ts'
 import { migrate } from './migrations.ts'

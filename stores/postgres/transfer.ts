@@ -1,6 +1,7 @@
 import { isUuid } from '../../domain/ids.ts'
+import { unreadableRow } from '../moving/moving.ts'
 import { keyOf, type TableName, type Tables } from '../rows.ts'
-import { type Store, unreadableRow } from '../store.ts'
+import type { Store } from '../store.ts'
 import { migrations } from './migrations.ts'
 import { movingStatements, type Statement, statements } from './sql.ts'
 import { type Fields, firstUuid, tables } from './tables.ts'

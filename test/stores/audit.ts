@@ -4,7 +4,8 @@ import type { Test } from 'tap'
 import { type AuditRow, newAuditId } from '../../domain/audit.ts'
 import type { End } from '../../domain/lifetimes.ts'
 import type { User } from '../../domain/user.ts'
-import type { Finding, Store } from '../../stores/store.ts'
+import type { Finding } from '../../stores/moving/moving.ts'
+import type { Store } from '../../stores/store.ts'
 
 const now = 1_800_000_000_000
 const day = 86_400_000

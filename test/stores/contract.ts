@@ -8,15 +8,12 @@ import type { PresentedRefresh, RotationOutcome, Session } from '../../domain/se
 import type { SigningKeyRecord } from '../../domain/signing-key.ts'
 import { clockSkewMs } from '../../domain/time.ts'
 import type { User } from '../../domain/user.ts'
+import type { Finding } from '../../stores/moving/moving.ts'
 import { keyOf, type TableName, type Tables } from '../../stores/rows.ts'
-import {
-  type Finding,
-  revocationPages,
-  type Store,
-  StoreUnavailable,
-  type SweepStep,
-  usersLookedAt,
-} from '../../stores/store.ts'
+import { type Store, StoreUnavailable } from '../../stores/store.ts'
+import type { SweepStep } from '../../stores/sweeping.ts'
+import { revocationPages } from '../../stores/tables/revocations.ts'
+import { usersLookedAt } from '../../stores/tables/users.ts'
 import { isLong } from '../support/processes.ts'
 import { auditContract, makeAuditRow } from './audit.ts'
 import { importContract, makeImportRow } from './imports.ts'

@@ -4,7 +4,10 @@ import type { End } from '../../domain/lifetimes.ts'
 import type { User } from '../../domain/user.ts'
 import type { ImportRow } from '../../domain/user-import.ts'
 import { copyStore } from '../../stores/moving/copy.ts'
-import { type Finding, importedAtOnce, revocationPages, type Store } from '../../stores/store.ts'
+import type { Finding } from '../../stores/moving/moving.ts'
+import type { Store } from '../../stores/store.ts'
+import { revocationPages } from '../../stores/tables/revocations.ts'
+import { importedAtOnce } from '../../stores/tables/users.ts'
 import { isLong } from '../support/processes.ts'
 
 const now = 1_800_000_000_000

@@ -11,11 +11,11 @@ import type { End } from '../../domain/lifetimes.ts'
 import { hashSecret } from '../../plugins/clients/clients.ts'
 import { lmdbDirectory, lmdbFile } from '../../stores/lmdb/file.ts'
 import { checkStore } from '../../stores/moving/check.ts'
+import type { Finding } from '../../stores/moving/moving.ts'
 import { chosenStore, openStore } from '../../stores/open.ts'
 import { migrations } from '../../stores/postgres/migrations.ts'
 import { everyStatement } from '../../stores/postgres/sql.ts'
 import { openPostgresStore } from '../../stores/postgres/store.ts'
-import type { Finding } from '../../stores/store.ts'
 import {
   challenges,
   challengeTo,

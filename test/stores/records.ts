@@ -5,7 +5,9 @@ import type { Session } from '../../domain/session.ts'
 import type { User } from '../../domain/user.ts'
 import { checkStore } from '../../stores/moving/check.ts'
 import { copyStore } from '../../stores/moving/copy.ts'
-import type { Finding, Store, SweepStep } from '../../stores/store.ts'
+import type { Finding } from '../../stores/moving/moving.ts'
+import type { Store } from '../../stores/store.ts'
+import type { SweepStep } from '../../stores/sweeping.ts'
 import { isLong } from '../support/processes.ts'
 
 const now = 1_800_000_000_000
