@@ -25,8 +25,8 @@ export interface User {
 export const noPassword = '!'
 
 /**
- * Whether a user may have tokens now: the one rule for every way to get them. `isCurrent` in `stores/postgres/sql.ts`
- * is the same for one statement.
+ * Whether a user may have tokens now: the one rule for every way to get them. `isCurrent` in
+ * `stores/postgres/tables/sessions.ts` is the same for one statement.
  *
  * @param generation in which a session, or whatever stands for the user, was made; without one, the user's own
  */

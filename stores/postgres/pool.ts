@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
 import { StoreUnavailable, type Usage } from '../store.ts'
 import { splitHosts } from './hosts.ts'
-import type { Statement } from './sql.ts'
+import type { Statement } from './statement.ts'
 
 /** Connections to a PostgreSQL, or one of several, that is writable. */
 export interface Postgres {

@@ -1,8 +1,8 @@
 import { type RestoreOptions, RestoreRefused, type RestoreTarget } from '../moving/moving.ts'
+import { tables } from './columns.ts'
 import { migrate } from './migrations.ts'
 import { openPool, type Postgres } from './pool.ts'
 import { createMethods } from './store.ts'
-import { tables } from './tables.ts'
 
 /**
  * Fills a database in one transaction: until it is committed, what was there is as it was.

@@ -1,12 +1,87 @@
+import { erasingEvent } from '../../domain/audit.ts'
 import { isUuid } from '../../domain/ids.ts'
-import { unreadableRow } from '../moving/moving.ts'
-import { keyOf, type TableName, type Tables } from '../rows.ts'
-import type { Store } from '../store.ts'
+import { type Moving, unreadableRow } from '../moving/moving.ts'
+import { keyOf, type TableName, type Tables, tableNames } from '../rows.ts'
+import { type Fields, tables } from './columns.ts'
 import { migrations } from './migrations.ts'
-import { movingStatements, type Statement, statements } from './sql.ts'
-import { type Fields, firstUuid, tables } from './tables.ts'
+import { plan, type Runs, type Statement } from './statement.ts'
+import { firstUuid } from './uuids.ts'
 
-type Run = <Row>(statement: Statement, ...values: unknown[]) => Promise<Row[]>
+export const statements = plan({
+  schemaVersion: 'SELECT max(version) AS version FROM latchkey_schema',
+  // Through the indexes of texts, which are broken when the sort order of the system changed under them (a new glibc).
+  checkNames: `
+    SELECT u.id, (SELECT count(*) FROM latchkey_users n WHERE n.name_key = u.name_key) AS names,
+      (SELECT count(*) FROM latchkey_users n WHERE n.email_key IS NOT NULL AND n.email_key = u.email_key)
+        + CASE WHEN u.email_key IS NULL THEN 1 ELSE 0 END AS addresses,
+      (SELECT count(*) FROM latchkey_users n
+        WHERE n.external_id IS NOT NULL AND n.external_id = u.external_id AND n.source = u.source)
+        + CASE WHEN u.external_id IS NULL THEN 1 ELSE 0 END AS imports
+    FROM (
+      SELECT id, name_key, email_key, source, external_id FROM latchkey_users WHERE id > $1::uuid ORDER BY id LIMIT $2
+    ) u
+    ORDER BY u.id`,
+})
+
+/**
+ * Puts rows in, each in the place of the one with its key unless that is ahead of it (see `isAhead` of `rows.ts`). Rows
+ * come as one array for each column.
+ *
+ * @param isFree whether the row `g` may be put in
+ * @param extra a column that no row has, and its value
+ */
+function importing(table: TableName, { isFree = 'true', extra = {} as Record<string, string> } = {}): string {
+  const { name, key, list, unnested, arrayParameters, excluded, rising } = tables[table]
+  const isNoStepBack = ['true', ...rising.map((column) => `t.${column} <= excluded.${column}`)].join(' AND ')
+  return `
+    INSERT INTO ${name} AS t (${[list, ...Object.keys(extra)]})
+    SELECT ${[unnested('g'), ...Object.values(extra)]}
+    FROM unnest(${arrayParameters()}) AS g (${list})
+    WHERE ${isFree}
+    ON CONFLICT (${key}) DO UPDATE SET ${excluded}
+    WHERE ${isNoStepBack}
+    RETURNING t.${key}`
+}
+
+/** What the rows of some tables need beyond their columns. */
+const imports: { [T in TableName]?: Parameters<typeof importing>[1] } = {
+  // What it follows is nothing that addSigningKey asks for: it has not come in a race, and its predecessor may be long
+  // gone.
+  signingKeys: { extra: { follows: "'moved: ' || g.kid" } },
+  users: {
+    isFree: `NOT EXISTS (SELECT 1 FROM latchkey_users n WHERE n.name_key = g.name_key AND n.id <> g.id)
+      AND NOT EXISTS (
+        SELECT 1 FROM latchkey_users n
+        WHERE n.email_key IS NOT NULL AND n.email_key = g.email_key AND n.id <> g.id)
+      AND NOT EXISTS (
+        SELECT 1 FROM latchkey_users n
+        WHERE n.external_id IS NOT NULL AND n.external_id = g.external_id AND n.source = g.source AND n.id <> g.id)`,
+  },
+  audit: { extra: { erases: `g.event = '${erasingEvent}'` } },
+}
+
+/** For the moving of a table. Planned anew each time: one process uses them now and then. */
+export interface MovingStatements {
+  /** behind the key $1, at most $2 rows */
+  page: Statement
+  /** those with the keys $1 */
+  find: Statement
+  import: Statement
+}
+
+function moving(table: TableName): MovingStatements {
+  const { name, list, key, keyType } = tables[table]
+  return {
+    page: { text: `SELECT ${list} FROM ${name} WHERE ${key} > $1::${keyType} ORDER BY ${key} LIMIT $2` },
+    find: { text: `SELECT ${list} FROM ${name} WHERE ${key} = ANY($1::${keyType}[])` },
+    import: { text: importing(table, imports[table]) },
+  }
+}
+
+export const movingStatements = Object.fromEntries(tableNames.map((table) => [table, moving(table)])) as Record<
+  TableName,
+  MovingStatements
+>
 
 const rowsPerStep = 1000
 
@@ -34,7 +109,7 @@ function isReadable(row: Fields): boolean {
 }
 
 /** The part of the PostgreSQL store that moves and checks it. */
-export function createPostgresTransfer(run: Run): Pick<Store, 'exportRows' | 'findRows' | 'importRows' | 'check'> {
+export function createPostgresTransfer({ run }: Runs): Omit<Moving, 'snapshot'> {
   const hasUuids = (table: TableName) => tables[table].keyType === 'uuid'
   const pageOf = (table: TableName, after: string | undefined, limit: number) =>
     run<Fields>(movingStatements[table].page, after ?? (hasUuids(table) ? firstUuid : ''), limit)

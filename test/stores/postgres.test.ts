@@ -7,7 +7,7 @@ import type { User } from '../../domain/user.ts'
 import { splitHosts } from '../../stores/postgres/hosts.ts'
 import { migrate, migrations } from '../../stores/postgres/migrations.ts'
 import { openPool } from '../../stores/postgres/pool.ts'
-import { everyStatement } from '../../stores/postgres/sql.ts'
+import { everyStatement, parts } from '../../stores/postgres/sql.ts'
 import { openPostgresStore } from '../../stores/postgres/store.ts'
 import { type Store, StoreUnavailable } from '../../stores/store.ts'
 import { sharedPostgres } from '../support/helper.ts'
@@ -81,6 +81,15 @@ t.test('the contract, at SERIALIZABLE, where losers of a race are told to try ag
     `ALTER DATABASE ${new URL(url).pathname.slice(1)} SET default_transaction_isolation = 'serializable'`,
   )
   await storeContract(t, 'pg', () => openPostgresStore(url))
+})
+
+t.test('no two statements have one name, for a connection has them prepared by it', async (t) => {
+  const names = parts.flatMap(Object.keys)
+  t.ok(names.length > 60)
+  t.same(
+    names.filter((name, i) => names.indexOf(name) !== i),
+    [],
+  )
 })
 
 t.test('the SQL holds to what CockroachDB, YugabyteDB and Citus run too', async (t) => {

@@ -1,14 +1,41 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { End } from '../../domain/lifetimes.ts'
-import type { User } from '../../domain/user.ts'
-import { type ImportPlan, type ImportRow, type OnConflict, planImport } from '../../domain/user-import.ts'
-import type { Store } from '../store.ts'
-import { toldValues } from './audit.ts'
-import { type Postgres, sqlState } from './pool.ts'
-import { type Statement, statements } from './sql.ts'
-import { type Fields, tables } from './tables.ts'
+import type { End } from '../../../domain/lifetimes.ts'
+import type { User } from '../../../domain/user.ts'
+import { type ImportPlan, type ImportRow, type OnConflict, planImport } from '../../../domain/user-import.ts'
+import type { UserTable } from '../../tables/users.ts'
+import { type Fields, tables } from '../columns.ts'
+import { type Postgres, sqlState } from '../pool.ts'
+import { plan, type Statement } from '../statement.ts'
+import { newLine, toldValues } from '../telling.ts'
+import { statements as revocations } from './revocations.ts'
 
 const { users } = tables
+
+/** Users with one of the ids $1, names $2, verified addresses $3, or external ids $4 of the sources $5. */
+const usersOfImport = `
+    SELECT ${users.list} FROM latchkey_users u WHERE u.id IN (
+      SELECT i.id FROM latchkey_users i WHERE i.id = ANY($1::uuid[])
+      UNION SELECT n.id FROM latchkey_users n WHERE n.name_key = ANY($2::text[])
+      UNION SELECT e.id FROM latchkey_users e WHERE e.email_key IS NOT NULL AND e.email_key = ANY($3::text[])
+      UNION SELECT x.id FROM latchkey_users x
+        WHERE x.external_id IS NOT NULL AND x.external_id = ANY($4::text[]) AND x.source = ANY($5::text[]))`
+
+export const statements = plan({
+  findForImport: usersOfImport,
+  // In the order of their ids, so that two imports do not wait for each other.
+  lockForImport: `${usersOfImport} ORDER BY u.id FOR UPDATE`,
+  // A name or address that was taken in between is left out; see `importUsers` of `store.ts`.
+  importUsers: `
+    INSERT INTO latchkey_users (${users.list})
+    SELECT ${users.unnested('g')} FROM unnest(${users.arrayParameters()}) AS g (${users.list}) ORDER BY g.name_key
+    ON CONFLICT DO NOTHING
+    RETURNING id`,
+  updateImported: `
+    UPDATE latchkey_users u SET ${users.assignedFrom('g')}
+    FROM unnest(${users.arrayParameters()}) AS g (${users.list})
+    WHERE u.id = g.id
+    RETURNING u.id`,
+})
 
 /** A name was taken between the look and the write: nothing is written, and what is there now decides. */
 class Overtaken extends Error {}
@@ -19,13 +46,11 @@ const triesAtMost = 20
 
 /**
  * Imports batches of users: reads and locks whom they concern, decides by `planImport`, and writes, in one transaction.
- *
- * @param newLine in which the revocations of a batch are numbered: one, for their heads stay locked until the end
  */
-export function createImports(
-  { query, transaction }: Pick<Postgres, 'query' | 'transaction'>,
-  newLine: () => number,
-): Store['importUsers'] {
+export function createUserImport({
+  query,
+  transaction,
+}: Pick<Postgres, 'query' | 'transaction'>): UserTable['importUsers'] {
   const planBy = async (
     look: Postgres['query'],
     statement: Statement,
@@ -53,11 +78,12 @@ export function createImports(
         updated.map(({ user }) => user),
       )
       await write(statements.importUsers, made)
+      // One, for the heads of lines stay locked until the end.
       const line = newLine()
       for (const { user, endsSessions } of updated) {
         if (!endsSessions) continue
         const revoked = ['user', user.id, user.generation, null, false]
-        await query(statements.revoke, [line, end.now, end.expiresAt, ...revoked, ...toldValues(undefined, true)])
+        await query(revocations.revoke, [line, end.now, end.expiresAt, ...revoked, ...toldValues(undefined, true)])
       }
       return outcomes
     })

@@ -7,10 +7,11 @@ import {
   type Table,
   type TableName,
   type Tables,
+  tableNames,
 } from '../rows.ts'
 
 /*
- * The tables of PostgreSQL as `rows.ts` has them: lists of columns for the statements in `sql.ts`, and what turns rows
+ * The tables of PostgreSQL as `rows.ts` has them: lists of columns for the statements, and what turns rows
  * of the one into rows of the other. `migrations.ts` makes the tables.
  */
 
@@ -42,8 +43,6 @@ function encode(kind: Kind, value: unknown, isMany = false): unknown {
   if (kind === 'bytes') return Buffer.from(value as Uint8Array)
   return value
 }
-
-export const firstUuid = '00000000-0000-0000-0000-000000000000'
 
 function createColumns<Row>(columns: Columns<Row>) {
   const all = Object.entries<Column>(columns).map(([member, { kind, column = columnOf(member) }]) => ({
@@ -132,14 +131,8 @@ function createTable<Row>({ name, key, rising, columns }: Table<Row>) {
   }
 }
 
-export const tables: { [T in TableName]: ReturnType<typeof createTable<Tables[T]>> } = {
-  signingKeys: createTable(rows.signingKeys),
-  clients: createTable(rows.clients),
-  users: createTable(rows.users),
-  sessions: createTable(rows.sessions),
-  failures: createTable(rows.failures),
-  records: createTable(rows.records),
-  audit: createTable(rows.audit),
-}
+export const tables = Object.fromEntries(
+  tableNames.map((name) => [name, createTable(rows[name] as unknown as Table<object>)]),
+) as unknown as { [T in TableName]: ReturnType<typeof createTable<Tables[T]>> }
 
 export const revocations = createColumns(revocationColumns)

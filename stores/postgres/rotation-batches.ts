@@ -1,9 +1,7 @@
 import type { PresentedRefresh } from '../../domain/session.ts'
 import { futureFrom } from '../../domain/time.ts'
-import { type Statement, statements } from './sql.ts'
-import { arrayLiteral, type Fields } from './tables.ts'
-
-type Run = <Row>(statement: Statement, ...values: unknown[]) => Promise<Row[]>
+import { arrayLiteral, type Fields } from './columns.ts'
+import type { Run, Statement } from './statement.ts'
 
 /** Statements under way at once, each on a connection of its own; later refreshes wait for the next. */
 const batchesAtOnce = 2
@@ -23,7 +21,10 @@ interface Waiting {
  *
  * @returns a function that rotates one; undefined when it was not rotated
  */
-export function createRotations(run: Run): (presented: PresentedRefresh) => Promise<Fields | undefined> {
+export function createRotationBatches(
+  run: Run,
+  statements: Record<'rotateSession' | 'rotateSessions', Statement>,
+): (presented: PresentedRefresh) => Promise<Fields | undefined> {
   let waiting: Waiting[] = []
   let underWay = 0
   let isDue = false

@@ -1,0 +1,127 @@
+import { isUuid } from '../../../domain/ids.ts'
+import { futureFrom } from '../../../domain/time.ts'
+import { beforeGrace, clockOf, type SweepStep } from '../../sweeping.ts'
+import type { SessionTable } from '../../tables/sessions.ts'
+import { type Fields, tables } from '../columns.ts'
+import { plan, prepare, type Runs } from '../statement.ts'
+import { type SweepStage, type SweptRow, sweeping } from '../sweep.ts'
+import { auditing, recorded, recording, telling, toldValues } from '../telling.ts'
+import { firstUuid, isPosition, lastUuid, uuidOrNull } from '../uuids.ts'
+import { takingRecord, takingValueCount, takingValues } from './records.ts'
+
+const { sessions } = tables
+
+/** The session of a statement that joins it with its user. */
+const readSession = sessions.readAs('s')
+
+/** {@link isCurrent} of `domain/session.ts`: whether the user `u` may have tokens, and the session `s` has not ended. */
+export const isCurrent = 'u.id = s.user_id AND u.generation = s.generation AND u.disabled_at IS NULL'
+
+const opening = (from: string) => `
+    INSERT INTO latchkey_sessions (${sessions.list})
+    SELECT ${sessions.parameters}
+    FROM ${from}
+    WHERE u.id = ${sessions.parameter('userId')} AND u.generation = ${sessions.parameter('generation')}
+      AND u.disabled_at IS NULL`
+
+const prepared = prepare({
+  // The user's row is not locked: the session carries the generation that it was opened for, so a password change or an
+  // end of all sessions that commits between this snapshot and this commit has ended it as if it had been there before.
+  createSession: telling(sessions.count + 1, opening('latchkey_users u')),
+  createSessionTaking: takingRecord(
+    sessions.count + 1,
+    `acted AS (${opening('latchkey_users u, held')}
+    RETURNING id)`,
+    `,${auditing(sessions.count + takingValueCount + 1, 'EXISTS (SELECT 1 FROM taken)')}`,
+  ),
+  endSession: recording(
+    6,
+    `
+    ended AS (
+      DELETE FROM latchkey_sessions
+      WHERE id = $4::uuid AND ($5::uuid IS NULL OR user_id = $5::uuid)
+      RETURNING 'sid' AS kind, id::text AS id, NULL::bigint AS generation, NULL::uuid AS except_session_id
+    )`,
+  ),
+  findSession: `SELECT ${sessions.list} FROM latchkey_sessions WHERE id = $1`,
+  listSessions: `
+    SELECT ${sessions.select('s')}
+    FROM latchkey_sessions s JOIN latchkey_users u ON ${isCurrent}
+    WHERE s.user_id = $1 AND (s.created_at, s.id) < ($2::bigint, $3::uuid)
+      AND $4::bigint < s.refreshed_at + $5::bigint AND $4::bigint < s.created_at + $6::bigint
+    ORDER BY s.created_at DESC, s.id DESC
+    LIMIT $7`,
+})
+
+const planned = plan({
+  // "At most the session's", not "unequal": a session may have been carried into a generation that this snapshot does
+  // not show yet.
+  sweepSessions: sweeping(
+    'latchkey_sessions',
+    'id',
+    '$2::uuid',
+    `($3::bigint >= t.refreshed_at + $4::bigint OR $3::bigint >= t.created_at + $5::bigint OR NOT EXISTS (
+      SELECT 1 FROM latchkey_users u
+      WHERE u.id = t.user_id AND u.generation <= t.generation AND u.disabled_at IS NULL))`,
+    'greatest(created_at, refreshed_at) > $6::bigint',
+  ),
+  // From $1 to $2; $3 is now, and what is later than $4 lies in the future. A rotation was at $5, or its grace would
+  // begin anew.
+  putSessionsRight: `
+    UPDATE latchkey_sessions SET
+      created_at = CASE WHEN created_at > $4::bigint THEN $3::bigint ELSE created_at END,
+      refreshed_at = CASE WHEN refreshed_at > $4::bigint THEN $5::bigint ELSE refreshed_at END
+    WHERE id > $1::uuid AND id <= $2::uuid AND greatest(created_at, refreshed_at) > $4::bigint`,
+})
+
+export const statements = { ...prepared, ...planned }
+
+/** The sessions of the PostgreSQL store, but for their refreshes. */
+export function createSessions({ run, runForOne, hadEffect }: Runs): Omit<SessionTable, 'rotateSession'> {
+  return {
+    createSession: (session, taking, audit) =>
+      taking
+        ? hadEffect(
+            statements.createSessionTaking,
+            ...sessions.values(session),
+            ...takingValues(taking),
+            ...toldValues(audit, true),
+          )
+        : hadEffect(statements.createSession, ...sessions.values(session), ...toldValues(audit, true)),
+    async findSession(id) {
+      const row = isUuid(id) && (await runForOne(statements.findSession, id))
+      return row ? sessions.read(row) : undefined
+    },
+    async listSessions(userId, { now, idleTtlMs, maxTtlMs }, { after = '', limit }) {
+      if (!isUuid(userId)) return { sessions: [] }
+      const [createdAt = '', id = ''] = after.split('/')
+      const position = isPosition(createdAt, id) ? [createdAt, id] : [Number.MAX_SAFE_INTEGER, lastUuid]
+      const rows = await run<Fields>(statements.listSessions, userId, ...position, now, idleTtlMs, maxTtlMs, limit + 1)
+      const page = rows.slice(0, limit).map(readSession)
+      const oldest = page.at(-1)
+      return rows.length > limit && oldest
+        ? { sessions: page, next: `${oldest.createdAt}/${oldest.id}` }
+        : { sessions: page }
+    },
+    endSession: async (id, { now, expiresAt }, userId, audit) =>
+      isUuid(id) &&
+      (userId === undefined || isUuid(userId)) &&
+      (await hadEffect(statements.endSession, ...recorded(now, expiresAt), id, userId, ...toldValues(audit, true))),
+  }
+}
+
+/** Removes sessions that are dead. */
+export function sweepSessions({ run, runForOne }: Runs): SweepStage {
+  return {
+    sweep: async (step: SweepStep, position: string | undefined) => {
+      const { limit, now, idleTtlMs, maxTtlMs } = step
+      const after = uuidOrNull(position) ?? firstUuid
+      const future = futureFrom(clockOf(step))
+      const row = await runForOne<SweptRow>(statements.sweepSessions, limit, after, now, idleTtlMs, maxTtlMs, future)
+      if (row && row.ahead > 0)
+        await run(statements.putSessionsRight, after, row.id, clockOf(step), future, beforeGrace(step))
+      return row
+    },
+    position: ({ id }: SweptRow) => id,
+  }
+}
