@@ -1,13 +1,11 @@
-import type { Database, Transaction } from 'lmdb'
-import { namesOne, type Revocation } from '../../domain/revocation.ts'
-import type { RevocationPage } from '../tables/revocations.ts'
-
-interface Databases {
-  revocations: Database<Revocation, number>
-  /** the number of what is named, see `namesOne` */
-  revocationsById: Database<number, string>
-  counters: Database<number, string>
-}
+import type { Transaction } from 'lmdb'
+import { namesOne, type Revocation } from '../../../domain/revocation.ts'
+import type { SweepStep } from '../../sweeping.ts'
+import { type RevocationPage, type RevocationTable, revocationsPerPage } from '../../tables/revocations.ts'
+import { type Check, checkOf } from '../checks.ts'
+import type { Databases } from '../databases.ts'
+import type { Runs } from '../runs.ts'
+import type { Stage } from '../sweep.ts'
 
 /** LMDB refuses long keys. Our ids have 60 characters at most. */
 const longestId = 500
@@ -16,8 +14,8 @@ const longestId = 500
 export const byIdKey = (revocation: Revocation): string | undefined =>
   namesOne(revocation) && revocation.id.length <= longestId ? `${revocation.kind}:${revocation.id}` : undefined
 
-/** The revocations of the embedded store. All but `since` only inside a transaction. */
-export function createLmdbRevocations({ revocations, revocationsById, counters }: Databases) {
+/** The rows of revocations, with their index. All but `since` only inside a transaction. */
+export function createRevocationRows({ revocations, revocationsById, counters }: Databases) {
   return {
     /**
      * Numbers a revocation. The counter is kept apart from the rows: counted from the newest row, it would begin anew
@@ -63,4 +61,46 @@ export function createLmdbRevocations({ revocations, revocationsById, counters }
       }
     },
   }
+}
+
+/** The revocations of the embedded store. */
+export function createRevocations(databases: Databases, { read, change }: Runs): RevocationTable {
+  const { record, isRecorded, since } = createRevocationRows(databases)
+  return {
+    revoke: (revocation, audit) =>
+      change(audit, () => {
+        if (isRecorded(revocation)) return false
+        record(revocation)
+        return true
+      }),
+    revocationsSince: (cursor, limit = revocationsPerPage) => read(() => since(cursor, limit)),
+  }
+}
+
+/** Removes revocations of tokens that have expired. */
+export function sweepRevocations(databases: Databases): Stage {
+  const { remove: removeRevocation } = createRevocationRows(databases)
+  return {
+    table: databases.revocations,
+    isDue: ({ expiresAt }: Revocation, step: SweepStep) => expiresAt <= (step.revocationsBefore ?? step.now),
+    sweep(number: number, revocation: Revocation) {
+      removeRevocation(number, revocation)
+      return true
+    },
+  }
+}
+
+/** What `store check` finds wrong with each entry. */
+export function checkRevocations({ revocations, revocationsById, counters }: Databases): Check[] {
+  return [
+    checkOf('revocations', revocations, (number) => {
+      if (!revocations.get(number)) return 'the row is empty'
+      return number <= (counters.get('revocations') ?? 0) ? undefined : 'its number is still to be given out'
+    }),
+    // A row without an entry is one of before 0.3.0.
+    checkOf('revocations_by_id', revocationsById, (key) => {
+      const revocation = revocations.get(revocationsById.get(key) ?? 0)
+      return revocation && byIdKey(revocation) === key ? undefined : 'the index entry has no revocation'
+    }),
+  ]
 }

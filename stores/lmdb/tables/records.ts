@@ -1,4 +1,3 @@
-import type { Database } from 'lmdb'
 import {
   isLive,
   type RecordBounds,
@@ -6,13 +5,14 @@ import {
   type RecordTaking,
   type ShortRecord,
   spentRecord,
-} from '../../domain/record.ts'
-
-interface Databases {
-  records: Database<ShortRecord, string>
-  /** of each record that is not spent, when it expires: by its owner, and by its source */
-  recordsByHolder: Database<number, string>
-}
+} from '../../../domain/record.ts'
+import { isFuture } from '../../../domain/time.ts'
+import { clockOf, type SweepStep } from '../../sweeping.ts'
+import type { RecordTable } from '../../tables/records.ts'
+import { type Check, checkOf } from '../checks.ts'
+import type { Databases } from '../databases.ts'
+import type { Runs } from '../runs.ts'
+import type { Stage } from '../sweep.ts'
 
 /** LMDB refuses empty and long keys, and an id may be any text of a client. Our ids have 43 characters. */
 const isKey = (id: string) => id.length > 0 && id.length <= 100
@@ -30,8 +30,8 @@ export const holderKeys = ({ id, kind, owner, source }: ShortRecord): [string, s
   `${prefixOf('source', kind, source)}${id}`,
 ]
 
-/** Short-lived records in the embedded store. All but `find` only inside a transaction. */
-export function createLmdbRecords({ records, recordsByHolder }: Databases) {
+/** The rows of short-lived records, with their index. All but `find` only inside a transaction. */
+export function createRecordRows({ records, recordsByHolder }: Databases) {
   function remove(id: string): void {
     const record = records.get(id)
     if (!record) return
@@ -102,4 +102,53 @@ export function createLmdbRecords({ records, recordsByHolder }: Databases) {
       return ids.length
     },
   }
+}
+
+/** Short-lived records in the embedded store. */
+export function createRecords(databases: Databases, { read, write }: Runs): RecordTable {
+  const records = createRecordRows(databases)
+  return {
+    issueRecord: (record, bounds) => write(() => records.issue(record, bounds)),
+    findRecord: (key) => read(() => records.find(key)),
+    takeRecord: (taking) => write(() => records.take(taking)),
+    missRecord: (key, most) => write(() => records.miss(key, most)),
+    replaceRecord: (key, expectedVersion, data) => write(() => records.replace(key, expectedVersion, data)),
+    endRecords: (owner, kinds) => write(() => records.endOf(owner, kinds)),
+    removeRecord: (id) => write(() => records.remove(id)),
+  }
+}
+
+/** Removes records that have expired. */
+export function sweepRecords(databases: Databases): Stage {
+  const records = createRecordRows(databases)
+  return {
+    table: databases.records,
+    isDue: ({ createdAt, expiresAt }: ShortRecord, step: SweepStep) =>
+      expiresAt <= step.now || isFuture(createdAt, clockOf(step)),
+    sweep(id: string, record: ShortRecord, step: SweepStep) {
+      const isOld = record.expiresAt <= step.now
+      const createdAt = clockOf(step)
+      if (isOld) records.remove(id)
+      else records.put({ ...record, createdAt, expiresAt: createdAt + record.expiresAt - record.createdAt })
+      return isOld
+    },
+  }
+}
+
+/** What `store check` finds wrong with each entry. */
+export function checkRecords({ records, recordsByHolder }: Databases): Check[] {
+  return [
+    checkOf('records', records, (id) => {
+      const record = records.get(id)
+      if (record?.id !== id) return 'the row does not fit its key'
+      const isIndexed = holderKeys(record).every((key) => recordsByHolder.get(key) === record.expiresAt)
+      return isIndexed || record.spentAt !== undefined ? undefined : 'the record is missing in the index of holders'
+    }),
+    checkOf('records_by_holder', recordsByHolder, (key) => {
+      const record = records.get(key.slice(key.lastIndexOf(' ') + 1))
+      return record && record.spentAt === undefined && holderKeys(record).includes(key)
+        ? undefined
+        : 'the index entry has no record'
+    }),
+  ]
 }

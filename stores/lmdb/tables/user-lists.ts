@@ -1,7 +1,8 @@
-import type { User } from '../../domain/user.ts'
-import type { Store } from '../store.ts'
-import { type UserPage, usersLookedAt } from '../tables/users.ts'
-import type { Databases } from './databases.ts'
+import type { User } from '../../../domain/user.ts'
+import { type Store, StoreUnavailable } from '../../store.ts'
+import { type UserPage, type UserTable, usersLookedAt } from '../../tables/users.ts'
+import type { Databases } from '../databases.ts'
+import type { Runs } from '../runs.ts'
 import { byCreationKey } from './users.ts'
 
 /** Sorts behind every character of a name. */
@@ -11,8 +12,8 @@ const idOf = (byCreation: string) => byCreation.slice(-uuidLength)
 /** Where a page by creation ends, as in PostgreSQL. */
 const positionOf = (byCreation: string) => byCreation.replace(/^0{1,15}/, '')
 
-/** Lists of users in the embedded store. Only inside `read` or a transaction. */
-export function createUserLists({ users, usersByName, usersByCreation }: Databases) {
+/** The indexes that users are listed by. Only inside `read` or a transaction. */
+export function createUserIndexes({ users, usersByName, usersByCreation }: Databases) {
   const isUser = (user: User | undefined): user is User => user !== undefined
 
   function listByName({ after, limit, prefix = '', createdAfter }: UserPage) {
@@ -92,7 +93,20 @@ interface Lacking {
 
 const behind = (key: string | undefined) => key !== undefined && { start: key, exclusiveStart: true }
 
-type Run = <T>(work: () => T) => Promise<T>
+/** Lists of users in the embedded store. */
+export function createUserLists(
+  indexes: ReturnType<typeof createUserIndexes>,
+  { read }: Runs,
+): Pick<UserTable, 'listUsers'> {
+  return {
+    async listUsers(page) {
+      const listed = await read(() => indexes.list(page))
+      if ('users' in listed) return listed
+      const percent = Math.floor(listed.indexedShare * 100)
+      throw new StoreUnavailable(undefined, `the index of users by creation is being made: ${percent} % are in it`)
+    },
+  }
+}
 
 /**
  * Makes the index by creation, which no release before 0.3.0 had, and puts right what such a release has written since.
@@ -100,9 +114,8 @@ type Run = <T>(work: () => T) => Promise<T>
  * may be interrupted anywhere, and done by several at once.
  */
 export function createUserIndexing(
-  { indexedShare, missing, stray, putRight }: ReturnType<typeof createUserLists>,
-  read: Run,
-  write: Run,
+  { indexedShare, missing, stray, putRight }: ReturnType<typeof createUserIndexes>,
+  { read, write }: Runs,
 ): Required<Pick<Store, 'completeIndexes'>> {
   return {
     async completeIndexes({ cursor, limit }) {

@@ -1,11 +1,14 @@
-import { type AuditRow, erasingEvent, firstAuditIdOf, newAuditId } from '../../domain/audit.ts'
-import { isUuid } from '../../domain/ids.ts'
-import { futureFrom } from '../../domain/time.ts'
-import type { ReadAudit } from '../audit.ts'
-import type { Store } from '../store.ts'
-import { clockOf, type SweepStep } from '../sweeping.ts'
-import type { AuditPage } from '../tables/audit.ts'
-import type { Databases } from './databases.ts'
+import { type AuditRow, erasingEvent, firstAuditIdOf, newAuditId } from '../../../domain/audit.ts'
+import { isUuid } from '../../../domain/ids.ts'
+import { futureFrom } from '../../../domain/time.ts'
+import { listAudit, type ReadAudit } from '../../audit.ts'
+import type { Store } from '../../store.ts'
+import { clockOf, type SweepStep } from '../../sweeping.ts'
+import type { AuditPage, AuditTable } from '../../tables/audit.ts'
+import { type Check, checkOf } from '../checks.ts'
+import type { Databases } from '../databases.ts'
+import type { Runs } from '../runs.ts'
+import type { OldestStage } from '../sweep.ts'
 
 const idLength = 36
 /** LMDB refuses long keys. Our ids of clients have 255 characters at most. */
@@ -21,8 +24,8 @@ export const indexKeys = ({ id, user, session, client, by }: AuditRow): string[]
   ...(by === undefined || !isUuid(by) ? [] : [`${prefixOf('by', by)}${id}`]),
 ]
 
-/** The audit rows of the embedded store. What writes runs only inside a transaction. */
-export function createLmdbAudit({
+/** The rows of what happened, with their indexes. What writes runs only inside a transaction. */
+export function createAuditRows({
   audit,
   auditByPlace,
   auditByIndex,
@@ -125,4 +128,40 @@ export function createLmdbAudit({
       return { removed: old.length, looked: Math.max(old.length, ahead.length) }
     },
   }
+}
+
+/** What happened, in the embedded store. */
+export function createAudit(databases: Databases, { read, write }: Runs): AuditTable {
+  const audits = createAuditRows(databases)
+  return {
+    addAudit: (rows) => write(() => audits.add(rows)),
+    auditSince: (cursor, limit) => read(() => audits.since(cursor, limit)),
+    auditEnd: () => read(audits.end),
+    listAudit: (filter, page) => listAudit(async (...asked) => read(() => audits.page(...asked)), filter, page),
+    eraseAudit: (step) => write(() => audits.erase(step)),
+    removeAudit: (id) => write(() => audits.remove(id)),
+  }
+}
+
+/** Removes the oldest rows alone. */
+export const sweepAudit = (databases: Databases): OldestStage => ({ sweepOldest: createAuditRows(databases).sweep })
+
+/** What `store check` finds wrong with each entry. */
+export function checkAudit({ audit, auditByPlace, auditByIndex, counters }: Databases): Check[] {
+  return [
+    checkOf('audit', audit, (id) => {
+      const row = audit.get(id)
+      if (row?.id !== id) return 'the row does not fit its key'
+      const isIndexed = indexKeys(row).every((key) => auditByIndex.doesExist(key))
+      return isIndexed ? undefined : 'the audit row is missing in its indexes'
+    }),
+    // A place without a row is one of a row that was removed.
+    checkOf('audit_by_place', auditByPlace, (number) =>
+      number <= (counters.get('audit') ?? 0) ? undefined : 'its number is still to be given out',
+    ),
+    checkOf('audit_by_index', auditByIndex, (key) => {
+      const row = audit.get(key.slice(-idLength))
+      return row && indexKeys(row).includes(key) ? undefined : 'the index entry has no audit row'
+    }),
+  ]
 }
