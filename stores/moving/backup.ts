@@ -5,7 +5,7 @@ import { constants, createGunzip } from 'node:zlib'
 import { type Static, Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import type { Session } from '../../domain/session.ts'
-import { revocationColumns, type TableName, tables } from '../rows.ts'
+import { revocationColumns, type TableName, tableNames, tables } from '../rows.ts'
 import { revocationPages } from '../tables/revocations.ts'
 import { checkerOf, checkOwners } from './check.ts'
 import { pagesOf } from './copy.ts'
@@ -25,20 +25,16 @@ import type { StoreSnapshot } from './moving.ts'
 /** Rises when a release before could not restore all of it: a table or a member that must not be lost. */
 const format = 2
 
-/**
- * The tables of a backup. Records are not among them: a code, a link or a challenge that was used since the backup must
- * not be good again.
- */
-export const savedTables = [
-  'signingKeys',
-  'clients',
-  'users',
-  'sessions',
-  'failures',
-  'audit',
+/** Not in a backup: a code, a link or a challenge that was used since must not be good again. */
+type UnsavedTable = 'records'
+const unsaved: readonly string[] = ['records'] satisfies UnsavedTable[]
+
+export type SavedTable = Exclude<TableName, UnsavedTable> | 'revocations'
+/** The tables of a backup, in the order in which they go back. */
+export const savedTables: readonly SavedTable[] = [
+  ...tableNames.filter((table): table is Exclude<TableName, UnsavedTable> => !unsaved.includes(table)),
   'revocations',
-] as const satisfies (TableName | 'revocations')[]
-export type SavedTable = (typeof savedTables)[number]
+]
 export type RowCounts = Record<SavedTable, number>
 
 const Header = Type.Object({
@@ -174,7 +170,7 @@ export async function readBackup(
   const rows = noRows()
   let header: BackupHeader | undefined
   let summary: BackupSummary | undefined
-  let table: SavedTable = savedTables[0]
+  let table = savedTables[0] as SavedTable
   let page: object[] = []
   const flush = async () => {
     if (page.length > 0) await take(table, page as never[])

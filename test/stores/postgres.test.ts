@@ -1,4 +1,6 @@
 import { randomUUID } from 'node:crypto'
+import { readdir } from 'node:fs/promises'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import type { End } from '../../domain/lifetimes.ts'
@@ -14,6 +16,7 @@ import { sharedPostgres } from '../support/helper.ts'
 import { startNetwork } from '../support/network.ts'
 import { startPostgres } from '../support/postgres.ts'
 import { isLong } from '../support/processes.ts'
+import { moduleFile, root } from '../support/program.ts'
 import { storeContract } from './contract.ts'
 
 const postgres = await sharedPostgres()
@@ -83,13 +86,18 @@ t.test('the contract, at SERIALIZABLE, where losers of a race are told to try ag
   await storeContract(t, 'pg', () => openPostgresStore(url))
 })
 
-t.test('no two statements have one name, for a connection has them prepared by it', async (t) => {
+t.test('the statements of every table are known, and no two have one name, by which they are prepared', async (t) => {
   const names = parts.flatMap(Object.keys)
   t.ok(names.length > 60)
   t.same(
     names.filter((name, i) => names.indexOf(name) !== i),
     [],
   )
+  const files = await readdir(join(root, 'stores/postgres/tables'))
+  for (const file of files) {
+    const { statements } = await import(moduleFile(`stores/postgres/tables/${file.replace('.ts', '')}`))
+    t.ok(parts.includes(statements), file)
+  }
 })
 
 t.test('the SQL holds to what CockroachDB, YugabyteDB and Citus run too', async (t) => {
