@@ -72,9 +72,11 @@ function createUserAdmin({
       await retryUntilApplied('The roles', async () => {
         const { roles: expectedRoles } = await get({ id })
         const isTakingAway = expectedRoles.some((role) => !roles.includes(role))
-        return changes.make(by, 'user.roles_set', { sub: id, roles }, (store, end) =>
-          store.setRoles({ userId: id, expectedRoles, roles }, isTakingAway ? end() : undefined),
-        )
+        return changes.make(by, 'user.roles_set', { sub: id, roles }, (store, end) => {
+          // Made in any case: a request before that had no answer may have taken away what this one is asked to.
+          const ending = end()
+          return store.setRoles({ userId: id, expectedRoles, roles }, isTakingAway ? ending : undefined)
+        })
       })
     },
 

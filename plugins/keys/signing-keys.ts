@@ -200,7 +200,7 @@ async function createSigningKeys(
       })
       if (!ring.get(kid)) {
         // Another process may have been faster.
-        await revocations.catchUp()
+        await revocations.pull()
         if (!revocations.isKeyRevoked(kid)) throw new Refusal('not_found', { detail: 'There is no such key' })
       }
       await removeEarly(by, [kid])

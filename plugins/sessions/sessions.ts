@@ -252,12 +252,9 @@ function createSessions({
         await revocations.revokeSession(sid)
     },
 
-    /** Ends all sessions of a user and refuses their access tokens. */
-    async endAll(caller: Caller, userId: string): Promise<void> {
-      await changes.make(caller, 'sessions.ended', { sub: userId }, (store, end) =>
-        store.endUserSessions(userId, end()),
-      )
-    },
+    /** Ends all sessions of a user and refuses their access tokens. @returns false when there is no such user */
+    endAll: (caller: Caller, userId: string): Promise<boolean> =>
+      changes.make(caller, 'sessions.ended', { sub: userId }, (store, end) => store.endUserSessions(userId, end())),
 
     limits,
   }

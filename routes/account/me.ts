@@ -13,13 +13,15 @@ const userGone = () => tokenRefused('invalid', 'the user of the token is gone')
 
 /** A user's own account. */
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
-  const { users, profiles } = app
+  const { users, profiles, revocations } = app
   acceptJson(app)
 
   async function self({ token }: FastifyRequest): Promise<User> {
     const user = await users.find(token.sub)
-    if (!user) throw userGone()
-    return user
+    if (user) return user
+    // Gone a moment ago, by a request that had no answer, say: its tokens are refused before this one is answered.
+    await revocations.pull()
+    throw userGone()
   }
 
   app.get(

@@ -18,8 +18,10 @@ export async function allowNoBody(request: FastifyRequest): Promise<void> {
 /** The id of a user or session. Only a UUID can be one, and other texts include some that a store cannot look for. */
 export function idFrom({ id }: { id: string }, what: 'user' | 'session'): string {
   if (isUuid(id)) return id
-  throw new Refusal('not_found', { detail: `There is no such ${what}` })
+  throw unknown(what)
 }
+
+export const unknown = (what: 'user' | 'session') => new Refusal('not_found', { detail: `There is no such ${what}` })
 
 /**
  * Refuses to let administrators disable, delete or demote themselves: so one is always left, without counting them.

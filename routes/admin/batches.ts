@@ -4,7 +4,7 @@ import { Refusal } from '../../errors.ts'
 import { acceptJson } from '../../plugins/http/json.ts'
 import { Id, strictObject } from '../../schemas/parts.ts'
 import { problemResponses } from '../../schemas/responses.ts'
-import { adminRoute, idFrom, refuseOwn } from './actions.ts'
+import { adminRoute, idFrom, refuseOwn, unknown } from './actions.ts'
 
 /** Each is a step of the store of its own: other requests get their turn in between. */
 const atOnce = 10
@@ -42,7 +42,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       operationId: 'adminEndSessionsOfUsers',
       summary: 'End all sessions of many users',
       async act({ caller }: FastifyRequest, id: string) {
-        await sessions.endAll(caller, (await userAdmin.get({ id })).id)
+        if (!(await sessions.endAll(caller, id))) throw unknown('user')
       },
     },
   }

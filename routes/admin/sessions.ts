@@ -1,11 +1,10 @@
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
-import { Refusal } from '../../errors.ts'
 import { ignoreBodies } from '../../plugins/http/bodies.ts'
 import { Id, strictObject } from '../../schemas/parts.ts'
 import { problemResponses } from '../../schemas/responses.ts'
 import { AdminSession, toSession } from '../../schemas/sessions.ts'
 import { NextPage, nextPage, PageQuery, readPage, sessionPosition } from '../pages.ts'
-import { actions, adminRoute, idFrom } from './actions.ts'
+import { actions, adminRoute, idFrom, unknown } from './actions.ts'
 
 const params = Type.Object({ id: Id })
 
@@ -46,7 +45,9 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         route: 'DELETE /admin/users/:id/sessions',
         operationId: 'adminEndUserSessions',
         summary: 'End all sessions of a user',
-        act: async (caller, id) => sessions.endAll(caller, (await userAdmin.get({ id })).id),
+        async act(caller, id) {
+          if (!(await sessions.endAll(caller, id))) throw unknown('user')
+        },
       },
     ]),
   )
@@ -60,7 +61,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         async act(caller, id) {
           const session = await sessions.find(id)
           const isEnded = session !== undefined && (await sessions.end(caller, session.id, session.userId))
-          if (!isEnded) throw new Refusal('not_found', { detail: 'There is no such session' })
+          if (!isEnded) throw unknown('session')
         },
       },
     ]),

@@ -1,7 +1,21 @@
 import type { FastifyInstance } from 'fastify'
+import type { End } from '../../domain/lifetimes.ts'
 import { type ChangeName, events } from '../../events.ts'
 import { type Store, StoreUnavailable } from '../../stores/store.ts'
-import { json, logIn, onOneStore, signUp, storeOf, withToken } from '../support/helper.ts'
+import { administered } from '../support/admin.ts'
+import {
+  claimsOf,
+  json,
+  logIn,
+  onOneStore,
+  overStores,
+  password,
+  postForm,
+  signUp,
+  storeOf,
+  type Tokens,
+  withToken,
+} from '../support/helper.ts'
 
 /**
  * What a developer might forget at a write does not compile. Never called: the compiler reads it, and fails where an
@@ -100,6 +114,45 @@ onOneStore('a cache of users and one of clients forget with every change of what
       const changesNothing = name === ('client.refused' as string)
       t.equal(reads, changesNothing ? 0 : 1, `${name}: ${changesNothing ? 'still known' : 'read again'}`)
     }
+  }
+})
+
+overStores('who asks for what has happened already is answered when its tokens are refused', async (t, build) => {
+  const { app, call } = await administered(build)
+  const store = storeOf(app)
+  const end = { now: Date.now(), expiresAt: Date.now() + 60_000 } as End
+  interface Account extends Tokens {
+    id: string
+    sid: string
+    /** of another session */
+    other: string
+  }
+  // As by another process, or by a request that was told 503: this process has not heard of it.
+  const ended = ({ id, sid }: Account) => store.endSession(sid, end, id)
+  const deleted = ({ id }: Account) => store.deleteUser(id, end)
+  const demoted = ({ id }: Account) => store.setRoles({ userId: id, expectedRoles: ['editor'], roles: [] }, end)
+  const removal = { method: 'DELETE', url: '/users/me', payload: { password } } as const
+  type Case = [status: number, happened: typeof ended, asks: (account: Account) => Promise<{ statusCode: number }>]
+  const cases: Case[] = [
+    [200, ended, ({ refresh_token: token }) => postForm(app, '/revoke', { token })],
+    [404, ended, ({ sid, other }) => withToken(app, other, { method: 'DELETE', url: `/users/me/sessions/${sid}` })],
+    [404, ended, ({ sid }) => call('DELETE', `/admin/sessions/${sid}`)],
+    [404, deleted, ({ id }) => call('DELETE', `/admin/users/${id}`)],
+    [404, deleted, ({ id }) => call('DELETE', `/admin/users/${id}/sessions`)],
+    [200, deleted, ({ id }) => call('POST', '/admin/users/end-sessions', { ids: [id] })],
+    [401, deleted, ({ access_token }) => withToken(app, access_token, removal)],
+    [204, demoted, ({ id }) => call('PUT', `/admin/users/${id}/roles`, { roles: [] })],
+  ]
+  for (const [i, [status, happened, asks]] of cases.entries()) {
+    const name = `user-${i}`
+    const { id } = json(await signUp(app, name)) as { id: string }
+    await app.userAdmin.setRoles(app, id, ['editor'])
+    const [tokens, { access_token: other }] = [await logIn(app, name), await logIn(app, name)]
+    const account = { ...tokens, id, sid: String(claimsOf(tokens.access_token)['sid']), other }
+    t.equal(await happened(account), true)
+    t.equal((await asks(account)).statusCode, status)
+    const { statusCode } = await withToken(app, tokens.access_token, { url: '/verify' })
+    t.equal(statusCode, 401, `${asks}`)
   }
 })
 
