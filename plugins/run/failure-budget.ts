@@ -37,15 +37,22 @@ export function createFailureBudget(store: Pick<Store, 'recordFailure'>, now: ()
   }
 
   return {
-    /** The rows that are to be written: all but failures beyond the bound. */
+    /**
+     * The rows that are to be written: all but failures beyond the bound.
+     *
+     * @throws {StoreUnavailable} and then has counted none, for they come again
+     */
     async keepOf(rows: AuditRow[]): Promise<AuditRow[]> {
       const kept: AuditRow[] = []
+      const beyond: AuditRow[] = []
       for (const row of rows) {
-        if (row.detail?.['count'] !== undefined || !failureEvents.has(row.event) || (await take())) kept.push(row)
-        else {
-          if (uncounted.size === 0) uncountedSince = minute
-          uncounted.set(row.event, (uncounted.get(row.event) ?? 0) + 1)
-        }
+        const isKept = row.detail?.['count'] !== undefined || !failureEvents.has(row.event) || (await take())
+        if (isKept) kept.push(row)
+        else beyond.push(row)
+      }
+      for (const { event } of beyond) {
+        if (uncounted.size === 0) uncountedSince = minute
+        uncounted.set(event, (uncounted.get(event) ?? 0) + 1)
       }
       return kept
     },

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
+import t from 'tap'
 import { type AuditRow, erasingEvent } from '../../domain/audit.ts'
 import { type EventName, events } from '../../events.ts'
 import { createFailureBudget } from '../../plugins/run/failure-budget.ts'
@@ -305,4 +306,21 @@ onOneStore('nor is one lost where the store fails when it is asked whether there
   store.recordFailure = recordFailure
   await until(async () => (await store.listAudit({ event: 'client.refused' }, { limit: 2 })).rows.length === 1)
   t.pass('it is written in the end')
+})
+
+t.test('a failure beyond the bound is counted once, also where the store fails in the middle of a batch', async (t) => {
+  let [asked, minute] = [0, 1]
+  const store = {
+    async recordFailure() {
+      asked += 1
+      if (asked === 2) throw new StoreUnavailable(new Error('down'))
+      minute += 1
+      return [{ count: 1_000, lastAt: 0 }]
+    },
+  }
+  const budget = createFailureBudget(store, () => minute * 60_000)
+  const row = { id: '', at: 0, event: 'login.failed', outcome: 'failure' } as const
+  await t.rejects(budget.keepOf([row, row]))
+  t.same(await budget.keepOf([row, row]), [])
+  t.same([...budget.takeUncounted(true)], [['login.failed', 2]])
 })
