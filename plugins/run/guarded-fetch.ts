@@ -154,13 +154,21 @@ const tlsWords: Record<string, string> = {
   UNABLE_TO_GET_ISSUER_CERT: unknownAuthority,
   UNABLE_TO_GET_ISSUER_CERT_LOCALLY: unknownAuthority,
   UNABLE_TO_VERIFY_LEAF_SIGNATURE: unknownAuthority,
-  EPROTO: 'it does not answer by TLS, as https needs',
+}
+
+/** The reason in an error of OpenSSL, among numbers and places in its sources. */
+const tlsReason = /SSL routines:[^:]*:([^:]+)/
+function tlsFailure(reason: string): string {
+  // What plain HTTP looks like to OpenSSL.
+  if (reason === 'wrong version number') return 'it does not answer by TLS, as https needs'
+  return `TLS with it failed: ${reason}`
 }
 
 /** Of a name with several addresses, the first that failed. */
 function wordsFor(error: NodeJS.ErrnoException & { errors?: NodeJS.ErrnoException[] }): string {
   const { code, message } = error.errors?.[0] ?? error
-  const words = code !== undefined && tlsWords[code]
+  const [, reason] = tlsReason.exec(message) ?? []
+  const words = reason === undefined ? code !== undefined && tlsWords[code] : tlsFailure(reason)
   if (words) return `${words} (${code})`
   return code === undefined || message.includes(code) ? message : `${message} (${code})`
 }

@@ -1,5 +1,5 @@
 import { createServer, type RequestListener } from 'node:http'
-import { createServer as createTlsServer } from 'node:https'
+import { createServer as createTlsServer, type ServerOptions } from 'node:https'
 import { type AddressInfo, createServer as createTcpServer } from 'node:net'
 import t, { type Test } from 'tap'
 import { createFetchGuard, isPublic } from '../../domain/fetch-guard.ts'
@@ -76,7 +76,7 @@ t.test('what a URL alone tells is told at the start', async (t) => {
   t.type(judge('http://localhost', ['10.0.0.0/8']), 'string', 'no range has it')
 })
 
-async function serve(t: Test, listener: RequestListener, tls?: { key: string; cert: string }): Promise<number> {
+async function serve(t: Test, listener: RequestListener, tls?: ServerOptions): Promise<number> {
   const server = (tls ? createTlsServer(tls, listener) : createServer(listener)).listen(0, '127.0.0.1')
   t.teardown(() => {
     server.closeAllConnections()
@@ -224,6 +224,10 @@ t.test(
     const plain = await serve(t, () => {})
     t.match(await refused(fetch, `https://127.0.0.1:${plain}`), {
       message: 'it does not answer by TLS, as https needs (EPROTO)',
+    })
+    const others = await serve(t, count, { key, cert, maxVersion: 'TLSv1.2', ciphers: 'ECDHE-RSA-AES128-GCM-SHA256' })
+    t.match(await refused(fetch, `https://127.0.0.1:${others}`), {
+      message: /^TLS with it failed: [a-z0-9/]+ alert handshake failure \(EPROTO\)$/,
     })
   },
 )
