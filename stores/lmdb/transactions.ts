@@ -13,6 +13,8 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
  */
 
 const stores = new Set<{ dir: string; transactions: number }>()
+/** Directories of stores that are being opened: no transaction begins there meanwhile, or those of a busy service never end. */
+const opening: string[] = []
 
 process.on('exit', () => {
   for (const { transactions } of stores) if (transactions > 0) process.kill(process.pid, 'SIGKILL')
@@ -25,12 +27,15 @@ export function countTransactions(dataDir: string) {
   const ended = () => {
     store.transactions -= 1
   }
+  function during<T>(begin: () => Promise<T>): Promise<T> {
+    if (opening.includes(store.dir)) return nextTurn().then(() => during(begin))
+    store.transactions += 1
+    const transaction = begin()
+    transaction.then(ended, ended)
+    return transaction
+  }
   return {
-    during<T>(transaction: Promise<T>): Promise<T> {
-      store.transactions += 1
-      transaction.then(ended, ended)
-      return transaction
-    },
+    during,
     /** When the store is closed, or will not end a transaction any more. */
     release: () => void stores.delete(store),
   }
@@ -39,6 +44,11 @@ export function countTransactions(dataDir: string) {
 /** Opens a store that this process may have opened before, in a turn in which it has no transaction there. */
 export async function betweenTransactions<T>(dataDir: string, open: () => T): Promise<T> {
   const dir = resolve(dataDir)
-  while ([...stores].some((store) => store.dir === dir && store.transactions > 0)) await nextTurn()
-  return open()
+  opening.push(dir)
+  try {
+    while ([...stores].some((store) => store.dir === dir && store.transactions > 0)) await nextTurn()
+    return open()
+  } finally {
+    opening.splice(opening.indexOf(dir), 1)
+  }
 }

@@ -9,6 +9,7 @@ import type { End } from '../../domain/lifetimes.ts'
 import type { User } from '../../domain/user.ts'
 import { checkFile, lmdbDirectory, lmdbFile } from '../../stores/lmdb/file.ts'
 import { openLmdbStore } from '../../stores/lmdb/store.ts'
+import { openStore } from '../../stores/open.ts'
 import type { Store, StoreUnavailable } from '../../stores/store.ts'
 import { moduleFile } from '../support/program.ts'
 import { storeContract } from './contract.ts'
@@ -192,3 +193,25 @@ t.test('a process that opens a store again in the middle of its own write waits 
   t.ok(await Promise.race([ended, sleep(10_000)]), 'it does not wait for itself')
   t.same(lines, ['1', '2'])
 })
+
+t.test(
+  'a process that opens a store again while it writes without a pause has it soon, and loses no write',
+  async (t) => {
+    const dir = t.testdir()
+    const store = await openStore({ kind: 'lmdb', dir })
+    let isWriting = true
+    const writing = Array.from({ length: 4 }, async (_, key) => {
+      let count = 0
+      for (; isWriting; count++) await store.recordFailure([{ key: `${key}` }], 1)
+      return count
+    })
+    const opened = openStore({ kind: 'lmdb', dir })
+    t.ok(await Promise.race([opened, sleep(5_000)]))
+    isWriting = false
+    const counts = await Promise.all(writing)
+    const again = await opened
+    for (const [key, count] of counts.entries())
+      t.same(await again.recordFailure([{ key: `${key}` }], 1), [{ count: count + 1, lastAt: 1 }])
+    await Promise.all([store.close(), again.close()])
+  },
+)
