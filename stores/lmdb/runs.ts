@@ -53,7 +53,15 @@ export function createRuns(
       return work()
     })
   const write = <T>(callback: () => T): Promise<T> =>
-    run('written', () => inTime(underWay.during(() => root.transaction(callback))))
+    run('written', () =>
+      inTime(
+        underWay.during(() => {
+          // It may have had to wait for an opening.
+          if (closed) throw new Error('The store is closed')
+          return root.transaction(callback)
+        }),
+      ),
+    )
   /** A change with its audit rows, which are made before anything is written, for to make them may fail. */
   async function change(audit: Audit<boolean> | undefined, callback: () => boolean): Promise<boolean> {
     const told = audit?.(true) ?? []

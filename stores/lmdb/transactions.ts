@@ -29,8 +29,8 @@ export function countTransactions(dataDir: string) {
   }
   function during<T>(begin: () => Promise<T>): Promise<T> {
     if (opening.includes(store.dir)) return nextTurn().then(() => during(begin))
-    store.transactions += 1
     const transaction = begin()
+    store.transactions += 1
     transaction.then(ended, ended)
     return transaction
   }
