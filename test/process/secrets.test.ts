@@ -191,7 +191,9 @@ async function heapOf({ child, cwd }: Running, origin: string): Promise<string> 
   // It answers nothing before all of it is written, which takes long on a busy machine.
   const answers = () => serviceAt(origin).call('/livez')
   await until(() => answers().then(Boolean, () => false), 60_000)
-  const { strings } = JSON.parse(readFileSync(join(cwd, snapshot() as string), 'utf8'))
+  const text = readFileSync(join(cwd, snapshot() as string), 'utf8')
+  // They come last, and how they hang together is most of the rest.
+  const strings: string[] = JSON.parse(text.slice(text.lastIndexOf('"strings":[') + '"strings":'.length, -1))
   return strings.join('\n')
 }
 

@@ -85,7 +85,7 @@ onOneStore(
     }
     // A busy machine gets more rounds and, in the end, a wide bound: without padding the ratios are 0.1 to 0.5.
     const isWithin = (factor: number) => Object.values(ratios()).every((ratio) => ratio > 1 / factor && ratio < factor)
-    const [least, factor] = isLong ? [15, 1.1] : [7, 1.3]
+    const [least, factor] = isLong ? [15, 1.1] : [5, 1.3]
     for (let round = 0; round < 25 && !(round >= least && isWithin(factor)); round++) {
       for (const [what, name, secret] of shuffled(attempts)) {
         // Of the processor: others on a busy machine do not add to it. What waits is the store, whose calls are counted

@@ -61,10 +61,11 @@ overStores('keys change under traffic, and nobody who checks tokens refuses one'
   const kids = new Set<string>()
   const most = { keys: 0 }
   const rotations = isLong ? 100 : config.DATABASE_URL ? 12 : 28
+  const round = isLong ? 20 : 10
   for (let turn = 0; kids.size <= rotations; turn++) {
     if (turn > rotations * 40) throw new Error(`only ${kids.size} keys have signed`)
-    // Some quiet time in one step, each time another, so that caches are of any age; then by the minute.
-    const ms = (turn % 20 === 0 ? 38 + (turn % 7) : 1) * minute
+    // Some quiet time in one step, each time another, so that caches are of any age; then by one minute, or two.
+    const ms = (turn % round === 0 ? 38 + ((turn / round) % 7) : 20 / round) * minute
     clock.now += ms
     clock.passedMs = (clock.passedMs ?? 0) + ms
     await Promise.all([app, beside].map((on) => on.revocations.catchUp()))

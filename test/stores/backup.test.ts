@@ -187,7 +187,7 @@ for (const [name, newPlace] of Object.entries(places)) {
         await store.endUserSessions(user.id, end)
         const current = await store.findUser(user.id)
         if (current) await store.createSession(makeSession(current))
-        await sleep(2)
+        await sleep(10)
       }
     })
     const dir = await newDir(t)
