@@ -21,6 +21,8 @@ export interface ShortRecord {
   version: number
   /** When it was taken. Kept until it expires, so that a second use is seen. */
   spentAt?: number
+  /** When something is to be sent for it next, such as a mail with its secret; never, where it is not there. */
+  dueAt?: number
   /** What it was taken for, such as the id of a session: ended when a second use is seen (RFC 6749 §4.1.2). */
   gave?: string
 }
@@ -37,6 +39,14 @@ export interface RecordTaking extends RecordKey {
   keep?: { gave: string; until: number }
 }
 
+/** Records of an owner that end together, whether they were used or not. */
+export interface RecordsEnding {
+  kinds: string[]
+  now: number
+  /** only those made since, milliseconds since the epoch; all, where it is not given */
+  since?: number
+}
+
 /** Most live records of a kind. */
 export interface RecordBounds {
   perOwner: number
@@ -50,7 +60,11 @@ export const isLive = ({ spentAt, expiresAt }: ShortRecord, now: number): boolea
  * What is left of a record that was taken: no data, and what it gave. Its creation is no later than that, or a sweep
  * that puts a time in the future right would take the life from it that it is kept for.
  */
-export const spentRecord = (record: ShortRecord, now: number, { gave, until }: { gave: string; until: number }) => ({
+export const spentRecord = (
+  { dueAt: _, ...record }: ShortRecord,
+  now: number,
+  { gave, until }: { gave: string; until: number },
+): ShortRecord => ({
   ...record,
   createdAt: Math.min(record.createdAt, now),
   data: '',

@@ -1,3 +1,9 @@
+import { omitUndefined } from './omit-undefined.ts'
+
+/** The languages of mails and pages. */
+export const locales = ['en', 'ko'] as const
+export type Locale = (typeof locales)[number]
+
 export interface User {
   /** UUID, the `sub` of tokens */
   id: string
@@ -14,12 +20,20 @@ export interface User {
   email?: string
   /** mapped, unique; only of an address that is verified */
   emailKey?: string
+  /** in which mails are written: what the user asked for last */
+  locale?: Locale
   /** where an import had the user from, and what they were called there: the two are unique together */
   source?: string
   externalId?: string
   /** Rises when all sessions end at once. Sessions and access tokens carry the generation that they were made in. */
   generation: number
 }
+
+/** What a user is called and written to, and may do: what `changeUser` of the store changes. */
+export type UserProfile = Pick<User, 'username' | 'nameKey' | 'email' | 'emailKey' | 'roles' | 'locale'>
+
+export const profileOf = ({ username, nameKey, email, emailKey, roles, locale }: UserProfile): UserProfile =>
+  omitUndefined({ username, nameKey, email, emailKey, roles, locale })
 
 /** In the place of a hash. No password is right, and an administrator may set one. */
 export const noPassword = '!'

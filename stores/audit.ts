@@ -53,12 +53,12 @@ export async function listAudit(
 
 /** Where the audit rows are among the arguments of the writes that somebody is told of. */
 const auditAt: Record<ToldWrite, number | undefined> = {
-  createUser: 1,
+  createUser: 2,
   changePassword: 2,
   deleteUser: 2,
   disableUser: 2,
   enableUser: 1,
-  setRoles: 2,
+  changeUser: 2,
   importUsers: undefined,
   createClient: 1,
   replaceClient: 2,

@@ -7,7 +7,7 @@ import type { ShortRecord } from '../domain/record.ts'
 import type { Revocation } from '../domain/revocation.ts'
 import type { Session } from '../domain/session.ts'
 import type { SigningKeyRecord } from '../domain/signing-key.ts'
-import type { User } from '../domain/user.ts'
+import { locales, type User } from '../domain/user.ts'
 
 /*
  * The rows of a store, member by member, written once: the column lists and conversions of PostgreSQL
@@ -127,6 +127,7 @@ export const tables: { readonly [T in TableName]: Table<Tables[T]> } = {
       generation: number,
       email: optional(name),
       emailKey: optional(name),
+      locale: optional(oneOf(...locales)),
       source: optional(name),
       externalId: optional(name),
     },
@@ -169,6 +170,7 @@ export const tables: { readonly [T in TableName]: Table<Tables[T]> } = {
       expiresAt: number,
       misses: number,
       version: number,
+      dueAt: optional(number),
       spentAt: optional(number),
       gave: optional(text),
     },

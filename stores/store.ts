@@ -74,7 +74,7 @@ export type ToldWrite =
   | 'deleteUser'
   | 'disableUser'
   | 'enableUser'
-  | 'setRoles'
+  | 'changeUser'
   | 'importUsers'
   | 'createClient'
   | 'replaceClient'

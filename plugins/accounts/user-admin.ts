@@ -70,12 +70,13 @@ function createUserAdmin({
      */
     async setRoles(by: By, id: string, roles: string[]): Promise<void> {
       await retryUntilApplied('The roles', async () => {
-        const { roles: expectedRoles } = await get({ id })
-        const isTakingAway = expectedRoles.some((role) => !roles.includes(role))
+        const expected = await get({ id })
+        const isTakingAway = expected.roles.some((role) => !roles.includes(role))
+        const change = { userId: id, expected, next: { ...expected, roles } }
         return changes.make(by, 'user.roles_set', { sub: id, roles }, (store, end) => {
           // Made in any case: a request before that had no answer may have taken away what this one is asked to.
           const ending = end()
-          return store.setRoles({ userId: id, expectedRoles, roles }, isTakingAway ? ending : undefined)
+          return store.changeUser(change, isTakingAway ? ending : undefined)
         })
       })
     },

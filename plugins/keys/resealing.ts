@@ -47,9 +47,9 @@ async function* sealedItems(store: Store, now: number): AsyncGenerator<Item[]> {
   for await (const records of pagesOf(store, 'records')) {
     yield records
       .filter(({ data, spentAt, expiresAt }) => spentAt === undefined && now < expiresAt && looksSealed.test(data))
-      .map(({ id, kind, data, version }) => ({
+      .map(({ id, kind, data, version, dueAt }) => ({
         ...{ table: 'records', sealed: Buffer.from(data, 'base64url'), context: recordContext(kind, id) },
-        replace: (next) => store.replaceRecord({ id, kind, now }, version, next.toString('base64url')),
+        replace: (next) => store.replaceRecord({ id, kind, now }, version, next.toString('base64url'), dueAt),
       }))
   }
 }

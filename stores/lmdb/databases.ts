@@ -41,6 +41,8 @@ export function openDatabases(root: RootDatabase) {
     records: open<ShortRecord>('records'),
     /** of each record that is not spent, when it expires: by its owner, and by its source */
     recordsByHolder: open<number>('records_by_holder'),
+    /** records for which something is to be sent, by when */
+    recordsByDue: open<0>('records_by_due'),
     revocations: open<Revocation, number>('revocations'),
     /** the number of the revocation of what is named, see `namesOne` */
     revocationsById: open<number>('revocations_by_id'),

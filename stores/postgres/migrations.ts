@@ -188,6 +188,16 @@ export const migrations: readonly { version: number; statements: readonly string
       ) WITH (fillfactor = 10)`,
     ],
   },
+  {
+    version: 8,
+    statements: [
+      'ALTER TABLE latchkey_users ADD COLUMN IF NOT EXISTS locale text',
+      'ALTER TABLE latchkey_records ADD COLUMN IF NOT EXISTS due_at bigint',
+      // What is to be sent, and no more: a look at it costs the same however many records there are.
+      `CREATE INDEX IF NOT EXISTS latchkey_records_by_due ON latchkey_records (due_at, id)
+        WHERE due_at IS NOT NULL AND spent_at IS NULL`,
+    ],
+  },
 ]
 
 /** The steps that were taken, one row each. */

@@ -58,6 +58,8 @@ export const connectionsAtMost = 12
 /** Of one that moves a whole store, where nobody waits for an answer. */
 const longStatementMs = 60 * 60_000
 
+/** Another transaction has committed the same name meanwhile: the statement sees it when it runs again. */
+const uniqueViolation = '23505'
 const serializationFailure = '40001'
 const deadlock = '40P01'
 const readOnly = '25006'
@@ -66,7 +68,7 @@ const tooManyConnections = '53300'
  * After these a statement surely had no effect and can be run again. After any other failure, such as a lost
  * connection, it may have been committed: the caller gets a 503, and retries if that is safe.
  */
-const hadNoEffect = new Set([serializationFailure, deadlock, readOnly, tooManyConnections])
+const hadNoEffect = new Set([uniqueViolation, serializationFailure, deadlock, readOnly, tooManyConnections])
 
 const hasTimeToConnect = (deadline: number) => performance.now() + connectMs + verifyMs < deadline
 

@@ -22,8 +22,14 @@ export interface RecordTable {
    * @returns the misses, this one too; undefined when there is no live record
    */
   missRecord(key: RecordKey, most: number): Promise<number | undefined>
-  /** Replaces the data of a live record. @returns false when its version is no longer `expectedVersion` */
-  replaceRecord(key: RecordKey, expectedVersion: number, data: string): Promise<boolean>
+  /**
+   * Replaces the data of a live record.
+   * @param dueAt when something is to be sent for it; never, when not given
+   * @returns false when its version is no longer `expectedVersion`
+   */
+  replaceRecord(key: RecordKey, expectedVersion: number, data: string, dueAt?: number): Promise<boolean>
+  /** The live records for which something is to be sent by `now`, those that wait longest first. */
+  dueRecords(now: number, limit: number): Promise<ShortRecord[]>
   /** Removes the records of an owner that are not spent. @returns how many there were */
   endRecords(owner: string, kinds: string[]): Promise<number>
   removeRecord(id: string): Promise<void>

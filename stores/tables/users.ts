@@ -1,14 +1,27 @@
 import type { Audit } from '../../domain/audit.ts'
 import type { End } from '../../domain/lifetimes.ts'
-import type { User } from '../../domain/user.ts'
+import type { RecordsEnding, RecordTaking } from '../../domain/record.ts'
+import type { User, UserProfile } from '../../domain/user.ts'
 import type { ImportOutcome, ImportRow, OnConflict } from '../../domain/user-import.ts'
 
 /** What is asked of the table of users. The rules are in `store.ts`. */
 export interface UserTable {
-  /** Adds a user. @returns false when the mapped name (`nameKey`), or the verified address, is taken */
-  createUser(user: User, audit?: Audit): Promise<boolean>
+  /**
+   * Adds a user.
+   * @param taking a record that is taken in the same step, such as an invitation
+   * @returns false when the mapped name (`nameKey`), or the verified address, is taken, or there is no such record
+   */
+  createUser(user: User, taking?: RecordTaking, audit?: Audit): Promise<boolean>
   findUser(id: string): Promise<User | undefined>
   findUserByName(nameKey: string): Promise<User | undefined>
+  /** The user whose verified address it is. @param emailKey the mapped address */
+  findUserByEmail(emailKey: string): Promise<User | undefined>
+  /**
+   * Changes what a user is called and written to, and may do; with `end`, ends every session too.
+   * @returns false when the stored profile is no longer the expected one, the user or the record that was to be taken
+   *   is gone, or another has the name or the verified address
+   */
+  changeUser(change: UserChange, end?: End, audit?: Audit): Promise<boolean>
   /**
    * Stores another hash of the same password (a rehash).
    * @returns false when the stored hash is no longer `expectedHash`
@@ -17,7 +30,7 @@ export interface UserTable {
   /**
    * Sets a new password and ends every session of the user but one: the user moves on to the next generation, the
    * kept session moves along, and a revocation is recorded for the access tokens of the others.
-   * @returns false when the stored hash is no longer `expectedHash`
+   * @returns false when the stored hash is no longer `expectedHash`, or the record that was to be taken is gone
    */
   changePassword(change: PasswordChange, end: End, audit?: Audit): Promise<boolean>
   /**
@@ -32,15 +45,6 @@ export interface UserTable {
   disableUser(id: string, end: End, audit?: Audit): Promise<boolean>
   /** @returns false when there was none */
   enableUser(id: string, audit?: Audit): Promise<boolean>
-  /**
-   * Sets the roles; with `end`, ends every session too.
-   * @returns false when the stored roles are no longer `expectedRoles`, or the user is gone
-   */
-  setRoles(
-    change: { userId: string; expectedRoles: string[]; roles: string[] },
-    end?: End,
-    audit?: Audit,
-  ): Promise<boolean>
   /** Ends all sessions of a user: the next generation begins, and the revocation of the one before is recorded. */
   endUserSessions(userId: string, end: End, audit?: Audit): Promise<boolean>
   /**
@@ -58,7 +62,22 @@ export interface UserTable {
   importUsers(rows: ImportRow[], onConflict: OnConflict, end?: End): Promise<ImportOutcome[]>
 }
 
-export interface PasswordChange {
+/** What happens to short-lived records in the step of a change of their owner. */
+export interface WithRecords {
+  /** is taken; without it nothing is changed */
+  taking?: RecordTaking
+  /** of the user, end as well */
+  ending?: RecordsEnding
+}
+
+export interface UserChange extends WithRecords {
+  userId: string
+  /** as the caller has read it */
+  expected: UserProfile
+  next: UserProfile
+}
+
+export interface PasswordChange extends WithRecords {
   userId: string
   expectedHash: string
   passwordHash: string

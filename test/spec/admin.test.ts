@@ -11,6 +11,7 @@ import { administered, type Call, isProblem, logInAs } from '../support/admin.ts
 import {
   challenges,
   challengeTo,
+  giveRoles,
   isAccepted,
   json,
   logIn,
@@ -107,7 +108,7 @@ overStores(
       'not by a token that did not ask for it',
     )
 
-    await storeOf(app).setRoles({ userId: id, expectedRoles: ['admin', 'editor'], roles: ['editor'] })
+    await giveRoles(storeOf(app), id, ['editor'])
     const refused = await asAda(app)
     await isProblem(t, refused, 403, 'insufficient_scope', 'by what is in the store, whatever is remembered')
     t.equal(refused.headers['www-authenticate'], lackingScope)

@@ -20,6 +20,7 @@ import {
   type Build,
   cheapHashing,
   claimsOf,
+  giveRoles,
   isAccepted,
   json,
   logIn,
@@ -118,7 +119,7 @@ onOneStore('an access token that is good is told of by its claims', async (t, bu
 onOneStore('roles and several audiences are told', async (t, build) => {
   const { app, all } = await serve(build)
   const user = await app.store.findUserByName('ada')
-  await storeOf(app).setRoles({ userId: user?.id as string, expectedRoles: [], roles: ['editor', 'reader'] })
+  await giveRoles(storeOf(app), user?.id as string, ['editor', 'reader'])
   const both = await makeClient(app, { id: 'both', grants: ['password'], audience: [files, 'https://mail.example'] })
   const { access_token } = await logInBy(app, both)
   t.match(json(await introspect(app, all, access_token)), {

@@ -6,7 +6,17 @@ import t from 'tap'
 import { readConfig } from '../../config.ts'
 import { createPasswordPolicy } from '../../plugins/accounts/password-policy.ts'
 import { anyText } from '../support/any-text.ts'
-import { json, logIn, onOneStore, password, postForm, signUp, storeOf, withToken } from '../support/helper.ts'
+import {
+  giveRoles,
+  json,
+  logIn,
+  onOneStore,
+  password,
+  postForm,
+  signUp,
+  storeOf,
+  withToken,
+} from '../support/helper.ts'
 
 const tryLogIn = (app: FastifyInstance, username: string, secret: string) =>
   postForm(app, '/token', { username, password: secret })
@@ -77,7 +87,7 @@ onOneStore(
   async (t, build) => {
     const { app } = await build()
     const { id } = json(await signUp(app))
-    await storeOf(app).setRoles({ userId: id, expectedRoles: [], roles: ['admin'] })
+    await giveRoles(storeOf(app), id, ['admin'])
     const { access_token } = json(await postForm(app, '/token', { username: 'ada', password, scope: 'admin' }))
     const call = (method: 'POST' | 'PUT', url: string, payload: object) =>
       withToken(app, access_token, { method, url, payload })

@@ -3,6 +3,7 @@ import { createSecrets } from '../../plugins/keys/secrets.ts'
 import { clientCredentials, makeClient } from '../support/client-helper.ts'
 import {
   claimsOf,
+  giveRoles,
   isAccepted,
   json,
   logIn,
@@ -101,7 +102,7 @@ overStores(
   async (t, build) => {
     const { app } = await build()
     const { id } = json(await signUp(app, 'root'))
-    await storeOf(app).setRoles({ userId: id, expectedRoles: [], roles: ['admin'] })
+    await giveRoles(storeOf(app), id, ['admin'])
     const { access_token, refresh_token } = await logIn(app, 'root')
     const { privateKey, kid } = app.signingKeys.current()
     const stolen = { key: privateKey as KeyObject, kid }

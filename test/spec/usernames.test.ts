@@ -3,6 +3,7 @@ import t from 'tap'
 import { isUsername, mapUsername } from '../../domain/usernames.ts'
 import { anyText } from '../support/any-text.ts'
 import {
+  giveRoles,
   json,
   logIn,
   onOneStore,
@@ -157,7 +158,7 @@ overStores('a name of 254 characters of four bytes each works on every route', a
   const { id } = json(await signUp(app, first))
   t.equal((await signUp(app, first.toLowerCase())).statusCode, 409, 'one account in either case')
   t.equal((await signUp(app, second)).statusCode, 201)
-  await storeOf(app).setRoles({ userId: id, expectedRoles: [], roles: ['admin'] })
+  await giveRoles(storeOf(app), id, ['admin'])
   const { access_token } = json(
     await postForm(app, '/token', { username: first.toLowerCase(), password, scope: 'admin' }),
   )

@@ -88,16 +88,21 @@ export async function auditContract(t: Test, name: string, open: () => Promise<S
     }
     await store.issueRecord(record, { perOwner: 1, perSource: 1 })
     const taking = { kind: 'code', id: record.id, now }
-    const roles = { userId: user.id, expectedRoles: [], roles: ['a'] }
-    const lesser = { userId: user.id, expectedRoles: ['a'], roles: ['b'] }
+    const withRole = { ...user, roles: ['a'] }
+    const roles = { userId: user.id, expected: user, next: withRole }
+    const lesser = { userId: user.id, expected: withRole, next: { ...user, roles: ['b'] } }
     // Each twice: the second finds nothing to change, but for those that can be repeated.
     const steps: [event: string, isRepeatable: boolean, step: () => Promise<unknown>][] = [
-      ['created', false, () => store.createUser({ ...user, id: randomUUID(), nameKey: 'new' }, audit('created'))],
+      [
+        'created',
+        false,
+        () => store.createUser({ ...user, id: randomUUID(), nameKey: 'new' }, undefined, audit('created')),
+      ],
       ['opened', true, () => store.createSession(makeSession(user), undefined, audit('opened'))],
       ['taken', false, () => store.createSession(session, taking, audit('taken'))],
       ['ended', false, () => store.endSession(session.id, end, user.id, audit('ended'))],
-      ['roles', false, () => store.setRoles(roles, undefined, audit('roles'))],
-      ['lesser', false, () => store.setRoles(lesser, end, audit('lesser'))],
+      ['roles', false, () => store.changeUser(roles, undefined, audit('roles'))],
+      ['lesser', false, () => store.changeUser(lesser, end, audit('lesser'))],
       ['password', false, () => store.changePassword(change, end, audit('password'))],
       ['all', true, () => store.endUserSessions(user.id, end, audit('all'))],
       ['disabled', true, () => store.disableUser(user.id, end, audit('disabled'))],

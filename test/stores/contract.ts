@@ -14,6 +14,7 @@ import { type Store, StoreUnavailable } from '../../stores/store.ts'
 import type { SweepStep } from '../../stores/sweeping.ts'
 import { revocationPages } from '../../stores/tables/revocations.ts'
 import { usersLookedAt } from '../../stores/tables/users.ts'
+import { giveRoles } from '../support/basics.ts'
 import { isLong } from '../support/processes.ts'
 import { auditContract, makeAuditRow } from './audit.ts'
 import { importContract, makeImportRow } from './imports.ts'
@@ -198,8 +199,10 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
       t.equal(await store.replacePasswordHash(id, 'a', 'b'), false)
       t.equal(await store.disableUser(id, end), false)
       t.equal(await store.enableUser(id), false)
-      t.equal(await store.setRoles({ userId: id, expectedRoles: [], roles: ['admin'] }), false)
-      t.equal(await store.setRoles({ userId: id, expectedRoles: [], roles: ['admin'] }, end), false)
+      const profile = { username: id, nameKey: id, roles: [] }
+      t.equal(await store.changeUser({ userId: id, expected: profile, next: profile }), false)
+      t.equal(await store.changeUser({ userId: id, expected: profile, next: profile }, end), false)
+      t.equal(await store.findUserByEmail(id), undefined)
       t.equal(await store.findClient(id), undefined)
       t.equal(await store.replaceClient(makeClient({ id })), false)
       t.equal(await store.replaceClient(makeClient({ id }), end), false)
@@ -418,8 +421,10 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
       for (const ending of [undefined, end]) {
         const user = await addUser({ roles: ['ops', 'a, "b" {c} \\d'] })
         const session = await addSession(user)
-        const change = { userId: user.id, expectedRoles: user.roles }
-        const set = await atOnce(20, (i) => either(i).setRoles({ ...change, roles: [`role ${i}`, 'x"y'] }, ending))
+        const change = { userId: user.id, expected: user }
+        const set = await atOnce(20, (i) =>
+          either(i).changeUser({ ...change, next: { ...user, roles: [`role ${i}`, 'x"y'] } }, ending),
+        )
         t.equal(set.filter(Boolean).length, 1)
         const generation = ending ? 2 : 1
         t.strictSame(await other.findUser(user.id), {
@@ -438,7 +443,7 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
     },
   )
 
-  t.test(`[${name}] setRoles tells apart roles that only look alike`, async (t) => {
+  t.test(`[${name}] a change of a user tells apart roles that only look alike`, async (t) => {
     for (const [roles, expectedRoles] of [
       [['a,b'], ['a', 'b']],
       [
@@ -449,13 +454,158 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
       [[''], []],
     ] as [string[], string[]][]) {
       const user = await addUser({ roles })
-      t.equal(await store.setRoles({ userId: user.id, expectedRoles, roles: ['admin'] }), false)
-      t.equal(await store.setRoles({ userId: user.id, expectedRoles, roles: ['admin'] }, end), false)
+      const change = {
+        userId: user.id,
+        expected: { ...user, roles: expectedRoles },
+        next: { ...user, roles: ['admin'] },
+      }
+      t.equal(await store.changeUser(change), false)
+      t.equal(await store.changeUser(change, end), false)
       t.strictSame(await store.findUser(user.id), user)
-      t.equal(await store.setRoles({ userId: user.id, expectedRoles: roles, roles: [] }), true)
+      t.equal(await store.changeUser({ ...change, expected: user, next: { ...user, roles: [] } }), true)
       t.strictSame(await store.findUser(user.id), { ...user, roles: [] })
     }
   })
+
+  t.test(`[${name}] a user gets another name, address and language, and loses them again`, async (t) => {
+    const [key, address] = [`new ${randomUUID()}`, `${randomUUID()}@example.com`]
+    const user = await addUser()
+    const next = {
+      username: 'New',
+      nameKey: key,
+      email: address.toUpperCase(),
+      emailKey: address,
+      locale: 'ko',
+    } as const
+    const changed = { ...user, ...next }
+    t.equal(await store.changeUser({ userId: user.id, expected: user, next: changed }), true)
+    for (const found of [
+      await other.findUser(user.id),
+      await other.findUserByName(key),
+      await other.findUserByEmail(address),
+    ])
+      t.strictSame(found, changed)
+    t.equal(await other.findUserByName(user.nameKey), undefined, 'the old name is free')
+    t.ok(await addUser({ nameKey: user.nameKey }))
+    const { emailKey: _, ...unverified } = changed
+    const expecteds = [
+      { ...changed, username: 'new' },
+      { ...changed, email: 'x' },
+      unverified,
+      { ...changed, locale: 'en' },
+    ]
+    for (const expected of [user, ...expecteds] as User[])
+      t.equal(
+        await store.changeUser({ userId: user.id, expected, next: user }),
+        false,
+        'as somebody has read it before',
+      )
+    t.equal(await store.changeUser({ userId: user.id, expected: changed, next: unverified }), true)
+    t.strictSame(await other.findUser(user.id), unverified)
+    t.equal(await other.findUserByEmail(address), undefined)
+    const { email: __, locale: ___, ...bare } = unverified
+    t.equal(await store.changeUser({ userId: user.id, expected: unverified, next: bare }), true)
+    t.strictSame(await other.findUser(user.id), bare)
+    t.same(
+      (await findings(store)).filter(({ level }) => level === 'error'),
+      [],
+    )
+  })
+
+  t.test(`[${name}] of many who take one name, or one address, at once, one has it`, async (t) => {
+    for (const member of ['nameKey', 'emailKey'] as const) {
+      const users = await Promise.all(Array.from({ length: 20 }, () => addUser()))
+      const wanted = `wanted ${randomUUID()}`
+      const done = await atOnce(20, (i) => {
+        const user = users[i] as User
+        return either(i).changeUser({ userId: user.id, expected: user, next: { ...user, [member]: wanted } })
+      })
+      t.equal(done.filter(Boolean).length, 1, member)
+      const holder = await store[member === 'nameKey' ? 'findUserByName' : 'findUserByEmail'](wanted)
+      t.equal(holder?.id, users[done.indexOf(true)]?.id)
+      t.equal(await store.createUser(makeUser({ [member]: wanted })), false, 'nor can a new user')
+    }
+    t.same(
+      (await findings(store)).filter(({ level }) => level === 'error'),
+      [],
+    )
+  })
+
+  t.test(
+    `[${name}] with a change of a user or password a record is taken and others end, or nothing happens`,
+    async (t) => {
+      const wide = { perOwner: 100, perSource: 100 }
+      const issue = async (owner: string, kind: string, createdAt = now) => {
+        const id = randomUUID().padEnd(43, '-')
+        const times = { createdAt, expiresAt: now + 1000, misses: 0, version: 1 }
+        await store.issueRecord({ id, kind, owner, source: owner, data: 'x', dueAt: now, ...times }, wide)
+        return { id, kind, now: now + 1 }
+      }
+      const isLive = async (key: { id: string; kind: string; now: number }) =>
+        (await store.findRecord(key)) !== undefined
+      for (const ending of [undefined, end]) {
+        const user = await addUser()
+        const [reset, verify, early, kept] = [
+          await issue(user.id, 'reset'),
+          await issue(user.id, 'verify'),
+          await issue(user.id, 'verify', now - 5),
+          await issue(user.id, 'undo'),
+        ]
+        const others = await issue(randomUUID(), 'verify')
+        const change = {
+          userId: user.id,
+          expected: user,
+          next: { ...user, username: 'Other' },
+          ending: { kinds: ['reset', 'verify'], since: now, now: now + 1 },
+        }
+        t.equal(await store.changeUser({ ...change, taking: { ...reset, kind: 'verify' } }, ending), false)
+        t.equal(await store.changeUser({ ...change, taking: { ...reset, now: now + 1000 } }, ending), false)
+        t.strictSame(await store.findUser(user.id), user, 'without the record the user is as before')
+        t.equal(
+          await store.changeUser({ ...change, expected: { ...user, roles: ['x'] }, taking: reset }, ending),
+          false,
+        )
+        for (const key of [reset, verify, early, kept]) t.ok(await isLive(key), 'and the other way round')
+
+        const done = await atOnce(50, (i) => either(i).changeUser({ ...change, taking: reset }, ending))
+        t.equal(done.filter(Boolean).length, 1)
+        t.match(await store.findUser(user.id), { username: 'Other', generation: ending ? 2 : 1 })
+        t.same(await Promise.all([reset, verify, early, kept, others].map(isLive)), [false, false, true, true, true])
+        t.same(
+          (await store.dueRecords(now + 1, 1000)).filter(({ id }) => id === verify.id),
+          [],
+          'and no mail goes for it',
+        )
+      }
+
+      const user = await addUser()
+      const [reset, verify] = [await issue(user.id, 'reset'), await issue(user.id, 'verify')]
+      const change = { userId: user.id, expectedHash: user.passwordHash, ending: { kinds: ['verify'], now: now + 1 } }
+      t.equal(await store.changePassword({ ...change, passwordHash: 'a', taking: { ...reset, id: 'x' } }, end), false)
+      t.equal(
+        await store.changePassword({ ...change, expectedHash: 'x', passwordHash: 'a', taking: reset }, end),
+        false,
+      )
+      t.same(await Promise.all([reset, verify].map(isLive)), [true, true])
+      const done = await atOnce(50, (i) =>
+        either(i).changePassword({ ...change, passwordHash: `${i}`, taking: reset }, end),
+      )
+      t.equal(done.filter(Boolean).length, 1)
+      t.match(await store.findUser(user.id), { passwordHash: `${done.indexOf(true)}`, generation: 2 })
+      t.same(await Promise.all([reset, verify].map(isLive)), [false, false])
+
+      const invitation = await issue(randomUUID(), 'invitation')
+      const taken = await addUser()
+      t.equal(await store.createUser(makeUser({ nameKey: taken.nameKey }), invitation), false)
+      t.ok(await isLive(invitation), 'a name that is taken spends no invitation')
+      const made = await atOnce(20, (i) => either(i).createUser(makeUser(), invitation))
+      t.equal(made.filter(Boolean).length, 1)
+      t.same(
+        (await findings(store)).filter(({ level }) => level === 'error'),
+        [],
+      )
+    },
+  )
 
   /** Behind all that is recorded so far: the tests before have left more than a page. */
   async function endOfRevocations(): Promise<string> {
@@ -538,7 +688,7 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
     const [first, second] = inOrder as [User, User]
     await store.deleteUser(first.id, end)
     await store.importRows('users', [{ ...second, createdAt: at + 9 }])
-    await store.setRoles({ userId: made[4]?.id as string, expectedRoles: [], roles: ['a'] })
+    await giveRoles(store, made[4]?.id as string, ['a'])
     t.same(idsOf(await found(at - 1, 10)), idsOf([...inOrder.slice(2), second]), 'as they are now')
   })
 
@@ -1700,7 +1850,8 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
         deleteUser: () => closing.deleteUser(user.id, end),
         disableUser: () => closing.disableUser(user.id, end),
         enableUser: () => closing.enableUser(user.id),
-        setRoles: () => closing.setRoles({ userId: user.id, expectedRoles: [], roles: ['admin'] }),
+        changeUser: () => closing.changeUser({ userId: user.id, expected: user, next: user }),
+        findUserByEmail: () => closing.findUserByEmail('x'),
         importUsers: () => closing.importUsers([makeImportRow()], 'skip', end),
         listUsers: () => closing.listUsers({ limit: 1 }),
         createClient: () => closing.createClient(makeClient()),
@@ -1730,6 +1881,7 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
         takeRecord: () => closing.takeRecord(recordKey),
         missRecord: () => closing.missRecord(recordKey, 5),
         replaceRecord: () => closing.replaceRecord(recordKey, 1, ''),
+        dueRecords: () => closing.dueRecords(now, 5),
         endRecords: () => closing.endRecords('owner', ['kind']),
         removeRecord: () => closing.removeRecord('id'),
         addAudit: () => closing.addAudit([makeAuditRow()]),

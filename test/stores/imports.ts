@@ -8,6 +8,7 @@ import type { Finding } from '../../stores/moving/moving.ts'
 import type { Store } from '../../stores/store.ts'
 import { revocationPages } from '../../stores/tables/revocations.ts'
 import { importedAtOnce } from '../../stores/tables/users.ts'
+import { giveRoles } from '../support/basics.ts'
 import { isLong } from '../support/processes.ts'
 
 const now = 1_800_000_000_000
@@ -150,7 +151,7 @@ export async function importContract(t: Test, name: string, open: () => Promise<
     const row = makeImportRow({ roles: [], hasRoles: false })
     await store.importUsers([row], 'skip', end)
     await store.replacePasswordHash(row.id, row.passwordHash, '$argon2id$v=19$m=8,t=1,p=1$own')
-    await store.setRoles({ userId: row.id, expectedRoles: [], roles: ['editor'] })
+    await giveRoles(store, row.id, ['editor'])
     await store.disableUser(row.id, end)
     const user = await store.findUser(row.id)
     t.same(await store.importUsers([{ ...row, passwordHash: '$2b$10$other' }], 'update', end), [unchanged])

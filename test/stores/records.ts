@@ -164,6 +164,37 @@ export async function recordContract(t: Test, name: string, open: () => Promise<
     t.strictSame(await store.findRecord(at(record)), { ...record, data, version: 2 })
   })
 
+  t.test(`[${name}] what is to be sent for a record is found when it is due, and claimed by one`, async (t) => {
+    // Beside records of other tests, none of which is due.
+    const due = (at: number) => store.dueRecords(at, 100)
+    const [second, first] = [await issue({ dueAt: now + 2 }), await issue({ dueAt: now + 1 })]
+    await issue({ dueAt: now + 100 })
+    const gone = await issue({ dueAt: now + 1, expiresAt: now + 2 })
+    t.same(await due(now), [])
+    t.strictSame(await due(now + 2), [first, second], 'the one that waits longest first, and none that has expired')
+    t.strictSame(await store.dueRecords(now + 2, 1), [first])
+    const claimed = await race(20, (from) => from.replaceRecord(at(first), 1, first.data, now + 50))
+    t.equal(claimed.filter(Boolean).length, 1)
+    t.strictSame(await due(now + 2), [second])
+    t.strictSame((await due(now + 50)).at(-1), { ...first, dueAt: now + 50, version: 2 })
+    t.equal(await store.replaceRecord(at(first), 2, 'sent'), true, 'and once it is sent, never again')
+    const { dueAt: _, ...sent } = { ...first, data: 'sent', version: 3 }
+    t.strictSame(await store.findRecord(at(first)), sent)
+
+    await store.takeRecord({ ...at(second), keep: { gave: 'x', until: now + day } })
+    t.same(await due(now + 50), [], 'nothing is sent for what was taken')
+    const dead = await issue({ dueAt: now + 1 })
+    await store.missRecord(at(dead), 1)
+    t.same(await due(now + 50), [], 'nor for what is dead')
+    await store.removeRecord(gone.id)
+    const ahead = await issue({ createdAt: now + day, expiresAt: now + 2 * day, dueAt: now + day })
+    await sweepRound({ now: now + 10 })
+    t.match(await due(now + 50), [{ id: ahead.id, dueAt: now + 10 }], 'a clock that was ahead delays nothing')
+    await store.endRecords(ahead.owner, [ahead.kind])
+    t.same(await due(now + 50), [], 'and what was ended is not sent')
+    t.same(await errors(), [])
+  })
+
   t.test(`[${name}] a second use is seen by what the first one gave, until that expires`, async (t) => {
     const record = await issue()
     const keep = { gave: 'a session', until: now + day }

@@ -1,6 +1,6 @@
 import type { FastifyInstance, InjectOptions, LightMyRequestResponse } from 'fastify'
 import type { Test } from 'tap'
-import { type Build, json, password, postForm, signUp, storeOf, type TestApp, withToken } from './helper.ts'
+import { type Build, giveRoles, json, password, postForm, signUp, storeOf, type TestApp, withToken } from './helper.ts'
 
 export const logInAs = (app: FastifyInstance, username: string, fields = {}) =>
   postForm(app, '/token', { grant_type: 'password', username, password, ...fields })
@@ -20,7 +20,7 @@ export async function administered(build: Build, settings: Record<string, string
   const test = await build(settings)
   const { app } = test
   const { id: adminId } = json(await signUp(app, 'root'))
-  await storeOf(app).setRoles({ userId: adminId, expectedRoles: [], roles: ['admin'] })
+  await giveRoles(storeOf(app), adminId, ['admin'])
   const { access_token: token } = json(await logInAs(app, 'root', { scope: 'admin' }))
   const answers: LightMyRequestResponse[] = []
   const call: Call = async (method, url, payload) => {

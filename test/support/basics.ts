@@ -3,6 +3,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Test } from 'tap'
+import type { User } from '../../domain/user.ts'
+import type { Store } from '../../stores/store.ts'
 
 /* What needs no test runner: programs beside the tests use it too. */
 
@@ -40,4 +42,10 @@ export async function until(isSo: () => Promise<boolean>, limitMs = 10_000, paus
     if (holds || ms > limitMs) return ms
     await sleep(pauseMs)
   }
+}
+
+/** Has a user have these roles, whatever they were; no session ends. */
+export async function giveRoles(store: Store, userId: string, roles: string[]): Promise<void> {
+  const expected = (await store.findUser(userId)) as User
+  if (!(await store.changeUser({ userId, expected, next: { ...expected, roles } }))) throw new Error('not changed')
 }

@@ -2,6 +2,7 @@ import {
   isLive,
   type RecordBounds,
   type RecordKey,
+  type RecordsEnding,
   type RecordTaking,
   type ShortRecord,
   spentRecord,
@@ -30,19 +31,31 @@ export const holderKeys = ({ id, kind, owner, source }: ShortRecord): [string, s
   `${prefixOf('source', kind, source)}${id}`,
 ]
 
-/** The rows of short-lived records, with their index. All but `find` only inside a transaction. */
-export function createRecordRows({ records, recordsByHolder }: Databases) {
+/** As wide as any number of milliseconds. */
+const digits = 16
+
+const byDueKey = (dueAt: number, id: string) => `${String(dueAt).padStart(digits, '0')}/${id}`
+
+/** The key of a record in the index of those that are due; undefined where nothing is to be sent. */
+const dueKey = ({ id, dueAt }: ShortRecord) => (dueAt === undefined ? undefined : byDueKey(dueAt, id))
+
+/** The rows of short-lived records, with their indexes. All but `find` only inside a transaction. */
+export function createRecordRows({ records, recordsByHolder, recordsByDue }: Databases) {
   function remove(id: string): void {
     const record = records.get(id)
     if (!record) return
     records.remove(id)
     for (const key of holderKeys(record)) recordsByHolder.remove(key)
+    const due = dueKey(record)
+    if (due !== undefined) recordsByDue.remove(due)
   }
   function put(record: ShortRecord): void {
     remove(record.id)
     records.put(record.id, record)
     if (record.spentAt !== undefined) return
     for (const key of holderKeys(record)) recordsByHolder.put(key, record.expiresAt)
+    const due = dueKey(record)
+    if (due !== undefined) recordsByDue.put(due, 0)
   }
 
   function find({ kind, id, now }: RecordKey): ShortRecord | undefined {
@@ -90,14 +103,25 @@ export function createRecordRows({ records, recordsByHolder }: Databases) {
       else put({ ...record, misses, version: record.version + 1 })
       return misses
     },
-    replace(key: RecordKey, expectedVersion: number, data: string): boolean {
-      const record = live(key)
-      if (record?.version !== expectedVersion) return false
-      put({ ...record, data, version: expectedVersion + 1 })
+    replace(key: RecordKey, expectedVersion: number, data: string, dueAt?: number): boolean {
+      const { dueAt: _, ...record } = live(key) ?? {}
+      if (!('id' in record) || record.version !== expectedVersion) return false
+      put({ ...(record as ShortRecord), data, version: expectedVersion + 1, ...(dueAt !== undefined && { dueAt }) })
       return true
     },
-    endOf(owner: string, kinds: string[]): number {
-      const ids = kinds.flatMap((kind) => idsOf(prefixOf('owner', kind, owner)))
+    due(now: number, limit: number): ShortRecord[] {
+      const found: ShortRecord[] = []
+      // What has expired waits for the sweep.
+      for (const key of recordsByDue.getKeys({ end: byDueKey(now, last) })) {
+        const record = records.get(key.slice(digits + 1))
+        if (record && isLive(record, now) && found.push(record) === limit) break
+      }
+      return found
+    },
+    endOf(owner: string, { kinds, since = 0 }: Omit<RecordsEnding, 'now'>): number {
+      const ids = kinds
+        .flatMap((kind) => idsOf(prefixOf('owner', kind, owner)))
+        .filter((id) => (records.get(id)?.createdAt ?? 0) >= since)
       for (const id of ids) remove(id)
       return ids.length
     },
@@ -112,8 +136,10 @@ export function createRecords(databases: Databases, { read, write }: Runs): Reco
     findRecord: (key) => read(() => records.find(key)),
     takeRecord: (taking) => write(() => records.take(taking)),
     missRecord: (key, most) => write(() => records.miss(key, most)),
-    replaceRecord: (key, expectedVersion, data) => write(() => records.replace(key, expectedVersion, data)),
-    endRecords: (owner, kinds) => write(() => records.endOf(owner, kinds)),
+    replaceRecord: (key, expectedVersion, data, dueAt) =>
+      write(() => records.replace(key, expectedVersion, data, dueAt)),
+    dueRecords: (now, limit) => read(() => records.due(now, limit)),
+    endRecords: (owner, kinds) => write(() => records.endOf(owner, { kinds })),
     removeRecord: (id) => write(() => records.remove(id)),
   }
 }
@@ -128,25 +154,37 @@ export function sweepRecords(databases: Databases): Stage {
     sweep(id: string, record: ShortRecord, step: SweepStep) {
       const isOld = record.expiresAt <= step.now
       const createdAt = clockOf(step)
+      const expiresAt = createdAt + record.expiresAt - record.createdAt
       if (isOld) records.remove(id)
-      else records.put({ ...record, createdAt, expiresAt: createdAt + record.expiresAt - record.createdAt })
+      else records.put({ ...record, createdAt, expiresAt, ...(record.dueAt !== undefined && { dueAt: createdAt }) })
       return isOld
     },
   }
 }
 
 /** What `store check` finds wrong with each entry. */
-export function checkRecords({ records, recordsByHolder }: Databases): Check[] {
+export function checkRecords({ records, recordsByHolder, recordsByDue }: Databases): Check[] {
   return [
     checkOf('records', records, (id) => {
       const record = records.get(id)
       if (record?.id !== id) return 'the row does not fit its key'
-      const isIndexed = holderKeys(record).every((key) => recordsByHolder.get(key) === record.expiresAt)
-      return isIndexed || record.spentAt !== undefined ? undefined : 'the record is missing in the index of holders'
+      if (record.spentAt !== undefined) return undefined
+      if (holderKeys(record).some((key) => recordsByHolder.get(key) !== record.expiresAt))
+        return 'the record is missing in the index of holders'
+      const due = dueKey(record)
+      return due === undefined || recordsByDue.doesExist(due)
+        ? undefined
+        : 'the record is missing in the index of what is due'
     }),
     checkOf('records_by_holder', recordsByHolder, (key) => {
       const record = records.get(key.slice(key.lastIndexOf(' ') + 1))
       return record && record.spentAt === undefined && holderKeys(record).includes(key)
+        ? undefined
+        : 'the index entry has no record'
+    }),
+    checkOf('records_by_due', recordsByDue, (key) => {
+      const record = records.get(key.slice(digits + 1))
+      return record && record.spentAt === undefined && dueKey(record) === key
         ? undefined
         : 'the index entry has no record'
     }),

@@ -3,11 +3,12 @@ import type { Database } from 'lmdb'
 import type { End } from '../../../domain/lifetimes.ts'
 import { everyGeneration } from '../../../domain/revocation.ts'
 import type { Session } from '../../../domain/session.ts'
-import type { User } from '../../../domain/user.ts'
+import { profileOf, type User } from '../../../domain/user.ts'
 import { type ImportPlan, type ImportRow, type OnConflict, planImport } from '../../../domain/user-import.ts'
-import type { UserTable } from '../../tables/users.ts'
+import type { UserTable, WithRecords } from '../../tables/users.ts'
 import type { Databases } from '../databases.ts'
 import type { Runs } from '../runs.ts'
+import { createRecordRows } from './records.ts'
 import { createRevocationRows } from './revocations.ts'
 
 /** The key of a user in the index of imports; undefined for one who was made here. */
@@ -23,14 +24,16 @@ export const byCreationKey = ({ createdAt, id }: Pick<User, 'createdAt' | 'id'>)
 
 /** The rows of users, with their indexes. Writes only inside a transaction. */
 export function createUserRows({ users, usersByName, usersByEmail, usersByCreation, usersByExternalId }: Databases) {
-  const indexes: { index: Database<string, string>; keyOf(user: User): string | undefined }[] = [
-    { index: usersByName, keyOf: ({ nameKey }) => nameKey },
-    { index: usersByEmail, keyOf: ({ emailKey }) => emailKey },
-    { index: usersByExternalId, keyOf: byExternalIdKey },
-  ]
+  interface Index {
+    index: Database<string, string>
+    keyOf(user: User): string | undefined
+  }
+  const byName: Index = { index: usersByName, keyOf: ({ nameKey }) => nameKey }
+  const byEmail: Index = { index: usersByEmail, keyOf: ({ emailKey }) => emailKey }
+  const indexes = [byName, byEmail, { index: usersByExternalId, keyOf: byExternalIdKey }]
 
   /** The user who has a key in an index, whatever a release that did not know the index has left in it. */
-  function holderOf({ index, keyOf }: (typeof indexes)[number], key: string | undefined): User | undefined {
+  function holderOf({ index, keyOf }: Index, key: string | undefined): User | undefined {
     const id = key === undefined ? undefined : index.get(key)
     const user = id === undefined ? undefined : users.get(id)
     return user && keyOf(user) === key ? user : undefined
@@ -51,6 +54,8 @@ export function createUserRows({ users, usersByName, usersByEmail, usersByCreati
   }
 
   return {
+    findByName: (nameKey: string) => holderOf(byName, nameKey),
+    findByEmail: (emailKey: string) => holderOf(byEmail, emailKey),
     put,
     remove(user: User): void {
       for (const { index, keyOf } of indexes) {
@@ -84,8 +89,9 @@ export function createUserRows({ users, usersByName, usersByEmail, usersByCreati
 
 /** The users of the embedded store. */
 export function createUsers(databases: Databases, { read, write, change }: Runs): Omit<UserTable, 'listUsers'> {
-  const { users, usersByName, sessions } = databases
+  const { users, sessions } = databases
   const userRows = createUserRows(databases)
+  const records = createRecordRows(databases)
   const { record } = createRevocationRows(databases)
 
   function beginGeneration(user: User, { now: revokedAt, expiresAt }: End, kept?: Session): void {
@@ -102,18 +108,33 @@ export function createUsers(databases: Databases, { read, write, change }: Runs)
     })
   }
 
+  /** What is taken and ended with a change of a user; the last thing that may refuse before its first write. */
+  function take(userId: string, { taking, ending }: WithRecords): boolean {
+    if (taking && !records.take(taking)) return false
+    if (ending) records.endOf(userId, ending)
+    return true
+  }
+
   return {
-    createUser: (user, audit) =>
+    createUser: (user, taking, audit) =>
       change(audit, () => {
-        if (userRows.isTaken(user)) return false
+        if (userRows.isTaken(user) || (taking && !records.take(taking))) return false
         userRows.put(user)
         return true
       }),
     findUser: (id) => read(() => users.get(id)),
-    findUserByName: (nameKey) =>
-      read(() => {
-        const id = usersByName.get(nameKey)
-        return id === undefined ? undefined : users.get(id)
+    findUserByName: (nameKey) => read(() => userRows.findByName(nameKey)),
+    findUserByEmail: (emailKey) => read(() => userRows.findByEmail(emailKey)),
+    changeUser: ({ userId, expected, next, ...withRecords }, end, audit) =>
+      change(audit, () => {
+        const user = users.get(userId)
+        if (!user || !isDeepStrictEqual(profileOf(user), profileOf(expected))) return false
+        const { email: _, emailKey: __, locale: ___, ...kept } = user
+        const changed: User = { ...kept, ...profileOf(next) }
+        if (userRows.isTaken(changed) || !take(userId, withRecords)) return false
+        userRows.put(changed, user)
+        if (end) beginGeneration(changed, end)
+        return true
       }),
     replacePasswordHash: (id, expectedHash, passwordHash) =>
       write(() => {
@@ -122,10 +143,10 @@ export function createUsers(databases: Databases, { read, write, change }: Runs)
         users.put(id, { ...user, passwordHash })
         return true
       }),
-    changePassword: ({ userId, expectedHash, passwordHash, keepSessionId }, end, audit) =>
+    changePassword: ({ userId, expectedHash, passwordHash, keepSessionId, ...withRecords }, end, audit) =>
       change(audit, () => {
         const user = users.get(userId)
-        if (user?.passwordHash !== expectedHash) return false
+        if (user?.passwordHash !== expectedHash || !take(userId, withRecords)) return false
         const kept = keepSessionId === undefined ? undefined : sessions.get(keepSessionId)
         const isKept = kept?.userId === userId && kept.generation === user.generation
         beginGeneration({ ...user, passwordHash }, end, isKept ? kept : undefined)
@@ -151,14 +172,6 @@ export function createUsers(databases: Databases, { read, write, change }: Runs)
         const { disabledAt: _, ...user } = users.get(id) ?? {}
         if (!('id' in user)) return false
         users.put(id, user as User)
-        return true
-      }),
-    setRoles: ({ userId, expectedRoles, roles }, end, audit) =>
-      change(audit, () => {
-        const user = users.get(userId)
-        if (!user || !isDeepStrictEqual(user.roles, expectedRoles)) return false
-        if (end) beginGeneration({ ...user, roles }, end)
-        else users.put(userId, { ...user, roles })
         return true
       }),
     endUserSessions: (userId, end, audit) =>

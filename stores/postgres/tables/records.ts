@@ -3,7 +3,8 @@ import { futureFrom } from '../../../domain/time.ts'
 import { StoreUnavailable } from '../../store.ts'
 import { clockOf, type SweepStep } from '../../sweeping.ts'
 import type { RecordTable } from '../../tables/records.ts'
-import { tables } from '../columns.ts'
+import type { WithRecords } from '../../tables/users.ts'
+import { type Fields, tables } from '../columns.ts'
 import { plan, prepare, type Runs } from '../statement.ts'
 import { type SweepStage, type SweptRow, sweeping } from '../sweep.ts'
 
@@ -31,7 +32,8 @@ export const takingRecord = (first: number, act = 'acted AS (SELECT 1 AS one FRO
   taken AS (
     UPDATE latchkey_records r
     SET spent_at = $${first + 2}::bigint, gave = $${first + 3}::text, expires_at = $${first + 4}::bigint, data = '',
-      created_at = least(r.created_at, $${first + 2}::bigint), version = r.version + 1, owner_slot = NULL, source_slot = NULL
+      created_at = least(r.created_at, $${first + 2}::bigint), due_at = NULL, version = r.version + 1,
+      owner_slot = NULL, source_slot = NULL
     FROM held WHERE r.id = held.id AND EXISTS (SELECT 1 FROM acted)
     RETURNING r.id
   )${audited}
@@ -64,6 +66,42 @@ const freeSlot = (holder: 'owner' | 'source', most: string, start: string) => `
       LIMIT 1`
 const [perOwner, perSource, start] = [1, 2, 3].map((i) => `$${records.count + i}`) as [string, string, string]
 
+/**
+ * Takes a record, and ends others, in the statement of a change of their owner, who is locked first. No table is changed
+ * twice in it, so what is ended is spent as what is taken is.
+ *
+ * @param user parameter: the id of the owner @param first number of the first of its values
+ * @param change makes the CTE that changes the owner, `changed` with their id, from a condition that it has to keep
+ */
+export const withRecords = (user: string, first: number, change: (isHeld: string) => string) => {
+  const now = `$${first + 2}::bigint`
+  return `
+    locked AS (SELECT id FROM latchkey_users WHERE id = ${user} FOR UPDATE),
+    held AS (SELECT r.id FROM latchkey_records r JOIN locked ON true WHERE ${isLiveRecord(first)} FOR UPDATE OF r),
+    ${change(`($${first + 1}::text IS NULL OR EXISTS (SELECT 1 FROM held))`)},
+    ending AS (
+      SELECT held.id FROM held
+      UNION
+      SELECT r.id FROM latchkey_records r JOIN changed ON r.owner = changed.id::text
+      WHERE r.kind = ANY($${first + 3}::text[]) AND r.created_at >= $${first + 4}::bigint AND r.spent_at IS NULL
+    ),
+    spent AS (
+      UPDATE latchkey_records r
+      SET spent_at = ${now}, expires_at = ${now}, data = '', created_at = least(r.created_at, ${now}), due_at = NULL,
+        version = r.version + 1, owner_slot = NULL, source_slot = NULL
+      FROM ending, changed WHERE r.id = ending.id AND r.spent_at IS NULL
+      RETURNING r.id
+    )`
+}
+
+/** The values of `withRecords`. */
+export const withRecordsValues = ({ taking, ending }: WithRecords) => [
+  ...[taking?.kind, taking?.id, taking?.now ?? ending?.now],
+  ...[ending?.kinds ?? [], ending?.since ?? 0],
+]
+/** How many there are. */
+export const withRecordsCount = 5
+
 const prepared = prepare({
   // No row: another call took the slot. Nothing free: the bound, or slots of what has expired.
   issueRecord: `
@@ -91,9 +129,13 @@ const prepared = prepare({
     WHERE ${isLiveRecord()}
     RETURNING misses`,
   replaceRecord: `
-    UPDATE latchkey_records r SET data = $5::text, version = r.version + 1
+    UPDATE latchkey_records r SET data = $5::text, due_at = $6::bigint, version = r.version + 1
     WHERE ${isLiveRecord()} AND r.version = $4::bigint
     RETURNING id`,
+  dueRecords: `
+    SELECT ${records.list} FROM latchkey_records
+    WHERE due_at <= $1::bigint AND spent_at IS NULL AND expires_at > $1::bigint
+    ORDER BY due_at, id LIMIT $2`,
   endRecords: `
     DELETE FROM latchkey_records WHERE owner = $1::text AND kind = ANY($2::text[]) AND spent_at IS NULL
     RETURNING id`,
@@ -103,7 +145,8 @@ const prepared = prepare({
 const planned = plan({
   sweepRecords: sweeping('latchkey_records', 'id', '$2::text', 't.expires_at <= $3::bigint', 'created_at > $4::bigint'),
   putRecordsRight: `
-    UPDATE latchkey_records SET created_at = $3::bigint, expires_at = $3::bigint + expires_at - created_at
+    UPDATE latchkey_records SET created_at = $3::bigint, expires_at = $3::bigint + expires_at - created_at,
+      due_at = CASE WHEN due_at IS NOT NULL THEN $3::bigint END
     WHERE id > $1::text AND id <= $2::text AND created_at > $4::bigint`,
 })
 
@@ -143,8 +186,9 @@ export function createRecords({ run, runForOne, hadEffect }: Runs): RecordTable 
     },
     missRecord: async ({ kind, id, now }, most) =>
       (await runForOne<{ misses: number }>(statements.missRecord, kind, id, now, most))?.misses,
-    replaceRecord: ({ kind, id, now }, expectedVersion, data) =>
-      hadEffect(statements.replaceRecord, kind, id, now, expectedVersion, data),
+    replaceRecord: ({ kind, id, now }, expectedVersion, data, dueAt) =>
+      hadEffect(statements.replaceRecord, kind, id, now, expectedVersion, data, dueAt ?? null),
+    dueRecords: async (now, limit) => (await run<Fields>(statements.dueRecords, now, limit)).map(records.read),
     endRecords: async (owner, kinds) => (await run(statements.endRecords, owner, kinds)).length,
     removeRecord: async (id) => void (await run(statements.removeRecord, id)),
   }

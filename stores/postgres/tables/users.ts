@@ -3,29 +3,86 @@ import { everyGeneration } from '../../../domain/revocation.ts'
 import type { UserTable } from '../../tables/users.ts'
 import { tables } from '../columns.ts'
 import { prepare, type Runs } from '../statement.ts'
-import { recorded, recording, telling, toldValues } from '../telling.ts'
+import { auditing, recorded, recording, telling, toldValues } from '../telling.ts'
 import { uuidOrNull } from '../uuids.ts'
+import {
+  takingRecord,
+  takingValueCount,
+  takingValues,
+  withRecords,
+  withRecordsCount,
+  withRecordsValues,
+} from './records.ts'
 
 const { users } = tables
 
+const making = (from: string) => `
+    INSERT INTO latchkey_users (${users.list}) SELECT ${users.parameters} ${from}
+    ON CONFLICT DO NOTHING`
+
+const changingCount = 12 + withRecordsCount
+
+/**
+ * CTEs that change a profile, `changed` the one with the id.
+ *
+ * @param first number of the first value: the id, what is expected, what is next, and those of `withRecords`
+ * @param generations by how many the user moves on
+ */
+function changing(first: number, generations: 0 | 1): string {
+  const value = (i: number, type = 'text') => `$${first + i}::${type}`
+  return withRecords(
+    value(0, 'uuid'),
+    first + changingCount - withRecordsCount,
+    (isHeld) => `
+    changed AS (
+      UPDATE latchkey_users u
+      SET username = ${value(6)}, name_key = ${value(7)}, email = ${value(8)}, email_key = ${value(9)},
+        roles = ${value(10, 'text[]')}, locale = ${value(11)}, generation = u.generation + ${generations}
+      WHERE u.id = ${value(0, 'uuid')} AND u.username = ${value(1)} AND u.email IS NOT DISTINCT FROM ${value(2)}
+        AND u.email_key IS NOT DISTINCT FROM ${value(3)} AND u.roles = ${value(4, 'text[]')}
+        AND u.locale IS NOT DISTINCT FROM ${value(5)}
+        AND NOT EXISTS (SELECT 1 FROM latchkey_users o WHERE o.name_key = ${value(7)} AND o.id <> u.id)
+        AND NOT EXISTS (SELECT 1 FROM latchkey_users o WHERE o.email_key = ${value(9)} AND o.id <> u.id)
+        AND ${isHeld}
+      RETURNING u.id, u.generation
+    )`,
+  )
+}
+
+/** The revocation of all sessions of the user of a CTE. */
+const endedOf = (changed: string) => `
+    ended AS (
+      SELECT 'user' AS kind, id::text AS id, generation, NULL::uuid AS except_session_id FROM ${changed}
+    )`
+
 export const statements = prepare({
-  createUser: telling(
+  createUser: telling(users.count + 1, making('')),
+  createUserTaking: takingRecord(
     users.count + 1,
-    `
-    INSERT INTO latchkey_users (${users.list}) VALUES (${users.parameters})
-    ON CONFLICT DO NOTHING`,
+    `acted AS (${making('FROM held')}
+    RETURNING id)`,
+    `,${auditing(users.count + takingValueCount + 1, 'EXISTS (SELECT 1 FROM taken)')}`,
   ),
   findUser: `SELECT ${users.list} FROM latchkey_users WHERE id = $1`,
   findUserByName: `SELECT ${users.list} FROM latchkey_users WHERE name_key = $1`,
+  findUserByEmail: `SELECT ${users.list} FROM latchkey_users WHERE email_key = $1`,
+  changeUser: `
+    WITH ${changing(1, 0)},${auditing(1 + changingCount, 'EXISTS (SELECT 1 FROM changed)')}
+    SELECT id FROM changed`,
+  changeUserAndEnd: recording(4 + changingCount, `${changing(4, 1)}, ${endedOf('changed')}`),
   replacePasswordHash: 'UPDATE latchkey_users SET password_hash = $3 WHERE id = $1 AND password_hash = $2 RETURNING id',
   changePassword: recording(
-    8,
-    `
+    8 + withRecordsCount,
+    `${withRecords(
+      '$4::uuid',
+      8,
+      (isHeld) => `
     changed AS (
       UPDATE latchkey_users SET password_hash = $6, generation = generation + 1
-      WHERE id = $4::uuid AND password_hash = $5
+      WHERE id = $4::uuid AND password_hash = $5 AND ${isHeld}
       RETURNING id, generation
-    ),
+    )`,
+    )},
     kept AS (
       UPDATE latchkey_sessions s SET generation = changed.generation
       FROM changed
@@ -67,22 +124,20 @@ export const statements = prepare({
     )`,
   ),
   enableUser: telling(2, 'UPDATE latchkey_users SET disabled_at = NULL WHERE id = $1::uuid'),
-  setRoles: telling(4, 'UPDATE latchkey_users SET roles = $3::text[] WHERE id = $1::uuid AND roles = $2::text[]'),
-  setRolesAndEnd: recording(
-    7,
-    `
-    ended AS (
-      UPDATE latchkey_users SET roles = $6::text[], generation = generation + 1
-      WHERE id = $4::uuid AND roles = $5::text[]
-      RETURNING 'user' AS kind, id::text AS id, generation, NULL::uuid AS except_session_id
-    )`,
-  ),
 })
 
 /** The users of the PostgreSQL store. */
 export function createUsers({ runForOne, hadEffect }: Runs): Omit<UserTable, 'listUsers' | 'importUsers'> {
   return {
-    createUser: (user, audit) => hadEffect(statements.createUser, ...users.values(user), ...toldValues(audit, true)),
+    createUser: (user, taking, audit) =>
+      taking
+        ? hadEffect(
+            statements.createUserTaking,
+            ...users.values(user),
+            ...takingValues(taking),
+            ...toldValues(audit, true),
+          )
+        : hadEffect(statements.createUser, ...users.values(user), ...toldValues(audit, true)),
     async findUser(id) {
       const row = isUuid(id) && (await runForOne(statements.findUser, id))
       return row ? users.read(row) : undefined
@@ -91,14 +146,36 @@ export function createUsers({ runForOne, hadEffect }: Runs): Omit<UserTable, 'li
       const row = await runForOne(statements.findUserByName, nameKey)
       return row && users.read(row)
     },
+    async findUserByEmail(emailKey) {
+      const row = await runForOne(statements.findUserByEmail, emailKey)
+      return row && users.read(row)
+    },
+    changeUser: async ({ userId, expected, next, ...records }, end, audit) => {
+      const values = [
+        ...[userId, expected.username, expected.email, expected.emailKey, expected.roles, expected.locale],
+        ...[next.username, next.nameKey, next.email, next.emailKey, next.roles, next.locale],
+        ...[...withRecordsValues(records), ...toldValues(audit, true)],
+      ]
+      return (
+        isUuid(userId) &&
+        (end
+          ? hadEffect(statements.changeUserAndEnd, ...recorded(end.now, end.expiresAt), ...values)
+          : hadEffect(statements.changeUser, ...values))
+      )
+    },
     replacePasswordHash: async (id, expectedHash, passwordHash) =>
       isUuid(id) && (await hadEffect(statements.replacePasswordHash, id, expectedHash, passwordHash)),
-    changePassword: async ({ userId, expectedHash, passwordHash, keepSessionId }, { now, expiresAt }, audit) =>
+    changePassword: async (
+      { userId, expectedHash, passwordHash, keepSessionId, ...records },
+      { now, expiresAt },
+      audit,
+    ) =>
       isUuid(userId) &&
       (await hadEffect(
         statements.changePassword,
         ...recorded(now, expiresAt),
         ...[userId, expectedHash, passwordHash, uuidOrNull(keepSessionId)],
+        ...withRecordsValues(records),
         ...toldValues(audit, true),
       )),
     deleteUser: async (id, { now, expiresAt }, audit) =>
@@ -115,15 +192,6 @@ export function createUsers({ runForOne, hadEffect }: Runs): Omit<UserTable, 'li
       (await hadEffect(statements.disableUser, ...recorded(now, expiresAt), id, ...toldValues(audit, true))),
     enableUser: async (id, audit) =>
       isUuid(id) && (await hadEffect(statements.enableUser, id, ...toldValues(audit, true))),
-    setRoles: async ({ userId, expectedRoles, roles }, end, audit) => {
-      const values = [userId, expectedRoles, roles, ...toldValues(audit, true)]
-      return (
-        isUuid(userId) &&
-        (end
-          ? hadEffect(statements.setRolesAndEnd, ...recorded(end.now, end.expiresAt), ...values)
-          : hadEffect(statements.setRoles, ...values))
-      )
-    },
     endUserSessions: async (userId, { now, expiresAt }, audit) =>
       isUuid(userId) &&
       (await hadEffect(statements.endUserSessions, ...recorded(now, expiresAt), userId, ...toldValues(audit, true))),
