@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
-import type { RecordBounds, RecordKey, RecordTaking, ShortRecord } from '../../domain/record.ts'
+import { isLive, type RecordBounds, type RecordKey, type RecordTaking, type ShortRecord } from '../../domain/record.ts'
 
 /** What the records of a kind have in common. */
 export interface RecordKind {
@@ -8,7 +8,7 @@ export interface RecordKind {
   prefix: `lk${string}_`
   ttlSeconds: number
   bounds: RecordBounds
-  /** at which a record is gone */
+  /** of guesses at what belongs to a record, such as a short code; with them it is dead, and so is its secret */
   mostMisses?: number
   /** Whether the data is secret too: sealed under AUTH_SECRET, it does not open in another record. */
   isSealed?: boolean
@@ -21,6 +21,11 @@ export const recordContext = (kind: string, id: string) => `record ${kind} ${id}
 export interface Opened {
   data: unknown
   record: ShortRecord
+}
+
+/** A record that may be taken, and how: by whatever method of the store acts in the same step. */
+export interface Presented extends Opened {
+  taking: RecordTaking
 }
 
 const secretBytes = 32
@@ -37,6 +42,7 @@ export function createRecords<Kinds extends Record<string, RecordKind>>(
 ) {
   type Kind = keyof Kinds & string
   const kindOf = (kind: Kind): RecordKind => kinds[kind] as RecordKind
+  const mostMissesOf = (kind: Kind) => kindOf(kind).mostMisses ?? Number.MAX_SAFE_INTEGER - 1
 
   function encode(kind: Kind, id: string, data: unknown): string {
     const text = JSON.stringify(data)
@@ -64,21 +70,22 @@ export function createRecords<Kinds extends Record<string, RecordKind>>(
      * Makes a record.
      *
      * @param owner the id of a user or client, or a MAC @param source the network that asks @param data whatever JSON
-     * can say
+     * can say, or a function of the secret and id that makes it @param dueAt when something is to be sent for it
      * @returns the secret, which nothing repeats, and the id, which names the record without it; undefined over the
      * bounds
      */
     async issue(
       kind: Kind,
-      { owner, source, data }: { owner: string; source: string; data: unknown },
+      { owner, source, data, dueAt }: { owner: string; source: string; data: unknown; dueAt?: number },
     ): Promise<{ secret: string; id: string; expiresAt: number } | undefined> {
       const { prefix, ttlSeconds, bounds } = kindOf(kind)
       const secret = prefix + randomBytes(secretBytes).toString('base64url')
       const id = idOf(kind, secret)
       const createdAt = now()
       const expiresAt = createdAt + ttlSeconds * 1000
-      const times = { createdAt, expiresAt, misses: 0, version: 1 }
-      const record = { id, kind, owner, source, data: encode(kind, id, data), ...times }
+      const times = { createdAt, expiresAt, misses: 0, version: 1, ...(dueAt !== undefined && { dueAt }) }
+      const content = encode(kind, id, typeof data === 'function' ? data(secret, id) : data)
+      const record = { id, kind, owner, source, data: content, ...times }
       return (await store.issueRecord(record, bounds)) ? { secret, id, expiresAt } : undefined
     },
 
@@ -93,12 +100,26 @@ export function createRecords<Kinds extends Record<string, RecordKind>>(
     /** Looks at a record, also at one that is spent: then `record.gave` says what it was taken for. */
     find: async (kind: Kind, secret: string): Promise<Opened | undefined> =>
       open(kind, await store.findRecord(keyOf(kind, secret))),
-    /** Counts a wrong guess at what belongs to the record of an id. @returns whether the record is still good */
-    async miss(kind: Kind, id: string): Promise<boolean> {
-      const { mostMisses = Number.POSITIVE_INFINITY } = kindOf(kind)
-      const most = Math.min(mostMisses, Number.MAX_SAFE_INTEGER)
-      const misses = await store.missRecord({ kind, id, now: now() }, most)
-      return misses !== undefined && misses < most
+    /** A record that whoever has its secret may take; undefined where it is dead, too. */
+    async present(kind: Kind, secret: string): Promise<Presented | undefined> {
+      const key = keyOf(kind, secret)
+      const opened = open(kind, await store.findRecord(key))
+      const isGood = opened && isLive(opened.record, key.now) && opened.record.misses < mostMissesOf(kind)
+      return isGood ? { ...opened, taking: key } : undefined
+    },
+    /**
+     * Judges a guess at what belongs to the record of an id, such as a short code. It is counted before it is compared:
+     * many at once are as many guesses as one after another.
+     *
+     * @returns the record, where the guess is right and among the first `mostMisses`
+     */
+    async guess(kind: Kind, id: string, isRight: (data: unknown) => boolean): Promise<Presented | undefined> {
+      const key = { kind, id, now: now() }
+      const opened = open(kind, await store.findRecord(key))
+      if (!opened) return undefined
+      const misses = await store.missRecord(key, mostMissesOf(kind) + 1)
+      const isAllowed = misses !== undefined && misses <= mostMissesOf(kind)
+      return isAllowed && isRight(opened.data) ? { ...opened, taking: key } : undefined
     },
     /** Ends the records of an owner that are not spent. */
     end: (owner: string, of: Kind[]): Promise<number> => store.endRecords(owner, of),

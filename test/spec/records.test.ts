@@ -48,11 +48,9 @@ overStores('the store has no secret of a record, and no sealed data', async (t, 
   t.same((await records.take('challenge', secrets[1] ?? ''))?.data, asked.data)
 })
 
-overStores('a record lives for as long as its kind, and five misses end it', async (t, build) => {
+overStores('a record lives for as long as its kind', async (t, build) => {
   const { clock, records, issue } = await start(build)
-  const [code, challenge] = [await issue('code'), await issue('challenge')]
-  for (const isGood of [true, true, true, true, false]) t.equal(await records.miss('challenge', challenge.id), isGood)
-  t.equal(await records.take('challenge', challenge.secret), undefined)
+  const code = await issue('code')
   clock.now += 59_999
   t.ok(await records.find('code', code.secret))
   clock.now += 1
@@ -76,4 +74,32 @@ overStores('a second use is seen, and says what the first gave', async (t, build
     t.equal(await records.take(kind, secret), undefined)
     t.match(await records.find(kind, secret), { record: { gave: 'a session' }, data: undefined })
   }
+})
+
+overStores('what belongs to a record is guessed five times, and then its secret is dead too', async (t, build) => {
+  const { records, issue } = await start(build)
+  const [guessed, other] = [await issue('challenge'), await issue('challenge')]
+  for (let i = 0; i < 4; i++) t.equal(await records.guess('challenge', guessed.id, () => false), undefined)
+  t.ok(await records.present('challenge', guessed.secret))
+  const right = await records.guess(
+    'challenge',
+    guessed.id,
+    (data) => (data as typeof asked.data).nonce === asked.data.nonce,
+  )
+  t.same(right?.data, asked.data, 'the fifth may be right')
+
+  let compared = 0
+  const guesses = await Promise.all(
+    Array.from({ length: 200 }, () =>
+      records.guess('challenge', other.id, () => {
+        compared += 1
+        return false
+      }),
+    ),
+  )
+  t.same([compared, guesses.filter(Boolean).length], [5, 0], 'many at once are no more')
+  t.equal(await records.guess('challenge', other.id, () => true), undefined)
+  t.equal(await records.present('challenge', other.secret), undefined)
+  t.equal(await records.take('challenge', other.secret), undefined)
+  t.equal(await records.guess('challenge', 'no id', () => true), undefined)
 })
