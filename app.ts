@@ -26,6 +26,8 @@ import signingKeys from './plugins/keys/signing-keys.ts'
 import hashing from './plugins/login/hashing.ts'
 import signIn from './plugins/login/sign-in.ts'
 import throttle from './plugins/login/throttle.ts'
+import mailLimits from './plugins/mail/limits.ts'
+import mail from './plugins/mail/mail.ts'
 import metrics from './plugins/metrics/metrics.ts'
 import audit from './plugins/run/audit.ts'
 import changes from './plugins/run/changes.ts'
@@ -173,6 +175,8 @@ export async function buildApp(
     await app.register(jobs)
     await app.register(audit)
     await app.register(secrets)
+    await app.register(mail)
+    await app.register(mailLimits)
     await app.register(revocations)
     await app.register(changes)
     await app.register(signingKeys)

@@ -1,0 +1,98 @@
+import type { FastifyInstance } from 'fastify'
+import fp from 'fastify-plugin'
+import { networkText } from '../../domain/network.ts'
+import type { LinkKind } from './kinds.ts'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    mailLimits: ReturnType<typeof createMailLimits>
+  }
+}
+
+/** So many within so long. */
+interface Window {
+  most: number
+  ms: number
+}
+
+const [minuteMs, hourMs, dayMs] = [60_000, 3_600_000, 86_400_000]
+/** Of the mails of a kind to one address. */
+const ofAddress: Window[] = [
+  { most: 1, ms: minuteMs },
+  { most: 5, ms: hourMs },
+  { most: 20, ms: dayMs },
+]
+/** Of what one network asks for. */
+const ofSource: Window[] = [{ most: 20, ms: hourMs }]
+
+const kind = 'mail_limit'
+/** Of those who count at once, one is done at a time; whoever waits for longer than this is over the limit anyway. */
+const triesAtMost = 50
+
+/**
+ * How many mails may be asked for, to one address and from one network, by all replicas together. The times of what was
+ * asked for are a record, which changes by compare-and-set.
+ */
+function createMailLimits({
+  config,
+  store,
+  secrets,
+  now,
+}: Pick<FastifyInstance, 'config' | 'store' | 'secrets' | 'now'>) {
+  const isOff = config.AUTH_THROTTLE === 'off'
+  const mac = secrets.mac('mail limits')
+
+  /** @returns how long to wait, in milliseconds; 0 where it is counted */
+  async function count(name: string, windows: Window[]): Promise<number> {
+    if (isOff) return 0
+    const id = mac.sign(Buffer.from(name)).toString('base64url')
+    const longest = Math.max(...windows.map(({ ms }) => ms))
+    const most = Math.max(...windows.map((window) => window.most))
+    for (let tries = 1; tries <= triesAtMost; tries++) {
+      const at = now()
+      const record = await store.findRecord({ kind, id, now: at })
+      // By a clock that was ahead: as if it were now.
+      const times = record ? (JSON.parse(record.data) as number[]).map((time) => Math.min(time, at)) : []
+      const waitMs = Math.max(0, ...windows.map((window) => leftOf(window, times, at)))
+      if (waitMs > 0) return waitMs
+      const data = JSON.stringify([...times, at].slice(-most))
+      if (record && at - record.createdAt < longest) {
+        if (await store.replaceRecord({ kind, id, now: at }, record.version, data)) return 0
+        continue
+      }
+      // A record does not live longer by being replaced: one that may end before what it holds is made anew.
+      if (record) await store.removeRecord(id)
+      const made = { id, kind, owner: id, source: id, data, createdAt: at, expiresAt: at + 2 * longest }
+      if (await store.issueRecord({ ...made, misses: 0, version: 1 }, { perOwner: 1, perSource: 1 })) return 0
+    }
+    return Math.min(...windows.map(({ ms }) => ms))
+  }
+
+  return {
+    /**
+     * Counts what a network asks for.
+     * @returns seconds to wait; 0 where it may
+     */
+    ofSource: async (address: string): Promise<number> =>
+      Math.ceil((await count(`source ${networkText(address)}`, ofSource)) / 1000),
+    /**
+     * Counts a mail. Whoever asks is told nothing.
+     * @param emailKey the mapped address, or whatever a stranger has named @returns whether it may be sent
+     */
+    ofAddress: async (kind: LinkKind, emailKey: string): Promise<boolean> =>
+      (await count(`address ${kind} ${emailKey}`, ofAddress)) === 0,
+  }
+}
+
+/** How long until another fits into a window. @param times the oldest first */
+function leftOf({ most, ms }: Window, times: number[], now: number): number {
+  const first = times.filter((time) => now - time < ms).at(-most)
+  return first === undefined ? 0 : first + ms - now
+}
+
+export default fp(
+  async (app: FastifyInstance) => {
+    app.decorate('mailLimits', createMailLimits(app))
+  },
+  { name: 'mail-limits', dependencies: ['store', 'secrets'] },
+)
