@@ -5,8 +5,8 @@ import { Value } from '@sinclair/typebox/value'
 import { distance } from 'fastest-levenshtein'
 import { ConfigError } from '../../config.ts'
 import { createFetchGuard } from '../../domain/fetch-guard.ts'
+import { expectedSecret, readSecret } from '../../domain/webhook-secret.ts'
 import { type EventName, events } from '../../events.ts'
-import { expectedSecret, readSecret } from './signature.ts'
 
 /** Whoever is told of events: a member of AUTH_WEBHOOKS_FILE. */
 export interface Endpoint {

@@ -4,8 +4,9 @@ import { join } from 'node:path'
 import { Webhook } from 'standardwebhooks'
 import t, { type Test } from 'tap'
 import { ConfigError } from '../../config.ts'
+import { readSecret } from '../../domain/webhook-secret.ts'
 import { readEndpoints } from '../../plugins/webhooks/endpoints.ts'
-import { readSecret, sign } from '../../plugins/webhooks/signature.ts'
+import { sign } from '../../plugins/webhooks/signature.ts'
 import { newDir } from '../support/helper.ts'
 
 /* AUTH_WEBHOOKS_FILE, and signatures by Standard Webhooks 1.0. */
