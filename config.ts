@@ -9,10 +9,12 @@ import {
   validateProxy,
 } from './config/checks.ts'
 import { ConfigError } from './config/error.ts'
-import { refuseUnreadable, takeFromFile, trimSecrets } from './config/files.ts'
+import { byFile, refuseUnreadable, takeFromFile, trimSecrets } from './config/files.ts'
+import { mailAdvice, validateMailFrom, validateMailWebhook, validateSmtpUrl, whatMailLacks } from './config/mail.ts'
 import { isFromKubernetes, unknownNames } from './config/names.ts'
 import { validateOrigin } from './config/origins.ts'
 import { type Check, DurationFrom, ListOf, membersOf, OneOf, WholeNumber, Workers } from './config/types.ts'
+import { expectedSecret, readSecret } from './domain/webhook-secret.ts'
 
 export { ConfigError }
 
@@ -126,6 +128,60 @@ export const Settings = Type.Object({
     description: 'Longest wait for a hash before the answer is 503',
   }),
   AUTH_THROTTLE: OneOf(['on', 'off'], { default: 'on', description: 'Waits after failed logins; off for a load test' }),
+  AUTH_MAIL_FROM: Type.Optional(
+    Type.String({
+      check: validateMailFrom,
+      expected: 'an address, or a name with one: Example <accounts@example.com>',
+      description: 'Whom mails come from; mails are sent where one of the next three is set: see docs/e-mail.md',
+    }),
+  ),
+  AUTH_SMTP_URL: Type.Optional(
+    Type.String({
+      check: validateSmtpUrl,
+      secret: true,
+      expected: 'a URL such as smtp://user:password@mail.example.com:587, or smtps://… for port 465',
+      description: 'The mail server that takes them',
+    }),
+  ),
+  AUTH_SMTP_URL_FILE: Type.Optional(Type.String({ description: 'A file that holds AUTH_SMTP_URL' })),
+  AUTH_MAIL_WEBHOOK: Type.Optional(
+    Type.String({
+      check: validateMailWebhook,
+      secret: true,
+      expected: 'a URL such as https://mailer.example.com/latchkey',
+      description: 'A mailer of your own that takes them, as JSON with a signature',
+    }),
+  ),
+  AUTH_MAIL_WEBHOOK_SECRET: Type.Optional(
+    Type.String({
+      check: (text: string) => (readSecret(text) ? undefined : 'it has another form'),
+      secret: true,
+      expected: expectedSecret,
+      description: 'What the requests to AUTH_MAIL_WEBHOOK are signed with',
+    }),
+  ),
+  AUTH_MAIL_WEBHOOK_SECRET_FILE: Type.Optional(
+    Type.String({ description: 'A file that holds AUTH_MAIL_WEBHOOK_SECRET' }),
+  ),
+  AUTH_MAIL_DIR: Type.Optional(
+    Type.String({ description: 'A directory that gets them as files, for development: latchkey mail shows the last' }),
+  ),
+  AUTH_EMAIL: OneOf(['optional', 'required'], {
+    default: 'optional',
+    description: 'Whether a signup has to name an e-mail address',
+  }),
+  AUTH_PAGES: OneOf(['on', 'off'], {
+    default: 'on',
+    description: 'Whether the pages that links in mails open are served',
+  }),
+  AUTH_PAGES_URL: Type.Optional(
+    Type.String({
+      pattern: '^[Hh][Tt][Tt][Pp][Ss]?://.',
+      check: validateIssuer,
+      expected: 'an http(s) URL without user name, query or fragment, such as https://app.example.com',
+      description: 'What links in mails begin with, where the pages are your own; the issuer when not set',
+    }),
+  ),
   AUTH_TRUSTED_PROXIES: Type.Optional(
     ListOf(validateProxy, {
       expected: 'a comma-separated list of addresses and CIDR ranges, such as 10.0.0.0/8, ::1',
@@ -186,6 +242,7 @@ export type Settings = StaticDecode<typeof Settings>
 export interface Config extends Settings {
   AUTH_ISSUER: string
   AUTH_AUDIENCE: string
+  AUTH_PAGES_URL: string
   /** for the operator at start; none of them stops it */
   warnings: string[]
 }
@@ -228,12 +285,7 @@ export function examineConfig(env: Record<string, string | undefined>): { config
   }
   for (const name of ['AUTH_SIGNING_KEY_FILE', 'AUTH_CLIENTS_FILE', 'AUTH_WEBHOOKS_FILE'] as const)
     attempt(() => refuseUnreadable(given, name))
-  const nameOf = Object.fromEntries(
-    (['AUTH_SECRET', 'AUTH_SECRET_PREVIOUS', 'DATABASE_URL'] as const).map((name) => [
-      name,
-      attempt(() => takeFromFile(given, name)) ?? name,
-    ]),
-  )
+  const nameOf = Object.fromEntries(byFile.map((name) => [name, attempt(() => takeFromFile(given, name)) ?? name]))
   const warnings = [...unknownNames(env, names), ...trimSecrets(given)]
   const raw = Value.Default(Settings, given) as Record<string, string>
 
@@ -243,11 +295,13 @@ export function examineConfig(env: Record<string, string | undefined>): { config
   }
   if (problems.length > 0) return { problems }
   const settings = Value.Decode(Settings, raw)
-  const unsafe = [...whatIsUnsafe(settings)]
+  const unsafe = [...whatIsUnsafe(settings), ...whatMailLacks(settings)]
   if (unsafe.length > 0) return { problems: unsafe }
 
   const issuer = settings.AUTH_ISSUER ?? `http://localhost:${settings.PORT}`
-  const config = { ...settings, AUTH_ISSUER: issuer, AUTH_AUDIENCE: settings.AUTH_AUDIENCE ?? issuer, warnings }
+  const { AUTH_AUDIENCE = issuer, AUTH_PAGES_URL = issuer } = settings
+  warnings.push(...mailAdvice(settings))
+  const config = { ...settings, AUTH_ISSUER: issuer, AUTH_AUDIENCE, AUTH_PAGES_URL, warnings }
   return { config: Object.freeze(config), problems }
 }
 

@@ -8,6 +8,7 @@ const headings: Partial<Record<keyof Settings, string>> = {
   AUTH_ACCESS_TTL: 'How long tokens and sessions live',
   AUTH_SIGNUP: 'Accounts and passwords',
   AUTH_ARGON2_MEMORY: 'Password hashing: its cost, and how much of it at once',
+  AUTH_MAIL_FROM: 'E-mail',
   AUTH_TRUSTED_PROXIES: 'What is around it: proxies, browsers, monitoring',
   AUTH_SHUTDOWN_GRACE: 'Stopping, and connections that are idle',
   AUTH_INSECURE: 'For tests only',

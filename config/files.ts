@@ -1,15 +1,17 @@
 import { accessSync, constants, readFileSync, statSync } from 'node:fs'
 import { ConfigError } from './error.ts'
 
-/**
- * Secrets may come by file, which no process list and no `docker inspect` shows.
- *
- * @returns the setting that it came by
- */
-export function takeFromFile(
-  given: Record<string, string>,
-  name: 'AUTH_SECRET' | 'AUTH_SECRET_PREVIOUS' | 'DATABASE_URL',
-): string {
+/** Secrets may come by file, which no process list and no `docker inspect` shows. */
+export const byFile = [
+  'AUTH_SECRET',
+  'AUTH_SECRET_PREVIOUS',
+  'DATABASE_URL',
+  'AUTH_SMTP_URL',
+  'AUTH_MAIL_WEBHOOK_SECRET',
+] as const
+
+/** @returns the setting that a secret came by */
+export function takeFromFile(given: Record<string, string>, name: (typeof byFile)[number]): string {
   const file = `${name}_FILE`
   const path = given[file]
   if (path === undefined) return name
@@ -50,8 +52,7 @@ const unreadable = (name: string, path: string, got?: string) =>
  */
 export function trimSecrets(given: Record<string, string>): string[] {
   const { AUTH_SECRET: secret, AUTH_SECRET_FILE: file } = given
-  for (const name of ['AUTH_SECRET', 'AUTH_SECRET_PREVIOUS', 'DATABASE_URL'])
-    if (given[name]) given[name] = given[name].trim()
+  for (const name of byFile) if (given[name]) given[name] = given[name].trim()
   if (secret === undefined || file !== undefined || secret === given['AUTH_SECRET']) return []
   // Until 0.2.0 the variable was not trimmed: what was sealed with it still opens.
   given['AUTH_SECRET_PREVIOUS'] ??= secret

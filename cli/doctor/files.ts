@@ -1,5 +1,6 @@
 import { accessSync, constants, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
+import { byFile } from '../../config/files.ts'
 import { Settings } from '../../config.ts'
 import { secretPath } from '../../plugins/keys/secret-file.ts'
 import { lmdbDirectory } from '../../stores/lmdb/file.ts'
@@ -57,7 +58,7 @@ export function pathsOfSecrets(env: NodeJS.ProcessEnv): string[] {
 
 function holdsSecret(path: string): boolean {
   try {
-    return /^\s*(export\s+)?(AUTH_SECRET|AUTH_SECRET_PREVIOUS|DATABASE_URL)\s*=\s*\S/m.test(readFileSync(path, 'utf8'))
+    return new RegExp(`^\\s*(export\\s+)?(${byFile.join('|')})\\s*=\\s*\\S`, 'm').test(readFileSync(path, 'utf8'))
   } catch {
     return false
   }

@@ -2,6 +2,7 @@ import { chmodSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import pg from 'pg'
 import t, { type Test } from 'tap'
+import { readMailbox, readSmtpUrl } from '../../config/mail.ts'
 import { ConfigError, readConfig, Settings } from '../../config.ts'
 import { splitHosts } from '../../stores/postgres/hosts.ts'
 import { newDir } from '../support/helper.ts'
@@ -396,4 +397,104 @@ t.test('two ports are two', async (t) => {
   t.match(problemOf({ AUTH_METRICS_PORT: '3000' }), /^AUTH_METRICS_PORT: expected a port of its own/)
   t.equal(problemOf({ PORT: '0', AUTH_METRICS_PORT: '0' }), undefined, 'two that are free')
   t.equal(problemOf({ PORT: '3000', AUTH_METRICS_PORT: '9090' }), undefined)
+})
+
+t.test('AUTH_SMTP_URL names a mail server, and never shows its password', async (t) => {
+  const more = { AUTH_MAIL_FROM: 'accounts@example.com' }
+  takes(
+    t,
+    'AUTH_SMTP_URL',
+    [
+      ...['smtp://localhost', 'smtp://127.0.0.1:1025', 'smtp://[::1]:1025', 'smtps://mail.example.com'],
+      ...['smtp://ada:secret@mail.example.com:587', 'smtps://ada%40example.com:a%2Fb%3Ac@mail.example.com:465/'],
+      'SMTP://mail.example.com:2525',
+    ],
+    more,
+  )
+  const wrong = [
+    ...['mail.example.com', 'http://mail.example.com', 'smtp:mail.example.com', 'smtp://', 'smtp://:587'],
+    ...['smtp://ada:hunter2@mail.example.com:465', 'smtps://ada:hunter2@mail.example.com:587', 'smtp://h:0'],
+    ...['smtp://ada@mail.example.com', 'smtp://:hunter2@mail.example.com', 'smtp://h/?secure=false', 'smtp://h:99999'],
+    ...['smtp://ada:hunter2/x@mail.example.com', 'smtp://ada:hunter2#x@mail.example.com', 'smtp://ada:hunter2%zz@h'],
+    ...['smtp://ada:hunter2%0d%0a@mail.example.com', 'smtp://ada:hunter2%00@h', 'smtp://h/path', 'smtp://h#top'],
+  ]
+  refuses(t, 'AUTH_SMTP_URL', wrong, more)
+  for (const text of wrong) t.notMatch(problemOf({ ...more, AUTH_SMTP_URL: text }), /hunter2/)
+  t.same(readSmtpUrl('smtps://ada%40example.com:a%2Fb%3Ac@mail.example.com'), {
+    ...{ host: 'mail.example.com', port: 465, isTlsFirst: true, isLoopback: false },
+    auth: { user: 'ada@example.com', pass: 'a/b:c' },
+  })
+  t.match(readSmtpUrl('smtp://[::1]'), { host: '::1', port: 587, isTlsFirst: false, isLoopback: true })
+  const path = join(await newDir(t), 'smtp-url')
+  writeFileSync(path, ' smtp://localhost:25\n')
+  t.equal(readConfig({ ...more, AUTH_SMTP_URL_FILE: path }).AUTH_SMTP_URL, 'smtp://localhost:25')
+})
+
+t.test('AUTH_MAIL_FROM is an address, or a name with one', async (t) => {
+  const more = { AUTH_MAIL_DIR: '/tmp/mail' }
+  for (const [text, mailbox] of Object.entries({
+    'accounts@example.com': { name: '', address: 'accounts@example.com' },
+    '<accounts@example.com>': { name: '', address: 'accounts@example.com' },
+    'Example <accounts@example.com>': { name: 'Example', address: 'accounts@example.com' },
+    '"Example, Inc." <a@example.com>': { name: 'Example, Inc.', address: 'a@example.com' },
+    '예제 <a@예제.example>': { name: '예제', address: 'a@예제.example' },
+  })) {
+    t.same(readMailbox(text), mailbox, text)
+    takes(t, 'AUTH_MAIL_FROM', [text], more)
+  }
+  refuses(
+    t,
+    'AUTH_MAIL_FROM',
+    [
+      ...['Example', 'a@', '@b', 'a@b, c@d', 'A <a@b>, B <c@d>', 'A <a@b> <c@d>', 'A <a@b', '"A" a@b', '<>'],
+      ...['A\r\nBcc: x@y <a@b>', 'A\u0000 <a@b>', '"A\\" <a@b>', `${'a'.repeat(250)}@b.example`],
+    ],
+    more,
+  )
+})
+
+t.test('the settings of mails go together, contract section 10', async (t) => {
+  const from = { AUTH_MAIL_FROM: 'Example <accounts@example.com>' }
+  const webhook = {
+    AUTH_MAIL_WEBHOOK: 'https://mailer.example.com/hook',
+    AUTH_MAIL_WEBHOOK_SECRET: `whsec_${'A'.repeat(43)}=`,
+  }
+  const smtp = { AUTH_SMTP_URL: 'smtp://localhost:1025' }
+  const dir = { AUTH_MAIL_DIR: './mail' }
+  for (const transport of [smtp, webhook, dir]) {
+    t.equal(problemOf({ ...from, ...transport }), undefined)
+    t.equal(problemOf({ ...from, ...transport, AUTH_EMAIL: 'required' }), undefined)
+    t.match(problemOf({ ...transport }), /^AUTH_MAIL_FROM: expected with AUTH_/)
+  }
+  t.match(problemOf({ ...from, ...smtp, ...dir }), /^AUTH_MAIL_DIR: expected only one of AUTH_SMTP_URL, /)
+  t.match(problemOf({ ...from, ...smtp, ...webhook }), /^AUTH_MAIL_WEBHOOK: expected only one of /)
+  t.match(
+    problemOf({ AUTH_EMAIL: 'required' }),
+    /^AUTH_EMAIL: expected optional where no mail is sent, or AUTH_MAIL_FR/,
+  )
+  refuses(t, 'AUTH_EMAIL', ['yes', 'REQUIRED'])
+  t.match(
+    problemOf({ ...from, AUTH_MAIL_WEBHOOK: webhook.AUTH_MAIL_WEBHOOK }),
+    /^AUTH_MAIL_WEBHOOK_SECRET: expected with AUTH_MAIL_WEBHOOK, whsec_/,
+  )
+  refuses(t, 'AUTH_MAIL_WEBHOOK_SECRET', ['hunter2', 'whsec_AAAA', 'whsec_!'], { ...from, ...webhook })
+  refuses(
+    t,
+    'AUTH_MAIL_WEBHOOK',
+    [
+      ...['mailer.example.com', 'ftp://mailer.example.com', 'http://mailer.example.com', 'https://10.0.0.1/hook'],
+      ...['http://10.0.0.1/hook', 'https://ada:pw@mailer.example.com'],
+    ],
+    { ...from, AUTH_MAIL_WEBHOOK_SECRET: webhook.AUTH_MAIL_WEBHOOK_SECRET },
+  )
+  const onLoopback = {
+    ...from,
+    ...webhook,
+    AUTH_MAIL_WEBHOOK: 'http://127.0.0.1:9/hook',
+    AUTH_FETCH_ALLOW: '127.0.0.1',
+  }
+  t.equal(problemOf(onLoopback), undefined)
+  t.match(readConfig(from).warnings, [/^AUTH_MAIL_FROM is set, and no mail is sent: that needs one of /])
+  t.equal(readConfig({ AUTH_ISSUER: 'https://a.example' }).AUTH_PAGES_URL, 'https://a.example')
+  refuses(t, 'AUTH_PAGES_URL', ['app.example.com', 'https://app.example.com/?x'])
 })
