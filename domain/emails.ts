@@ -1,4 +1,4 @@
-import { mapUsername } from './usernames.ts'
+import { domainToASCII } from 'node:url'
 
 const mostOctets = 254
 
@@ -6,10 +6,24 @@ const mostOctets = 254
 const letter = '[\\p{L}\\p{N}\\p{M}]'
 const label = `${letter}(?:(?:${letter}|-){0,61}${letter})?`
 const address = new RegExp(`^[\\w.!#$%&'*+/=?^\`{|}~-]+@${label}(?:\\.${label})*$`, 'u')
+const asciiAddress = /^[^@]+@(?:[a-z\d](?:[a-z\d-]{0,61}[a-z\d])?\.)*[a-z\d](?:[a-z\d-]{0,61}[a-z\d])?$/
 
-/** The form in which addresses are compared, as that of names. */
-export const mapEmail = mapUsername
+/**
+ * An address as it is mailed to: the domain in ASCII, as the DNS has it. Software that encodes a domain without mapping
+ * it first would mail to another one. Without a domain that can be, the text ends with its `@`.
+ */
+export const toAsciiEmail = (email: string): string =>
+  // One letter at a time: the last sigma of a word in capitals would become another letter, and another domain.
+  email.replace(/[^@]*$/, (domain) => domainToASCII(domain.replace(/\p{Lu}/gu, (capital) => capital.toLowerCase())))
 
-/** Whether a text is one address. Its mapped form has to be one, too: a letter may stand for many. */
+/**
+ * The form in which addresses are compared. Two that are alike are delivered to one mailbox, for a domain has one form
+ * in ASCII, and a local part is ASCII in lower case.
+ */
+export const mapEmail = (email: string): string => toAsciiEmail(email).toLowerCase()
+
+/** Whether a text is one address: `local@domain`, without quotes and comments. */
 export const isEmail = (text: string): boolean =>
-  [text, mapEmail(text)].every((form) => Buffer.byteLength(form) <= mostOctets && address.test(form))
+  Buffer.byteLength(text) <= mostOctets && address.test(text) && isMapped(mapEmail(text))
+
+const isMapped = (email: string): boolean => email.length <= mostOctets && asciiAddress.test(email)
