@@ -35,6 +35,9 @@ const kinds: Record<string, string | undefined> = {
   current: current(),
   unknown: undefined,
   disabled: current(),
+  'verified address': current(),
+  'unverified address': current(),
+  'unknown address': undefined,
   'without a password': noPassword,
   'argon2id m=4096 t=3': phc('argon2id$v=19$m=4096,t=3,p=1'),
   'phpass 2^13': `$P$B${crypt(30)}`,
@@ -55,6 +58,7 @@ const kinds: Record<string, string | undefined> = {
   'PBKDF2-SHA256 600,000': phc('pbkdf2-sha256$i=600000'),
 }
 const nameOf = (kind: string) => kind.toLowerCase().replaceAll(/[^a-z0-9]+/g, '-')
+const emailOf = (kind: string) => (kind.endsWith(' address') ? `${nameOf(kind)}@example.com` : undefined)
 
 await runScenario(async () => {
   const dir = makeDir()
@@ -63,14 +67,22 @@ await runScenario(async () => {
     const [username, createdAt] = [nameOf(kind), Date.now()]
     if (passwordHash === undefined) return []
     const user = { id: randomUUID(), username, nameKey: username, passwordHash, roles: [], createdAt, generation: 0 }
-    return [kind === 'disabled' ? { ...user, disabledAt: createdAt } : user]
+    const email = emailOf(kind)
+    const isVerified = kind === 'verified address'
+    return [
+      {
+        ...user,
+        ...(kind === 'disabled' && { disabledAt: createdAt }),
+        ...(email !== undefined && { email, ...(isVerified && { emailKey: email }) }),
+      },
+    ]
   })
   await store.importRows('users', users)
   await store.close()
   const settings = { ...benchSettings, AUTH_DATA_DIR: dir, AUTH_THROTTLE: 'off' }
   const server = await startServer(settings, `${dir}/log`)
   const agent = new Agent({ keepAlive: true })
-  const logIn = (kind: string) => ask(agent, `${server.origin}/token`, nameOf(kind))
+  const logIn = (kind: string) => ask(agent, `${server.origin}/token`, emailOf(kind) ?? nameOf(kind))
   const refused = await refusedLogins(logIn)
   const storms = []
   for (const kind of ['current', 'phpass 2^13', 'bcrypt 10', 'better-auth scrypt', 'PBKDF2-SHA256 20,000'])

@@ -2,6 +2,7 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Caller } from '../../domain/caller.ts'
 import { type Check, checked } from '../../domain/checks.ts'
+import { isEmail, mapEmail } from '../../domain/emails.ts'
 import { mayHaveTokens, noPassword, type User } from '../../domain/user.ts'
 import { isUsername, mapUsername } from '../../domain/usernames.ts'
 import { Refusal } from '../../errors.ts'
@@ -73,9 +74,28 @@ function createSignIn({
     return new Refusal('invalid_grant', { detail: 'The username or password is wrong', reason, checks })
   }
 
+  /**
+   * Judges a password for a text that is an address: that of the user who has verified it, or else the name of one.
+   * Failures are counted for the account, under its name, whichever was typed. Both are looked up, so that an address
+   * that somebody has costs what one that nobody has does.
+   */
+  async function guessByAddress(caller: Caller, address: string, password: string) {
+    const nameKey = mapUsername(address)
+    const [named, owner] = await Promise.all([
+      isUsername(address) ? store.findUserByName(nameKey) : undefined,
+      store.findUserByEmail(mapEmail(address)),
+    ])
+    const user = owner ?? named
+    const guess = await guessPassword(caller, user?.nameKey ?? nameKey, () => user, password)
+    if (guess.isRight || !owner || !named || owner.id === named.id) return guess
+    // Somebody's name may be the address of another: each signs in by their own password, and keeps the other not out.
+    const byName = await guessPassword(caller, nameKey, () => named, password)
+    return byName.isRight ? byName : guess
+  }
+
   return {
     /**
-     * Signs in by username and password. A hash below the current settings is replaced.
+     * Signs in by username, or verified address, and password. A hash below the current settings is replaced.
      *
      * @throws {Refusal} 400 `invalid_grant`, the same for a wrong password and for a user who is unknown, disabled or
      * gone; 429 while a wait is on; 503 when hashing is overloaded
@@ -85,7 +105,9 @@ function createSignIn({
       hashing.refuseIfFull(caller)
       const nameKey = mapUsername(username)
       const find = () => (isUsername(username) ? store.findUserByName(nameKey) : undefined)
-      const guess = await guessPassword(caller, nameKey, find, password)
+      const guess = isEmail(username)
+        ? await guessByAddress(caller, username, password)
+        : await guessPassword(caller, nameKey, find, password)
       if (!guess.isRight) throw wrongCredentials(caller, nameKey, guess.found, guess.checks)
       const { found: user } = guess
       if (hashing.isOutdated(user.passwordHash)) {

@@ -10,7 +10,7 @@ import { type ForeignHash, readForeignHash } from '../../plugins/login/foreign-h
 import { createStoredHashes } from '../../plugins/login/stored-hashes.ts'
 import { callerFrom, from, until } from '../support/client-helper.ts'
 import { vectors } from '../support/foreign-hashes.ts'
-import { json, onOneStore, overStores, password, postForm, signUp, storeOf } from '../support/helper.ts'
+import { giveEmail, json, onOneStore, overStores, password, postForm, signUp, storeOf } from '../support/helper.ts'
 import { isLong } from '../support/processes.ts'
 
 const tryLogIn = (app: FastifyInstance, username: string, secret: string, options = {}) =>
@@ -57,14 +57,15 @@ const foreign = {
 }
 
 onOneStore(
-  'nobody learns by the time whether a name exists, is disabled, or has an old or imported hash (contract §4)',
+  'nobody learns by the time whether a name or address exists, is disabled, or has an old or imported hash (contract §4)',
   async (t, build) => {
     const settings = { AUTH_ARGON2_MEMORY: '19456', AUTH_ARGON2_TIME: '2', AUTH_THROTTLE: 'off', LOG_LEVEL: 'silent' }
     const { app } = await build({ ...settings, AUTH_HASH_CONCURRENCY: '1' })
     const today = { memoryCost: 19_456, timeCost: 2, parallelism: 1 }
     const nameOf = (kind: string) => kind.replaceAll(/[ ,]/g, '_')
     for (const kind of ['ada', 'off', ...Object.keys(cheaper), ...Object.keys(foreign)]) await signUp(app, nameOf(kind))
-    const off = await app.store.findUserByName('off')
+    const [ada, off] = await Promise.all(['ada', 'off'].map((name) => app.store.findUserByName(name)))
+    await giveEmail(storeOf(app), ada?.id ?? '', 'ada@example.com')
     await storeOf(app).disableUser(off?.id ?? '', { now: 0, expiresAt: 1 } as End)
     for (const [kind, cost] of Object.entries(cheaper))
       await storeHash(app, nameOf(kind).toLowerCase(), await argon2.hash(password, { ...today, ...cost }))
@@ -75,6 +76,8 @@ onOneStore(
       ['wrong password', 'ada', wrong],
       ['disabled', 'off', wrong],
       ['disabled, right password', 'off', password],
+      ['unknown address', 'nobody@example.com', password],
+      ['address, wrong password', 'ada@example.com', wrong],
       ...Object.keys({ ...cheaper, ...foreign }).map((kind): [string, string, string] => [kind, nameOf(kind), wrong]),
     ]
     const answers = new Set<string>()

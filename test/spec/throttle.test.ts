@@ -14,7 +14,7 @@ import {
   until,
   watchStore,
 } from '../support/client-helper.ts'
-import { json, onOneStore, overStores, password, postForm, signUp, storeOf } from '../support/helper.ts'
+import { giveEmail, json, onOneStore, overStores, password, postForm, signUp, storeOf } from '../support/helper.ts'
 import { isLong } from '../support/processes.ts'
 
 /** A guess at a name that exists or does not, with a right or a wrong password. */
@@ -216,7 +216,10 @@ onOneStore(
   'unknown names, wrong passwords and disabled users cost the same calls of the store (contract §4)',
   async (t, build) => {
     const { app } = await build()
-    for (const name of ['ada', 'off']) await signUp(app, name)
+    for (const name of ['ada', 'off', 'bob']) {
+      const { id } = json(await signUp(app, name))
+      await giveEmail(storeOf(app), id, `${name}@example.com`, name !== 'bob')
+    }
     await disable(app, 'off')
     const calls = watchStore(app, /./)
     const work = async (name: string, secret: string, status = 400) => {
@@ -252,6 +255,17 @@ onOneStore(
       ['createSession', 'findFailures', 'findUserByName'],
       'once a right one has reset the count',
     )
+    const byAddress = ['findFailures', 'findUserByEmail', 'findUserByName']
+    for (const [name, secret] of [
+      ['nobody@example.com', password],
+      ['bob@example.com', password],
+      ['ada@example.com', 'wrong wrong wrong'],
+      ['off@example.com', password],
+    ] as const)
+      t.same(await work(name, secret), [...byAddress, 'recordFailure'], name)
+    await work('ada@example.com', password, 200)
+    t.same(await work('ada@example.com', password, 200), ['createSession', ...byAddress])
+    t.same(await work('ada@', password), ['findFailures', 'findUserByName', 'recordFailure'], 'what is no address')
   },
 )
 

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Test } from 'tap'
+import { mapEmail } from '../../domain/emails.ts'
 import type { User } from '../../domain/user.ts'
 import type { Store } from '../../stores/store.ts'
 
@@ -48,4 +49,12 @@ export async function until(isSo: () => Promise<boolean>, limitMs = 10_000, paus
 export async function giveRoles(store: Store, userId: string, roles: string[]): Promise<void> {
   const expected = (await store.findUser(userId)) as User
   if (!(await store.changeUser({ userId, expected, next: { ...expected, roles } }))) throw new Error('not changed')
+}
+
+/** Has a user have an address, as one that they have verified or not. */
+export async function giveEmail(store: Store, userId: string, email: string, isVerified = true): Promise<void> {
+  const expected = (await store.findUser(userId)) as User
+  const { emailKey: _, ...user } = expected
+  const next = { ...user, email, ...(isVerified && { emailKey: mapEmail(email) }) }
+  if (!(await store.changeUser({ userId, expected, next }))) throw new Error('not changed')
 }

@@ -10,7 +10,7 @@ import { cheapHashing, newDir, password, type Scope } from './basics.ts'
 import { schemaController } from './compilers.ts'
 import { accessPostgres, type SharedPostgres, startPostgres } from './postgres.ts'
 
-export { cheapHashing, claimsOf, giveRoles, newDir, password, type Scope } from './basics.ts'
+export { cheapHashing, claimsOf, giveEmail, giveRoles, newDir, password, type Scope } from './basics.ts'
 
 /** A clock that tests move; milliseconds since the epoch. */
 export interface Clock {

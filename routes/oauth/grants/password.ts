@@ -5,7 +5,7 @@ import { grant, grantAudience, grantScope, narrowing, required } from './grant.t
 /** A user signs in and gets a session, RFC 6749 §4.3. */
 export const password = grant({
   parameters: {
-    username: Type.Optional(Type.String({ examples: Username.examples })),
+    username: Type.Optional(Type.String({ description: 'A name or a verified address', examples: Username.examples })),
     password: Type.Optional(PresentedPassword),
     ...narrowing,
   },
