@@ -5,7 +5,9 @@ import { createLeapWatch } from './domain/clock-leaps.ts'
 import { revocationExpiry } from './domain/lifetimes.ts'
 import { type LogDestination, loggerOptions, QuietLog } from './log/fields.ts'
 import { type Traced, type Tracing, untraced } from './log/traced.ts'
+import emails from './plugins/accounts/emails.ts'
 import passwordPolicy from './plugins/accounts/password-policy.ts'
+import passwordReset from './plugins/accounts/password-reset.ts'
 import profiles from './plugins/accounts/profiles.ts'
 import userAdmin from './plugins/accounts/user-admin.ts'
 import users from './plugins/accounts/users.ts'
@@ -190,6 +192,8 @@ export async function buildApp(
     await app.register(profiles)
     await app.register(userAdmin)
     await app.register(users)
+    await app.register(emails)
+    await app.register(passwordReset)
     await app.register(clients)
     await app.register(clientAuthentication)
     await app.register(declaredClients)

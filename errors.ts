@@ -16,6 +16,7 @@ const table = {
   unsupported_grant_type: [400, 'unsupported_grant_type', 'The grant type is not supported', 'grant_type'],
   unauthorized_client: [400, 'unauthorized_client', 'The client may not use this grant', 'client_grants'],
   invalid_grant: [400, 'invalid_grant', 'The grant is not valid', 'account'],
+  invalid_code: [400, 'invalid_grant', 'The link or code is not valid, was used, or has expired', 'mail_link'],
   invalid_scope: [400, 'invalid_scope', 'The scope is not valid', 'client_scopes'],
   invalid_target: [400, 'invalid_target', 'The client may not ask for this resource', 'client_audience'],
   invalid_client: [401, 'invalid_client', 'Client authentication failed', 'client'],
@@ -33,6 +34,7 @@ const table = {
   request_timeout: [408, 'invalid_request', 'The request timed out', 'arrival_seconds'],
   username_taken: [409, 'invalid_request', 'The username is taken', 'username'],
   client_id_taken: [409, 'invalid_request', 'The client_id is taken', 'client_id'],
+  email_taken: [409, 'invalid_request', 'The address is that of another user', 'email'],
   own_account: [409, 'invalid_request', 'You cannot remove your own admin access', 'own_access'],
   user_disabled: [409, 'invalid_request', 'The user is disabled', 'account'],
   operators_key: [
@@ -45,6 +47,7 @@ const table = {
   unsupported_media_type: [415, 'invalid_request', 'The content type is not supported', 'content_type'],
   unsupported_encoding: [415, 'invalid_request', 'The content encoding is not supported', 'content_encoding'],
   too_many_failures: [429, 'invalid_request', 'Too many failed attempts', 'failures_from_network'],
+  too_many_requests: [429, 'invalid_request', 'Too many requests', 'mails_asked_for'],
   header_too_large: [431, 'invalid_request', 'The header fields are too large', 'header_bytes'],
   internal_error: [500, 'server_error', 'Internal server error', 'program'],
   overloaded: [503, 'temporarily_unavailable', 'The service is busy', 'hashes_waiting'],
@@ -111,6 +114,14 @@ export class Refusal extends Error {
 /** 400 `invalid_request`: a parameter is not there, or is empty (RFC 6749 §3.2). */
 export const missingParameter = (name: string): Refusal =>
   new Refusal('invalid_request', { detail: `The parameter ${name} is missing` })
+
+/** 400 `invalid_request`: a member of the body cannot be what it is. @param detail words that go on after its name */
+export const invalidMember = (pointer: `/${string}`, detail: string): Refusal =>
+  new Refusal('invalid_request', { detail: `The ${pointer.slice(1)} ${detail}`, errors: [{ pointer, detail }] })
+
+/** 403: the password that is asked for before a change is wrong. @param pointer of the member that it came in */
+export const wrongPassword = (pointer: `/${string}`): Refusal =>
+  new Refusal('wrong_password', { reason: 'wrong password', errors: [{ pointer, detail: 'is wrong' }] })
 
 /** For `catch`, where a refusal means "no": any other error is thrown on. */
 export function ignoreRefusal(error: unknown): undefined {

@@ -57,8 +57,13 @@ const changes = {
   'users.imported': info<{ source: string; made: number; updated: number; unchanged: number; skipped: number }>(
     'users were imported',
   ),
+  'email.asked': info<OfUser>('a user named an address, which is to be verified'),
+  'email.verified': info<OfUser>('an address was verified'),
+  'email.changed': info<OfUser>('another address was verified, in the place of one'),
+  'email.restored': info<OfUser>('an address was brought back from a mail to it; all sessions were ended'),
   'password.changed': info<OfUser>('a password was changed'),
   'password.set': info<OfUser>('a password was set by an administrator'),
+  'password.reset': info<OfUser>('a forgotten password was replaced'),
   'login.succeeded': info<OfUser & OfClient & { sid: string; address: string }>('a login'),
   'session.ended': info<OfUser & { sid: string }>('a session was ended'),
   'sessions.ended': info<OfUser>('all sessions of a user were ended'),
@@ -83,6 +88,9 @@ export type LoginFailure = (typeof loginFailures)[number]
 /** Events of which the store knows nothing, and of commands that act on it without the service's app. */
 const notes = {
   'login.failed': warn<{ reason: LoginFailure; sub?: string; account?: string; address: string }>('a login failed'),
+  'password.forgotten': info<{ sub?: string; account?: string; address: string }>(
+    'somebody asked for a mail to replace a password',
+  ),
   'login.throttled': warn<{
     kind: 'user' | 'client'
     wait_seconds: number

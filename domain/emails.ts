@@ -22,6 +22,9 @@ export const toAsciiEmail = (email: string): string =>
  */
 export const mapEmail = (email: string): string => toAsciiEmail(email).toLowerCase()
 
+/** What `isEmail` wants, as an error says it. */
+export const emailRule = `must be one address, local@domain, of at most ${mostOctets} octets`
+
 /** Whether a text is one address: `local@domain`, without quotes and comments. */
 export const isEmail = (text: string): boolean =>
   Buffer.byteLength(text) <= mostOctets && address.test(text) && isMapped(mapEmail(text))

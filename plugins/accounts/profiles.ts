@@ -24,7 +24,7 @@ const staleMs = 60_000
  */
 function createProfiles({ store, events, uptimeMs }: Pick<FastifyInstance, 'store' | 'events' | 'uptimeMs'>) {
   const known = new Lru<Profile & { readAtMs: number }>(10_000)
-  events.on('user', ({ sub }) => known.delete(sub))
+  for (const about of ['user', 'email'] as const) events.on(about, ({ sub }) => known.delete(sub))
 
   async function read(id: string): Promise<Profile | undefined> {
     const user = await store.findUser(id)

@@ -6,6 +6,7 @@ import { isUsername, mapUsername } from '../../domain/usernames.ts'
 import { Refusal } from '../../errors.ts'
 import { retryUntilApplied } from '../../stores/compare-and-set.ts'
 import type { UserPage } from '../../stores/tables/users.ts'
+import { endingWithPassword, linkKinds } from '../mail/kinds.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -21,7 +22,9 @@ function createUserAdmin({
   hashing,
   passwordPolicy,
   changes,
-}: Pick<FastifyInstance, 'store' | 'hashing' | 'passwordPolicy' | 'changes'>) {
+  mail,
+  now,
+}: Pick<FastifyInstance, 'store' | 'hashing' | 'passwordPolicy' | 'changes' | 'mail' | 'now'>) {
   /** The user of a name, as people type it, or of an id; disabled ones too. @throws {Refusal} 404 */
   async function get(by: { username: string } | { id: string }): Promise<User> {
     const user =
@@ -47,6 +50,8 @@ function createUserAdmin({
       const deleted = { sub: id }
       const isDeleted = await changes.make(by, 'user.deleted', deleted, (store, end) => store.deleteUser(id, end()))
       if (!isDeleted) throw unknownUser()
+      // They would find nobody; it is for what has not been mailed yet.
+      await mail.end(id, linkKinds)
     },
 
     /** Ends the sessions and access tokens of a user, who cannot log in until enabled again. @throws {Refusal} 404 */
@@ -91,10 +96,11 @@ function createUserAdmin({
       const normalized = password.normalize('NFC')
       await passwordPolicy.check(normalized, nameKey, '/password')
       const passwordHash = await hashing.hash(caller, normalized)
+      const ending = { kinds: [...endingWithPassword], now: now() }
       await retryUntilApplied('The password', async () => {
         const { passwordHash: expectedHash } = await get({ id })
         return changes.make(caller, 'password.set', { sub: id }, (store, end) =>
-          store.changePassword({ userId: id, expectedHash, passwordHash }, end()),
+          store.changePassword({ userId: id, expectedHash, passwordHash, ending }, end()),
         )
       })
     },
@@ -107,5 +113,5 @@ export default fp(
   async (app: FastifyInstance) => {
     app.decorate('userAdmin', createUserAdmin(app))
   },
-  { name: 'user-admin', dependencies: ['store', 'hashing', 'password-policy', 'changes'] },
+  { name: 'user-admin', dependencies: ['store', 'hashing', 'password-policy', 'changes', 'mail'] },
 )

@@ -4,7 +4,8 @@ import fp from 'fastify-plugin'
 import type { Caller } from '../../domain/caller.ts'
 import type { User } from '../../domain/user.ts'
 import { isUsername, mapUsername, usernameRule } from '../../domain/usernames.ts'
-import { Refusal } from '../../errors.ts'
+import { Refusal, wrongPassword } from '../../errors.ts'
+import { endingWithPassword } from '../mail/kinds.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -79,8 +80,12 @@ function createUsers({
       const passwordHash = await hashing.hash(caller, next)
       const { id: userId, passwordHash: expectedHash } = user
       const { keepSessionId } = change
+      const ending = { kinds: [...endingWithPassword], now: now() }
       const isChanged = await changes.make(caller, 'password.changed', { sub: userId }, (store, end) =>
-        store.changePassword({ userId, expectedHash, passwordHash, ...(keepSessionId && { keepSessionId }) }, end()),
+        store.changePassword(
+          { userId, expectedHash, passwordHash, ending, ...(keepSessionId && { keepSessionId }) },
+          end(),
+        ),
       )
       if (!isChanged) throw wrongPassword('/current_password')
     },
@@ -92,9 +97,6 @@ function createUsers({
     },
   }
 }
-
-const wrongPassword = (pointer: string) =>
-  new Refusal('wrong_password', { reason: 'wrong password', errors: [{ pointer, detail: 'is wrong' }] })
 
 export default fp(
   async (app: FastifyInstance) => {

@@ -34,6 +34,13 @@ export const links = {
 
 export type LinkKind = keyof typeof links
 export const linkKinds = Object.keys(links) as LinkKind[]
+
+/**
+ * They end with a new password and with another address. A way back does not: whoever has stolen a password would end
+ * it so.
+ */
+export const endingWithPassword = ['verify', 'change', 'reset'] as const satisfies LinkKind[]
+
 export const linkOf = (kind: LinkKind): Link => links[kind]
 
 /** Mails without a link: that something has happened. */

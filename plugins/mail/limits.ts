@@ -1,6 +1,9 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
+import type { Caller } from '../../domain/caller.ts'
+import { checked } from '../../domain/checks.ts'
 import { networkText } from '../../domain/network.ts'
+import { Refusal } from '../../errors.ts'
 import type { LinkKind } from './kinds.ts'
 
 declare module 'fastify' {
@@ -23,7 +26,7 @@ const ofAddress: Window[] = [
   { most: 20, ms: dayMs },
 ]
 /** Of what one network asks for. */
-const ofSource: Window[] = [{ most: 20, ms: hourMs }]
+const ofSource: [Window] = [{ most: 20, ms: hourMs }]
 
 const kind = 'mail_limit'
 /** Of those who count at once, one is done at a time; whoever waits for longer than this is over the limit anyway. */
@@ -42,8 +45,11 @@ function createMailLimits({
   const isOff = config.AUTH_THROTTLE === 'off'
   const mac = secrets.mac('mail limits')
 
-  /** @returns how long to wait, in milliseconds; 0 where it is counted */
-  async function count(name: string, windows: Window[]): Promise<number> {
+  /**
+   * @param isSilent whether nobody may see, by the time that it takes, what comes out
+   * @returns how long to wait, in milliseconds; 0 where it is counted
+   */
+  async function count(name: string, windows: Window[], isSilent: boolean): Promise<number> {
     if (isOff) return 0
     const id = mac.sign(Buffer.from(name)).toString('base64url')
     const longest = Math.max(...windows.map(({ ms }) => ms))
@@ -54,7 +60,10 @@ function createMailLimits({
       // By a clock that was ahead: as if it were now.
       const times = record ? (JSON.parse(record.data) as number[]).map((time) => Math.min(time, at)) : []
       const waitMs = Math.max(0, ...windows.map((window) => leftOf(window, times, at)))
-      if (waitMs > 0) return waitMs
+      if (waitMs > 0) {
+        if (record && isSilent) await store.replaceRecord({ kind, id, now: at }, record.version, record.data)
+        return waitMs
+      }
       const data = JSON.stringify([...times, at].slice(-most))
       if (record && at - record.createdAt < longest) {
         if (await store.replaceRecord({ kind, id, now: at }, record.version, data)) return 0
@@ -69,20 +78,27 @@ function createMailLimits({
   }
 
   return {
-    /**
-     * Counts what a network asks for.
-     * @returns seconds to wait; 0 where it may
-     */
-    ofSource: async (address: string): Promise<number> =>
-      Math.ceil((await count(`source ${networkText(address)}`, ofSource)) / 1000),
+    /** Counts what the network of a caller asks for; administrators may ask for more. @throws {Refusal} 429 */
+    async ofSource({ address, by }: Pick<Caller, 'address' | 'by'>): Promise<void> {
+      if (by !== undefined) return
+      const network = networkText(address)
+      const waitMs = await count(`source ${network}`, ofSource, false)
+      if (waitMs === 0) return
+      const [{ most }] = ofSource
+      const detail = 'Your network has asked for too many mails; try again later'
+      const checks = [checked('mails_asked_for', most, most), checked('network', network)]
+      throw new Refusal('too_many_requests', { detail, checks, headers: retryAfter(waitMs) })
+    },
     /**
      * Counts a mail. Whoever asks is told nothing.
      * @param emailKey the mapped address, or whatever a stranger has named @returns whether it may be sent
      */
     ofAddress: async (kind: LinkKind, emailKey: string): Promise<boolean> =>
-      (await count(`address ${kind} ${emailKey}`, ofAddress)) === 0,
+      (await count(`address ${kind} ${emailKey}`, ofAddress, true)) === 0,
   }
 }
+
+const retryAfter = (waitMs: number) => ({ 'retry-after': String(Math.ceil(waitMs / 1000)) })
 
 /** How long until another fits into a window. @param times the oldest first */
 function leftOf({ most, ms }: Window, times: number[], now: number): number {

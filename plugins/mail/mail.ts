@@ -2,6 +2,7 @@ import { randomInt, timingSafeEqual } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Config } from '../../config.ts'
+import type { Caller } from '../../domain/caller.ts'
 import { omitUndefined } from '../../domain/omit-undefined.ts'
 import type { RecordTaking } from '../../domain/record.ts'
 import type { Locale } from '../../domain/user.ts'
@@ -83,22 +84,39 @@ function createMail({ config, store, secrets, now }: Pick<FastifyInstance, 'conf
      *
      * @param owner the id of a user, or `nobody`; of their links of the kind there is one at a time
      * @param source the network that asks
-     * @throws {Refusal} 503 when there are too many
+     * @param says a notice, that is mailed in the place of the link: nobody gets that
+     * @throws {Refusal} 429 when there are too many
      */
     async issue(
       kind: LinkKind,
-      { owner, source, to, locale, about = {} }: { owner: string; source: string; to?: string } & Told,
+      {
+        owner,
+        source,
+        to,
+        locale,
+        about = {},
+        says,
+      }: Told & { owner: string; source: string } & Partial<{
+          to: string
+          says: NoticeKind
+        }>,
     ): Promise<{ id: string; secret: string; link: string; expiresAt: number }> {
       const { hasCode, bounds } = linkOf(kind)
-      const code = hasCode ? String(randomInt(10 ** codeDigits)).padStart(codeDigits, '0') : undefined
-      const messageOf = (token: string): Message => omitUndefined({ kind, to, locale, token, code, about, tries: 0 })
+      const code = hasCode && !says ? String(randomInt(10 ** codeDigits)).padStart(codeDigits, '0') : undefined
+      const messageOf = (secret: string): Message => {
+        const token = says ? undefined : secret
+        return omitUndefined({ kind: says ?? kind, to, locale, token, code, about, tries: 0 })
+      }
       const isMailed = isOn && to !== undefined
       for (let tries = 1; tries <= triesAtMost; tries++) {
         if (bounds.perOwner === 1) await records.end(owner, [kind])
         const issued = await records.issue(kind, { owner, source, data: messageOf, ...(isMailed && { dueAt: now() }) })
         if (issued) return { ...issued, link: linkTo(kind, issued.secret) }
       }
-      throw new Refusal('overloaded', { reason: `too many links of the kind ${kind}` })
+      throw new Refusal('too_many_requests', {
+        reason: `too many links of the kind ${kind}`,
+        headers: { 'retry-after': '60' },
+      })
     },
 
     /** What somebody shows, where it is good. A wrong code is counted, and the fifth kills the link, too. */
@@ -132,6 +150,12 @@ interface Told {
   locale: Locale
   about?: Record<string, string>
 }
+
+/** What a mail tells of the request that it is about. */
+export const factsOf = ({ address, userAgent }: Caller, username: string, at: number): Record<string, string> => ({
+  ...{ username, at: new Date(at).toISOString() },
+  ...{ device: userAgent, address },
+})
 
 const codeDigits = 8
 

@@ -24,6 +24,7 @@ import {
   storeOf,
   withToken,
 } from '../support/helper.ts'
+import { mailsInto } from '../support/mail.ts'
 
 /* Why a request was refused, by its x-request-id: docs/explain.md. */
 
@@ -75,6 +76,7 @@ async function during<T>(
 onOneStore('for each error that there is, an administrator is told which check failed', async (t, build) => {
   const settings = {
     AUTH_SIGNUP: 'closed',
+    ...(await mailsInto(t)),
     AUTH_SIGNING_KEY_FILE: await keyFile(t),
     AUTH_HASH_CONCURRENCY: '1',
     AUTH_HASH_MAX_WAIT: '1s',
@@ -117,6 +119,7 @@ onOneStore('for each error that there is, an administrator is told which check f
       'password, refresh_token',
     ],
     invalid_grant: [() => tryLogIn(app, 'root', wrong), 'password'],
+    invalid_code: [() => post('/email/verify', { token: 'lkv_x' }), 'mail_link'],
     invalid_scope: [
       () => postForm(app, '/token', { grant_type: 'client_credentials', scope: 'write' }, basic(machine)),
       'client_scopes',
@@ -174,6 +177,14 @@ onOneStore('for each error that there is, an administrator is told which check f
       0.4,
     ],
     username_taken: [() => asRoot('POST', '/admin/users', { username: 'ROOT', password }), 'username'],
+    email_taken: [
+      async () => {
+        await asRoot('PATCH', `/admin/users/${rootId}`, { email: 'root@example.com', email_verified: true })
+        const { id } = json(await asRoot('POST', '/admin/users', { username: 'dan', password }))
+        return asRoot('PATCH', `/admin/users/${id}`, { email: 'root@example.com', email_verified: true })
+      },
+      'email',
+    ],
     client_id_taken: [() => asRoot('POST', '/admin/clients', { client_id: 'machine' }), 'client_id'],
     own_account: [() => asRoot('POST', `/admin/users/${rootId}/disable`), 'own_access'],
     operators_key: [() => asRoot('POST', '/admin/keys/rotate', {}), 'signing_key', undefined, 'AUTH_SIGNING_KEY_FILE'],
@@ -191,6 +202,16 @@ onOneStore('for each error that there is, an administrator is told which check f
       },
       'failures_from_network',
       10,
+      'AUTH_THROTTLE',
+    ],
+    too_many_requests: [
+      async () => {
+        const ask = () => post('/password/forgot', { username: 'eve' })
+        for (let n = 0; n < 20; n++) await ask()
+        return ask()
+      },
+      'mails_asked_for',
+      20,
       'AUTH_THROTTLE',
     ],
     header_too_large: [
