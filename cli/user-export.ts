@@ -87,6 +87,7 @@ const exported = (user: User, withHashes: boolean) => ({
   username: user.username,
   email: user.email,
   email_verified: user.email === undefined ? undefined : user.emailKey !== undefined,
+  locale: user.locale,
   roles: user.roles,
   created_at: timestamp(user.createdAt),
   disabled_at: timestamp(user.disabledAt),

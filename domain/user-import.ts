@@ -1,4 +1,5 @@
 import { isDeepStrictEqual } from 'node:util'
+import { mapEmail } from './emails.ts'
 import { omitUndefined } from './omit-undefined.ts'
 import { noPassword, type User } from './user.ts'
 
@@ -95,18 +96,23 @@ export function planImport(rows: ImportRow[], known: User[], onConflict: OnConfl
 const isOwnHash = (hash: string) => hash.startsWith('$argon2id$v=19$') || hash.startsWith('$wrapped$')
 
 /**
- * A user as another import of the same row leaves it. What was decided here since stays: a password, once the user has
- * signed in, and that an account is disabled.
+ * A user as another import of the same row leaves it. What was decided here since stays: a password and an address, once
+ * the user has signed in; that an address is verified; and that an account is disabled.
  *
  * @returns undefined when there is nothing to change
  */
 function updateOf(before: User, row: ImportRow): { user: User; endsSessions: boolean } | undefined {
   const isHashKept = row.passwordHash === noPassword || isOwnHash(before.passwordHash)
+  const isEmailKept =
+    row.email === undefined ||
+    (before.email !== undefined && isOwnHash(before.passwordHash)) ||
+    before.emailKey === mapEmail(row.email)
   const user: User = omitUndefined({
     ...before,
     username: row.username,
     nameKey: row.nameKey,
-    ...(row.email !== undefined && { email: row.email, emailKey: row.emailKey }),
+    ...(!isEmailKept && { email: row.email, emailKey: row.emailKey }),
+    locale: before.locale ?? row.locale,
     passwordHash: isHashKept ? before.passwordHash : row.passwordHash,
     roles: row.hasRoles ? row.roles : before.roles,
     disabledAt: before.disabledAt ?? row.disabledAt,

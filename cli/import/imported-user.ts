@@ -10,6 +10,8 @@ export interface ImportedUser {
   username?: string
   email?: string
   isEmailVerified?: boolean
+  /** a language tag, BCP 47 */
+  locale?: string
   /** in a form that `readForeignHash` knows, not checked yet; without it and a password, the user has to reset it */
   passwordHash?: string
   /** in clear, to be hashed */

@@ -3,7 +3,7 @@ import { adminScope } from '../../domain/client.ts'
 import { isEmail, mapEmail } from '../../domain/emails.ts'
 import { omitUndefined } from '../../domain/omit-undefined.ts'
 import { roleCharacter } from '../../domain/scope.ts'
-import { noPassword } from '../../domain/user.ts'
+import { locales, noPassword } from '../../domain/user.ts'
 import type { ImportRow } from '../../domain/user-import.ts'
 import { isUsername, mapUsername, usernameRule } from '../../domain/usernames.ts'
 import { readForeignHash } from '../../plugins/login/foreign-hashes.ts'
@@ -73,6 +73,7 @@ export function toRow(user: ImportedUser, { from, wrap, now }: { from: string; w
         email: hasEmail ? email : undefined,
         emailKey: isVerified ? mapEmail(email) : undefined,
         disabledAt: user.isDisabled ? now : undefined,
+        locale: locales.find((locale) => user.locale?.toLowerCase().split(/[-_]/)[0] === locale),
       }),
       id: user.id ?? randomUUID(),
       username,

@@ -179,13 +179,16 @@ t.test('an export has all that an import takes: the same users are there, with i
   await take(
     file([
       { username: 'Ada', email: 'ada@x.example', email_verified: true, password_hash: bcrypt, roles: ['admin', 'a'] },
-      { username: 'bob', email: 'bob@x.example', password, created_at: '2020-02-03T04:05:06Z' },
+      { username: 'bob', email: 'bob@x.example', locale: 'ko-KR', password, created_at: '2020-02-03T04:05:06Z' },
       { username: 'cyd', source: 'auth0', external_id: 'auth0|1' },
     ]),
   )
   await runJson(['user', 'add', 'dan', '--password-stdin'], env, password)
   const users = await exported('--with-hashes')
   t.equal(users.length, 4)
+  const of = (name: string) => users.find(({ username }) => username === name)
+  t.match(of('Ada'), { email: 'ada@x.example', email_verified: true })
+  t.match(of('bob'), { email: 'bob@x.example', email_verified: false, locale: 'ko' })
   t.notMatch(JSON.stringify(await exported()), /password_hash|argon2/)
 
   const path = join(dir, 'users.jsonl')
@@ -256,6 +259,8 @@ t.test('what is no address is left out, and a time is one of ours', async (t) =>
   t.match(of({ email, isEmailVerified: true }).row, { email, emailKey: 'ada@xn--bcher-kva.example' })
   t.match(of({ email }).row, { email, emailKey: undefined })
   t.match(of({ email: 'ada@', isEmailVerified: true }).row, { email: undefined, emailKey: undefined })
+  const locales = { ko: 'ko', 'ko-KR': 'ko', EN_us: 'en', kok: undefined, fr: undefined, '': undefined }
+  for (const [locale, kept] of Object.entries(locales)) t.equal(of({ locale }).row.locale, kept, locale)
   t.equal(of({ createdAt: -1 }).row.createdAt, 0)
   t.equal(of({ createdAt: 1e15 }).row.createdAt, 9)
 })

@@ -8,7 +8,7 @@ import type { Finding } from '../../stores/moving/moving.ts'
 import type { Store } from '../../stores/store.ts'
 import { revocationPages } from '../../stores/tables/revocations.ts'
 import { importedAtOnce } from '../../stores/tables/users.ts'
-import { giveRoles } from '../support/basics.ts'
+import { giveEmail, giveRoles } from '../support/basics.ts'
 import { isLong } from '../support/processes.ts'
 
 const now = 1_800_000_000_000
@@ -157,6 +157,32 @@ export async function importContract(t: Test, name: string, open: () => Promise<
     t.same(await store.importUsers([{ ...row, passwordHash: '$2b$10$other' }], 'update', end), [unchanged])
     t.same(await store.importUsers([{ ...row, passwordHash: '' }], 'update', end), [unchanged])
     t.strictSame(await store.findUser(row.id), user)
+  })
+
+  t.test(`[${name}] an update gives nobody an address back that they have left, nor a verified one up`, async (t) => {
+    const [row, verifiedLater] = [makeImportRow(), makeImportRow()]
+    const unverified: ImportRow = { ...verifiedLater, email: `u-${row.id}@x.example` }
+    delete unverified.emailKey
+    await store.importUsers([row, unverified], 'skip', end)
+    await giveEmail(store, unverified.id, unverified.email as string)
+    const verified = await store.findUser(unverified.id)
+    t.same(await store.importUsers([unverified], 'update', end), [unchanged])
+    t.strictSame(await store.findUser(unverified.id), verified)
+
+    await store.replacePasswordHash(row.id, row.passwordHash, '$argon2id$v=19$m=8,t=1,p=1$own')
+    await giveEmail(store, row.id, `new-${row.id}@x.example`)
+    const moved = await store.findUser(row.id)
+    t.same(await store.importUsers([row], 'update', end), [unchanged], 'whoever has signed in has it here')
+    t.strictSame(await store.findUser(row.id), moved)
+
+    const [before, ...others] = [makeImportRow(), makeImportRow(), makeImportRow()]
+    delete before.emailKey
+    await store.importUsers([before], 'skip', end)
+    for (const { email, emailKey } of others) {
+      const after = { ...before, email, emailKey, locale: 'ko' } as ImportRow
+      t.same(await store.importUsers([after], 'update', end), [{ outcome: 'updated' }], 'others follow the file')
+      t.strictSame(await store.findUser(before.id), userOf(after))
+    }
   })
 
   t.test(`[${name}] of imports and sign-ups at once for the same names, each name has one winner`, async (t) => {

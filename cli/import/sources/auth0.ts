@@ -26,6 +26,7 @@ function toUser(members: Members): ImportedUser {
     isEmailVerified:
       booleanOf(members, 'email_verified') ??
       (email === undefined ? booleanOf(identified('email'), 'verified') : undefined),
+    locale: textOf(members, 'locale'),
     passwordHash: textOf(members, 'passwordHash'),
     createdAt: timeOf(members, 'created_at') ?? madeAt(objectId),
     isDisabled: booleanOf(members, 'blocked'),

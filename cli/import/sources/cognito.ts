@@ -26,6 +26,7 @@ function toUser(row: Members): ImportedUser {
     username: isMadeUp ? textOf(members, 'preferred_username') : name,
     email: textOf(members, 'email'),
     isEmailVerified: booleanOf(members, 'email_verified'),
+    locale: textOf(members, 'locale'),
     createdAt: timeOf(row, 'UserCreateDate'),
     isDisabled: isEnabled === undefined ? undefined : !isEnabled,
   })

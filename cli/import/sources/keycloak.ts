@@ -2,7 +2,18 @@ import { omitUndefined } from '../../../domain/omit-undefined.ts'
 import { takeHash } from '../../../plugins/login/foreign-hashes.ts'
 import { fromBase64, type PasswordHash } from '../../../plugins/login/password-hash.ts'
 import type { ImportedUser, Source } from '../imported-user.ts'
-import { booleanOf, idOf, type Members, objectsOf, textOf, textsOf, timeOf, toMembers, toUsers } from '../members.ts'
+import {
+  booleanOf,
+  idOf,
+  type Members,
+  objectOf,
+  objectsOf,
+  textOf,
+  textsOf,
+  timeOf,
+  toMembers,
+  toUsers,
+} from '../members.ts'
 import { readRows } from '../read-rows.ts'
 import { RowRefused } from '../rows.ts'
 
@@ -27,6 +38,7 @@ function toUser(members: Members): ImportedUser {
     username: textOf(members, 'username'),
     email: textOf(members, 'email'),
     isEmailVerified: booleanOf(members, 'emailVerified'),
+    locale: textsOf(objectOf(members, 'attributes') ?? {}, 'locale')?.[0],
     passwordHash: hashOf(members),
     createdAt: timeOf(members, 'createdTimestamp'),
     isDisabled: isEnabled === undefined ? undefined : !isEnabled,
