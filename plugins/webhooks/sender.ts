@@ -1,4 +1,3 @@
-import { randomUUID } from 'node:crypto'
 import { setImmediate } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import { version } from '../../config/version.ts'
@@ -7,9 +6,10 @@ import { elapsedMs } from '../../domain/time.ts'
 import { isDue, type Position, retriesMs, stateOf, type WebhookState } from '../../domain/webhook.ts'
 import type { AuditPage } from '../../stores/tables/audit.ts'
 import { FetchFailed } from '../run/guarded-fetch.ts'
+import { createHolding, type Stored } from '../run/positions.ts'
 import type { Endpoint } from './endpoints.ts'
 import { messageOf } from './message.ts'
-import type { Positions, Stored } from './positions.ts'
+import type { Positions } from './positions.ts'
 import { sign } from './signature.ts'
 
 /** Between two looks at what there is to send. */
@@ -20,10 +20,7 @@ const answerMs = 15_000
 const rowsPerPage = 256
 /** What was delivered since the last save is delivered again, should the process be killed. */
 const saveMs = 1000
-/**
- * A process that sends saves its position meanwhile. When another has seen none for so long, by its own clock, that one
- * goes on: longer than one answer and a save take.
- */
+/** A process that sends saves its position meanwhile: within one answer and a save. */
 const abandonedMs = 2 * answerMs
 
 type Parts = Pick<FastifyInstance, 'store' | 'guardedFetch' | 'events' | 'log' | 'now' | 'uptimeMs'> & {
@@ -42,12 +39,11 @@ type Parts = Pick<FastifyInstance, 'store' | 'guardedFetch' | 'events' | 'log' |
 export function createSender(parts: Parts, endpoint: Endpoint) {
   const { store, guardedFetch, events, log, now, uptimeMs, positions, ending, onAttempt } = parts
   const { id, url, secrets } = endpoint
-  const own = randomUUID()
+  const holding = createHolding({ uptimeMs }, abandonedMs)
+  const { own } = holding
   let state: WebhookState = 'active'
   let oldest: number | undefined
   let running: Promise<void> | undefined
-  /** Since when this process has seen this version of the position. */
-  let unchanged = { version: -1, sinceMs: 0 }
 
   const isToSend = ({ from = 0, had }: Position, row: AuditRow) =>
     row.at >= from && endpoint.wants(row.event) && !had.includes(row.id)
@@ -59,22 +55,19 @@ export function createSender(parts: Parts, endpoint: Endpoint) {
   /** One look at what there is to send, and sending it. */
   async function round(): Promise<void> {
     const stored = await positions.findOrMake(id)
-    const { position, version } = stored
-    if (version !== unchanged.version) unchanged = { version, sinceMs: uptimeMs() }
+    const { position } = stored
+    const isByAnother = holding.isByAnother(stored)
     state = stateOf(position)
     oldest = waitingSince(position, [])
     if (!isDue(position, now())) return
     const page = await store.auditSince(position.cursor, rowsPerPage)
     oldest = waitingSince(position, page.rows)
-    // By this process it is held where the store failed it in the middle.
-    const isByAnother = position.holder !== undefined && position.holder !== own
-    const isHeld = isByAnother && uptimeMs() - unchanged.sinceMs < abandonedMs
-    if (page.rows.length > 0 && !isHeld) await sendAll(stored, page)
+    if (page.rows.length > 0 && !isByAnother) await sendAll(stored, page)
   }
 
   /** Sends page after page, until there is no more, one is not taken, or another process is at it. */
-  async function sendAll(stored: Stored, first: AuditPage): Promise<void> {
-    let current: Stored | undefined = stored
+  async function sendAll(stored: Stored<Position>, first: AuditPage): Promise<void> {
+    let current: Stored<Position> | undefined = stored
     let savedAtMs = Number.NEGATIVE_INFINITY
     /** @returns whether this process still is the one that sends */
     const save = async (position: Position): Promise<boolean> => {
