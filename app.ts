@@ -30,6 +30,7 @@ import signIn from './plugins/login/sign-in.ts'
 import throttle from './plugins/login/throttle.ts'
 import mailLimits from './plugins/mail/limits.ts'
 import mail from './plugins/mail/mail.ts'
+import mailNotices from './plugins/mail/notices.ts'
 import metrics from './plugins/metrics/metrics.ts'
 import audit from './plugins/run/audit.ts'
 import changes from './plugins/run/changes.ts'
@@ -179,6 +180,7 @@ export async function buildApp(
     await app.register(secrets)
     await app.register(mail)
     await app.register(mailLimits)
+    await app.register(mailNotices)
     await app.register(revocations)
     await app.register(changes)
     await app.register(signingKeys)

@@ -1,0 +1,142 @@
+import type { FastifyInstance } from 'fastify'
+import fp from 'fastify-plugin'
+import type { AuditRow } from '../../domain/audit.ts'
+import { omitUndefined } from '../../domain/omit-undefined.ts'
+import { deviceOf, type Origin, placeOf } from '../../domain/places.ts'
+import { elapsedMs } from '../../domain/time.ts'
+import type { EventName } from '../../events.ts'
+import { StoreUnavailable } from '../../stores/store.ts'
+import { createHolding, createPositions, type Followed } from '../run/positions.ts'
+import type { NoticeKind } from './kinds.ts'
+import type { Way } from './texts/texts.ts'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    mailNotices: Awaited<ReturnType<typeof createNotices>>
+  }
+}
+
+/** Of which events a user is told, and what the mail says besides. */
+const notices: Partial<Record<EventName, { kind: NoticeKind; how?: Way }>> = {
+  'login.succeeded': { kind: 'sign_in' },
+  'password.changed': { kind: 'password_changed', how: 'changed' },
+  'password.set': { kind: 'password_changed', how: 'set' },
+  'refresh.reused': { kind: 'refresh_reused' },
+}
+const signIn: EventName = 'login.succeeded'
+
+/** Between two looks at what has happened. */
+const pollMs = 1000
+const rowsPerPage = 128
+/** Longer than a page takes. */
+const abandonedMs = 30_000
+/** What happened longer ago is no news: mail was off meanwhile, or the store was moved. */
+const newsMs = 86_400_000
+/** Of what happened to a user, the rows that are looked at for a sign-in from the same place. */
+const lookedAtMost = 2_000
+const rowsPerLook = 50
+
+const id = 'notices'
+
+/**
+ * Tells users by mail what has happened to their accounts, at an address that is theirs. It follows the audit rows, so
+ * that nothing is left out that a process did before it was killed; of all processes on a store one does so at a time.
+ */
+async function createNotices(app: Pick<FastifyInstance, 'store' | 'mail' | 'jobs' | 'command' | 'now' | 'uptimeMs'>) {
+  const { store, mail, jobs, command, now } = app
+  const positions = createPositions<Followed>(app, 'mail', (cursor) => ({ cursor }))
+  const holding = createHolding(app, abandonedMs)
+  /** Rows of the page whose notices are written: the store may fail in the middle of it. */
+  const had = new Set<string>()
+  let isStopping = false
+  let running: Promise<void> | undefined
+
+  async function round(): Promise<void> {
+    const stored = await positions.findOrMake(id)
+    const isByAnother = holding.isByAnother(stored)
+    let page = await store.auditSince(stored.position.cursor, rowsPerPage)
+    if (isByAnother || (page.rows.length === 0 && !page.more)) return
+    let held = await positions.replace(id, stored, { ...stored.position, holder: holding.own })
+    while (held) {
+      for (const row of page.rows) {
+        if (!had.has(row.id)) await tellOf(row)
+        had.add(row.id)
+      }
+      const goesOn = page.more && !isStopping
+      held = await positions.replace(id, held, { cursor: page.cursor, ...(goesOn && { holder: holding.own }) })
+      had.clear()
+      if (!goesOn) return
+      page = await store.auditSince(page.cursor, rowsPerPage)
+    }
+  }
+
+  async function tellOf(row: AuditRow): Promise<void> {
+    const notice = notices[row.event as EventName]
+    if (!notice || row.user === undefined || elapsedMs(row.at, now()) > newsMs) return
+    const user = await store.findUser(row.user)
+    // Anybody may have typed an address that is not verified.
+    if (user?.email === undefined || user.emailKey === undefined) return
+    if (row.event === signIn && !(await isNewPlace(row))) return
+    const { kind, how } = notice
+    // Where an administrator sits is nothing to tell.
+    const origin: Origin = row.by === undefined ? row : {}
+    const about = omitUndefined({
+      ...{ username: user.username, at: new Date(row.at).toISOString(), how },
+      ...{ device: deviceOf(origin), address: origin.address },
+    })
+    await mail.tell(kind, { owner: user.id, to: user.email, locale: user.locale ?? 'en', about })
+  }
+
+  /** Whether the user has signed in before, and never from there, as far as the audit trail goes back. */
+  async function isNewPlace(row: AuditRow): Promise<boolean> {
+    const place = placeOf(row)
+    let hasSignedIn = false
+    let after = row.id
+    for (let looked = 0; looked < lookedAtMost; looked += rowsPerLook) {
+      const of = { user: row.user as string }
+      const { rows, next } = await store.listAudit(of, { after, limit: rowsPerLook })
+      for (const earlier of rows) {
+        if (earlier.event !== signIn) continue
+        if (placeOf(earlier) === place) return false
+        hasSignedIn = true
+      }
+      if (next === undefined) return hasSignedIn
+      after = next
+    }
+    return true
+  }
+
+  /** Looks at once, for tests; a round that is under way is waited for. */
+  const look = (): Promise<void> => {
+    running ??= round().finally(() => {
+      running = undefined
+    })
+    return running
+  }
+  if (mail.isOn && !command) {
+    // What happens from the first request on is told of. A store that takes no writes yet is waited for in the round.
+    await positions.findOrMake(id).catch(ignoreUnavailable)
+    jobs.every(pollMs, look, 'users could not be told of what has happened')
+  }
+
+  return {
+    look,
+    /** Ends with the page that it is at. */
+    stop(): void {
+      isStopping = true
+    },
+  }
+}
+
+function ignoreUnavailable(error: unknown): void {
+  if (!(error instanceof StoreUnavailable)) throw error
+}
+
+export default fp(
+  async (app: FastifyInstance) => {
+    const mailNotices = await createNotices(app)
+    app.decorate('mailNotices', mailNotices)
+    app.addHook('preClose', async () => mailNotices.stop())
+  },
+  { name: 'mail-notices', dependencies: ['store', 'mail', 'jobs'] },
+)
