@@ -49,6 +49,8 @@ import refreshTokens from './plugins/tokens/refresh-tokens.ts'
 import revocations from './plugins/tokens/revocations.ts'
 import webhooks from './plugins/webhooks/webhooks.ts'
 import ownAuditRoute from './routes/account/audit.ts'
+import emailRoute from './routes/account/email.ts'
+import mailLinkRoutes from './routes/account/mail-links.ts'
 import userRoutes from './routes/account/me.ts'
 import protectedRoute from './routes/account/protected.ts'
 import sessionRoutes from './routes/account/sessions.ts'
@@ -213,6 +215,7 @@ export async function buildApp(
       await app.register(healthRoutes)
       await app.register(wellKnownRoutes)
       await app.register(signupRoute)
+      await app.register(mailLinkRoutes)
       await app.register(tokenRoute)
       await app.register(refreshRoute)
       await app.register(revokeRoute)
@@ -222,6 +225,7 @@ export async function buildApp(
       await app.register(async (ofUsers) => {
         ofUsers.addHook('onRequest', ofUsers.requireUser)
         await ofUsers.register(userRoutes)
+        await ofUsers.register(emailRoute)
         await ofUsers.register(protectedRoute)
         await ofUsers.register(sessionRoutes)
         await ofUsers.register(ownAuditRoute)

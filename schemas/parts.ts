@@ -16,6 +16,13 @@ export const Username = Type.String({
   examples: ['ada'],
 })
 
+export const Email = Type.String({
+  minLength: 1,
+  maxLength: 1016,
+  description: 'One address, `local@domain`, of at most 254 octets',
+  examples: ['ada@example.com'],
+})
+
 export const Password = Type.String({
   maxLength: 1024,
   format: 'password',

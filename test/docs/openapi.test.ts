@@ -1,5 +1,6 @@
 import { createConfig, lintFromString } from '@redocly/openapi-core'
 import { json, onOneStore } from '../support/helper.ts'
+import { mailsInto } from '../support/mail.ts'
 
 interface Operation {
   operationId: string
@@ -14,6 +15,11 @@ const routes: Record<string, string[]> = {
   '/protected': ['get'],
   '/users/me': ['get', 'delete'],
   '/users/me/password': ['post'],
+  '/users/me/email': ['post'],
+  '/email/verify': ['post'],
+  '/email/undo': ['post'],
+  '/password/forgot': ['post'],
+  '/password/reset': ['post'],
   '/users/me/sessions': ['get', 'delete'],
   '/users/me/sessions/{id}': ['delete'],
   '/logout': ['post'],
@@ -54,7 +60,7 @@ const routes: Record<string, string[]> = {
 }
 
 onOneStore('GET /openapi.json describes every route by OpenAPI 3.1', async (t, build) => {
-  const { app } = await build()
+  const { app } = await build(await mailsInto(t))
   const document = json(await app.inject({ url: '/openapi.json' }))
   t.equal(document.openapi, '3.1.0')
   t.same(Object.keys(document.paths).sort(), Object.keys(routes).sort())
@@ -75,7 +81,7 @@ onOneStore('GET /openapi.json describes every route by OpenAPI 3.1', async (t, b
 
 onOneStore('the document passes the recommended rules of Redocly, without a warning', async (t, build) => {
   // With a path, for which some routes are there twice.
-  const { app } = await build({ AUTH_ISSUER: 'https://example.com/auth' })
+  const { app } = await build({ AUTH_ISSUER: 'https://example.com/auth', ...(await mailsInto(t)) })
   const source = (await app.inject({ url: '/openapi.json' })).body
   const problems = await lintFromString({ source, config: await createConfig({ extends: ['recommended'] }) })
   t.same(
@@ -87,7 +93,7 @@ onOneStore('the document passes the recommended rules of Redocly, without a warn
 })
 
 onOneStore('each operation has a name of its own, a described tag, and says how to authenticate', async (t, build) => {
-  const { app } = await build()
+  const { app } = await build(await mailsInto(t))
   const { paths, tags, components } = json(await app.inject({ url: '/openapi.json' }))
   const operations = Object.entries<Record<string, Operation>>(paths).flatMap(([path, methods]) =>
     Object.entries(methods).map(([method, operation]) => ({ at: `${method} ${path}`, path, ...operation })),
@@ -116,7 +122,7 @@ onOneStore('each operation has a name of its own, a described tag, and says how 
 })
 
 onOneStore('GET /docs is a page that loads nothing from elsewhere, over plain HTTP too', async (t, build) => {
-  const { app } = await build()
+  const { app } = await build(await mailsInto(t))
   const page = await app.inject({ url: '/docs/' })
   t.equal(page.statusCode, 200)
   t.match(page.body, '<title>Latchkey</title>')
