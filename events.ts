@@ -36,6 +36,9 @@ interface OfKey {
   kid: string
   alg: string
 }
+interface OfInvitation {
+  invitation: string
+}
 interface OfWebhook {
   webhook: string
   host: string
@@ -46,7 +49,7 @@ interface OfWebhook {
  * the dot says what was changed, for caches.
  */
 const changes = {
-  'user.created': info<OfUser>('an account was made'),
+  'user.created': info<OfUser & { invitation?: string }>('an account was made'),
   'user.deleted': info<OfUser>('an account was deleted'),
   'user.disabled': info<OfUser>('an account was disabled'),
   'user.enabled': info<OfUser>('an account was enabled'),
@@ -54,6 +57,7 @@ const changes = {
     'an administrator got a token to see what a user sees',
   ),
   'user.roles_set': info<OfUser & { roles: string[] }>('the roles of a user were set'),
+  'user.renamed': info<OfUser>('a user was renamed'),
   'users.imported': info<{ source: string; made: number; updated: number; unchanged: number; skipped: number }>(
     'users were imported',
   ),
@@ -62,6 +66,8 @@ const changes = {
   'email.changed': info<OfUser>('another address was verified, in the place of one'),
   'email.restored': info<OfUser>('an address was brought back from a mail to it; all sessions were ended'),
   'password.changed': info<OfUser>('a password was changed'),
+  'email.set': info<OfUser & { verified: boolean }>('an address was set by an administrator'),
+  'email.removed': info<OfUser>('an address was removed by an administrator'),
   'password.set': info<OfUser>('a password was set by an administrator'),
   'password.reset': info<OfUser>('a forgotten password was replaced'),
   'login.succeeded': info<OfUser & OfClient & { sid: string; address: string }>('a login'),
@@ -104,6 +110,8 @@ const notes = {
     'a change of secrets is over: so many were sealed anew',
   ),
   'key.lost': warn<OfKey>('a signing key was removed that no secret opens any more'),
+  'invitation.made': info<OfInvitation & { roles: string[]; mailed: boolean }>('somebody was invited'),
+  'invitation.withdrawn': info<OfInvitation>('an invitation was withdrawn'),
   'webhook.disabled': warn<OfWebhook & { reason: string }>('a webhook was disabled: it took an event at no try'),
   'webhook.enabled': info<OfWebhook>('a webhook was enabled'),
   'webhook.resent': info<OfWebhook & { since: string }>('a webhook is told again of what has happened'),

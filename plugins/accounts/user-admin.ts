@@ -1,12 +1,13 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Caller } from '../../domain/caller.ts'
-import type { User } from '../../domain/user.ts'
+import type { User, UserProfile } from '../../domain/user.ts'
 import { isUsername, mapUsername } from '../../domain/usernames.ts'
 import { Refusal } from '../../errors.ts'
 import { retryUntilApplied } from '../../stores/compare-and-set.ts'
 import type { UserPage } from '../../stores/tables/users.ts'
 import { endingWithPassword, linkKinds } from '../mail/kinds.ts'
+import { changesBetween, editProfile, hasOtherAddress, type UserEdit } from './user-edit.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -22,9 +23,10 @@ function createUserAdmin({
   hashing,
   passwordPolicy,
   changes,
+  revocations,
   mail,
   now,
-}: Pick<FastifyInstance, 'store' | 'hashing' | 'passwordPolicy' | 'changes' | 'mail' | 'now'>) {
+}: Pick<FastifyInstance, 'store' | 'hashing' | 'passwordPolicy' | 'changes' | 'revocations' | 'mail' | 'now'>) {
   /** The user of a name, as people type it, or of an id; disabled ones too. @throws {Refusal} 404 */
   async function get(by: { username: string } | { id: string }): Promise<User> {
     const user =
@@ -33,6 +35,23 @@ function createUserAdmin({
         : isUsername(by.username) && (await store.findUserByName(mapUsername(by.username)))
     if (!user) throw unknownUser()
     return user
+  }
+
+  /** @throws {Refusal} 409 where another user has the name or the verified address */
+  async function refuseTaken(id: string, { nameKey, emailKey }: UserProfile): Promise<void> {
+    const named = await store.findUserByName(nameKey)
+    if (named && named.id !== id) throw new Refusal('username_taken')
+    const written = emailKey === undefined ? undefined : await store.findUserByEmail(emailKey)
+    if (written && written.id !== id) throw new Refusal('email_taken')
+  }
+
+  /** Only one that was verified: anybody may have typed another. The change stands, whether or not it can be told. */
+  async function tellOldAddress(by: By, { id, email, emailKey, locale = 'en' }: User, next: UserProfile) {
+    if (email === undefined || emailKey === undefined || !hasOtherAddress({ email }, next)) return
+    const about = { username: next.username, at: new Date(now()).toISOString(), how: 'set' }
+    await mail
+      .tell('email_changed', { owner: id, to: email, locale, about })
+      .catch((err) => by.log.warn({ err }, 'an address was changed, and the old one could not be told'))
   }
 
   return {
@@ -68,21 +87,35 @@ function createUserAdmin({
     },
 
     /**
-     * Sets the roles. One that is added shows in the next access token; when one is taken away, the sessions and access
-     * tokens of the user end, so that it cannot be used any more.
+     * Changes what a user is called and written to, and may do. A role that is added shows in the next access token; when
+     * one is taken away, the sessions and access tokens of the user end, so that it cannot be used any more. When the
+     * address is another one, all links that the user has been sent end, and the old one is told, if it was verified.
      *
-     * @throws {Refusal} 404
+     * @returns the user as it is now
+     * @throws {Refusal} 404; 400 for a name or address that is none; 409 for one that another user has
      */
-    async setRoles(by: By, id: string, roles: string[]): Promise<void> {
-      await retryUntilApplied('The roles', async () => {
-        const expected = await get({ id })
-        const isTakingAway = expected.roles.some((role) => !roles.includes(role))
-        const change = { userId: id, expected, next: { ...expected, roles } }
-        return changes.make(by, 'user.roles_set', { sub: id, roles }, (store, end) => {
-          // Made in any case: a request before that had no answer may have taken away what this one is asked to.
-          const ending = end()
-          return store.changeUser(change, isTakingAway ? ending : undefined)
-        })
+    async change(by: By, id: string, edit: UserEdit): Promise<User> {
+      return retryUntilApplied('The user', async () => {
+        const user = await get({ id })
+        const next = editProfile(user, edit)
+        const told = changesBetween(user, next, id)
+        if (told.length === 0) {
+          // A request before that had no answer may have taken a role away, as this one is asked to.
+          if (edit.roles) await revocations.pull()
+          return user
+        }
+        const isTakingAway = user.roles.some((role) => !next.roles.includes(role))
+        const endsLinks = hasOtherAddress(user, next) || (user.emailKey !== undefined && next.emailKey === undefined)
+        const ending = endsLinks && { ending: { kinds: linkKinds, now: now() } }
+        const isChanged = await changes.makeAll(by, told, (store, end) =>
+          store.changeUser({ userId: id, expected: user, next, ...ending }, isTakingAway ? end() : undefined),
+        )
+        if (!isChanged) {
+          await refuseTaken(id, next)
+          return false
+        }
+        await tellOldAddress(by, user, next)
+        return get({ id })
       })
     },
 
@@ -113,5 +146,5 @@ export default fp(
   async (app: FastifyInstance) => {
     app.decorate('userAdmin', createUserAdmin(app))
   },
-  { name: 'user-admin', dependencies: ['store', 'hashing', 'password-policy', 'changes', 'mail'] },
+  { name: 'user-admin', dependencies: ['store', 'hashing', 'password-policy', 'changes', 'revocations', 'mail'] },
 )

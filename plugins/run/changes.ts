@@ -21,6 +21,9 @@ type Told<Name extends ChangeName, Result> =
   | MembersOf<Name>
   | ((result: Result) => MembersOf<Name> | MembersOf<Name>[] | undefined)
 
+/** An event of a change, and what it says. */
+export type Change = { [Name in ChangeName]: { event: Name; members: MembersOf<Name> } }[ChangeName]
+
 /**
  * The one door for writes that somebody has to be told of. With the write goes its event, which also has the caches
  * forget what was changed; and where access tokens end, this process and the others of this machine refuse them before
@@ -36,6 +39,26 @@ function createChanges({
   const accessTtlSeconds = config.AUTH_ACCESS_TTL.seconds
   const audited = createAudited(store as Store)
 
+  async function tellOf<Result>(
+    caller: By,
+    allOf: (result: Result) => Change[],
+    write: Write<Result>,
+  ): Promise<Result> {
+    let endsTokens = false
+    const end = () => {
+      endsTokens = true
+      return { now: now(), expiresAt: revocationExpiry(now(), accessTtlSeconds) } as End
+    }
+    const audit = (result: Result) =>
+      allOf(result).map(({ event, members }) => auditRowOf(caller, event, members, now()))
+    const result = await write(audited(audit), end)
+    const all = allOf(result)
+    for (const { event, members } of all) events.publish(caller, event, members)
+    // What was gone already may have ended a moment ago: at another process, or here by a request without an answer.
+    if (endsTokens && (all.length > 0 || isNothing(result))) await revocations.pull()
+    return result
+  }
+
   return {
     /**
      * Changes something in the store and tells of it.
@@ -45,36 +68,30 @@ function createChanges({
      * @param write what resolves with false or undefined has changed nothing, and nothing is told
      * @returns what the write resolved with
      */
-    async make<Name extends ChangeName, Result>(
+    make<Name extends ChangeName, Result>(
       caller: By,
       event: Name,
       told: Told<Name, Result>,
       write: Write<Result>,
     ): Promise<Result> {
-      const allOf = (result: Result): MembersOf<Name>[] => {
-        const isFunction = typeof told === 'function'
-        const members = isFunction ? told(result) : result === false || result === undefined ? undefined : told
-        return members === undefined ? [] : Array.isArray(members) ? members : [members]
+      const allOf = (result: Result) => {
+        const members = typeof told === 'function' ? told(result) : isNothing(result) ? undefined : told
+        const all = members === undefined ? [] : Array.isArray(members) ? members : [members]
+        return all.map((members) => ({ event, members }) as Change)
       }
-      let endsTokens = false
-      const end = () => {
-        endsTokens = true
-        return { now: now(), expiresAt: revocationExpiry(now(), accessTtlSeconds) } as End
-      }
-      const audit = (result: Result) => allOf(result).map((members) => auditRowOf(caller, event, members, now()))
-      const result = await write(audited(audit), end)
-      const all = allOf(result)
-      for (const each of all) events.publish(caller, event, each)
-      // What was gone already may have ended a moment ago: at another process, or here by a request without an answer.
-      const isGone = result === false || result === undefined
-      if (endsTokens && (all.length > 0 || isGone)) await revocations.pull()
-      return result
+      return tellOf(caller, allOf, write)
     },
+
+    /** Makes a change that is several events in one write. @param told nothing of it where the write has changed nothing */
+    makeAll: <Result>(caller: By, told: Change[], write: Write<Result>): Promise<Result> =>
+      tellOf(caller, (result) => (isNothing(result) ? [] : told), write),
 
     /** Corrects times that a wrong clock has written. It is no change that anybody made, so it has no event. */
     repair: <Result>(write: (store: Store) => Promise<Result>): Promise<Result> => write(store as Store),
   }
 }
+
+const isNothing = (result: unknown): boolean => result === false || result === undefined
 
 export default fp(
   async (app: FastifyInstance) => {

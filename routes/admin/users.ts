@@ -5,7 +5,7 @@ import type { User } from '../../domain/user.ts'
 import { Refusal } from '../../errors.ts'
 import { acceptJson } from '../../plugins/http/json.ts'
 import { readTime, TimeQuery } from '../../plugins/http/times.ts'
-import { Id, Password, RoleNames, strictObject, Username } from '../../schemas/parts.ts'
+import { Email, Id, Password, RoleNames, strictObject, Username } from '../../schemas/parts.ts'
 import { Done, problemResponses } from '../../schemas/responses.ts'
 import { AdminUser, ShownUser, toShownUser, toUser } from '../../schemas/users.ts'
 import { anyText, creationPosition, NextPage, nextPage, PageQuery, readPage } from '../pages.ts'
@@ -83,7 +83,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     },
     async (request, reply) => {
       const { username, password, roles = [] } = request.body
-      const user = await users.signUp(request.caller, username, password, roles)
+      const user = await users.signUp(request.caller, { username, password, roles })
       reply.code(201).header('location', `${app.publicPath}/admin/users/${user.id}`)
       return toUser(user)
     },
@@ -106,6 +106,35 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     },
   )
 
+  app.patch(
+    '/admin/users/:id',
+    {
+      schema: {
+        operationId: 'adminChangeUser',
+        ...adminRoute,
+        summary: 'Change the name, the address or the roles',
+        description:
+          'Members that are not sent stay as they are; `email: null` removes the address. Another address is not verified ' +
+          'unless `email_verified` says so; the links that the user has been sent end, and the old address, if it was ' +
+          'verified, is told. Removing a role ends all sessions.',
+        params,
+        body: strictObject({
+          username: Type.Optional(Username),
+          email: Type.Optional(Type.Union([Email, Type.Null()])),
+          email_verified: Type.Optional(Type.Boolean()),
+          roles: Type.Optional(RoleNames),
+        }),
+        response: { 200: AdminUser, ...problemResponses(400, 401, 403, 404, 409, 413, 415, 503) },
+      },
+    },
+    async (request) => {
+      const { email_verified: emailVerified, ...edit } = request.body
+      const id = idFrom(request.params, 'user')
+      if (edit.roles && !edit.roles.includes(adminScope)) refuseOwn(request, id)
+      return toUser(await userAdmin.change(request.caller, id, omitUndefined({ ...edit, emailVerified })))
+    },
+  )
+
   app.put(
     '/admin/users/:id/roles',
     {
@@ -122,7 +151,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       const { roles } = request.body
       const id = idFrom(request.params, 'user')
       if (!roles.includes(adminScope)) refuseOwn(request, id)
-      await userAdmin.setRoles(request.caller, id, roles)
+      await userAdmin.change(request.caller, id, { roles })
       return reply.code(204).send(null)
     },
   )

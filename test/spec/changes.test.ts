@@ -163,7 +163,7 @@ onOneStore('a role that is set, and a user who is enabled, show with the next re
   const rolesShown = async (token: string) =>
     (json(await withToken(app, token, { url: '/users/me' })) as { roles?: string[] }).roles ?? []
   t.same(await rolesShown(access_token), [])
-  await app.userAdmin.setRoles(app, id, ['editor'])
+  await app.userAdmin.change(app, id, { roles: ['editor'] })
   t.same(await rolesShown(access_token), ['editor'])
 
   await app.userAdmin.disable(app, id)

@@ -42,7 +42,7 @@ overStores('three replicas send each event once, in order', async (t, build) => 
   let before: string[] = []
   for (const [i, next] of roles.entries()) {
     const app = apps[i % apps.length] as FastifyInstance
-    await app.userAdmin.setRoles({ ...app, log: app.log } as never, sub.userId, next)
+    await app.userAdmin.change({ ...app, log: app.log } as never, sub.userId, { roles: next })
     await Promise.all(apps.map(look))
     before = next
   }
