@@ -6,6 +6,7 @@ import { revocationExpiry } from './domain/lifetimes.ts'
 import { type LogDestination, loggerOptions, QuietLog } from './log/fields.ts'
 import { type Traced, type Tracing, untraced } from './log/traced.ts'
 import emails from './plugins/accounts/emails.ts'
+import invitations from './plugins/accounts/invitations.ts'
 import passwordPolicy from './plugins/accounts/password-policy.ts'
 import passwordReset from './plugins/accounts/password-reset.ts'
 import profiles from './plugins/accounts/profiles.ts'
@@ -59,6 +60,7 @@ import adminAuditRoute from './routes/admin/audit.ts'
 import adminBatchRoutes from './routes/admin/batches.ts'
 import adminClientRoutes from './routes/admin/clients.ts'
 import adminExplainRoute from './routes/admin/explain.ts'
+import adminInvitationRoutes from './routes/admin/invitations.ts'
 import adminKeyRoutes from './routes/admin/keys.ts'
 import adminSessionRoutes from './routes/admin/sessions.ts'
 import adminTokenRoute from './routes/admin/tokens.ts'
@@ -198,6 +200,7 @@ export async function buildApp(
     await app.register(users)
     await app.register(emails)
     await app.register(passwordReset)
+    await app.register(invitations)
     await app.register(clients)
     await app.register(clientAuthentication)
     await app.register(declaredClients)
@@ -234,6 +237,7 @@ export async function buildApp(
     await app.register(async (ofAdmins) => {
       ofAdmins.addHook('onRequest', ofAdmins.requireAdmin)
       await ofAdmins.register(adminUserRoutes)
+      await ofAdmins.register(adminInvitationRoutes)
       await ofAdmins.register(adminBatchRoutes)
       await ofAdmins.register(adminTokenRoute)
       await ofAdmins.register(adminSessionRoutes)

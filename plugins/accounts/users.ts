@@ -2,15 +2,32 @@ import { randomUUID } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Caller } from '../../domain/caller.ts'
-import type { User } from '../../domain/user.ts'
-import { isUsername, mapUsername, usernameRule } from '../../domain/usernames.ts'
-import { Refusal, wrongPassword } from '../../errors.ts'
+import { omitUndefined } from '../../domain/omit-undefined.ts'
+import type { RecordTaking } from '../../domain/record.ts'
+import type { Locale, User } from '../../domain/user.ts'
+import { mapUsername } from '../../domain/usernames.ts'
+import { invalidMember, Refusal, wrongPassword } from '../../errors.ts'
 import { endingWithPassword } from '../mail/kinds.ts'
+import { refuseUsername } from './user-edit.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
     users: ReturnType<typeof createUsers>
   }
+}
+
+/** What an account is made of. */
+interface NewUser {
+  /** required; an invitation may say it */
+  username?: string
+  password: string
+  roles?: string[]
+  email?: string
+  /** of an address that counts as verified, where nobody else has it when the account is made */
+  emailKey?: string
+  locale?: Locale
+  /** is taken with it: one of all who present it has an account */
+  invitation?: RecordTaking
 }
 
 /** What people do with their own accounts. */
@@ -27,32 +44,28 @@ function createUsers({
     /**
      * Makes an account.
      *
-     * @throws {Refusal} 400 for a name or password that is not acceptable, 409 for a name that is taken, 503 when
-     * hashing is overloaded
+     * @throws {Refusal} 400 for a name or password that is not acceptable, or an invitation that is gone; 409 for a name
+     * that is taken; 503 when hashing is overloaded
      */
-    async signUp(caller: Caller, username: string, password: string, roles: string[] = []): Promise<User> {
+    async signUp(caller: Caller, { username, password, roles = [], invitation, ...of }: NewUser): Promise<User> {
+      if (username === undefined) throw invalidMember('/username', 'is required')
+      refuseUsername(username)
       const nameKey = mapUsername(username)
-      if (!isUsername(username)) {
-        const errors = [{ pointer: '/username', detail: usernameRule }]
-        throw new Refusal('invalid_request', { detail: `The username ${usernameRule}`, errors })
-      }
       const normalized = password.normalize('NFC')
       await passwordPolicy.check(normalized, nameKey, '/password')
       hashing.refuseIfFull(caller)
       // Before the hash, so that a taken name costs none; the store decides about those that come at once.
       if (await store.findUserByName(nameKey)) throw new Refusal('username_taken')
-      const user: User = {
-        id: randomUUID(),
-        username,
-        nameKey,
-        passwordHash: await hashing.hash(caller, normalized),
-        roles,
-        createdAt: now(),
-        generation: 0,
+      const passwordHash = await hashing.hash(caller, normalized)
+      const id = randomUUID()
+      const user: User = { id, username, nameKey, passwordHash, roles, createdAt: now(), generation: 0, ...of }
+      const { emailKey, ...unverified } = user
+      const told = omitUndefined({ sub: id, invitation: invitation?.id })
+      for (const made of emailKey === undefined ? [unverified] : [user, unverified]) {
+        if (await changes.make(caller, 'user.created', told, (store) => store.createUser(made, invitation))) return made
+        if (await store.findUserByName(nameKey)) throw new Refusal('username_taken')
       }
-      const isMade = await changes.make(caller, 'user.created', { sub: user.id }, (store) => store.createUser(user))
-      if (!isMade) throw new Refusal('username_taken')
-      return user
+      throw new Refusal(invitation ? 'invalid_code' : 'username_taken')
     },
 
     /**

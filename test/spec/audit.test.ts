@@ -28,7 +28,7 @@ const tryLogIn = (app: FastifyInstance, username: string, secret = wrong) =>
 
 /** An administrator's token. */
 async function adminOf({ app }: TestApp): Promise<string> {
-  await app.users.signUp(callerFrom('198.51.100.1', app.log), 'root', password, ['admin'])
+  await app.users.signUp(callerFrom('198.51.100.1', app.log), { username: 'root', password, roles: ['admin'] })
   return json(await postForm(app, '/token', { username: 'root', password, scope: 'admin' })).access_token
 }
 
@@ -79,7 +79,7 @@ overStores('every event that the app tells is a row in the store, with what the 
   const { access_token } = await logIn(app)
   await withToken(app, access_token, { method: 'POST', url: '/users/me/password', payload: change })
   await app.userAdmin.setPassword(by, id, `${password} set`)
-  await app.userAdmin.setRoles(by, id, ['editor'])
+  await app.userAdmin.change(by, id, { roles: ['editor'] })
   await app.userAdmin.disable(by, id)
   await app.userAdmin.enable(by, id)
   await app.sessions.endAll(by, id)

@@ -37,7 +37,11 @@ const tryLogIn = (app: FastifyInstance, username: string, secret: string, option
 async function administered(build: Build, settings: Record<string, string> = {}) {
   const test = await build(settings)
   const { app } = test
-  const root = await app.users.signUp(callerFrom('198.51.100.1', app.log), 'root', password, ['admin'])
+  const root = await app.users.signUp(callerFrom('198.51.100.1', app.log), {
+    username: 'root',
+    password,
+    roles: ['admin'],
+  })
   const answer = await postForm(app, '/token', { username: 'root', password, scope: 'admin' })
   const { access_token: token } = json(answer)
   return {
@@ -143,7 +147,7 @@ onOneStore('for each error that there is, an administrator is told which check f
     users_only: [() => withToken(app, forUs, { url: '/users/me' }), 'user_token'],
     read_only_token: [
       async () => {
-        const { id } = await app.users.signUp(callerFrom('198.51.100.1', app.log), 'bob', password)
+        const { id } = await app.users.signUp(callerFrom('198.51.100.1', app.log), { username: 'bob', password })
         const { access_token } = json(await asRoot('POST', `/admin/users/${id}/token`))
         secrets.push(access_token)
         return withToken(app, access_token, { method: 'POST', url: '/logout' })
@@ -153,7 +157,7 @@ onOneStore('for each error that there is, an administrator is told which check f
     administrator_account: [() => asRoot('POST', `/admin/users/${rootId}/token`), 'account'],
     user_disabled: [
       async () => {
-        const { id } = await app.users.signUp(callerFrom('198.51.100.1', app.log), 'carol', password)
+        const { id } = await app.users.signUp(callerFrom('198.51.100.1', app.log), { username: 'carol', password })
         await asRoot('POST', `/admin/users/${id}/disable`)
         return asRoot('POST', `/admin/users/${id}/token`)
       },
