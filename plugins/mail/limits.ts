@@ -3,6 +3,7 @@ import fp from 'fastify-plugin'
 import type { Caller } from '../../domain/caller.ts'
 import { checked } from '../../domain/checks.ts'
 import { networkText } from '../../domain/network.ts'
+import type { ShortRecord } from '../../domain/record.ts'
 import { Refusal } from '../../errors.ts'
 import type { LinkKind } from './kinds.ts'
 
@@ -34,7 +35,7 @@ const triesAtMost = 50
 
 /**
  * How many mails may be asked for, to one address and from one network, by all replicas together. The times of what was
- * asked for are a record, which changes by compare-and-set.
+ * asked for are records, one for each period of the longest window, which change by compare-and-set.
  */
 function createMailLimits({
   config,
@@ -51,27 +52,32 @@ function createMailLimits({
    */
   async function count(name: string, windows: Window[], isSilent: boolean): Promise<number> {
     if (isOff) return 0
-    const id = mac.sign(Buffer.from(name)).toString('base64url')
     const longest = Math.max(...windows.map(({ ms }) => ms))
     const most = Math.max(...windows.map((window) => window.most))
+    const idOf = (period: number) => mac.sign(Buffer.from(`${period} ${name}`)).toString('base64url')
     for (let tries = 1; tries <= triesAtMost; tries++) {
       const at = now()
-      const record = await store.findRecord({ kind, id, now: at })
+      const period = Math.floor(at / longest)
+      const find = (id: string) => store.findRecord({ kind, id, now: at })
+      const [before, record] = await Promise.all([find(idOf(period - 1)), find(idOf(period))])
+      const times = timesOf(record)
       // By a clock that was ahead: as if it were now.
-      const times = record ? (JSON.parse(record.data) as number[]).map((time) => Math.min(time, at)) : []
-      const waitMs = Math.max(0, ...windows.map((window) => leftOf(window, times, at)))
+      const all = [...timesOf(before), ...times].map((time) => Math.min(time, at))
+      const replace = ({ id, version }: ShortRecord, data: string) =>
+        store.replaceRecord({ kind, id, now: at }, version, data)
+      const waitMs = Math.max(0, ...windows.map((window) => leftOf(window, all, at)))
       if (waitMs > 0) {
-        if (record && isSilent) await store.replaceRecord({ kind, id, now: at }, record.version, record.data)
+        const seen = record ?? before
+        if (seen && isSilent) await replace(seen, seen.data)
         return waitMs
       }
       const data = JSON.stringify([...times, at].slice(-most))
-      if (record && at - record.createdAt < longest) {
-        if (await store.replaceRecord({ kind, id, now: at }, record.version, data)) return 0
+      if (record) {
+        if (await replace(record, data)) return 0
         continue
       }
-      // A record does not live longer by being replaced: one that may end before what it holds is made anew.
-      if (record) await store.removeRecord(id)
-      const made = { id, kind, owner: id, source: id, data, createdAt: at, expiresAt: at + 2 * longest }
+      const id = idOf(period)
+      const made = { id, kind, owner: id, source: id, data, createdAt: at, expiresAt: (period + 2) * longest }
       if (await store.issueRecord({ ...made, misses: 0, version: 1 }, { perOwner: 1, perSource: 1 })) return 0
     }
     return Math.min(...windows.map(({ ms }) => ms))
@@ -97,6 +103,8 @@ function createMailLimits({
       (await count(`address ${kind} ${emailKey}`, ofAddress, true)) === 0,
   }
 }
+
+const timesOf = (record: ShortRecord | undefined): number[] => (record ? JSON.parse(record.data) : [])
 
 const retryAfter = (waitMs: number) => ({ 'retry-after': String(Math.ceil(waitMs / 1000)) })
 

@@ -70,6 +70,21 @@ overStores('one mail a minute, five an hour and twenty a day go to an address, o
   t.ok(await app.mailLimits.ofAddress('reset', 'bob@example.com'))
 })
 
+overStores(
+  'of many who ask for a mail to an address at once, one gets it, also a day after the last',
+  async (t, build) => {
+    const one = await build()
+    const two = await one.beside()
+    for (const hours of [0, 25, 25]) {
+      one.clock.now += hours * 3_600_000
+      const asked = Array.from({ length: 100 }, (_, i) =>
+        (i % 2 ? one : two).app.mailLimits.ofAddress('reset', 'ada@example.com'),
+      )
+      t.equal((await Promise.all(asked)).filter(Boolean).length, 1, `${hours} h later`)
+    }
+  },
+)
+
 overStores('a network asks twenty times an hour, however many at once, by all replicas', async (t, build) => {
   const test = await build()
   const beside = await test.beside()
