@@ -32,6 +32,7 @@ import throttle from './plugins/login/throttle.ts'
 import mailLimits from './plugins/mail/limits.ts'
 import mail from './plugins/mail/mail.ts'
 import mailNotices from './plugins/mail/notices.ts'
+import outbox from './plugins/mail/outbox.ts'
 import metrics from './plugins/metrics/metrics.ts'
 import audit from './plugins/run/audit.ts'
 import changes from './plugins/run/changes.ts'
@@ -210,6 +211,7 @@ export async function buildApp(
     await app.register(webhooks)
     // A command needs the routes of /admin/ only.
     if (!command) {
+      await app.register(outbox)
       await app.register(sweeper)
       await app.register(indexes)
       if (app.metrics)

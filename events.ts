@@ -115,6 +115,9 @@ const notes = {
   'webhook.disabled': warn<OfWebhook & { reason: string }>('a webhook was disabled: it took an event at no try'),
   'webhook.enabled': info<OfWebhook>('a webhook was enabled'),
   'webhook.resent': info<OfWebhook & { since: string }>('a webhook is told again of what has happened'),
+  'mail.failed': warn<{ mail: string; kind: string; reason: string; tries: number; sub?: string }>(
+    'a mail was given up: it was taken at no try, or what it is for has expired',
+  ),
   'worker.started': info<{ worker: number | undefined }>('a worker was started in the place of another'),
   'worker.ended': error<{ worker: number | undefined; how: number | string; next_in_ms: number }>(
     'a worker ended; another is started in its place',

@@ -1,7 +1,7 @@
 import { randomInt, timingSafeEqual } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import type { Config } from '../../config.ts'
+import { transports } from '../../config/mail.ts'
 import type { Caller } from '../../domain/caller.ts'
 import { omitUndefined } from '../../domain/omit-undefined.ts'
 import type { RecordTaking } from '../../domain/record.ts'
@@ -61,10 +61,11 @@ export const mailRecords = (app: Pick<FastifyInstance, 'store' | 'secrets' | 'no
 
 /** Links and codes by mail, and notices: a record each, which is its own mail until it is sent. */
 function createMail({ config, store, secrets, now }: Pick<FastifyInstance, 'config' | 'store' | 'secrets' | 'now'>) {
-  const isOn = isMailOn(config)
+  const isOn = transports.some((name) => config[name] !== undefined)
   const records = mailRecords({ store, secrets, now })
   const mac = secrets.mac('mail')
-  const base = pagesUrl(config)
+  // Links never lead to where a request says that it was sent to (GHSA-93m4-mfpg-c3xf).
+  const base = config.AUTH_PAGES_URL.replace(/\/$/, '')
 
   const linkTo = (kind: LinkKind, secret: string) => {
     const { path, parameter } = linkOf(kind)
@@ -169,13 +170,6 @@ function linkOfRecord(kind: LinkKind, { data, record, taking }: Presented): Pres
   const { to, locale, about } = data as Message
   return omitUndefined({ kind, owner: record.owner, to, locale, about, createdAt: record.createdAt, taking })
 }
-
-/** Where links lead: never to where a request says that it was sent to (GHSA-93m4-mfpg-c3xf). */
-export const pagesUrl = (config: Config): string =>
-  ((config as unknown as Record<string, string | undefined>)['AUTH_PAGES_URL'] ?? config.AUTH_ISSUER).replace(/\/$/, '')
-
-export const isMailOn = (config: Config): boolean =>
-  ['AUTH_SMTP_URL', 'AUTH_MAIL_WEBHOOK', 'AUTH_MAIL_DIR'].some((name) => name in config)
 
 export default fp(
   async (app: FastifyInstance) => {

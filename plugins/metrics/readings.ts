@@ -139,6 +139,22 @@ const readWebhooks: Reading<'webhooks'> = ({ gauge, gauges, totals }, { webhooks
   )
 }
 
+const readMail: Reading<'mail' | 'outbox'> = ({ gauge, totals }, { mail, outbox }) => {
+  totals(
+    'latchkey_mail_attempts_total',
+    'Mails that were sent, by whether they were taken',
+    'outcome',
+    () => outbox.attempts,
+  )
+  // Every process looks.
+  gauge(
+    'latchkey_mail_lag_seconds',
+    'How long a mail has waited to be sent, of all that are due the longest',
+    () => (mail.isOn ? outbox.waitedMs / 1000 : undefined),
+    'max',
+  )
+}
+
 const readAudit: Reading<'audit'> = ({ total }, { audit }) =>
   total(
     'latchkey_audit_dropped_total',
@@ -181,6 +197,7 @@ export default fp(
     readAudit(meters, app)
     readStore(meters, app)
     readWebhooks(meters, app)
+    readMail(meters, app)
     meters.total('latchkey_log_lines_dropped_total', 'Log lines that nobody read in time', droppedLines)
     meters.total(
       'latchkey_event_loop_active_seconds_total',
@@ -206,6 +223,8 @@ export default fp(
       'audit',
       'store',
       'webhooks',
+      'mail',
+      'outbox',
     ],
   },
 )
