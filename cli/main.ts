@@ -36,7 +36,7 @@ export async function main(argv: string[], io: Io): Promise<number> {
     else await (await import('./admin.ts')).administer(command, { io, args, options, output })
   })
   try {
-    await program.parseAsync(argv, { from: 'user' })
+    await program.parseAsync(withIdsLast(argv), { from: 'user' })
     return exitCode
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.fine : exitCodes.usage
@@ -44,6 +44,13 @@ export async function main(argv: string[], io: Io): Promise<number> {
     io.stderr.write(`${line}\n`)
     return exitCode
   }
+}
+
+/** 256 bits in base64url, the id of a key or an invitation, may begin with a dash: then it is taken for an option. */
+function withIdsLast(argv: string[]): string[] {
+  const isId = (text: string) => /^-[\w-]{42}$/.test(text)
+  if (argv.includes('--') || !argv.some(isId)) return argv
+  return [...argv.filter((text) => !isId(text)), '--', ...argv.filter(isId)]
 }
 
 type Action = (command: AdminCommand | FreeCommand, args: string[], options: Record<string, unknown>) => Promise<void>
