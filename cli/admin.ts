@@ -18,7 +18,7 @@ const indexedAtOnce = 250
 /** The routes of `/admin/`, for a command to call. */
 export interface Admin {
   /** @returns the body of the answer @throws {CommandError} with the problem in one line */
-  call(method: 'GET' | 'POST' | 'PUT' | 'DELETE', path: string, body?: object): Promise<Json>
+  call(method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE', path: string, body?: object): Promise<Json>
   /** All rows of a list, page by page. @param member of the answer that has them */
   pages(path: string, member: string): AsyncGenerator<Json[]>
 }

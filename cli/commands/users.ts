@@ -3,7 +3,9 @@ import type { Json } from '../admin.ts'
 import type { AdminCommand, FreeCommand, Given, Group } from '../command.ts'
 import { fields, timeOf, when } from '../output.ts'
 import { findUser } from './find-user.ts'
+import { invitations } from './invitations.ts'
 import { toMany } from './many-users.ts'
+import { addressOf, userEdits } from './user-edits.ts'
 
 const pathOf = ({ found }: Given) => `/admin/users/${found.id}`
 /** For `--json`: the user as it is after a change. */
@@ -50,7 +52,8 @@ const show: AdminCommand = {
       name: user.username,
       id: user.id,
       roles: rolesOf(user),
-      address: user.email && `${user.email}${user.email_verified ? '' : ', not verified'}`,
+      address: addressOf(user),
+      language: user.locale,
       created: when(user.created_at),
       from: user.source && `${user.source}, as ${user.external_id}`,
       disabled: user.disabled_at === undefined ? 'no' : `since ${when(user.disabled_at)}`,
@@ -104,6 +107,7 @@ export const users: Group = {
   about: 'manage users',
   commands: [
     add,
+    ...invitations,
     {
       usage: 'list',
       about: 'list users by name; with --created-after alone, the oldest first',
@@ -164,6 +168,7 @@ export const users: Group = {
       json: asItIsNow,
       text: (_answer, { found, args: [, ...roles] }) => `The roles of ${found.username}: ${rolesOf({ roles })}.`,
     },
+    ...userEdits,
     {
       usage: 'sessions <name or id>',
       about: 'list the live sessions of a user, newest first',

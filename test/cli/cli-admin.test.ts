@@ -40,9 +40,14 @@ async function serve(t: Test, env: Record<string, string>) {
       id: response.headers.get('x-request-id'),
     }
   }
+  async function signUp(body: object) {
+    const headers = { 'content-type': 'application/json' }
+    return (await fetch(`${origin}/signup`, { method: 'POST', headers, body: JSON.stringify(body) })).status
+  }
   return {
     call,
     askForTokens,
+    signUp,
     logIn: (username: string, secret: string) => askForTokens({ username, password: secret }),
     refresh: (refresh_token: string) => askForTokens({ grant_type: 'refresh_token', refresh_token }),
     isRefusedSoon: (token: string) => withinASecond(async () => (await call('/users/me', token)).status === 401),
@@ -117,6 +122,38 @@ t.test('beside a running service', async (running) => {
       code: 0,
       stdout: /^name +id +roles +created +disabled\nada +[-0-9a-f]{36} +admin +\d.*Z\n$/,
     })
+  })
+
+  await running.test('somebody is invited, and gets another name and address', async (t) => {
+    const { code, id, link, token } = await latchkey('user invite --email eve@example.com --role editor')
+    t.match([code, link], [0, `/sign-up?invitation=${token}`])
+    t.equal(await server.signUp({ username: 'eve', password }), 403, 'sign-up is closed')
+    t.equal(await server.signUp({ username: 'eve', password, invitation: token }), 201)
+    t.match(await say(`user withdraw-invitation ${id}`), { code: 1, stderr: 'There is no such invitation\n' })
+    const other = await latchkey('user invite --username mallory')
+    t.match(await latchkey(`user withdraw-invitation ${other.id}`), { code: 0, withdrawn: true })
+    t.equal(await server.signUp({ password, invitation: other.token }), 400)
+    const invited = await say('user invite')
+    t.match(invited.stdout, /^link +http:\S+\nid +\S{43}\nexpires +\S+ \S+Z\nmailed +no: hand the link over\n$/)
+
+    t.match((await say('user show eve')).stdout, /^roles +editor\naddress +eve@example.com, verified\nlanguage +en$/m)
+    t.match(await say('user rename eve Grace'), { code: 0, stdout: 'eve is called Grace now.\n' })
+    t.match(await latchkey('user set-email grace g@example.com'), {
+      code: 0,
+      email: 'g@example.com',
+      email_verified: false,
+    })
+    t.match(await say('user set-email grace g@example.com --verified'), {
+      code: 0,
+      stdout: 'The address of Grace: g@example.com, verified.\n',
+    })
+    t.equal((await server.logIn('g@example.com', password)).status, 200, 'who signs in by it')
+    t.match(await say('user set-email ada G@example.com --verified'), {
+      code: 1,
+      stderr: 'The address is that of another user\n',
+    })
+    t.match(await say('user remove-email grace'), { code: 0, stdout: 'Grace has no address any more.\n' })
+    t.match(await latchkey('user delete grace --yes'), { code: 0 })
   })
 
   await running.test('why a request was refused', async (t) => {
@@ -266,6 +303,9 @@ t.test('what is wrong is one line on stderr and an exit code', async (t) => {
     ['a bad role', ['user', 'set-roles', 'ada', 'a,b'], 1, /\/roles\/0/],
     ['nobody to confirm', ['user', 'delete', 'ada'], 64, /--yes/],
     ['nobody to ask', ['user', 'add', 'bob'], 64, /--password-stdin or --generate/],
+    ['an address that is none', ['user', 'invite', '--email', 'ada'], 1, /^The email must be one address/m],
+    ['an id that begins with a dash', ['user', 'withdraw-invitation', `-${'x'.repeat(42)}`], 1, /no such invitation/],
+    ['the same behind --', ['keys', 'revoke', '--', `-${'x'.repeat(42)}`], 1, /no such key/],
     ['no such user', ['user', 'show', 'bob\x1b[2J'], 1, /^There is no user bob\ufffd\[2J$/m],
     [
       "somebody's id that another has for a name",
