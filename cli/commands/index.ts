@@ -5,6 +5,7 @@ import { clients } from './clients.ts'
 import { doctor } from './doctor.ts'
 import { explain } from './explain.ts'
 import { keys } from './keys.ts'
+import { mail } from './mail.ts'
 import { secrets } from './secrets.ts'
 import { stores } from './stores.ts'
 import { sessions, users } from './users.ts'
@@ -26,6 +27,7 @@ export const commands: (Group | AdminCommand | FreeCommand)[] = [
   keys,
   secrets,
   webhooks,
+  mail,
   stores,
   audit,
   explain,
