@@ -1,6 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { readMailbox } from '../../config/mail.ts'
+import { toMailedEmail } from '../../domain/emails.ts'
 import { isUuid } from '../../domain/ids.ts'
 import { omitUndefined } from '../../domain/omit-undefined.ts'
 import type { ShortRecord } from '../../domain/record.ts'
@@ -146,7 +147,7 @@ async function createOutbox({
     const link = isLink(kind) && token !== undefined ? mail.linkTo(kind, token) : undefined
     const parts = omitUndefined({ kind: message.kind, locale, service, link, code, about })
     const content = compose(link === undefined ? parts : { ...parts, expiresAt })
-    return omitUndefined({ id, kind: message.kind, to, locale, link, code, ...content })
+    return omitUndefined({ id, kind: message.kind, to: toMailedEmail(to), locale, link, code, ...content })
   }
 
   /** Has it tried again later, or gives it up. */

@@ -52,6 +52,18 @@ overStores('a mail leaves within a moment, and then its record has no link any m
   t.notOk(JSON.stringify(test.logs).includes(secret))
 })
 
+onOneStore('a mail goes to the domain by which its address is compared, however it is written', async (t, build) => {
+  const { server, app } = await buildWith(t, build)
+  for (const domain of ['ｅxample.com', 'Bücher.example', 'STRAẞE.example'])
+    await app.mail.issue('verify', { owner: domain, source: '192.0.2.0/24', to: `Ada@${domain}`, locale: 'en' })
+  await until(() => server.taken.length === 3)
+  t.same(server.taken.flatMap(({ to }) => to).sort(), [
+    'Ada@example.com',
+    'Ada@xn--bcher-kva.example',
+    'Ada@xn--strae-oqa.example',
+  ])
+})
+
 overStores('three replicas send each mail once', async (t, build) => {
   const { server, app, beside } = await buildWith(t, build)
   const apps = [app, (await beside()).app, (await beside()).app]

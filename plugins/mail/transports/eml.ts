@@ -1,5 +1,5 @@
-import { domainToASCII } from 'node:url'
 import type { Mailbox } from '../../../config/mail.ts'
+import { toMailedEmail } from '../../../domain/emails.ts'
 import type { Mail } from './transport.ts'
 
 /*
@@ -26,16 +26,10 @@ function toHeader(text: string): string {
   return /^[\x20-\x7e]*$/.test(line) ? line : toWords(line)
 }
 
-/** An address as it is written in a header. */
-export const toAscii = (address: string): string => {
-  const at = address.lastIndexOf('@')
-  return `${address.slice(0, at)}@${domainToASCII(address.slice(at + 1))}`
-}
-
 function toMailbox({ name, address }: Mailbox): string {
-  if (name === '') return toAscii(address)
+  if (name === '') return toMailedEmail(address)
   const shown = /^[\x20-\x7e]*$/.test(name) ? `"${name.replace(/["\\]/g, '\\$&')}"` : toWords(name)
-  return `${shown} <${toAscii(address)}>`
+  return `${shown} <${toMailedEmail(address)}>`
 }
 
 /** The fields that say what a mail is, beside those of nodemailer. */
@@ -43,14 +37,14 @@ export const headersOf = ({ locale }: Mail) => ({ 'Auto-Submitted': 'auto-genera
 
 /** The same at each try (RFC 5322 §3.6.4). */
 export const messageIdOf = ({ id }: Mail, { address }: Mailbox): string =>
-  `<${id}@${toAscii(address).slice(address.lastIndexOf('@') + 1)}>`
+  `<${id}@${toMailedEmail(address).replace(/.*@/, '')}>`
 
 export function toEml(mail: Mail, from: Mailbox, at: Date): string {
   // Of the hash of a secret: nobody knows it in time to put it into a name that the mail has.
   const boundary = `latchkey-${mail.id}`
   const fields = {
     From: toMailbox(from),
-    To: toAscii(mail.to),
+    To: mail.to,
     Subject: toHeader(mail.subject),
     Date: at.toUTCString().replace('GMT', '+0000'),
     'Message-ID': messageIdOf(mail, from),

@@ -8,6 +8,7 @@ export interface Mail {
   /** the same at each try, so that who gets it twice can tell */
   id: string
   kind: MailKind
+  /** with a domain in ASCII */
   to: string
   locale: Locale
   subject: string
