@@ -32,9 +32,9 @@ const rowsPerPage = 128
 const abandonedMs = 30_000
 /** What happened longer ago is no news: mail was off meanwhile, or the store was moved. */
 const newsMs = 86_400_000
-/** Of what happened to a user, the rows that are looked at for a sign-in from the same place. */
+/** Of what happened to a user, the rows that are looked at for a sign-in from the same place: most often, the last. */
 const lookedAtMost = 2_000
-const rowsPerLook = 50
+const [rowsOfFirstLook, rowsPerLook] = [5, 100]
 
 const id = 'notices'
 
@@ -92,9 +92,8 @@ async function createNotices(app: Pick<FastifyInstance, 'store' | 'mail' | 'jobs
     const place = placeOf(row)
     let hasSignedIn = false
     let after = row.id
-    for (let looked = 0; looked < lookedAtMost; looked += rowsPerLook) {
-      const of = { user: row.user as string }
-      const { rows, next } = await store.listAudit(of, { after, limit: rowsPerLook })
+    for (let looked = 0, limit = rowsOfFirstLook; looked < lookedAtMost; looked += limit, limit = rowsPerLook) {
+      const { rows, next } = await store.listAudit({ user: row.user as string }, { after, limit })
       for (const earlier of rows) {
         if (earlier.event !== signIn) continue
         if (placeOf(earlier) === place) return false

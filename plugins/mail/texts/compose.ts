@@ -114,7 +114,10 @@ function lengthOf({ language }: Texts, seconds: number): string {
 const entities: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' }
 const escapeHtml = (text: string): string => text.replace(/[&<>"']/g, (character) => entities[character] as string)
 
-const bodyStyle = 'max-width: 36em; margin: 1em auto; padding: 0 1em; font: 16px/1.5 system-ui, sans-serif'
+// Korean breaks between words, and what is longer than a line anywhere.
+const bodyStyle =
+  'max-width: 36em; margin: 1em auto; padding: 0 1em; font: 16px/1.5 system-ui, sans-serif; ' +
+  'word-break: keep-all; overflow-wrap: anywhere'
 const buttonStyle =
   'display: inline-block; padding: 0.6em 1.2em; border-radius: 0.4em; text-decoration: none; ' +
   'background: #1f4fd8; color: #ffffff'
