@@ -96,7 +96,9 @@ function createEmails({
         return confirm(caller, user, { email, locale })
       // Before the mail that changes it: without a way back nothing is changed.
       await mail.issue('undo', {
-        ...{ owner: user.id, source: networkText(caller.address), to: before, locale },
+        ...{ owner: user.id, source: networkText(caller.address), to: before },
+        // Whoever asks need not be whom this is to warn.
+        locale: asking.locale ?? locale,
         about: factsOf(caller, user.username, now()),
       })
       return confirm(caller, user, { email, locale, kind: 'change' })
