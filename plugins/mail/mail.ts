@@ -2,8 +2,8 @@ import { randomInt, timingSafeEqual } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { transports } from '../../config/mail.ts'
-import type { Caller } from '../../domain/caller.ts'
 import { omitUndefined } from '../../domain/omit-undefined.ts'
+import { deviceOf, type Origin } from '../../domain/places.ts'
 import type { RecordTaking } from '../../domain/record.ts'
 import type { Locale } from '../../domain/user.ts'
 import { Refusal } from '../../errors.ts'
@@ -152,11 +152,9 @@ interface Told {
   about?: Record<string, string>
 }
 
-/** What a mail tells of the request that it is about. */
-export const factsOf = ({ address, userAgent }: Caller, username: string, at: number): Record<string, string> => ({
-  ...{ username, at: new Date(at).toISOString() },
-  ...{ device: userAgent, address },
-})
+/** What a mail tells of the request that it is about: nothing in the words of whoever sent it. */
+export const factsOf = (origin: Origin, username: string, at: number): Record<string, string> =>
+  omitUndefined({ username, at: new Date(at).toISOString(), device: deviceOf(origin), address: origin.address })
 
 const codeDigits = 8
 

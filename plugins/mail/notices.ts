@@ -1,13 +1,13 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { AuditRow } from '../../domain/audit.ts'
-import { omitUndefined } from '../../domain/omit-undefined.ts'
-import { deviceOf, type Origin, placeOf } from '../../domain/places.ts'
+import { placeOf } from '../../domain/places.ts'
 import { elapsedMs } from '../../domain/time.ts'
 import type { EventName } from '../../events.ts'
 import { StoreUnavailable } from '../../stores/store.ts'
 import { createHolding, createPositions, type Followed } from '../run/positions.ts'
 import type { NoticeKind } from './kinds.ts'
+import { factsOf } from './mail.ts'
 import type { Way } from './texts/texts.ts'
 
 declare module 'fastify' {
@@ -20,6 +20,7 @@ declare module 'fastify' {
 const notices: Partial<Record<EventName, { kind: NoticeKind; how?: Way }>> = {
   'login.succeeded': { kind: 'sign_in' },
   'password.changed': { kind: 'password_changed', how: 'changed' },
+  'password.reset': { kind: 'password_changed', how: 'reset' },
   'password.set': { kind: 'password_changed', how: 'set' },
   'refresh.reused': { kind: 'refresh_reused' },
 }
@@ -79,11 +80,8 @@ async function createNotices(app: Pick<FastifyInstance, 'store' | 'mail' | 'jobs
     if (row.event === signIn && !(await isNewPlace(row))) return
     const { kind, how } = notice
     // Where an administrator sits is nothing to tell.
-    const origin: Origin = row.by === undefined ? row : {}
-    const about = omitUndefined({
-      ...{ username: user.username, at: new Date(row.at).toISOString(), how },
-      ...{ device: deviceOf(origin), address: origin.address },
-    })
+    const facts = factsOf(row.by === undefined ? row : {}, user.username, row.at)
+    const about = { ...facts, ...(how && { how }) }
     await mail.tell(kind, { owner: user.id, to: user.email, locale: user.locale ?? 'en', about })
   }
 

@@ -4,6 +4,7 @@ import t from 'tap'
 import { deviceOf, placeOf } from '../../domain/places.ts'
 import type { User } from '../../domain/user.ts'
 import type { MailKind } from '../../plugins/mail/kinds.ts'
+import { factsOf } from '../../plugins/mail/mail.ts'
 import { StoreUnavailable } from '../../stores/store.ts'
 import { administered } from '../support/admin.ts'
 import {
@@ -138,7 +139,18 @@ overStores('a change of the password is told, whoever makes it, and a theft', as
   t.notOk((await refresh(app, first)).json().access_token)
 
   told.length = 0
-  const { refresh_token: stolen } = await logInFrom(app, '203.0.113.7', firefox, 'a third battery staple')
+  const link = { owner: id, source: '203.0.113.0/24', to: 'ada@example.com', locale: 'en' as const }
+  const { secret } = await app.mail.issue('reset', link)
+  const reset = { token: secret, new_password: 'a fourth battery staple' }
+  const answer = await app.inject({ method: 'POST', url: '/password/reset', payload: reset, ...from })
+  t.equal(answer.statusCode, 204)
+  await app.mailNotices.look()
+  t.match(told, [
+    { kind: 'password_changed', about: { how: 'reset', device: 'Safari, iPhone', address: '203.0.113.8' } },
+  ])
+
+  told.length = 0
+  const { refresh_token: stolen } = await logInFrom(app, '203.0.113.7', firefox, 'a fourth battery staple')
   const { refresh_token: second } = json(await refresh(app, stolen))
   await refresh(app, second)
   test.clock.now += 60_000
@@ -257,4 +269,6 @@ t.test('a device is named out of a list, and never in words of whoever sends the
   for (const odd of ['', 'Mozilla/5.0', 'evil.example.com/1', 'Your account is locked', '<script>/1', 'a'.repeat(256)])
     t.equal(name(odd), undefined)
   t.equal(deviceOf({}), undefined)
+  const words = { address: '203.0.113.7', userAgent: 'Your account is locked. Call 555' }
+  t.strictSame(factsOf(words, 'ada', 0), { username: 'ada', at: '1970-01-01T00:00:00.000Z', address: '203.0.113.7' })
 })
