@@ -60,7 +60,7 @@ async function createOutbox({
   now,
 }: Pick<FastifyInstance, 'config' | 'store' | 'secrets' | 'mail' | 'events' | 'jobs' | 'log' | 'now'>) {
   const transport = await openTransport(config, now)
-  const service = readMailbox(config.AUTH_MAIL_FROM ?? '')?.name || new URL(config.AUTH_PAGES_URL).host
+  const service = readMailbox(config.AUTH_MAIL_FROM ?? '')?.name || new URL(config.AUTH_ISSUER).host
   const attempts = { sent: 0, failed: 0 }
   const running = new Set<Promise<void>>()
   const abort = new AbortController()
@@ -141,10 +141,11 @@ async function createOutbox({
     await fail(record, message, failure, save)
   }
 
-  function mailOf({ kind, id, expiresAt }: ShortRecord, message: Message): Mail | undefined {
+  function mailOf({ id, expiresAt }: ShortRecord, message: Message): Mail | undefined {
     const { to, locale, token, code, about } = message
-    if (to === undefined || (isLink(kind) && token === undefined)) return undefined
-    const link = isLink(kind) && token !== undefined ? mail.linkTo(kind, token) : undefined
+    // The record of a link may have a notice in its place, which has none: see `issue` of mail.ts.
+    if (to === undefined || (isLink(message.kind) && token === undefined)) return undefined
+    const link = isLink(message.kind) && token !== undefined ? mail.linkTo(message.kind, token) : undefined
     const parts = omitUndefined({ kind: message.kind, locale, service, link, code, about })
     const content = compose(link === undefined ? parts : { ...parts, expiresAt })
     return omitUndefined({ id, kind: message.kind, to: toMailedEmail(to), locale, link, code, ...content })

@@ -7,6 +7,7 @@ import type { MailKind } from '../../plugins/mail/kinds.ts'
 import { factsOf } from '../../plugins/mail/mail.ts'
 import { StoreUnavailable } from '../../stores/store.ts'
 import { administered } from '../support/admin.ts'
+import { until } from '../support/basics.ts'
 import {
   type Build,
   json,
@@ -21,6 +22,7 @@ import {
   storeOf,
   withToken,
 } from '../support/helper.ts'
+import { partOf, startMailServer } from '../support/mail-server.ts'
 
 /* What users are told by mail without having asked for it: contract section 10. */
 
@@ -242,6 +244,20 @@ onOneStore('what happened while mail was off, or more than a day ago, is no news
   await logIn(again.app)
   await again.app.mailNotices.look()
   t.match(told, [{ kind: 'sign_in', about: { address: '127.0.0.1' } }])
+})
+
+onOneStore('a notice leaves by itself, in the language of the user', async (t, build) => {
+  const server = await startMailServer(t)
+  const mail = { AUTH_MAIL_FROM: 'Example <no-reply@example.com>', AUTH_SMTP_URL: `smtp://127.0.0.1:${server.port}` }
+  const { app } = await withUser(t, build, { locale: 'ko' }, mail)
+  await logInFrom(app, '203.0.113.7')
+  await logInFrom(app, '198.51.100.1')
+  await until(async () => server.taken.length > 0)
+  t.match(server.taken, [{ to: [/^Ada@example.com$/i], from: 'no-reply@example.com' }])
+  const [{ raw } = { raw: '' }] = server.taken
+  for (const line of ['Example 계정에', '계정: ada', 'IP 주소: 198.51.100.1', '비밀번호를 바꿔 주세요'])
+    t.match(partOf(raw, 'text/plain'), line)
+  t.match(partOf(raw, 'text/html'), '<html lang="ko-KR">')
 })
 
 t.test('a place is a program of any version in a part of the net', async (t) => {

@@ -64,6 +64,20 @@ onOneStore('a mail goes to the domain by which its address is compared, however 
   ])
 })
 
+onOneStore('a notice in the place of a link leaves once, with neither link nor code', async (t, build) => {
+  const { server, ...test } = await buildWith(t, build)
+  const of = { owner, source: '192.0.2.0/24', to, locale: 'en' as const, says: 'address_taken' as const }
+  const { id, secret, link } = await test.app.mail.issue('verify', of)
+  await until(() => server.taken.length > 0)
+  await look(test.app)
+  t.equal(server.taken.length, 1)
+  const [{ raw } = { raw: '' }] = server.taken
+  t.match(fieldOf(raw, 'Subject'), 'you have an account already')
+  for (const hidden of [secret, link, 'https://', 'code']) t.notOk(partOf(raw, 'text/plain').includes(hidden))
+  const { dueAt } = (await recordOf(test, id, 'verify')) ?? { dueAt: 0 }
+  t.equal(dueAt, undefined, 'and its record stays, as of any link')
+})
+
 overStores('three replicas send each mail once', async (t, build) => {
   const { server, app, beside } = await buildWith(t, build)
   const apps = [app, (await beside()).app, (await beside()).app]
