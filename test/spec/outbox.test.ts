@@ -27,7 +27,7 @@ async function look(app: FastifyInstance): Promise<void> {
 }
 const recordOf = async ({ app, clock }: Pick<TestApp, 'app' | 'clock'>, id: string, kind = 'reset') =>
   storeOf(app).findRecord({ kind, id, now: clock.now })
-const codeIn = ({ raw }: { raw: string }) => /^(\d{4}) ?(\d{4})\r?$/m.exec(partOf(raw, 'text/plain'))?.slice(1).join('')
+const codeIn = ({ raw }: { raw: string }) => /^\d{8}(?=\r?$)/m.exec(partOf(raw, 'text/plain'))?.[0]
 
 overStores('a mail leaves within a moment, and then its record has no link any more', async (t, build) => {
   const { server, ...test } = await buildWith(t, build)
@@ -57,7 +57,8 @@ onOneStore('a mail goes to the domain by which its address is compared, however 
   for (const domain of ['ｅxample.com', 'Bücher.example', 'STRAẞE.example'])
     await app.mail.issue('verify', { owner: domain, source: '192.0.2.0/24', to: `Ada@${domain}`, locale: 'en' })
   await until(() => server.taken.length === 3)
-  t.same(server.taken.flatMap(({ to }) => to).sort(), [
+  // Of the envelope the server shows the domain in Unicode, in whatever form it came.
+  t.same(server.taken.map(({ raw }) => fieldOf(raw, 'To')).sort(), [
     'Ada@example.com',
     'Ada@xn--bcher-kva.example',
     'Ada@xn--strae-oqa.example',
