@@ -49,6 +49,6 @@ function read(dir: string, name: string) {
   const mail = readEml(readFileSync(join(dir, name), 'utf8'))
   // On lines of their own, to be followed and typed.
   const link = /^https?:\/\/\S+$/m.exec(mail.text)?.[0]
-  const code = /^\d{4} ?\d{4}$/m.exec(mail.text)?.[0].replace(' ', '')
+  const code = /^\d{8}$/m.exec(mail.text)?.[0]
   return { file: join(dir, name), ...mail, link, code }
 }

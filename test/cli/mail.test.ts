@@ -10,7 +10,7 @@ import { run, runJson } from '../support/cli.ts'
 
 const reset = {
   ...({ id: 'Yp3kNw5fXq1b', kind: 'reset', to: 'ada@example.com', locale: 'ko', subject: '비밀번호' } as const),
-  ...{ text: 'Hello\u001b[31m\n\nhttps://auth.example.com/reset?token=lkp_x-_\n\n1234 5678\n', html: '<p>Hello</p>' },
+  ...{ text: 'Hello\u001b[31m\n\nhttps://auth.example.com/reset?token=lkp_x-_\n\n12345678\n', html: '<p>Hello</p>' },
 }
 
 t.test('latchkey mail shows the last one, lists all, and gives link and code to scripts', async (t) => {

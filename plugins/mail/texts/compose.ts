@@ -45,7 +45,6 @@ export function compose({ kind, locale, service, link = '', code = '', expiresAt
     until: expiresAt === undefined ? '' : timeOf(words, expiresAt),
   }
   const told = factsOf(words, about)
-  const grouped = code.replace(/(?<=^\d{4})(?=\d{4}$)/, ' ')
 
   const text: string[] = []
   const html: string[] = []
@@ -54,8 +53,8 @@ export function compose({ kind, locale, service, link = '', code = '', expiresAt
       text.push(link)
       html.push(`<p><a href="${escapeHtml(link)}" style="${buttonStyle}">${escapeHtml(action)}</a></p>`)
     } else if (paragraph === '{code}') {
-      text.push(grouped)
-      html.push(`<p style="${codeStyle}">${escapeHtml(grouped)}</p>`)
+      text.push(code)
+      html.push(`<p style="${codeStyle}">${escapeHtml(code)}</p>`)
     } else if (paragraph !== '{facts}') {
       text.push(fill(paragraph, values))
       html.push(`<p>${escapeHtml(fill(paragraph, values))}</p>`)
