@@ -64,8 +64,9 @@ function createUserAdmin({
       return isUsername(prefix) ? store.listUsers({ ...page, prefix: mapUsername(prefix) }) : { users: [] }
     },
 
-    /** Removes the account, its sessions and its access tokens. @throws {Refusal} 404 */
+    /** Removes the account, its sessions, its access tokens and the links that were sent. @throws {Refusal} 404 */
     async delete(by: By, id: string): Promise<void> {
+      await mail.end(id, linkKinds)
       const deleted = { sub: id }
       const isDeleted = await changes.make(by, 'user.deleted', deleted, (store, end) => store.deleteUser(id, end()))
       if (!isDeleted) throw unknownUser()

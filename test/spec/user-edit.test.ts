@@ -130,6 +130,8 @@ overStores('another address ends the links that were sent, and the old one is to
   const last = await send()
   await call('PUT', `/admin/users/${id}/password`, { password: `${password}, another` })
   t.same(await good(last), ['undo'], 'a password ends all but the way back')
+  await call('DELETE', `/admin/users/${id}`)
+  t.same(await good(last), [])
 })
 
 onOneStore('what is no name, no address or no change is refused, and nothing of it is done', async (t, build) => {
