@@ -100,7 +100,7 @@ function createInvitations({
       { username, password, locale }: { username?: string; password: string; locale?: Locale },
     ): Promise<User> {
       const invitation = await mail.present(['invitation'], { token })
-      if (!invitation) throw new Refusal('invalid_code')
+      if (!invitation) throw new Refusal('invalid_code', { reason: 'there is no such invitation, or not any more' })
       const { email, username: invited, roles = '[]' } = invitation.about
       if (invited !== undefined && mapUsername(username ?? invited) !== mapUsername(invited))
         throw invalidMember('/username', 'is not the one of the invitation')

@@ -19,16 +19,20 @@ export interface UserEdit {
  *
  * @throws {Refusal} 400 for a name or an address that is none, and for a verified address where there is no address
  */
-export function editProfile(before: UserProfile, edit: UserEdit): UserProfile {
-  const { username = before.username, roles = before.roles } = edit
-  const email = edit.email === undefined ? before.email : (edit.email ?? undefined)
-  const isVerified = edit.emailVerified ?? (before.emailKey !== undefined && !hasOtherAddress(before, { email }))
-  refuseUsername(username)
+export function editProfile(before: UserProfile, { username, roles, ...address }: UserEdit): UserProfile {
+  if (username !== undefined) refuseUsername(username)
+  const name = username === undefined ? undefined : { username, nameKey: mapUsername(username) }
+  return omitUndefined({ ...profileOf(before), ...name, ...(roles && { roles }), ...editAddress(before, address) })
+}
+
+function editAddress(before: UserProfile, edit: Pick<UserEdit, 'email' | 'emailVerified'>) {
+  if (edit.email === undefined && edit.emailVerified === undefined) return undefined
   if (typeof edit.email === 'string') refuseEmail(edit.email)
+  const email = edit.email === undefined ? before.email : (edit.email ?? undefined)
   if (edit.emailVerified && email === undefined)
     throw invalidMember('/email_verified', 'cannot be true without an address')
-  const emailKey = isVerified && email !== undefined ? mapEmail(email) : undefined
-  return omitUndefined({ ...profileOf(before), username, nameKey: mapUsername(username), roles, email, emailKey })
+  const isVerified = edit.emailVerified ?? (before.emailKey !== undefined && !hasOtherAddress(before, { email }))
+  return { email, emailKey: isVerified && email !== undefined ? mapEmail(email) : undefined }
 }
 
 /** What has happened between two profiles of a user, as an administrator has made it. */

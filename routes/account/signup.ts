@@ -17,7 +17,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         operationId: 'signUp',
         summary: 'Sign up: create an account',
         tags: ['accounts'],
-        description: 'By an invitation, also while signup is closed; it may say the name.',
+        description: 'By an invitation also while signup is closed. The `username` is required where none says it.',
         body: strictObject({
           username: Type.Optional(Username),
           password: Password,
