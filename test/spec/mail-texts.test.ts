@@ -35,9 +35,11 @@ const shown: Partial<Record<MailKind, Record<string, string>>> = {
   verify: {},
   change: {},
   invitation: {},
+  reset: { ...happened, ...place },
+  undo: { ...happened, ...place },
   sign_in: { ...happened, ...place },
   password_changed: { ...happened, how: 'reset', ...place },
-  email_changed: happened,
+  email_changed: { ...happened, ...place },
   refresh_reused: { ...happened, ...place },
   factor_changed: { ...happened, ...place },
 }
