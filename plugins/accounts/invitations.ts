@@ -89,7 +89,7 @@ function createInvitations({
     /**
      * Makes the account of an invitation, which is taken with it. What the invitation says stands: whoever asks for
      * something else is refused, and does not get an account of another name than they have typed. Its address counts as
-     * verified, where nobody has it by then.
+     * verified, where nobody has it by then, and is the name where there is no other.
      *
      * @throws {Refusal} 400 for an invitation that is unknown, taken, withdrawn or expired, or for something else than
      * it says; what `users.signUp` refuses; none of it takes the invitation
@@ -105,7 +105,7 @@ function createInvitations({
       if (invited !== undefined && mapUsername(username ?? invited) !== mapUsername(invited))
         throw invalidMember('/username', 'is not the one of the invitation')
       return users.signUp(caller, {
-        ...omitUndefined({ username: invited ?? username, email, emailKey: email && mapEmail(email), locale }),
+        ...omitUndefined({ username: invited ?? username ?? email, email, emailKey: email && mapEmail(email), locale }),
         ...{ password, roles: JSON.parse(roles), invitation: invitation.taking },
       })
     },

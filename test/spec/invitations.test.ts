@@ -75,7 +75,6 @@ overStores('what is refused does not take the invitation', async (t, build) => {
   const { app, call } = await administered(build)
   const { token } = json(await call('POST', '/admin/invitations', { email: 'ada@example.com', roles: ['editor'] }))
   const refused: [string, object, number, string][] = [
-    ['no name', {}, 400, 'invalid_request'],
     ['a name that is none', { username: 'a b' }, 400, 'invalid_request'],
     ['a name that is taken', { username: 'ROOT' }, 409, 'username_taken'],
     ['a weak password', { username: 'ada', password: 'password' }, 400, 'invalid_request'],
@@ -84,6 +83,13 @@ overStores('what is refused does not take the invitation', async (t, build) => {
   for (const [what, body, status, code] of refused)
     await isProblem(t, await accept(app, token, body), status, code, what)
   t.equal((await accept(app, token, { username: 'ada' })).statusCode, 201)
+
+  const unnamed = json(await call('POST', '/admin/invitations')).token
+  const nameless = await accept(app, unnamed)
+  await isProblem(t, nameless, 400, 'invalid_request', 'no name')
+  t.match(json(nameless).errors, [{ pointer: '/username', detail: 'is required' }])
+  const { token: addressed } = json(await call('POST', '/admin/invitations', { email: 'Eve+x@example.com' }))
+  t.equal(json(await accept(app, addressed)).username, 'Eve+x@example.com', 'but the address may be one')
 
   const named = json(await call('POST', '/admin/invitations', { username: 'Bob' })).token
   const other = await accept(app, named, { username: 'eve' })
