@@ -43,8 +43,10 @@ const id = 'notices'
  * Tells users by mail what has happened to their accounts, at an address that is theirs. It follows the audit rows, so
  * that nothing is left out that a process did before it was killed; of all processes on a store one does so at a time.
  */
-async function createNotices(app: Pick<FastifyInstance, 'store' | 'mail' | 'jobs' | 'command' | 'now' | 'uptimeMs'>) {
-  const { store, mail, jobs, command, now } = app
+async function createNotices(
+  app: Pick<FastifyInstance, 'store' | 'mail' | 'jobs' | 'log' | 'command' | 'now' | 'uptimeMs'>,
+) {
+  const { store, mail, jobs, log, command, now } = app
   const positions = createPositions<Followed>(app, 'mail', (cursor) => ({ cursor }))
   const holding = createHolding(app, abandonedMs)
   /** Rows of the page whose notices are written: the store may fail in the middle of it. */
@@ -54,13 +56,13 @@ async function createNotices(app: Pick<FastifyInstance, 'store' | 'mail' | 'jobs
 
   async function round(): Promise<void> {
     const stored = await positions.findOrMake(id)
-    const isByAnother = holding.isByAnother(stored)
+    if (holding.isByAnother(stored)) return
     let page = await store.auditSince(stored.position.cursor, rowsPerPage)
-    if (isByAnother || (page.rows.length === 0 && !page.more)) return
+    if (page.rows.length === 0 && !page.more) return
     let held = await positions.replace(id, stored, { ...stored.position, holder: holding.own })
     while (held) {
       for (const row of page.rows) {
-        if (!had.has(row.id)) await tellOf(row)
+        if (!had.has(row.id)) await tellOf(row).catch((error) => passOver(row, error))
         had.add(row.id)
       }
       const goesOn = page.more && !isStopping
@@ -69,6 +71,12 @@ async function createNotices(app: Pick<FastifyInstance, 'store' | 'mail' | 'jobs
       if (!goesOn) return
       page = await store.auditSince(page.cursor, rowsPerPage)
     }
+  }
+
+  /** A row that this program cannot cope with must not keep back all that follow. */
+  function passOver({ id, event }: AuditRow, err: unknown): void {
+    if (err instanceof StoreUnavailable) throw err
+    log.error({ err, audit: id, of: event }, 'a user could not be told of what has happened')
   }
 
   async function tellOf(row: AuditRow): Promise<void> {

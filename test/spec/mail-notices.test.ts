@@ -177,7 +177,7 @@ overStores('each is told once, although three replicas look', async (t, build) =
   )
 })
 
-overStores('what a process was at when it was killed, another goes on with', async (t, build) => {
+onOneStore('what a process was at when it was killed, another goes on with', async (t, build) => {
   const { app, told, clock } = await withUser(t, build)
   await logInFrom(app, '203.0.113.7')
   await app.mailNotices.look()
@@ -212,7 +212,23 @@ onOneStore('the store fails in the middle: nothing is left out, and nothing told
   )
 })
 
-overStores('who has no verified address is told nothing, and nobody without a transport', async (t, build) => {
+onOneStore('one that cannot be told keeps back none that follow', async (t, build) => {
+  const { app, told, logs } = await withUser(t, build)
+  const { tell } = app.mail
+  app.mail.tell = () => {
+    app.mail.tell = tell
+    return Promise.reject(new Error('a bug'))
+  }
+  for (const address of ['203.0.113.7', '198.51.100.1', '192.0.2.1']) await logInFrom(app, address)
+  await app.mailNotices.look()
+  t.match(told, [{ about: { address: '192.0.2.1' } }])
+  t.match(
+    logs.filter(({ level }) => level === 50),
+    [{ err: { message: 'a bug' }, of: 'login.succeeded' }],
+  )
+})
+
+onOneStore('who has no verified address is told nothing, and nobody without a transport', async (t, build) => {
   const unverified = await withUser(t, build, { emailKey: undefined as never })
   const none = await withUser(t, build, { email: undefined as never, emailKey: undefined as never })
   const off = await withUser(t, build, {}, {})
