@@ -97,8 +97,8 @@ function log(request: FastifyRequest, { statusCode, code, reason, detail, cause 
   else request.log.info(line, 'request refused')
 }
 
-/** Answers with a refusal, in the shape of the family; logs the reason, and keeps it for who may ask. */
-export function sendRefusal(reply: FastifyReply, refusal: Refusal, family?: ErrorFamily): FastifyReply {
+/** Logs why something was refused, and keeps it for who may ask. Whoever answers by a body of their own calls it. */
+export function noteRefusal(reply: FastifyReply, refusal: Refusal): void {
   const { request } = reply
   log(request, refusal)
   reply.refused = refusal.code
@@ -106,8 +106,13 @@ export function sendRefusal(reply: FastifyReply, refusal: Refusal, family?: Erro
     { requestId: request.id, route: routeOf(request), address: request.address },
     refusal,
   )
+}
+
+/** Answers with a refusal, in the shape of the family; logs the reason, and keeps it for who may ask. */
+export function sendRefusal(reply: FastifyReply, refusal: Refusal, family?: ErrorFamily): FastifyReply {
+  noteRefusal(reply, refusal)
   const shape = shapeOf(family)
-  const [mediaType, body] = renderError(refusal, shape, request.id)
+  const [mediaType, body] = renderError(refusal, shape, reply.request.id)
   return reply
     .code(refusal.statusCode)
     .headers({ 'cache-control': 'no-store', ...shape.headers, ...refusal.headers })
