@@ -27,6 +27,7 @@ const table = {
   read_only_token: [403, 'insufficient_scope', 'This token of an administrator for a user may only read', 'user_token'],
   may_not_introspect: [403, 'unauthorized_client', 'The client may not introspect tokens', 'client_introspect'],
   signup_closed: [403, 'access_denied', 'Signup is closed', 'signup'],
+  foreign_form: [403, 'access_denied', 'The form was sent from another site', 'form_origin'],
   wrong_password: [403, 'access_denied', 'The password is wrong', 'password'],
   administrator_account: [403, 'access_denied', 'No token is made for an administrator', 'account'],
   not_found: [404, 'invalid_request', 'Not found', 'look_up'],

@@ -11,6 +11,7 @@ const settings = {
   path: undefined,
   method: undefined,
   cors_origin: 'AUTH_CORS_ORIGINS',
+  form_origin: 'AUTH_ISSUER',
   body_bytes: undefined,
   content_type: undefined,
   content_encoding: undefined,

@@ -34,6 +34,16 @@ const words: Record<Kind, string> = {
 }
 const advice = 'a few words in a row will do'
 
+/** Why a new password is refused. */
+export type PasswordProblem = Kind | 'shorter' | 'longer'
+
+/** Which problem a refusal of {@link createPasswordPolicy} is about, for pages in other languages. */
+export function passwordProblemOf({ checks: [failed] }: Refusal): PasswordProblem {
+  if (failed?.name === 'password_length') return 'shorter'
+  if (failed?.seen === 'longer') return 'longer'
+  return (Object.keys(words) as Kind[]).find((kind) => words[kind] === failed?.seen) ?? 'unexplained'
+}
+
 /**
  * Decides which new passwords are accepted, by NIST SP 800-63B-4 §3.1.1.2: a minimum length, no rules of composition,
  * and none of the passwords that attackers try first, nor variations of them. No password leaves the process.

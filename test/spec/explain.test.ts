@@ -169,6 +169,12 @@ onOneStore('for each error that there is, an administrator is told which check f
       'own or all',
     ],
     signup_closed: [() => signUp(app, 'eve'), 'signup', undefined, 'AUTH_SIGNUP'],
+    foreign_form: [
+      () => postForm(app, '/sign-up', {}, { headers: { 'sec-fetch-site': 'cross-site' } }),
+      'form_origin',
+      'same-origin',
+      'AUTH_ISSUER',
+    ],
     wrong_password: [() => asRoot('DELETE', '/users/me', { password: wrong }), 'password'],
     not_found: [() => asRoot('GET', `/admin/users/${randomUUID()}`), 'look_up'],
     method_not_allowed: [() => app.inject({ method: 'DELETE', url: '/livez' }), 'method', 'GET, HEAD'],

@@ -98,7 +98,8 @@ t.test(
       verify: /^(verify|domain)\//,
       schemas: /^(schemas|domain)\/|^(errors|events|config)\.ts$|^stores\/store\.ts$/,
       plugins: /^(plugins|domain|stores|schemas|config|process|log|cluster|verify)\/|^\w+\.ts$/,
-      routes: /^(routes|schemas|domain|plugins|stores)\/|^(errors|config)\.ts$/,
+      pages: /^(pages|domain)\//,
+      routes: /^(routes|schemas|pages|domain|plugins|stores)\/|^(errors|config)\.ts$/,
     }
     const wrong = Object.entries(below).flatMap(([folder, allowed]) =>
       readdirSync(join(root, folder), { recursive: true })

@@ -1,0 +1,95 @@
+/** What the pages say, in English. Names and addresses stand on lines of their own, see `page.ts`. */
+export const en = {
+  errorPrefix: 'Error: ',
+  errorTitle: 'Something is not right yet',
+
+  username: 'Username',
+  newPassword: 'New password',
+  password: 'Password',
+  passwordHint: (least: number) => `At least ${least} characters. A few words in a row will do.`,
+  code: 'Code from the mail, 8 digits',
+
+  missing: 'This field is empty',
+  passwordProblems: {
+    shorter: (least: number) => `The password needs at least ${least} characters`,
+    longer: 'The password may have at most 256 characters',
+    name: 'The password must not be your username, or little more than it',
+    service: 'The password must not be the name of this service, or little more than it',
+    common: 'Attackers try this password, or its parts, first: choose another',
+    walk: 'The password must not be a row of the keyboard, of digits or of letters',
+    repeat: 'The password must not be one piece over and over',
+    unexplained: 'The password is too easy to guess: add a few words',
+  },
+  usernameRule: "A username has letters, digits and . _ - @ + ' only, 254 at most",
+  usernameTaken: 'This username is taken: choose another',
+  wrongCode: 'The code is wrong, or no longer good',
+  wait: (minutes: number) =>
+    minutes <= 1 ? 'Too many attempts. Try again in a minute.' : `Too many attempts. Try again in ${minutes} minutes.`,
+  busy: 'The service is busy. Try again in a moment.',
+
+  forgot: {
+    title: 'Forgot your password?',
+    intro:
+      'Type your username or your e-mail address. If it belongs to an account with a confirmed address, we send a mail there.',
+    field: 'Username or e-mail address',
+    button: 'Send the mail',
+    sentTitle: 'Look into your mail',
+    sent: 'If what you typed belongs to an account with a confirmed address, a mail is on its way. Open the link in it. It is good for 15 minutes.',
+    late: 'It may take a minute. If nothing comes, look into the spam folder.',
+    again: 'Ask for another mail',
+    codeTitle: 'Is the mail on another device?',
+    codeIntro: 'Then type the code that is in it.',
+  },
+  reset: {
+    title: 'Choose a new password',
+    account: 'For the account:',
+    note: 'You will be signed out everywhere, and sign in with the new password.',
+    button: 'Set the new password',
+    doneTitle: 'Your password is changed',
+    done: 'You are signed out everywhere. Sign in with the new password.',
+  },
+  verify: {
+    title: 'Confirm your address',
+    intro: 'Is this e-mail address yours?',
+    button: 'Yes, it is mine',
+    note: 'If you did not ask for this, close the page. Nothing happens then.',
+    doneTitle: 'Your address is confirmed',
+    done: 'You can sign in with it, and we can help you if you forget your password.',
+  },
+  undo: {
+    title: 'Take your old address back',
+    intro: 'This becomes the address of your account again:',
+    note: 'The new address is removed, and you are signed out everywhere.',
+    button: 'Take it back',
+    doneTitle: 'Your old address is back',
+    done: 'The new one is removed, and you are signed out everywhere. If it was not you who changed the address, somebody knows your password: choose a new one now.',
+    next: 'Choose a new password',
+  },
+  signUp: {
+    title: 'Create your account',
+    invited: 'You are invited with this address:',
+    name: 'Your username is:',
+    button: 'Create the account',
+    doneTitle: 'Your account is ready',
+    done: 'Sign in with this name and your password:',
+  },
+
+  dead: {
+    title: 'This link no longer works',
+    why: 'It was used already, it is too old, or a newer mail has taken its place.',
+    reset: 'Ask for a new mail',
+    verify: 'Sign in, and ask for a new mail to confirm your address.',
+    undo: 'If somebody else has changed your address, choose a new password now. If that does not work, write to whoever runs this service.',
+    invitation: 'Ask whoever has invited you for a new invitation.',
+  },
+  foreign: {
+    title: 'This form came from elsewhere',
+    text: 'For your safety it was not accepted. Open the link in your mail again, or type the address of this service yourself.',
+  },
+  failed: {
+    title: 'That did not work',
+    unreadable: 'What your browser sent could not be read. Go back, load the page again, and try once more.',
+    missing: 'There is no such page.',
+    inside: 'The fault is ours. Try again in a few minutes. If it stays, tell whoever runs this service this number:',
+  },
+}

@@ -1,0 +1,120 @@
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import { Refusal } from '../../errors.ts'
+import type { Field, FormErrors } from '../../pages/form.ts'
+import { type Frame, frameOf, linkButton, type Page, paragraph, renderPage } from '../../pages/page.ts'
+import { passwordProblemOf } from '../../plugins/accounts/password-policy.ts'
+import { noteRefusal } from '../../plugins/http/errors.ts'
+import { localeOf } from '../../plugins/http/locale.ts'
+
+/** What the pages of an answer have in common. A language that the URL names stays with its links. */
+export function frameFor(request: FastifyRequest): Frame {
+  const { publicPath, config } = request.server
+  const locale = localeOf(request)
+  const asked = 'ui_locales' in (request.query as object) ? locale : undefined
+  return frameOf(locale, asked, publicPath, new URL(config.AUTH_ISSUER).host)
+}
+
+/**
+ * No script, nothing from elsewhere, in no frame; and no address of a page, which may hold the secret of a link, leaves
+ * with a request that it makes.
+ */
+const pageHeaders = {
+  'content-security-policy': [
+    "default-src 'none'",
+    "style-src 'self'",
+    "img-src 'self' data:",
+    "base-uri 'none'",
+    "frame-ancestors 'none'",
+    "form-action 'self'",
+  ].join('; '),
+  'referrer-policy': 'no-referrer',
+  'cross-origin-opener-policy': 'same-origin',
+  'cross-origin-resource-policy': 'same-origin',
+}
+
+export const sendPage = (reply: FastifyReply, page: Page, status = 200): FastifyReply =>
+  reply
+    .code(status)
+    .headers(pageHeaders)
+    .type('text/html; charset=utf-8')
+    .send(renderPage(frameFor(reply.request), page))
+
+/** What a link was for, with the page where another may be had, if there is one. */
+const ways = { reset: '/forgot', verify: undefined, undo: '/forgot', invitation: undefined } as const
+
+/**
+ * Says that a link is dead, and what to do next; not why, for a guess must not learn it. The status is that of
+ * `invalid_code`.
+ */
+export function sendDeadLink(reply: FastifyReply, of: keyof typeof ways): FastifyReply {
+  const { texts, linkTo } = frameFor(reply.request)
+  const { title, why, ...next } = texts.dead
+  const way = ways[of]
+  const body = [
+    paragraph(why),
+    of !== 'reset' && paragraph(next[of]),
+    way !== undefined && linkButton(linkTo(way), of === 'undo' ? texts.undo.next : next.reset),
+  ]
+  return sendPage(reply, { title, body }, 400)
+}
+
+/** The fields of a form; what a route does not know is ignored. */
+export const fieldsOf = ({ body }: FastifyRequest): Record<string, string> => (body ?? {}) as Record<string, string>
+
+/** A field of the query; of one that is repeated, none. */
+export function queryOf({ query }: FastifyRequest, name: string): string {
+  const value = (query as Record<string, unknown>)[name]
+  return typeof value === 'string' ? value : ''
+}
+
+/** The field of a new password. */
+export const passwordField = ({ texts }: Frame, least: number, name = 'new_password'): Field => ({
+  ...{ name, type: 'password', autocomplete: 'new-password', minLength: least },
+  label: name === 'password' ? texts.password : texts.newPassword,
+  hint: texts.passwordHint(least),
+})
+
+/** What is wrong with a form that was sent, and the status to send it back with. */
+export interface Returned {
+  errors: FormErrors
+  status: number
+}
+
+/** Fields that were left empty, where a browser did not hold its user to `required`. */
+export function missingFields({ texts }: Frame, fields: Record<string, string>, names: string[]): Returned | undefined {
+  const empty = names.filter((name) => (fields[name] ?? '').trim() === '')
+  return empty.length === 0
+    ? undefined
+    : { status: 400, errors: Object.fromEntries(empty.map((name) => [name, texts.missing])) }
+}
+
+/**
+ * What a person may put right in the form that was refused, in the language of the page.
+ *
+ * @throws whatever they cannot put right
+ */
+export function returnedFor(reply: FastifyReply, error: unknown): Returned {
+  const { texts } = frameFor(reply.request)
+  const errors =
+    error instanceof Refusal ? errorsOf(error, texts, reply.request.server.config.AUTH_PASSWORD_MIN) : undefined
+  if (!errors) throw error
+  const refusal = error as Refusal
+  noteRefusal(reply, refusal)
+  reply.headers(refusal.headers)
+  return { errors, status: refusal.statusCode }
+}
+
+function errorsOf(refusal: Refusal, texts: Frame['texts'], leastCharacters: number): FormErrors | undefined {
+  const { code, errors: [invalid] = [], headers, statusCode } = refusal
+  const name = invalid?.pointer.slice(1) ?? ''
+  if (statusCode === 429) return { '': texts.wait(Math.ceil(Number(headers['retry-after'] ?? 60) / 60)) }
+  if (statusCode === 503) return { '': texts.busy }
+  if (code === 'username_taken') return { username: texts.usernameTaken }
+  if (code !== 'invalid_request') return undefined
+  if (name === 'username') return { username: texts.usernameRule }
+  if (name === 'password' || name === 'new_password') {
+    const words = texts.passwordProblems[passwordProblemOf(refusal)]
+    return { [name]: typeof words === 'string' ? words : words(leastCharacters) }
+  }
+  return undefined
+}
