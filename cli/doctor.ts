@@ -46,9 +46,13 @@ const leastHidden = 4
 /** What was seen may hold words of another program: no secret is printed, whatever they are. */
 function withoutSecrets(given: Record<string, unknown>): (line: Line) => Line {
   const textOf = (name: string) => String(given[name] ?? '')
-  const [, password = ''] = /^[a-z]+:\/\/[^:/?#]*:(.*)@/s.exec(textOf('DATABASE_URL')) ?? []
-  const named = ['AUTH_SECRET', 'AUTH_SECRET_PREVIOUS', 'PGPASSWORD', 'LATCHKEY_CLIENT_SECRET']
-  const secrets = [password, decode(password), ...named.map(textOf)]
+  const passwords = ['DATABASE_URL', 'AUTH_SMTP_URL'].flatMap((name) => {
+    const [, password = ''] = /^[a-z]+:\/\/[^:/?#]*:(.*)@/is.exec(textOf(name)) ?? []
+    return [password, decode(password)]
+  })
+  const ours = ['AUTH_SECRET', 'AUTH_SECRET_PREVIOUS', 'AUTH_MAIL_WEBHOOK_SECRET']
+  const named = [...ours, 'PGPASSWORD', 'LATCHKEY_CLIENT_SECRET']
+  const secrets = [...passwords, ...named.map(textOf)]
   const hide = (text: string, secret: string) => (secret.length < leastHidden ? text : text.replaceAll(secret, '…'))
   return (line) => ({ ...line, seen: secrets.reduce(hide, line.seen) })
 }

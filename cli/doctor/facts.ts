@@ -4,6 +4,7 @@ import { type Config, examineConfig } from '../../config.ts'
 import { createProbes, probeField } from '../../plugins/keys/probe.ts'
 import { readMadeSecret, secretPath } from '../../plugins/keys/secret-file.ts'
 import { createSecrets } from '../../plugins/keys/secrets.ts'
+import { openTransport } from '../../plugins/mail/transports/transport.ts'
 import { createGuardedFetch, type GuardedAnswer } from '../../plugins/run/guarded-fetch.ts'
 import { type Endpoint, readEndpoints } from '../../plugins/webhooks/endpoints.ts'
 import { hasLmdbStore, lmdbDirectory } from '../../stores/lmdb/file.ts'
@@ -54,6 +55,8 @@ export interface Facts {
   webhooks(): Endpoint[]
   /** What an endpoint answers to HEAD, to which it does nothing. @throws {FetchFailed} */
   reach(endpoint: Endpoint): Promise<GuardedAnswer>
+  /** Asks the mail server or the mailer, without a mail. @throws {MailFailed} */
+  askMailer(): Promise<void>
   /** what AUTH_METRICS_PORT answers at the host of AUTH_ISSUER */
   metrics(): Promise<Answer>
   /** what HOST and PORT answer to `GET /readyz`, with nothing in between */
@@ -62,7 +65,7 @@ export interface Facts {
   arrived(by: 'direct' | 'issuer', forwardedFor?: string): Promise<Arrival | undefined>
 }
 
-/** Longest wait for the answer of a webhook: less than a check has. */
+/** Longest wait for the answer of a webhook or a mail server: less than a check has. */
 const reachMs = 2_500
 
 /** Gathers facts by the settings in an environment. @returns them, and a function that ends what still hangs */
@@ -116,6 +119,10 @@ export function gatherFacts(env: NodeJS.ProcessEnv): { facts: Facts; end(): void
       return path === undefined ? [] : readEndpoints(path, allowed)
     },
     reach: ({ url }) => guardedFetch().fetch(url, { method: 'HEAD', withinMs: reachMs }),
+    async askMailer() {
+      const transport = await openTransport(facts.config(), Date.now)
+      await transport?.check(AbortSignal.timeout(reachMs)).finally(() => transport.close())
+    },
     metrics: once(async () => {
       const { AUTH_ISSUER, AUTH_METRICS_PORT } = facts.config()
       return ask(`http://${new URL(AUTH_ISSUER).hostname}:${AUTH_METRICS_PORT}/metrics`, { withinMs: 1_000 })

@@ -8,6 +8,7 @@ import { hashing } from './hashing.ts'
 import { issuer } from './issuer.ts'
 import { keys } from './keys.ts'
 import { machine } from './machine.ts'
+import { mail } from './mail.ts'
 import { proxies } from './proxies.ts'
 import { secret } from './secret.ts'
 import { settings } from './settings.ts'
@@ -28,5 +29,6 @@ export const checks: Check<Facts>[] = [
   ...issuer,
   ...proxies,
   ...webhooks,
+  ...mail,
   ...hashing,
 ]

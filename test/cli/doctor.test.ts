@@ -7,6 +7,7 @@ import { remote } from '../../cli/doctor/remote.ts'
 import { bitsOf } from '../../cli/doctor/secret.ts'
 import { ConfigError } from '../../config.ts'
 import type { Position } from '../../domain/webhook.ts'
+import { MailFailed } from '../../plugins/mail/transports/transport.ts'
 import { FetchFailed } from '../../plugins/run/guarded-fetch.ts'
 import type { Server, ServerFacts } from '../../stores/postgres/server-facts.ts'
 import {
@@ -49,6 +50,8 @@ const secretFile = { path: 'data/secret', mode: 0o600, uid: 1000, isWritable: tr
 const refused = rejecting(new NoAnswer('ECONNREFUSED', 'nothing listens there'))
 
 const told = (position: Partial<Position>) => ({ store: stages({ webhooks: { one: { had: [], ...position } } }) })
+
+const mailEnv = { AUTH_MAIL_FROM: 'accounts@example.com', AUTH_SMTP_URL: 'smtp://latchkey:letmein@mail.example.com' }
 
 const setUps: Record<string, SetUp> = {
   'nothing is wrong, on PostgreSQL behind a proxy': { says: [] },
@@ -359,6 +362,22 @@ const setUps: Record<string, SetUp> = {
   'a webhook is disabled': {
     facts: told({ failures: 7, disabledAt: now }),
     says: ['failed webhooks.told: the receiver'],
+  },
+
+  // Mails
+  'mails leave': { env: mailEnv, says: [] },
+  'the mail server does not take the login': {
+    env: mailEnv,
+    facts: { askMailer: rejecting(new MailFailed('it does not take the user name and the password (535 5.7.8)')) },
+    says: ['failed mail.reach: AUTH_SMTP_URL'],
+  },
+  'mails are files, and others are to get them': {
+    env: { AUTH_MAIL_FROM: 'accounts@example.com', AUTH_MAIL_DIR: '/dev/null/mail' },
+    says: ['warning mail: AUTH_MAIL_DIR'],
+  },
+  'the directory of the mails is a file': {
+    env: { AUTH_MAIL_FROM: 'accounts@example.com', AUTH_MAIL_DIR: '/dev/null' },
+    says: ['warning mail: AUTH_MAIL_DIR', 'failed mail.reach: AUTH_MAIL_DIR'],
   },
 
   // Clocks

@@ -109,7 +109,10 @@ t.test('a server that does not take the mail is told of in its own words, withou
     // Those that were greeted already are kept.
     server.drop()
   }
+  server.answer = { at: 'auth', with: '535 5.7.8 no' }
+  await t.rejects(transport.check(never), { message: /the user name and the password \(535/ }, 'asked without a mail')
   server.answer = undefined
+  await transport.check(never)
   await transport.send(mail, never)
   t.equal(server.taken.length, 1, 'and then it is taken')
   await server.close()
@@ -155,6 +158,7 @@ t.test('a server that says nothing, too much, or too slowly is left', async (t) 
   t.match(await failureOf(smtpTo(t, endless)), /maximum allowed size/)
   const silent = await startServer(() => {})
   t.equal(await failureOf(smtpTo(t, silent), AbortSignal.timeout(200)), 'it took too long')
+  await t.rejects(smtpTo(t, silent).check(AbortSignal.timeout(200)), { message: 'it took too long' })
   const slow = await startServer((socket) => {
     const timer = setInterval(() => socket.write('220-x\r\n'), 20)
     socket.once('close', () => clearInterval(timer))

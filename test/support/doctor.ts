@@ -135,6 +135,7 @@ export function goodFacts(env: Record<string, string>, facts: Partial<Facts> = {
     certificate: async () => ({ validToMs: now + 60 * day, issuer: "Let's Encrypt" }),
     webhooks: () => [webhook],
     reach: async () => ({ status: 404, body: Buffer.alloc(0), isWhole: true }),
+    askMailer: async () => {},
     metrics: async () => answer('', { status: 404 }),
     direct: async () => answer({ status: 'ok' }),
     arrived: async (by, forwardedFor) =>

@@ -44,12 +44,11 @@ export function createSmtp({ host, port, isTlsFirst, isLoopback, auth }: SmtpSer
       await transporter.sendMail({ ...envelope, headers, subject, text, html, signal }).catch((e) => failed(e, mail))
     },
     async check(signal) {
-      const end = () => transporter.close({ force: true })
-      signal.addEventListener('abort', end)
-      await transporter
-        .verify()
-        .catch(failed)
-        .finally(() => signal.removeEventListener('abort', end))
+      // Nothing ends a connection that asks only, but what it takes for silence.
+      const late = new Promise<never>((_, reject) => {
+        signal.addEventListener('abort', () => reject(new MailFailed(tooLong)))
+      })
+      await Promise.race([transporter.verify().catch(failed), late])
     },
     close: () => transporter.close({ force: true }),
   }
@@ -57,6 +56,7 @@ export function createSmtp({ host, port, isTlsFirst, isLoopback, auth }: SmtpSer
 
 type SmtpError = Error & { code?: string; command?: string; response?: string; responseCode?: number }
 
+const tooLong = 'it took too long'
 /** Of a server's own words, as many. */
 const mostCharacters = 200
 
@@ -65,7 +65,7 @@ const unknownAuthority = /self-signed certificate|issuer certificate|first certi
 
 /** What a server says may repeat what it was sent. */
 function wordsFor({ name, code, command = '', message, response, responseCode }: SmtpError, secrets: string[]): string {
-  if (name === 'AbortError') return 'it took too long'
+  if (name === 'AbortError') return tooLong
   const [status = String(responseCode)] = /^\d{3}([ -]\d+\.\d+\.\d+)?/.exec(response ?? '') ?? []
   if (code === 'EAUTH') return `it does not take the user name and the password (${response ? status : 'no answer'})`
   if (command === 'STARTTLS' && response) return `it has no TLS, which is required but on this machine (${status})`
