@@ -33,9 +33,10 @@ function createProfiles({ store, events, uptimeMs }: Pick<FastifyInstance, 'stor
       return undefined
     }
     const { username, roles, createdAt, email, emailKey } = user
-    const profile = omitUndefined({ id, username, roles, createdAt, email, emailKey, readAtMs: uptimeMs() })
-    known.set(id, profile)
-    return profile
+    // A copy: a text of a row is a slice of the whole row, and would keep the hash of the password in memory.
+    const shown = JSON.parse(JSON.stringify(omitUndefined({ id, username, roles, createdAt, email, emailKey })))
+    known.set(id, { ...shown, readAtMs: uptimeMs() })
+    return shown
   }
 
   return {

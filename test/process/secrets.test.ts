@@ -10,10 +10,11 @@ import { run } from '../support/cli.ts'
 import { basic } from '../support/client-helper.ts'
 import { schemaController } from '../support/compilers.ts'
 import { cheapHashing, newDir, storeOf, stores, type Tokens } from '../support/helper.ts'
+import { type MailServer, mailUser, partOf, startMailServer } from '../support/mail-server.ts'
 import { type Answer, type Call, serviceAt, until } from '../support/processes.ts'
 import { startReceiver, webhookSettings } from '../support/receiver.ts'
 import { type Running, runProgram } from '../support/running.ts'
-import { contentOf, findSecrets } from '../support/secrets.ts'
+import { contentOf, findCodes, findSecrets } from '../support/secrets.ts'
 
 /*
  * The hunt for secrets: a run in which Latchkey is told, and makes, all that is to stay secret, and then a look at
@@ -28,10 +29,14 @@ const importedHash = '$2b$10$abcdefghijklmnopqrstuuABCDEFGHIJKLMNOPQRSTUVWXYZ012
 /** Of a password that is easily guessed from it: it is not to be stored as it is. */
 const weakHash = createHash('md5').update('a password of emil').digest('hex')
 const rowsNotTaken = 3
+const email = 'ada@mail.example'
+const codeDigits = /^(\d{4}) ?(\d{4})\r?$/m
 const operator = { id: 'operator', secret: 'a secret that the operator has chosen' }
 
 /** Secrets by name, and texts by the place where they were found. */
 interface Hunt {
+  /** of mails: eight digits */
+  codes: Record<string, string>
   secrets: Record<string, string | Buffer>
   places: Record<
     'answers' | 'output of commands' | 'log' | 'store' | 'backup' | 'webhooks' | 'arguments of processes',
@@ -42,7 +47,7 @@ interface Hunt {
 /** What is shown once, to whom it is for, is a secret from then on. @returns the text without it */
 function keepShown({ secrets }: Hunt, text: string, shown: Record<string, unknown>): string {
   let rest = text
-  for (const name of ['access_token', 'refresh_token', 'client_secret', 'password']) {
+  for (const name of ['access_token', 'refresh_token', 'client_secret', 'password', 'link', 'token']) {
     const secret = shown[name]
     if (typeof secret !== 'string') continue
     rest = rest.replace(secret, '')
@@ -56,7 +61,7 @@ function keepShown({ secrets }: Hunt, text: string, shown: Record<string, unknow
 }
 
 /** Does over HTTP what can be done, and what can be done wrong, and asks why. */
-async function callAll(hunt: Hunt, origin: string): Promise<void> {
+async function callAll(hunt: Hunt, origin: string, mails: MailServer): Promise<void> {
   const service = serviceAt(origin)
   const call = async (path: string, options: Call = {}): Promise<Answer> => {
     const answer = await service.call(path, options)
@@ -113,6 +118,10 @@ async function callAll(hunt: Hunt, origin: string): Promise<void> {
   await call('/users/me/audit', { token: newToken })
   await call('/users/me', { method: 'DELETE', token: newToken, json: { password: wrongPassword } })
 
+  await useMails(hunt, mails, call, newToken)
+  const { access_token: lastToken } = await logIn('ada.lovelace', newPassword)
+  await call('/users/me', { token: lastToken })
+
   const credentials = { grant_type: 'client_credentials' }
   const operatorsToken = (await post('/token', { ...credentials, scope: 'admin' }, basic(operator))).body.access_token
   const admin = (path: string, options: Call = {}) => call(`/admin${path}`, { token: operatorsToken, ...options })
@@ -129,6 +138,11 @@ async function callAll(hunt: Hunt, origin: string): Promise<void> {
   await admin(`/users/${id}/token`, { method: 'POST' })
   await admin(`/users/${id}/sessions`)
   await admin('/users')
+  const invitation = (await admin('/invitations', { json: { username: 'flo', email: 'flo@mail.example' } })).body
+  await mailTo(hunt, mails, 'flo@mail.example', 'lki_')
+  await call('/signup', { json: { invitation: invitation.token, username: 'another', password } })
+  await call('/signup', { json: { invitation: invitation.token, password } })
+  await call('/signup', { json: { invitation: invitation.token, password } })
   await admin(`/users/${id}`, { method: 'DELETE' })
   await admin('/keys/rotate', { method: 'POST' })
   await admin('/keys')
@@ -137,6 +151,49 @@ async function callAll(hunt: Hunt, origin: string): Promise<void> {
     const { status } = await admin(`/explain/${headers.get('x-request-id')}`)
     if (status !== 200) throw new Error(`not explained: ${status}`)
   }
+}
+
+/** Waits for a mail with a link of a kind. @returns the link's token and the code, which are secrets from then on */
+async function mailTo({ secrets, codes }: Hunt, { taken }: MailServer, to: string, prefix: string) {
+  const texts = () => taken.filter((mail) => mail.to.includes(to)).map(({ raw }) => partOf(raw, 'text/plain'))
+  const find = () => texts().find((text) => text.includes(prefix)) ?? ''
+  await until(async () => find() !== '')
+  const [token = ''] = new RegExp(`${prefix}[\\w-]{43}`).exec(find()) ?? []
+  const code = codeDigits.exec(find())?.slice(1).join('') ?? ''
+  secrets[`token ${prefix} to ${to}`] = token
+  if (code !== '') codes[`code with ${prefix} to ${to}`] = code
+  return { token, code }
+}
+
+/** Has an address verified and changed, and the change undone, and resets a password, right and wrong. */
+async function useMails(
+  hunt: Hunt,
+  mails: MailServer,
+  call: (path: string, options?: Call) => Promise<Answer>,
+  token: string,
+): Promise<void> {
+  const post = (path: string, json: object) => call(path, { json })
+  const ask = (email: string, password: string) => call('/users/me/email', { token, json: { email, password } })
+  await ask(email, wrongPassword)
+  const { id } = (await ask(email, newPassword)).body
+  const first = await mailTo(hunt, mails, email, 'lkv_')
+  for (const wrong of [{ token: `${first.token}x` }, { token: first.code }, { id, code: first.token }])
+    await post('/email/verify', wrong)
+  await call(`/email/verify?token=${first.token}`)
+  await post('/email/verify', { id, code: first.code })
+  await post('/email/verify', { token: first.token })
+
+  const reset = (await post('/password/forgot', { email })).body
+  await post('/password/forgot', { email: 'nobody@mail.example' })
+  const second = await mailTo(hunt, mails, email, 'lkp_')
+  await post('/password/reset', { token: second.token, new_password: second.code })
+  await post('/password/reset', { id: reset.id, code: '1234-5678', new_password: newPassword })
+  await ask('new@mail.example', newPassword)
+  const back = await mailTo(hunt, mails, email, 'lku_')
+  await post('/email/verify', { token: (await mailTo(hunt, mails, 'new@mail.example', 'lkm_')).token })
+  await post('/email/undo', { token: back.token })
+  await post('/password/reset', { token: second.token, new_password: newPassword })
+  await post('/token', { [back.token]: second.code })
 }
 
 /** Does by command what can be done, beside the service. */
@@ -215,8 +272,16 @@ for (const [name, storeSettings] of Object.entries(stores)) {
     const receiver = await startReceiver(t)
     const url = `${receiver.url}/a-path-that-only-two-know`
     Object.assign(settings, await webhookSettings(t, [{ url, secret: receiver.secret }]))
+    const mails = await startMailServer(t, { allowInsecureAuth: true })
+    const login = `${encodeURIComponent(mailUser.user)}:${encodeURIComponent(mailUser.pass)}`
+    Object.assign(settings, {
+      AUTH_MAIL_FROM: 'Latchkey <accounts@mail.example>',
+      AUTH_SMTP_URL: `smtp://${login}@127.0.0.1:${mails.port}`,
+    })
     const hunt: Hunt = {
+      codes: {},
       secrets: {
+        'password of the mail server': mailUser.pass,
         ...{ password, newPassword, wrongPassword, weakHash, 'declared secret': client_secret },
         'bytes of weakHash': Buffer.from(weakHash, 'hex'),
         ...{ 'secret of a webhook': receiver.secret, 'path of a webhook': 'a-path-that-only-two-know' },
@@ -234,10 +299,13 @@ for (const [name, storeSettings] of Object.entries(stores)) {
     }
     const service = await runProgram(t, { ...settings, NODE_OPTIONS: '--heapsnapshot-signal=SIGUSR2' })
     const origin = await service.listening()
-    await callAll(hunt, origin)
+    await callAll(hunt, origin, mails)
     await commandAll(hunt, dir, settings)
     await until(async () => receiver.received.some(({ type }) => type === 'users.imported'))
     hunt.places.webhooks = JSON.stringify(receiver.received.map(({ type, data }) => [type, data]))
+    // A connection to a mail server holds the first mail that it was opened for.
+    mails.drop()
+    await serviceAt(origin).call('/livez')
     const heap = await heapOf(service, origin)
     hunt.places['arguments of processes'] = execFileSync('ps', ['-A', '-o', 'args='], { encoding: 'utf8' })
     await service.stop()
@@ -248,7 +316,9 @@ for (const [name, storeSettings] of Object.entries(stores)) {
 
     t.ok(Object.keys(hunt.secrets).length > 30, 'there are secrets')
     t.same(findSecrets(hunt.secrets, hunt.places), [])
-    const inUse = /^(AUTH_SECRET|path of a webhook|signature of access_token \d+) in heap$/
+    t.ok(Object.keys(hunt.codes).length > 2, 'there are codes')
+    t.same(findCodes(hunt.codes, { ...hunt.places, heap }), [])
+    const inUse = /^(AUTH_SECRET|password of the mail server|path of a webhook|signature of access_token \d+) in heap$/
     const inHeap = findSecrets(hunt.secrets, { heap })
     t.same(
       inHeap.filter((found) => !inUse.test(found)),
@@ -256,9 +326,17 @@ for (const [name, storeSettings] of Object.entries(stores)) {
       'nor does the heap keep it, but for what is in use: the settings, and tokens that were checked lately',
     )
 
-    const namesAndHashes = { name: 'ada.lovelace', 'other name': 'nobody.at.all', hash: passwordHash, importedHash }
+    const namesAndHashes = {
+      name: 'ada.lovelace',
+      'address of a user': email,
+      'other name': 'nobody.at.all',
+      hash: passwordHash,
+      importedHash,
+    }
     const found = findSecrets(namesAndHashes, { ...hunt.places, heap })
-    const shown = ['answers', 'output of commands', 'store', 'backup', 'heap'].map((place) => `name in ${place}`)
+    const shown = ['name', 'address of a user'].flatMap((name) =>
+      ['answers', 'output of commands', 'store', 'backup', 'heap'].map((place) => `${name} in ${place}`),
+    )
     for (const each of shown) t.ok(found.includes(each), `what is there is found: ${each}`)
     t.same(
       found.filter((each) => !shown.includes(each)),
