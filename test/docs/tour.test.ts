@@ -38,7 +38,12 @@ const shapeOf = (text: string) =>
     .replace(/[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/g, 'ID')
     .replace(/\d{4}-\d\d-\d\dT[\d:.]+Z/g, 'TIME')
     .replace(/\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ/g, 'WHEN')
-    .replace(/\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT/g, 'DATE')
+    .replace(/\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d (?:GMT|\+0000)/g, 'DATE')
+    .replace(/\d{1,2} \w+ \d{4} \d\d:\d\d \(UTC\)/g, 'MINUTE')
+    .replace(/\S*mails\/\S+\.eml/g, 'FILE')
+    .replace(/"[\w-]{43}"/g, '"RECORD"')
+    .replace(/lkp_[\w-]+/g, 'RESET')
+    .replace(/^\d{8}$/gm, 'CODE')
     .replace(/eyJ[\w.-]+…?/g, 'JWT')
     .replace(/lkr_[\w-]+…?/g, 'REFRESH')
     .replace(/curl\/[\d.]+(?:-\w+)?/g, 'CURL')
@@ -70,7 +75,13 @@ for (const [shell, options] of Object.entries(shells)) {
     async (t) => {
       const dir = await newDir(t)
       // The issuer and the cost of hashing are the defaults, as in the README.
-      const env = { AUTH_DATA_DIR: join(dir, 'data'), AUTH_ISSUER: 'http://localhost:3000' }
+      const env = {
+        AUTH_DATA_DIR: join(dir, 'data'),
+        AUTH_ISSUER: 'http://localhost:3000',
+        // The restart for these is not pasted.
+        AUTH_MAIL_FROM: 'accounts@example.com',
+        AUTH_MAIL_DIR: join(dir, 'mails'),
+      }
       const { origin } = await startHere(t, env)
 
       await mkdir(join(dir, 'bin'))
