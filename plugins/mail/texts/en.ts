@@ -102,8 +102,8 @@ export const en: Texts = {
     sign_in: {
       subject: '{service}: a sign-in from a new place',
       paragraphs: [
-        'You get this mail because somebody signed in to your account at {service} with a device or from a ' +
-          'network that was not seen there before.',
+        'You get this mail because somebody signed in to your account at {service} from a new place: no earlier ' +
+          'sign-in came with this device from this network.',
         '{facts}',
         wasYou,
         'If it was not you, somebody knows your password. Set a new one at once: every other device is ' +
