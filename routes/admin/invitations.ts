@@ -35,9 +35,9 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         ...adminRoute,
         summary: 'Invite somebody to make an account, also while signup is closed',
         description:
-          'For 7 days, and once. What is said here the account will have; an address counts as verified, and is the name ' +
-          'where no other is chosen. A new invitation ends the one before for the same address, or the same name where ' +
-          'there is no address.',
+          'For 7 days, and once. What is said here the account will have; an address counts as verified, and is the ' +
+          'name where no other is chosen. A new invitation ends the one before for the same address, or the same ' +
+          'name where there is no address.',
         body: strictObject({
           email: Type.Optional(Email),
           username: Type.Optional(Username),
