@@ -44,15 +44,16 @@ function createEmails({
     const holder = await store.findUserByEmail(key)
     const isTaken = holder !== undefined && holder.id !== user.id
     // Both kinds go to the same mailbox, and are counted together.
-    const isAllowed = await mailLimits.ofAddress('verify', key)
-    const { id } = await mail.issue(kind, {
-      // What is not mailed must not end what was.
-      owner: isAllowed ? user.id : mail.nobody(`unsent ${user.id} ${caller.requestId}`),
-      source: networkText(caller.address),
-      locale: isTaken ? (holder.locale ?? 'en') : locale,
-      ...(isAllowed && { to: isTaken ? (holder.email ?? email) : email }),
-      ...(isTaken && { says: 'address_taken' }),
-    })
+    const { id } = await mailLimits.within('verify', key, (isAllowed) =>
+      mail.issue(kind, {
+        // What is not mailed must not end what was.
+        owner: isAllowed ? user.id : mail.nobody(`unsent ${user.id} ${caller.requestId}`),
+        source: networkText(caller.address),
+        locale: isTaken ? (holder.locale ?? 'en') : locale,
+        ...(isAllowed && { to: isTaken ? (holder.email ?? email) : email }),
+        ...(isTaken && { says: 'address_taken' }),
+      }),
+    )
     return id
   }
 

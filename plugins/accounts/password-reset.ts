@@ -62,14 +62,15 @@ function createPasswordReset({
       const [[member, text] = ['', '']] = Object.entries(by)
       const asked = member === 'email' ? mapEmail(text) : `${member} ${mapUsername(text)}`
       const { email, emailKey } = user?.disabledAt === undefined ? { ...user } : {}
-      const isAllowed = await mailLimits.ofAddress('reset', emailKey ?? asked)
-      const isMailed = isAllowed && user !== undefined && emailKey !== undefined && email !== undefined
-      const { id } = await mail.issue('reset', {
-        // What is not mailed must not end what was.
-        owner: isMailed ? user.id : mail.nobody(`reset ${asked}${isAllowed ? '' : ` unsent ${caller.requestId}`}`),
-        ...{ source: networkText(caller.address), locale },
-        ...(isMailed && { to: email }),
-        about: factsOf(caller, user?.username ?? text, now()),
+      const { id } = await mailLimits.within('reset', emailKey ?? asked, (isAllowed) => {
+        const isMailed = isAllowed && user !== undefined && emailKey !== undefined && email !== undefined
+        return mail.issue('reset', {
+          // What is not mailed must not end what was.
+          owner: isMailed ? user.id : mail.nobody(`reset ${asked}${isAllowed ? '' : ` unsent ${caller.requestId}`}`),
+          ...{ source: networkText(caller.address), locale },
+          ...(isMailed && { to: email }),
+          about: factsOf(caller, user?.username ?? text, now()),
+        })
       })
       const whose = user ? { sub: user.id } : { account: throttle.accountOf(mapUsername(text)) }
       events.emit(caller, 'password.forgotten', { ...whose, address: caller.address })
