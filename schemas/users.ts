@@ -32,7 +32,14 @@ export const ShownUser = Type.Composite([
 
 /** A user as they see themselves; and as a new one is answered with. */
 export const Profile = Type.Omit(AdminUser, ['disabled_at', 'locale', 'source', 'external_id'])
-export const NewUser = Type.Omit(Profile, ['roles', 'email', 'email_verified'])
+export const NewUser = Type.Composite([
+  Type.Omit(Profile, ['roles', 'email', 'email_verified']),
+  Type.Object({
+    email_verification_id: Type.Optional(
+      Type.String({ description: 'Where there is an `email`: goes with the code of the mail to it' }),
+    ),
+  }),
+])
 
 type Shown = Pick<
   User,

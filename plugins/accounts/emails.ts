@@ -1,13 +1,14 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Caller } from '../../domain/caller.ts'
-import { emailRule, isEmail, mapEmail } from '../../domain/emails.ts'
+import { mapEmail } from '../../domain/emails.ts'
 import { networkText } from '../../domain/network.ts'
 import { type Locale, profileOf, type User } from '../../domain/user.ts'
-import { invalidMember, Refusal, wrongPassword } from '../../errors.ts'
+import { Refusal, wrongPassword } from '../../errors.ts'
 import { retryUntilApplied } from '../../stores/compare-and-set.ts'
 import { endingWithPassword } from '../mail/kinds.ts'
 import { factsOf, type Presenting } from '../mail/mail.ts'
+import { refuseEmail } from './user-edit.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -80,7 +81,7 @@ function createEmails({
       user: User,
       { email, password, locale }: { email: string; password: string; locale: Locale },
     ): Promise<string> {
-      if (!isEmail(email)) throw invalidMember('/email', emailRule)
+      refuseEmail(email)
       await mailLimits.ofSource(caller)
       if (!(await signIn.confirmPassword(caller, user, password))) throw wrongPassword('/password')
       const asking = await retryUntilApplied('The address', async () => {

@@ -1,14 +1,15 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Caller } from '../../domain/caller.ts'
-import { emailRule, isEmail, mapEmail } from '../../domain/emails.ts'
+import { isEmail, mapEmail } from '../../domain/emails.ts'
 import { networkText } from '../../domain/network.ts'
 import type { Locale, User } from '../../domain/user.ts'
 import { isUsername, mapUsername } from '../../domain/usernames.ts'
-import { invalidMember, Refusal } from '../../errors.ts'
+import { Refusal } from '../../errors.ts'
 import { retryUntilApplied } from '../../stores/compare-and-set.ts'
 import { endingWithPassword } from '../mail/kinds.ts'
 import { factsOf, type Presenting } from '../mail/mail.ts'
+import { refuseEmail } from './user-edit.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -56,7 +57,7 @@ function createPasswordReset({
      * @throws {Refusal} 400 for what is no address; 429 when the network asks too often
      */
     async ask(caller: Caller, by: Forgetful, locale: Locale): Promise<string> {
-      if ('email' in by && !isEmail(by.email)) throw invalidMember('/email', emailRule)
+      if ('email' in by) refuseEmail(by.email)
       await mailLimits.ofSource(caller)
       const user = await find(by)
       const [[member, text] = ['', '']] = Object.entries(by)

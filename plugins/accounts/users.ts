@@ -37,15 +37,19 @@ function createUsers({
   passwordPolicy,
   signIn,
   userAdmin,
+  mailLimits,
   changes,
   now,
-}: Pick<FastifyInstance, 'store' | 'hashing' | 'passwordPolicy' | 'signIn' | 'userAdmin' | 'changes' | 'now'>) {
+}: Pick<
+  FastifyInstance,
+  'store' | 'hashing' | 'passwordPolicy' | 'signIn' | 'userAdmin' | 'mailLimits' | 'changes' | 'now'
+>) {
   return {
     /**
      * Makes an account.
      *
      * @throws {Refusal} 400 for a name or password that is not acceptable, or an invitation that is gone; 409 for a name
-     * that is taken; 503 when hashing is overloaded
+     * that is taken; 429 with an address, when the network asks for too many mails; 503 when hashing is overloaded
      */
     async signUp(caller: Caller, { username, password, roles = [], invitation, ...of }: NewUser): Promise<User> {
       if (username === undefined) throw invalidMember('/username', 'is required')
@@ -56,6 +60,7 @@ function createUsers({
       hashing.refuseIfFull(caller)
       // Before the hash, so that a taken name costs none; the store decides about those that come at once.
       if (await store.findUserByName(nameKey)) throw new Refusal('username_taken')
+      if (of.email !== undefined && !invitation) await mailLimits.ofSource(caller)
       const passwordHash = await hashing.hash(caller, normalized)
       const id = randomUUID()
       const user: User = { id, username, nameKey, passwordHash, roles, createdAt: now(), generation: 0, ...of }
@@ -115,5 +120,8 @@ export default fp(
   async (app: FastifyInstance) => {
     app.decorate('users', createUsers(app))
   },
-  { name: 'users', dependencies: ['store', 'hashing', 'password-policy', 'sign-in', 'user-admin', 'changes'] },
+  {
+    name: 'users',
+    dependencies: ['store', 'hashing', 'password-policy', 'sign-in', 'user-admin', 'mail-limits', 'changes'],
+  },
 )

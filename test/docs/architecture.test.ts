@@ -6,6 +6,7 @@ import { buildApp } from '../../app.ts'
 import { readConfig } from '../../config.ts'
 import { revocationColumns, tables } from '../../stores/rows.ts'
 import { cheapHashing, newDir } from '../support/helper.ts'
+import { mailsInto } from '../support/mail.ts'
 import { moduleFile, root } from '../support/program.ts'
 
 /*
@@ -81,7 +82,9 @@ t.test('every plugin is listed with its file and what it needs, in the order of 
 })
 
 t.test('every route is listed with its file, its guard and the family of its errors', async (t) => {
-  const app = await buildApp(readConfig({ ...cheapHashing, LOG_LEVEL: 'silent', AUTH_DATA_DIR: await newDir(t) }))
+  const app = await buildApp(
+    readConfig({ ...cheapHashing, ...(await mailsInto(t)), LOG_LEVEL: 'silent', AUTH_DATA_DIR: await newDir(t) }),
+  )
   t.teardown(() => app.close())
   const texts = await Promise.all(
     (await sourcesBelow('routes')).map(async (file) => ({ file, text: await readFile(join(root, file), 'utf8') })),

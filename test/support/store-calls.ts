@@ -23,10 +23,12 @@ export function watchStore(app: FastifyInstance) {
     }
   }
   return {
-    /** @returns the names of the calls before the answer, and the answer */
+    /** @returns the names of the calls before the answer, of which there have to be some, and the answer */
     async of<Result>(work: () => Promise<Result>, failsAt?: number): Promise<{ names: string[]; result: Result }> {
       const recording: Recording = { names: [], failsAt }
-      const result = await running.run(recording, work)
+      // `inject` begins when it is waited for.
+      const result = await running.run(recording, async () => await work())
+      if (recording.names.length === 0) throw new Error('nothing was asked of the store')
       return { names: [...recording.names], result }
     },
   }
