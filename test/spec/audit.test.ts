@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import t from 'tap'
 import { type AuditRow, erasingEvent } from '../../domain/audit.ts'
+import type { User } from '../../domain/user.ts'
 import { type EventName, events } from '../../events.ts'
 import { createFailureBudget } from '../../plugins/run/failure-budget.ts'
 import { StoreUnavailable } from '../../stores/store.ts'
@@ -19,6 +20,7 @@ import {
   type TestApp,
   withToken,
 } from '../support/helper.ts'
+import { mailsInto, outboxOf } from '../support/mail.ts'
 
 /* What happened, as rows in the store: docs/audit.md. */
 
@@ -55,11 +57,15 @@ const notOfTheApp = [
 ] as const
 const ofTheDisk = ['store.damaged', 'store.broken'] as const
 /** Told by tests of their own, for they need a setting. */
-const ofSettings = ['key.added', 'client.changed', 'webhook.disabled', 'webhook.enabled', 'webhook.resent'] as const
+const ofSettings = [
+  ...['key.added', 'client.changed', 'webhook.disabled', 'webhook.enabled', 'webhook.resent'],
+  'mail.failed',
+] as const
 
 overStores('every event that the app tells is a row in the store, with what the log says of it', async (t, build) => {
-  const test = await build()
+  const test = await build(await mailsInto(t))
   const { app, clock } = test
+  const outbox = outboxOf(app)
   const told: { event: string; members: Record<string, unknown> }[] = []
   app.events.onAny((event, members) => void told.push({ event, members: { ...members } }))
   const begin = await app.store.auditEnd()
@@ -78,8 +84,19 @@ overStores('every event that the app tells is a row in the store, with what the 
   const change = { current_password: password, new_password: `${password} anew` }
   const { access_token } = await logIn(app)
   await withToken(app, access_token, { method: 'POST', url: '/users/me/password', payload: change })
+  const [email, another, current] = ['ada@example.com', 'another@example.com', `${password} anew`]
+  const tokenTo = (to: string) => ({ token: outbox.last(to).token as string })
+  for (const address of [email, another]) {
+    const user = (await app.users.find(id)) as User
+    await app.emails.ask(by, user, { email: address, password: current, locale: 'en' })
+    const undo = address === another && tokenTo(email)
+    await app.emails.verify(by, tokenTo(address))
+    if (undo) await app.emails.undo(by, undo.token)
+  }
+  await app.passwordReset.ask(by, { email }, 'en')
+  await app.passwordReset.reset(by, tokenTo(email), `${password} reset`)
   await app.userAdmin.setPassword(by, id, `${password} set`)
-  await app.userAdmin.change(by, id, { roles: ['editor'], username: 'lovelace', email: 'ada@example.com' })
+  await app.userAdmin.change(by, id, { roles: ['editor'], username: 'lovelace', email: 'x@example.com' })
   await app.userAdmin.change(by, id, { email: null })
   await app.invitations.withdraw(by, (await app.invitations.invite(by, {}, 'en')).id)
   await app.userAdmin.disable(by, id)
