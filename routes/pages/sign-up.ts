@@ -31,7 +31,7 @@ const plugin: FastifyPluginAsync = async (app) => {
     const frame = frameFor(reply.request)
     const { username: label, signUp } = frame.texts
     const { email, username: account } = link.about
-    const name: Field = { name: 'username', label, autocomplete: 'username', value: sent?.username }
+    const name: Field = { name: 'username', label, autocomplete: 'username', value: sent ? sent.username : email }
     const password = passwordField(frame, config.AUTH_PASSWORD_MIN, 'password')
     const fields = account === undefined ? [name, password] : [password]
     const form = { action: frame.linkTo('/sign-up'), hidden: { invitation }, account, fields, button: signUp.button }

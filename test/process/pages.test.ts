@@ -5,6 +5,7 @@ import type { Page } from 'playwright-core'
 import t, { type Test } from 'tap'
 import { textsOf } from '../../pages/texts/index.ts'
 import { startChromium, withoutChromium } from '../support/chromium.ts'
+import { callerFrom } from '../support/client-helper.ts'
 import { type Build, giveEmail, listen, onOneStore, password, signUp, storeOf } from '../support/helper.ts'
 import { mailsInto } from '../support/mail.ts'
 
@@ -57,7 +58,7 @@ async function lookAtPages(t: Test, build: Build): Promise<void> {
     const { id: owner } = (await signUp(app, `ada-${locale}`)).json()
     const to = `ada.lovelace@${locale}.example.com`
     await giveEmail(storeOf(app), owner, to)
-    const link = async (kind: 'verify' | 'reset' | 'undo' | 'invitation') =>
+    const link = async (kind: 'verify' | 'reset' | 'undo') =>
       (await app.mail.issue(kind, { owner, source: 'test', to, locale })).link.replace('http://localhost:3000', origin)
     const window = { locale, colorScheme, viewport: { width: narrow, height: 700 } }
     const judging = await browser.newContext(window)
@@ -126,8 +127,8 @@ async function lookAtPages(t: Test, build: Build): Promise<void> {
       await page.goto(href)
       await look(`${name}-dead`, texts.dead.title)
     }
-    const invitation = await link('invitation')
-    await page.goto(invitation)
+    const guest = await app.invitations.invite(callerFrom('192.0.2.1', app.log), { email: `guest-${to}` }, locale)
+    await page.goto(guest.link.replace('http://localhost:3000', origin))
     await look('sign-up', texts.signUp.title)
     await page.fill('[name=username]', `ada-${locale}`)
     await page.fill('[name=password]', password)

@@ -205,6 +205,7 @@ onPages(
     const invite = async (of: object) => (await app.invitations.invite(caller(app), of, 'en')).token
     const page = await get(`/sign-up?invitation=${await invite({ email: 'grace@example.com' })}`)
     t.ok(page.body.replace('<wbr>', '').includes('>grace@example.com<'))
+    t.match(page.body, /<input id="username"[^>]* value="grace@example.com"/, 'the address is proposed as the name')
     t.match(
       (await post('/sign-up', { ...hiddenOf(page), username: 'a b', password: next })).body,
       /A username has letters, digits/,
