@@ -52,7 +52,7 @@ function createEmails({
         source: networkText(caller.address),
         locale: isTaken ? (holder.locale ?? 'en') : locale,
         ...(isAllowed && { to: isTaken ? (holder.email ?? email) : email }),
-        ...(isTaken && { says: 'address_taken' }),
+        ...(isTaken && { says: 'address_taken', about: factsOf(caller, holder.username, now()) }),
       }),
     )
     return id

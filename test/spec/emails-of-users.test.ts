@@ -68,7 +68,10 @@ overStores('a sign-up with the address of another is answered as any, and its ow
   t.equal(anonymous(taken.result.body), anonymous(free.result.body))
   t.match(outbox.mails, [
     { kind: 'verify', to: 'free@example.com' },
-    { kind: 'address_taken', to: 'taken@example.com', token: undefined, code: undefined },
+    {
+      ...{ kind: 'address_taken', to: 'taken@example.com', token: undefined, code: undefined },
+      about: { username: 'owner' },
+    },
   ])
   const profiles = await Promise.all(
     ['mallory1', 'mallory2'].map(async (name) => (await signedIn(app, name)).profile()),
