@@ -22,6 +22,8 @@ declare module 'fastify' {
 const [second, minute, hour] = [1000, 60_000, 3_600_000]
 /** Between two looks at what is due. */
 const pollMs = second
+/** After the store did not answer. */
+const storePauseMs = 5 * second
 /** Pauses before a mail is tried again, whatever was wrong: a relay that refuses all may be set wrongly, and mended. */
 export const retriesMs = [5 * second, 30 * second, 2 * minute, 10 * minute, hour, 6 * hour]
 /** For one try. */
@@ -189,7 +191,7 @@ async function createOutbox({
       .finally(() => {
         running.delete(work)
         // There is room for the next.
-        look().catch(ignoreUnavailable)
+        void lookOn()
       })
     running.add(work)
   }
@@ -202,7 +204,16 @@ async function createOutbox({
     await looking
   }
 
-  if (transport) jobs.every(pollMs, look, 'the mails that are due could not be looked for')
+  /** A look that never fails. @returns the pause until the next, which finds what this one could not */
+  const lookOn = (): Promise<number> =>
+    look().then(
+      () => pollMs,
+      (error) => {
+        log.warn({ err: error }, 'the mails that are due could not be looked for')
+        return storePauseMs
+      },
+    )
+  if (transport) jobs.every(pollMs, lookOn, 'the mails that are due could not be looked for')
 
   return {
     /** of this process, for the metrics */
