@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process'
 import { createHash, randomUUID } from 'node:crypto'
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { gunzipSync } from 'node:zlib'
 import t from 'tap'
 import { buildApp } from '../../app.ts'
@@ -118,7 +119,7 @@ async function callAll(hunt: Hunt, origin: string, mails: MailServer): Promise<v
   await call('/users/me/audit', { token: newToken })
   await call('/users/me', { method: 'DELETE', token: newToken, json: { password: wrongPassword } })
 
-  await useMails(hunt, mails, call, newToken)
+  await useMails(hunt, mails, call, newToken, service.call)
   const { access_token: lastToken } = await logIn('ada.lovelace', newPassword)
   await call('/users/me', { token: lastToken })
 
@@ -171,6 +172,7 @@ async function useMails(
   mails: MailServer,
   call: (path: string, options?: Call) => Promise<Answer>,
   token: string,
+  visit: typeof call,
 ): Promise<void> {
   const post = (path: string, json: object) => call(path, { json })
   const ask = (email: string, password: string) => call('/users/me/email', { token, json: { email, password } })
@@ -180,6 +182,9 @@ async function useMails(
   for (const wrong of [{ token: `${first.token}x` }, { token: first.code }, { id, code: first.token }])
     await post('/email/verify', wrong)
   await call(`/email/verify?token=${first.token}`)
+  // A page holds the token of the link that it was opened by: it is no place to look for it.
+  for (const method of ['HEAD', 'GET', 'GET']) await visit(`/verify-email?token=${first.token}`, { method })
+  await visit(`/verify-email/${first.token}?token=${first.token}&token=${first.token}`)
   await post('/email/verify', { id, code: first.code })
   await post('/email/verify', { token: first.token })
 
@@ -189,8 +194,13 @@ async function useMails(
   await post('/password/reset', { token: second.token, new_password: second.code })
   await post('/password/reset', { id: reset.id, code: '1234-5678', new_password: newPassword })
   await ask('new@mail.example', newPassword)
+  await visit(`/reset?token=${second.token}`)
+  const form = { token: second.token, new_password: second.code }
+  await visit('/reset', { form })
+  await visit('/reset', { form, headers: { origin: 'https://evil.example' } })
   const back = await mailTo(hunt, mails, email, 'lku_')
   await post('/email/verify', { token: (await mailTo(hunt, mails, 'new@mail.example', 'lkm_')).token })
+  await visit('/undo-email', { form: { token: back.token } })
   await post('/email/undo', { token: back.token })
   await post('/password/reset', { token: second.token, new_password: newPassword })
   await post('/token', { [back.token]: second.code })
@@ -305,6 +315,7 @@ for (const [name, storeSettings] of Object.entries(stores)) {
     hunt.places.webhooks = JSON.stringify(receiver.received.map(({ type, data }) => [type, data]))
     // A connection to a mail server holds the first mail that it was opened for.
     mails.drop()
+    await sleep(500)
     await serviceAt(origin).call('/livez')
     const heap = await heapOf(service, origin)
     hunt.places['arguments of processes'] = execFileSync('ps', ['-A', '-o', 'args='], { encoding: 'utf8' })
