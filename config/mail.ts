@@ -102,6 +102,8 @@ interface MailSettings extends Partial<Record<(typeof transports)[number], strin
   AUTH_MAIL_FROM?: string
   AUTH_MAIL_WEBHOOK_SECRET?: string
   AUTH_EMAIL: 'optional' | 'required'
+  AUTH_PAGES: 'on' | 'off'
+  AUTH_PAGES_URL?: string
   AUTH_FETCH_ALLOW?: string[]
 }
 
@@ -125,8 +127,11 @@ export function* whatMailLacks(settings: MailSettings): Generator<string> {
     yield `AUTH_MAIL_WEBHOOK: expected an https URL of a public host, or of one that AUTH_FETCH_ALLOW names: ${problem}`
 }
 
-/** @returns warnings */
-export const mailAdvice = (settings: MailSettings): string[] =>
-  settings.AUTH_MAIL_FROM !== undefined && transports.every((name) => settings[name] === undefined)
-    ? [`AUTH_MAIL_FROM is set, and no mail is sent: that needs ${one}`]
-    : []
+/** Warnings: what was set, and has no use. */
+export function* mailAdvice(settings: MailSettings): Generator<string> {
+  const isSent = transports.some((name) => settings[name] !== undefined)
+  if (settings.AUTH_MAIL_FROM !== undefined && !isSent)
+    yield `AUTH_MAIL_FROM is set, and no mail is sent: that needs ${one}`
+  if (isSent && settings.AUTH_PAGES === 'off' && settings.AUTH_PAGES_URL === undefined)
+    yield 'AUTH_PAGES is off, and the links in mails lead to nothing: AUTH_PAGES_URL says where pages of your own are'
+}

@@ -495,6 +495,9 @@ t.test('the settings of mails go together, contract section 10', async (t) => {
   }
   t.equal(problemOf(onLoopback), undefined)
   t.match(readConfig(from).warnings, [/^AUTH_MAIL_FROM is set, and no mail is sent: that needs one of /])
+  const withoutPages = { ...onLoopback, AUTH_PAGES: 'off' }
+  t.match(readConfig(withoutPages).warnings, [/^AUTH_PAGES is off, and the links in mails lead to nothing/])
+  t.same(readConfig({ ...withoutPages, AUTH_PAGES_URL: 'https://a.example' }).warnings, [])
   t.equal(readConfig({ AUTH_ISSUER: 'https://a.example' }).AUTH_PAGES_URL, 'https://a.example')
   refuses(t, 'AUTH_PAGES_URL', ['app.example.com', 'https://app.example.com/?x'])
 })
