@@ -278,7 +278,13 @@ onOneStore('a Content-Encoding that is not undone is 415 on every route, RFC 911
         const isRight = answer.statusCode === 415 && answer.headers['accept-encoding'] === 'identity'
         const isOfFamily =
           method === 'HEAD' ||
-          /^application\/problem/.test(String(answer.headers['content-type'])) === (family !== 'oauth')
+          String(answer.headers['content-type']).startsWith(
+            /^\/(sign-up|pages)/.test(url)
+              ? 'text/html'
+              : family === 'oauth'
+                ? 'application/json'
+                : 'application/problem',
+          )
         if (!isRight || !isOfFamily)
           wrong.push(`${method} ${url} ${coding}: ${answer.statusCode} ${answer.headers['content-type']}`)
       }
