@@ -3,6 +3,7 @@ import fp from 'fastify-plugin'
 import type { Caller } from '../../domain/caller.ts'
 import { mapEmail } from '../../domain/emails.ts'
 import { networkText } from '../../domain/network.ts'
+import type { RecordTaking } from '../../domain/record.ts'
 import { type Locale, profileOf, type User } from '../../domain/user.ts'
 import { Refusal, wrongPassword } from '../../errors.ts'
 import { retryUntilApplied } from '../../stores/compare-and-set.ts'
@@ -66,6 +67,28 @@ function createEmails({
       .catch((err) => caller.log.warn({ err }, 'an address was changed, and the old one could not be told'))
   }
 
+  /**
+   * Repeats a read with its change until no other comes in between.
+   *
+   * @returns the user as they were
+   * @throws {Refusal} 400 `invalid_code` where the record that is taken is gone; or where the user has stayed as they
+   * were, for then another has the address
+   */
+  async function untilApplied(
+    taking: RecordTaking,
+    attempt: () => Promise<{ isChanged: boolean; expected: User }>,
+  ): Promise<User> {
+    let seen: string | undefined
+    return retryUntilApplied('The user', async () => {
+      const { isChanged, expected } = await attempt()
+      if (isChanged) return expected
+      const profile = JSON.stringify(profileOf(expected))
+      if (profile === seen || !(await store.findRecord(taking))) throw new Refusal('invalid_code')
+      seen = profile
+      return undefined
+    })
+  }
+
   return {
     confirm,
 
@@ -117,7 +140,7 @@ function createEmails({
       const { owner: userId, to: email, taking } = link
       const emailKey = mapEmail(email)
       const ending = { kinds: [...endingWithPassword], now: now() }
-      const before = await untilApplied(async () => {
+      const before = await untilApplied(taking, async () => {
         const expected = await store.findUser(userId)
         const isAsked = link.kind === 'change' || mapEmail(expected?.email ?? '') === emailKey
         if (!expected || expected.disabledAt !== undefined || !isAsked) throw new Refusal('invalid_code')
@@ -147,7 +170,7 @@ function createEmails({
       const ending = { kinds: [...endingWithPassword, 'undo'], since, now: now() }
       // Those that a replica made whose clock is behind would not end with it.
       await mail.end(userId, [...endingWithPassword])
-      await untilApplied(async () => {
+      await untilApplied(taking, async () => {
         const expected = await store.findUser(userId)
         if (!expected) throw new Refusal('invalid_code')
         const holder = await store.findUserByEmail(emailKey)
@@ -161,23 +184,6 @@ function createEmails({
       })
     },
   }
-}
-
-/**
- * Repeats a read with its change until no other comes in between.
- *
- * @throws {Refusal} 400 `invalid_code` where the user has stayed as they were, and it was not done: then the record that
- * was to be taken is gone, or another user has the address
- */
-async function untilApplied(attempt: () => Promise<{ isChanged: boolean; expected: User }>): Promise<User> {
-  let seen: string | undefined
-  return retryUntilApplied('The user', async () => {
-    const { isChanged, expected } = await attempt()
-    const profile = JSON.stringify(profileOf(expected))
-    if (!isChanged && profile === seen) throw new Refusal('invalid_code')
-    seen = profile
-    return isChanged && expected
-  })
 }
 
 export default fp(

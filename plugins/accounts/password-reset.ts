@@ -94,18 +94,17 @@ function createPasswordReset({
       const passwordHash = await hashing.hash(caller, normalized)
       const { owner: userId, to, taking } = await present(by)
       const ending = { kinds: [...endingWithPassword], now: now() }
-      let seen: string | undefined
       await retryUntilApplied('The password', async () => {
         const user = await store.findUser(userId)
         const isGood = user && user.disabledAt === undefined && user.emailKey === mapEmail(to)
-        // The same hash again: the record is what is gone.
-        if (!isGood || user.passwordHash === seen) throw new Refusal('invalid_code')
+        if (!isGood) throw new Refusal('invalid_code')
         await check(user.nameKey)
-        const expectedHash = user.passwordHash
-        seen = expectedHash
-        return changes.make(caller, 'password.reset', { sub: userId }, (store, end) =>
-          store.changePassword({ userId, expectedHash, passwordHash, taking, ending }, end()),
+        const isReset = await changes.make(caller, 'password.reset', { sub: userId }, (store, end) =>
+          store.changePassword({ userId, expectedHash: user.passwordHash, passwordHash, taking, ending }, end()),
         )
+        // Another was first with it; or else with the hash, such as a login that makes it anew.
+        if (!isReset && !(await store.findRecord(taking))) throw new Refusal('invalid_code')
+        return isReset
       })
     },
   }

@@ -29,8 +29,8 @@ export async function signUpWith(app: FastifyInstance, username: string, email: 
 }
 
 /** A user who is signed in. */
-export async function signedIn(app: FastifyInstance, username = 'ada') {
-  const tokens = await logIn(app, username)
+export async function signedIn(app: FastifyInstance, username = 'ada', secret = password) {
+  const tokens = await logIn(app, username, secret)
   const call = (method: 'GET' | 'POST' | 'DELETE', url: string, payload?: object) =>
     withToken(app, tokens.access_token, { method, url, ...(payload && { payload }) })
   return {
