@@ -31,6 +31,9 @@ export const benchSettings = {
   ...{ HOST: '127.0.0.1', PORT: '0', AUTH_METRICS_PORT: '', AUTH_ISSUER: '', AUTH_AUDIENCE: '' },
   ...{ DATABASE_URL: '', DATABASE_URL_FILE: '', AUTH_SECRET: '', AUTH_SECRET_FILE: '', AUTH_SECRET_PREVIOUS: '' },
   ...{ AUTH_SIGNUP: 'open', AUTH_PASSWORD_GRANT: 'on', AUTH_PASSWORD_MIN: '15' },
+  // Nobody is told of what a bench does.
+  ...{ AUTH_WEBHOOKS_FILE: '', AUTH_EMAIL: 'optional', AUTH_MAIL_FROM: '', AUTH_MAIL_DIR: '', AUTH_MAIL_WEBHOOK: '' },
+  ...{ AUTH_SMTP_URL: '', AUTH_SMTP_URL_FILE: '' },
   // Many logins wait for a hash, and all are answered; and a long run outlives the tokens of its start.
   AUTH_HASH_MAX_WAIT: '60s',
   AUTH_ACCESS_TTL: '1d',
