@@ -45,8 +45,8 @@ function createEmails({
     const key = mapEmail(email)
     const holder = await store.findUserByEmail(key)
     const isTaken = holder !== undefined && holder.id !== user.id
-    // Both kinds go to the same mailbox, and are counted together.
-    const { id } = await mailLimits.within('verify', key, (isAllowed) =>
+    // What the owner is told is counted by itself: a mail that she has asked for must not be why she hears nothing.
+    const { id } = await mailLimits.within(isTaken ? 'address_taken' : 'verify', key, (isAllowed) =>
       mail.issue(kind, {
         // What is not mailed must not end what was.
         owner: isAllowed ? user.id : mail.nobody(`unsent ${user.id} ${caller.requestId}`),

@@ -5,7 +5,7 @@ import { checked } from '../../domain/checks.ts'
 import { networkText } from '../../domain/network.ts'
 import type { ShortRecord } from '../../domain/record.ts'
 import { Refusal } from '../../errors.ts'
-import type { LinkKind } from './kinds.ts'
+import type { MailKind } from './kinds.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -96,7 +96,7 @@ function createMailLimits({
    * Counts a mail. Whoever asks is told nothing.
    * @param emailKey the mapped address, or whatever a stranger has named @returns whether it may be sent
    */
-  const ofAddress = async (kind: LinkKind, emailKey: string): Promise<boolean> =>
+  const ofAddress = async (kind: MailKind, emailKey: string): Promise<boolean> =>
     (await count(addressName(kind, emailKey), ofAnAddress, true)) === 0
 
   return {
@@ -106,7 +106,7 @@ function createMailLimits({
      * @param issue is told whether it may be sent
      */
     async within<Result>(
-      kind: LinkKind,
+      kind: MailKind,
       emailKey: string,
       issue: (isAllowed: boolean) => Promise<Result>,
     ): Promise<Result> {
@@ -134,7 +134,7 @@ function createMailLimits({
 }
 
 const timesOf = (record: ShortRecord | undefined): number[] => (record ? JSON.parse(record.data) : [])
-const addressName = (kind: LinkKind, emailKey: string) => `address ${kind} ${emailKey}`
+const addressName = (kind: MailKind, emailKey: string) => `address ${kind} ${emailKey}`
 const retryAfter = (waitMs: number) => ({ 'retry-after': String(Math.ceil(waitMs / 1000)) })
 
 /** How long until another fits into a window. @param times the oldest first */

@@ -88,6 +88,14 @@ overStores('a sign-up with the address of another is answered as any, and its ow
   }
   t.same(guesses[1], guesses[0], 'and what follows is alike')
   t.match(await (await signedIn(app, 'owner')).profile(), { email: 'taken@example.com', email_verified: true })
+
+  await signUpBy(app, 'bob', 'bob@example.com')
+  await verify(app, { token: outbox.last('bob@example.com').token ?? '' })
+  await signUpBy(app, 'mallory3', 'bob@example.com')
+  t.equal(outbox.last('bob@example.com').kind, 'address_taken', 'whatever mails he has just asked for himself')
+  const mails = outbox.mails.length
+  await signUpBy(app, 'mallory4', 'bob@example.com')
+  t.equal(outbox.mails.length, mails, 'but once a minute')
 })
 
 overStores('an unverified address is replaced at once, and the mail to it is good no more', async (t, build) => {
