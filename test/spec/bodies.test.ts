@@ -1,6 +1,7 @@
 import type { InjectOptions, LightMyRequestResponse } from 'fastify'
 import { basic, makeClient, tokenOf } from '../support/client-helper.ts'
 import { logIn, onOneStore, signUp } from '../support/helper.ts'
+import { mailsInto } from '../support/mail.ts'
 
 /*
  * Bodies that are not what a route is for: every route of the app, met with each of them, answers 4xx in the shape of
@@ -53,13 +54,17 @@ const withoutBody = (method: string, url: string) =>
     `${method} ${url}`,
   )
 
+/** What people open in a browser. */
+const pages = /^\/(pages\/|sign-up|forgot|reset|verify-email|undo-email)/
+
 function whatIsWrong(
   { statusCode, headers, body }: LightMyRequestResponse,
-  family: string | undefined,
-  isHead: boolean,
+  { url, method, family }: { url: string; method: string; family: string | undefined },
 ) {
   if (statusCode >= 500) return `${statusCode} ${body}`
-  if (statusCode < 400 || isHead) return undefined
+  if (statusCode < 400 || method === 'HEAD') return undefined
+  if (pages.test(url))
+    return headers['content-type'] === 'text/html; charset=utf-8' ? undefined : `${statusCode} ${body}`
   const type = family === 'oauth' ? 'application/json; charset=utf-8' : 'application/problem+json; charset=utf-8'
   if (headers['content-type'] !== type) return `${statusCode} as ${headers['content-type']}`
   const parsed = JSON.parse(body)
@@ -71,7 +76,7 @@ function whatIsWrong(
 onOneStore(
   'any body at any route is a 4xx in the shape of its family, or is not needed there: never a 5xx, contract §4',
   async (t, build) => {
-    const { app, logs } = await build()
+    const { app, logs } = await build(await mailsInto(t))
     await signUp(app)
     const client = await makeClient(app, { id: 'orders', scopes: ['admin'], introspect: 'all' })
     const ofAdmin = await tokenOf(app, client, { scope: 'admin' })
@@ -98,7 +103,7 @@ onOneStore(
             ...(payload !== undefined && { payload }),
           }
           const response = await app.inject(options)
-          const fault = whatIsWrong(response, family, method === 'HEAD')
+          const fault = whatIsWrong(response, { url, method, family })
           const isTaken = response.statusCode < 400 && !withoutBody(method, url)
           if (fault || isTaken) wrong.push(`${method} ${url} with ${what}: ${fault ?? response.statusCode}`)
         }
