@@ -1,10 +1,12 @@
 import type { FastifyInstance } from 'fastify'
 import type { End } from '../../domain/lifetimes.ts'
+import type { User } from '../../domain/user.ts'
 import { type ChangeName, events } from '../../events.ts'
 import { type Store, StoreUnavailable } from '../../stores/store.ts'
 import { administered } from '../support/admin.ts'
 import {
   claimsOf,
+  giveRoles,
   json,
   logIn,
   onOneStore,
@@ -130,7 +132,10 @@ overStores('who asks for what has happened already is answered when its tokens a
   // As by another process, or by a request that was told 503: this process has not heard of it.
   const ended = ({ id, sid }: Account) => store.endSession(sid, end, id)
   const deleted = ({ id }: Account) => store.deleteUser(id, end)
-  const demoted = ({ id }: Account) => store.setRoles({ userId: id, expectedRoles: ['editor'], roles: [] }, end)
+  const demoted = async ({ id }: Account) => {
+    const expected = (await store.findUser(id)) as User
+    return store.changeUser({ userId: id, expected, next: { ...expected, roles: [] } }, end)
+  }
   const removal = { method: 'DELETE', url: '/users/me', payload: { password } } as const
   type Case = [status: number, happened: typeof ended, asks: (account: Account) => Promise<{ statusCode: number }>]
   const cases: Case[] = [
@@ -146,7 +151,7 @@ overStores('who asks for what has happened already is answered when its tokens a
   for (const [i, [status, happened, asks]] of cases.entries()) {
     const name = `user-${i}`
     const { id } = json(await signUp(app, name)) as { id: string }
-    await app.userAdmin.setRoles(app, id, ['editor'])
+    await giveRoles(store, id, ['editor'])
     const [tokens, { access_token: other }] = [await logIn(app, name), await logIn(app, name)]
     const account = { ...tokens, id, sid: String(claimsOf(tokens.access_token)['sid']), other }
     t.equal(await happened(account), true)
