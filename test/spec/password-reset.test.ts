@@ -1,6 +1,7 @@
 import { challenges, challengeTo, json, logIn, onOneStore, overStores, password, refresh } from '../support/helper.ts'
 import { mailsInto, outboxOf } from '../support/mail.ts'
 import { forgot, newPassword, reset, shapeOf, signedIn, signUpWith } from '../support/mail-flows.ts'
+import { isLong } from '../support/processes.ts'
 import { watchStore } from '../support/store-calls.ts'
 
 /* Forgotten passwords: section 10 of the contract. */
@@ -287,3 +288,20 @@ onOneStore('without a transport none of it is there', async (t, build) => {
   const { paths } = json(await app.inject({ url: '/openapi.json' }))
   t.notOk('/password/forgot' in paths)
 })
+
+/** Needs a quiet machine: `LATCHKEY_LONG=1`. The short form is that both ask the same of the store. */
+if (isLong)
+  overStores('a mail to somebody takes as long to ask for as one to nobody, within a tenth', async (t, build) => {
+    const { app } = await build({ ...(await mailsInto(t)), AUTH_THROTTLE: 'off' })
+    await signUpWith(app, 'ada', 'ada@example.com')
+    const times: Record<string, number[]> = { ada: [], bob: [] }
+    for (let i = 0; i < 400; i++) {
+      for (const name of Math.random() < 0.5 ? ['ada', 'bob'] : ['bob', 'ada']) {
+        const begin = performance.now()
+        await forgot(app, { email: `${name}@example.com` })
+        times[name]?.push(performance.now() - begin)
+      }
+    }
+    const [ada = 0, bob = 0] = Object.values(times).map((all) => all.sort((a, b) => a - b)[all.length / 2])
+    t.ok(Math.max(ada, bob) / Math.min(ada, bob) < 1.1, `${ada.toFixed(2)} and ${bob.toFixed(2)} ms`)
+  })
