@@ -287,6 +287,11 @@ overStores('one mail a minute goes to an address, and what is not mailed ends no
   const before = outbox.mails.length
   await user.askFor('ada@example.com')
   t.equal(outbox.mails.length, before + 1)
+
+  await signUpBy(app, 'bob', 'bob@example.com')
+  const left = outbox.last('bob@example.com').token ?? ''
+  await (await signedIn(app, 'bob')).askFor('ada@example.com')
+  t.equal((await verify(app, { token: left })).statusCode, 400, 'nor does it leave a link to another address good')
 })
 
 overStores('whatever fails for want of the store is 503, and asked again it is done', async (t, build) => {
