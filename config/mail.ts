@@ -24,6 +24,15 @@ export function readMailbox(text: string): Mailbox | undefined {
   return isEmail(found.address) && !control.test(found.name) ? found : undefined
 }
 
+/** What mails, and the pages that their links open, call the service: the name that mails come from, or its host. */
+export const serviceName = ({
+  AUTH_MAIL_FROM: from = '',
+  AUTH_ISSUER: issuer,
+}: {
+  AUTH_MAIL_FROM?: string
+  AUTH_ISSUER: string
+}): string => readMailbox(from)?.name || new URL(issuer).host
+
 /** AUTH_MAIL_FROM */
 export const validateMailFrom = (text: string): string | undefined =>
   readMailbox(text) ? undefined : 'it is no single address'

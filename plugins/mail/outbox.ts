@@ -1,6 +1,6 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import { readMailbox } from '../../config/mail.ts'
+import { serviceName } from '../../config/mail.ts'
 import { toMailedEmail } from '../../domain/emails.ts'
 import { isUuid } from '../../domain/ids.ts'
 import { omitUndefined } from '../../domain/omit-undefined.ts'
@@ -62,7 +62,7 @@ async function createOutbox({
   now,
 }: Pick<FastifyInstance, 'config' | 'store' | 'secrets' | 'mail' | 'events' | 'jobs' | 'log' | 'now'>) {
   const transport = await openTransport(config, now)
-  const service = readMailbox(config.AUTH_MAIL_FROM ?? '')?.name || new URL(config.AUTH_ISSUER).host
+  const service = serviceName(config)
   const attempts = { sent: 0, failed: 0 }
   const running = new Set<Promise<void>>()
   const abort = new AbortController()

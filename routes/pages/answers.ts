@@ -1,4 +1,5 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
+import { serviceName } from '../../config/mail.ts'
 import { Refusal } from '../../errors.ts'
 import type { Field, FormErrors } from '../../pages/form.ts'
 import { type Frame, frameOf, linkButton, type Page, paragraph, renderPage } from '../../pages/page.ts'
@@ -11,7 +12,7 @@ export function frameFor(request: FastifyRequest): Frame {
   const { publicPath, config } = request.server
   const locale = localeOf(request)
   const asked = 'ui_locales' in (request.query as object) ? locale : undefined
-  return frameOf(locale, asked, publicPath, new URL(config.AUTH_ISSUER).host)
+  return frameOf(locale, asked, publicPath, serviceName(config))
 }
 
 /**

@@ -345,5 +345,6 @@ onOneStore('with an issuer that has a path, all that a page links to is below it
   const { body } = await get('/forgot')
   t.match(body, 'action="/auth/forgot"')
   t.match(body, 'href="/auth/pages/')
+  t.match(body, '<span>Latchkey</span>', 'which is called what its mails call it')
   t.match((await get('/reset')).body, 'href="/auth/forgot"')
 })
