@@ -111,7 +111,7 @@ t.test(
     t.ok(cyd['disabled_at'])
     t.match(
       (await run(['user', 'show', 'ada'], env)).stdout,
-      /^address +Ada@x\.example\n(.*\n)*from +latchkey, as Ada$/m,
+      /^address +Ada@x\.example, verified\n(.*\n)*from +latchkey, as Ada$/m,
     )
     t.match(await run(['store', 'check'], env), { code: 0 })
   },

@@ -154,11 +154,18 @@ async function makeAccounts(t: Test): Promise<Accounts> {
   return accounts
 }
 
-/** Comes again when it is told to, with the one token that it has, until it is answered. */
-async function patientClient(t: Test, replica: Replica, token: string): Promise<void> {
+/**
+ * Comes again when it is told to, with the one token that it has, until it is answered. On a machine that is so slow that
+ * it comes after the grace, it may be logged out.
+ */
+async function patientClient(t: Test, replica: Replica, token: string, graceMs: number): Promise<void> {
+  let toldAtMs = performance.now()
   for (let tries = 1; ; tries++) {
     const { status, headers, body, text } = await replica.refresh(token)
+    const sinceMs = performance.now() - toldAtMs
+    if (status === 400 && tries > 1 && sinceMs > graceMs) return t.comment(`came again after ${sinceMs.toFixed()} ms`)
     if (status === 503) {
+      toldAtMs = performance.now()
       await sleep(Number(headers.get('retry-after')) * 1000)
       continue
     }
@@ -183,11 +190,12 @@ t.test('PostgreSQL is stopped and comes back', async (t) => {
 t.test('PostgreSQL stalls: connections stay open, and nothing answers', async (t) => {
   const accounts = await makeAccounts(t)
   // What was on its way when it stalled is done when it goes on, long after the grace of that rotation.
-  const impatient = await startHere(t, { ...settings, AUTH_REFRESH_GRACE: '4s' })
+  const graceMs = 4_000
+  const impatient = await startHere(t, { ...settings, AUTH_REFRESH_GRACE: `${graceMs / 1000}s` })
   const client = await impatient.logIn('ada')
   postgres.stall()
   const stalledAt = performance.now()
-  const patient = patientClient(t, impatient, client.refresh_token)
+  const patient = patientClient(t, impatient, client.refresh_token, graceMs)
   await Promise.all([assertWritesRefused(t, accounts), assertChecksGoOn(t, accounts)])
   await Promise.all([assertWritesRefused(t, accounts), assertChecksGoOn(t, accounts)])
   // Until a profile that is remembered would be read again.
