@@ -89,8 +89,10 @@ function createPasswordReset({
       const check = (nameKey: string) => passwordPolicy.check(normalized, nameKey, '/new_password')
       // Not yet against the name: an id is given to anybody who asks, and would tell whose account it is for.
       await check('')
-      // No hash for a link that we have not made. A code is not looked at before: a guess is counted by that.
+      // No hash for a link or id that we have not made: invented ones would keep others from signing in. A code is not
+      // looked at before, for a guess is counted by that, and an id has six at most.
       if ('token' in by) await present(by)
+      else if (!(await mail.mayGuess('reset', by.id))) throw new Refusal('invalid_code')
       const passwordHash = await hashing.hash(caller, normalized)
       const { owner: userId, to, taking } = await present(by)
       const ending = { kinds: [...endingWithPassword], now: now() }

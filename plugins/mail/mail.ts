@@ -1,7 +1,7 @@
 import { randomInt, timingSafeEqual } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import { transports } from '../../config/mail.ts'
+import { serviceName, transports } from '../../config/mail.ts'
 import { omitUndefined } from '../../domain/omit-undefined.ts'
 import { deviceOf, type Origin } from '../../domain/places.ts'
 import type { RecordTaking } from '../../domain/record.ts'
@@ -75,6 +75,8 @@ function createMail({ config, store, secrets, now }: Pick<FastifyInstance, 'conf
   return {
     /** whether there is a transport */
     isOn,
+    /** as mails and pages call it */
+    service: serviceName(config),
     linkTo,
     /** The owner of what belongs to nobody, such as the record of a reset for a name that nobody has. */
     nobody: (text: string): string => mac.sign(Buffer.from(text)).toString('base64url'),
@@ -131,6 +133,10 @@ function createMail({ config, store, secrets, now }: Pick<FastifyInstance, 'conf
       }
       return undefined
     },
+
+    /** Whether an id was given to somebody who asked, and its code may still be guessed at. */
+    mayGuess: async (kind: LinkKind, id: string): Promise<boolean> =>
+      (await store.findRecord({ kind, id, now: now() })) !== undefined,
 
     /** Sends a notice. */
     async tell(

@@ -1,6 +1,5 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import { serviceName } from '../../config/mail.ts'
 import { toMailedEmail } from '../../domain/emails.ts'
 import { isUuid } from '../../domain/ids.ts'
 import { omitUndefined } from '../../domain/omit-undefined.ts'
@@ -62,7 +61,6 @@ async function createOutbox({
   now,
 }: Pick<FastifyInstance, 'config' | 'store' | 'secrets' | 'mail' | 'events' | 'jobs' | 'log' | 'now'>) {
   const transport = await openTransport(config, now)
-  const service = serviceName(config)
   const attempts = { sent: 0, failed: 0 }
   const running = new Set<Promise<void>>()
   const abort = new AbortController()
@@ -148,7 +146,7 @@ async function createOutbox({
     // The record of a link may have a notice in its place, which has none: see `issue` of mail.ts.
     if (to === undefined || (isLink(message.kind) && token === undefined)) return undefined
     const link = isLink(message.kind) && token !== undefined ? mail.linkTo(message.kind, token) : undefined
-    const parts = omitUndefined({ kind: message.kind, locale, service, link, code, about })
+    const parts = omitUndefined({ kind: message.kind, locale, service: mail.service, link, code, about })
     const content = compose(link === undefined ? parts : { ...parts, expiresAt })
     return omitUndefined({ id, kind: message.kind, to: toMailedEmail(to), locale, link, code, ...content })
   }

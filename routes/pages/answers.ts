@@ -1,5 +1,4 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import { serviceName } from '../../config/mail.ts'
 import { Refusal } from '../../errors.ts'
 import type { Field, FormErrors } from '../../pages/form.ts'
 import { type Frame, frameOf, linkButton, type Page, paragraph, renderPage } from '../../pages/page.ts'
@@ -9,10 +8,10 @@ import { localeOf } from '../../plugins/http/locale.ts'
 
 /** What the pages of an answer have in common. A language that the URL names stays with its links. */
 export function frameFor(request: FastifyRequest): Frame {
-  const { publicPath, config } = request.server
+  const { publicPath, mail } = request.server
   const locale = localeOf(request)
   const asked = 'ui_locales' in (request.query as object) ? locale : undefined
-  return frameOf(locale, asked, publicPath, serviceName(config))
+  return frameOf(locale, asked, publicPath, mail.service)
 }
 
 /**

@@ -166,6 +166,22 @@ onOneStore('a password that is not acceptable, or is not hashed, uses up neither
   t.equal((await reset(app, { id, code })).statusCode, 204)
 })
 
+onOneStore('nothing is hashed for a link or an id that nobody was given', async (t, build) => {
+  const { app } = await build(await mailsInto(t))
+  let hashes = 0
+  const hash = app.hashing.hash.bind(app.hashing)
+  app.hashing.hash = (...args) => {
+    hashes += 1
+    return hash(...args)
+  }
+  const { id } = json(await forgot(app, { username: 'nobody' }))
+  for (const by of [{ token: `lkp_${'x'.repeat(43)}` }, { id: 'x'.repeat(43), code: '12345678' }, { id: '', code: '' }])
+    t.equal((await reset(app, by)).statusCode, 400)
+  t.equal(hashes, 0)
+  for (let i = 0; i < 20; i++) t.equal((await reset(app, { id, code: '12345678' })).statusCode, 400)
+  t.equal(hashes, 6, 'and for an id until it is dead')
+})
+
 overStores('what happens to the account meanwhile ends link and code, without a word of why', async (t, build) => {
   const { app } = await build({ ...(await mailsInto(t)), AUTH_THROTTLE: 'off' })
   const outbox = outboxOf(app)
