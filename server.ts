@@ -107,11 +107,19 @@ async function serve(config: Config, vouching?: Vouching): Promise<void> {
   })
 
   await primary?.join(app)
-  if (!primary && app.metrics) {
-    const { serveMetrics } = await import('./process/metrics-port.ts')
-    closeMetrics = await serveMetrics(config, app.log, app.metrics.text)
+  const { metrics } = app
+  async function listenOnPorts(): Promise<string> {
+    if (!primary && metrics) {
+      const { serveMetrics } = await import('./process/metrics-port.ts')
+      closeMetrics = await serveMetrics(config, app.log, metrics.text)
+    }
+    return listen(app.server, config.HOST, config.PORT, 'PORT')
   }
-  const address = await listen(app.server, config.HOST, config.PORT, 'PORT')
+  const address = await listenOnPorts().catch(async (error) => {
+    // A process that ends while it writes has to be killed, see stores/lmdb/transactions.ts, and has no exit code.
+    await app.close()
+    throw error
+  })
   const details = {
     address,
     store: app.store.name,
