@@ -14,6 +14,7 @@ import { mailAdvice, validateMailFrom, validateMailWebhook, validateSmtpUrl, wha
 import { isFromKubernetes, unknownNames } from './config/names.ts'
 import { validateOrigin } from './config/origins.ts'
 import { type Check, DurationFrom, ListOf, membersOf, OneOf, WholeNumber, Workers } from './config/types.ts'
+import { mfaPolicies } from './domain/factor.ts'
 import { expectedSecret, readSecret } from './domain/webhook-secret.ts'
 
 export { ConfigError }
@@ -111,6 +112,14 @@ export const Settings = Type.Object({
   AUTH_PASSWORD_GRANT: OneOf(['on', 'off'], {
     default: 'on',
     description: 'Whether POST /token takes a username and password',
+  }),
+  AUTH_MFA: OneOf([...mfaPolicies], {
+    default: 'optional',
+    description: 'Who has to have a second factor: required for everybody, admins for users with the role admin',
+  }),
+  AUTH_STEP_UP_TTL: DurationFrom('1s', '3650d', {
+    default: '15m',
+    description: 'How long a second factor counts: tokens have the level of one factor after it',
   }),
   AUTH_PASSWORD_MIN: WholeNumber(8, 128, {
     default: '15',

@@ -1,3 +1,5 @@
+import type { Amr, Authentication } from './authentication.ts'
+import { lacksFactor, type MfaPolicy } from './factor.ts'
 import { clockSkewMs, elapsedMs, isFuture } from './time.ts'
 import { mayHaveTokens, type User } from './user.ts'
 
@@ -18,7 +20,20 @@ export interface Session {
   refreshedAt: number
   address: string
   userAgent: string
+  /** milliseconds since the epoch; undefined where the user had no second factor: then it was the creation */
+  authAt?: number
+  /** by which methods; undefined for a password alone */
+  amr?: Amr[]
+  /** the second factor, or the passkey, of the sign-in; undefined for one factor, or when that factor is gone */
+  factor?: string
 }
+
+/** How the user of a session has signed in. */
+export const authenticationOf = ({ authAt, createdAt, amr = ['pwd'], factor }: Session): Authentication => ({
+  authAt: authAt ?? createdAt,
+  amr,
+  ...(factor !== undefined && { factor }),
+})
 
 /** What decides whether a session is still alive at `now`. */
 export interface SessionLimits {
@@ -47,6 +62,8 @@ export interface PresentedRefresh extends SessionLimits {
   /** of the new access token; undefined for the scope of the session */
   scope: string[] | undefined
   graceMs: number
+  /** AUTH_MFA: whoever lacks a factor that it demands has to sign in anew */
+  mfa?: MfaPolicy
   /** whether a rotation of a time can be as young as that says; a clock that was set back says so of old ones again */
   mayBeWithin?: (rotatedAt: number, lastMs: number) => boolean
   address: string
@@ -63,6 +80,8 @@ export type RotationOutcome =
   | { outcome: 'reused'; session: Session }
   /** Refused, and nothing was touched. */
   | { outcome: 'unknown' | 'expired' | 'wrong_client' | 'scope_exceeded' }
+  /** Refused likewise: AUTH_MFA demands a factor, and the user has none. */
+  | { outcome: 'factor_missing'; session: Session; user: User }
 
 /**
  * Whether a session was opened by this client, and not by one of the same id that is gone. Before 0.3.0 sessions do not
@@ -88,12 +107,13 @@ export function judgeRotation(
   session: Session | undefined,
   user: User | undefined,
   presented: PresentedRefresh,
-): 'unknown' | 'expired' | 'wrong_client' | 'scope_exceeded' | 'rotated' | 'repeated' | 'reused' {
+): RotationOutcome['outcome'] {
   if (!session || !isCurrent(session, user)) return 'unknown'
   if (!isOfClient(session, presented.clientId, presented.clientCreatedAt)) return 'wrong_client'
   if (isExpired(session, presented)) return 'expired'
   const inGrace = presented.counter === session.counter - 1 && isWithinGrace(session.refreshedAt, presented)
   if (presented.counter < session.counter && !inGrace) return 'reused'
+  if (lacksFactor(user, presented.mfa ?? 'optional')) return 'factor_missing'
   if (presented.scope?.some((name) => !session.scope.includes(name))) return 'scope_exceeded'
   // A counter ahead of the store's is the store that lost its tail, after a restore or a failover: go on from the
   // token.

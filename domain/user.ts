@@ -25,6 +25,8 @@ export interface User {
   /** where an import had the user from, and what they were called there: the two are unique together */
   source?: string
   externalId?: string
+  /** whether there is a second factor, in the row of `UserFactors` */
+  hasFactors?: true
   /** Rises when all sessions end at once. Sessions and access tokens carry the generation that they were made in. */
   generation: number
 }

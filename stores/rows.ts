@@ -1,5 +1,6 @@
 import { type TSchema, Type } from '@sinclair/typebox'
 import type { AuditRow } from '../domain/audit.ts'
+import { type Amr, amrs } from '../domain/authentication.ts'
 import type { Client, ClientSecret } from '../domain/client.ts'
 import type { Failures } from '../domain/failures.ts'
 import { uuid as uuidPattern } from '../domain/ids.ts'
@@ -61,6 +62,7 @@ const text: Column<string> = { kind: 'text', shape: Type.String() }
 const name: Column<string> = { kind: 'text', shape: Type.String({ minLength: 1 }) }
 const texts: Column<string[]> = { kind: 'texts', shape: Type.Array(Type.String()) }
 const yesOrNo: Column<boolean> = { kind: 'boolean', shape: Type.Boolean() }
+const yes: Column<true> = { kind: 'boolean', shape: Type.Literal(true) }
 const bytes: Column<Uint8Array> = { kind: 'bytes', shape: Type.Uint8Array() }
 const integer = (minimum: number) => Type.Integer({ minimum, maximum: Number.MAX_SAFE_INTEGER })
 /** Milliseconds since the epoch, counters and generations. */
@@ -128,6 +130,7 @@ export const tables: { readonly [T in TableName]: Table<Tables[T]> } = {
       email: optional(name),
       emailKey: optional(name),
       locale: optional(oneOf(...locales)),
+      hasFactors: optional(yes),
       source: optional(name),
       externalId: optional(name),
     },
@@ -148,6 +151,12 @@ export const tables: { readonly [T in TableName]: Table<Tables[T]> } = {
       refreshedAt: number,
       address: text,
       userAgent: text,
+      authAt: optional(number),
+      amr: optional({
+        kind: 'texts',
+        shape: Type.Unsafe<Amr[]>(Type.Array(Type.Union(amrs.map((amr) => Type.Literal(amr))))),
+      }),
+      factor: optional(name),
     },
   },
   failures: {

@@ -47,8 +47,9 @@ function createSessions({
   const idleTtlMs = config.AUTH_REFRESH_IDLE_TTL.ms
   const maxTtlMs = config.AUTH_REFRESH_MAX_TTL.ms
 
-  const whyRefused: Record<'unknown' | 'expired' | 'wrong_client', Check[]> = {
+  const whyRefused: Record<'unknown' | 'expired' | 'wrong_client' | 'factor_missing', Check[]> = {
     unknown: [checked('session', 'it has ended, or its user is gone or disabled')],
+    factor_missing: [checked('mfa_policy', 'the user has no second factor', config.AUTH_MFA)],
     wrong_client: [checked('client', 'another than the session was opened by')],
     expired: [
       checked('session_idle_seconds', 'this or the next is over', config.AUTH_REFRESH_IDLE_TTL.seconds),
@@ -184,6 +185,7 @@ function createSessions({
           scope: asked.scope,
           graceMs,
           mayBeWithin: leaps.mayBeWithin,
+          mfa: config.AUTH_MFA,
         }
         return store.rotateSession(presentation, ending, prepare)
       })

@@ -198,6 +198,21 @@ export const migrations: readonly { version: number; statements: readonly string
         WHERE due_at IS NOT NULL AND spent_at IS NULL`,
     ],
   },
+  {
+    version: 9,
+    statements: [
+      'ALTER TABLE latchkey_users ADD COLUMN IF NOT EXISTS has_factors boolean',
+      'ALTER TABLE latchkey_sessions ADD COLUMN IF NOT EXISTS auth_at bigint',
+      'ALTER TABLE latchkey_sessions ADD COLUMN IF NOT EXISTS amr text[]',
+      'ALTER TABLE latchkey_sessions ADD COLUMN IF NOT EXISTS factor text',
+      // One row for each user, and not in that of the user: a refresh reads users, and nothing of this.
+      `CREATE TABLE IF NOT EXISTS latchkey_factors (
+        user_id uuid PRIMARY KEY,
+        factors text NOT NULL,
+        version bigint NOT NULL
+      )`,
+    ],
+  },
 ]
 
 /** The steps that were taken, one row each. */

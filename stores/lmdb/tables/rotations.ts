@@ -32,6 +32,7 @@ export function createRotations(databases: Databases, { write }: Runs): Pick<Ses
         return { outcome, session: next, user }
       }
       case 'repeated':
+      case 'factor_missing':
         return { outcome, session, user }
       case 'reused': {
         const told = audit?.({ outcome, session }) ?? []

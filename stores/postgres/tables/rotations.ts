@@ -124,7 +124,7 @@ export function createRotations({ run, runForOne }: Runs): Pick<SessionTable, 'r
       // spent stays spent and an age only grows, so a verdict upon that moment is a true one; but for a verdict of
       // `rotated` it is to be tried again.
       const outcome = judgeRotation(session, user, presented)
-      if (outcome === 'repeated') return { outcome, session, user }
+      if (outcome === 'repeated' || outcome === 'factor_missing') return { outcome, session, user }
       if (outcome === 'reused') return endReusedSession(presented, end, toldValues(audit, { outcome, session }))
       if (outcome !== 'rotated') return { outcome }
     }

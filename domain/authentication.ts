@@ -1,0 +1,42 @@
+import { elapsedMs, isFuture } from './time.ts'
+
+/** Authentication Method References, RFC 8176 §2. A recovery code has none, and shows by `mfa` alone. */
+export const amrs = ['pwd', 'otp', 'hwk', 'swk', 'user', 'mfa'] as const
+export type Amr = (typeof amrs)[number]
+
+/** How a person has signed in, as the session of it keeps. */
+export interface Authentication {
+  /** milliseconds since the epoch, the `auth_time` of tokens */
+  authAt: number
+  amr: Amr[]
+  /** the id of the second factor, or of the passkey that was both; one factor, where there is none */
+  factor?: string
+}
+
+/** What `acr` says (RFC 9470 §4), the lowest first: one factor, and two, or a passkey that has verified its user. */
+export const acrValues = ['urn:latchkey:acr:1', 'urn:latchkey:acr:2'] as const
+export type Acr = (typeof acrValues)[number]
+export const [oneFactor, twoFactors] = acrValues
+
+/** How old a sign-in may be for a change of factors, in seconds: the `max_age` of what is refused. */
+export const freshForSeconds = 300
+
+/**
+ * What a sign-in is worth now. A second factor counts for a while and not for the life of a session, which is weeks.
+ *
+ * @param stepUpTtlMs AUTH_STEP_UP_TTL
+ */
+export function acrOf(
+  { authAt, factor }: Pick<Authentication, 'authAt' | 'factor'>,
+  now: number,
+  stepUpTtlMs: number,
+): Acr {
+  return factor !== undefined && isWithin(authAt, stepUpTtlMs, now) ? twoFactors : oneFactor
+}
+
+/** Whether something was at most so long ago. A time in the future was by a clock that was wrong, and is no proof. */
+export const isWithin = (at: number, lastMs: number, now: number): boolean =>
+  !isFuture(at, now) && elapsedMs(at, now) <= lastMs
+
+/** Whether one level is at least another. */
+export const isAtLeast = (acr: Acr, wanted: Acr): boolean => acrValues.indexOf(acr) >= acrValues.indexOf(wanted)
