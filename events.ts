@@ -1,4 +1,6 @@
+import type { Acr } from './domain/authentication.ts'
 import type { Log } from './domain/caller.ts'
+import type { FactorKind } from './domain/factor.ts'
 
 /** What an event is logged as; `Members` is what its line has besides. */
 interface EventType<Members extends object> {
@@ -36,6 +38,10 @@ interface OfKey {
   kid: string
   alg: string
 }
+interface OfFactor {
+  factor: string
+  kind: FactorKind
+}
 interface OfInvitation {
   invitation: string
 }
@@ -71,8 +77,16 @@ const changes = {
   'password.set': info<OfUser>('a password was set by an administrator'),
   'password.reset': info<OfUser>('a forgotten password was replaced'),
   'login.succeeded': info<OfUser & OfClient & { sid: string; address: string }>('a login'),
+  'session.raised': info<OfUser & OfClient & { sid: string; acr: Acr }>('a user signed in anew within a session'),
   'session.ended': info<OfUser & { sid: string }>('a session was ended'),
   'sessions.ended': info<OfUser>('all sessions of a user were ended'),
+  'factor.added': info<OfUser & OfFactor>('a second factor was added'),
+  'factor.removed': info<OfUser & OfFactor>('a second factor was removed'),
+  'factors.reset': info<OfUser>(
+    'all second factors of a user were removed by an administrator; all sessions were ended',
+  ),
+  'recovery_codes.made': info<OfUser>('recovery codes were made, in the place of those before'),
+  'recovery_code.used': info<OfUser & { left: number }>('a recovery code was used'),
   'refresh.reused': warn<OfUser & OfClient & { sid: string; address: string }>('a spent refresh token came back'),
   'token.revoked': info<OfUser & OfClient & { jti: string }>('an access token was revoked'),
   'client.created': info<OfClient>('a client was made'),
@@ -88,12 +102,22 @@ const changes = {
 }
 
 /** Why a login failed. A closed list, for they are labels of a metric too. */
-export const loginFailures = ['unknown user', 'disabled user', 'wrong password'] as const
+export const loginFailures = [
+  'unknown user',
+  'disabled user',
+  'wrong password',
+  'wrong code',
+  'wrong recovery code',
+  'wrong passkey',
+] as const
 export type LoginFailure = (typeof loginFailures)[number]
 
 /** Events of which the store knows nothing, and of commands that act on it without the service's app. */
 const notes = {
   'login.failed': warn<{ reason: LoginFailure; sub?: string; account?: string; address: string }>('a login failed'),
+  'passkey.cloned': warn<OfUser & { factor: string }>(
+    'a passkey was refused whose counter went back: there may be a copy',
+  ),
   'password.forgotten': info<{ sub?: string; account?: string; address: string }>(
     'somebody asked for a mail to replace a password',
   ),

@@ -1,6 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { AuditRow } from '../../domain/audit.ts'
+import type { FactorKind } from '../../domain/factor.ts'
 import { placeOf } from '../../domain/places.ts'
 import { elapsedMs } from '../../domain/time.ts'
 import type { EventName } from '../../events.ts'
@@ -8,7 +9,7 @@ import { StoreUnavailable } from '../../stores/store.ts'
 import { createHolding, createPositions, type Followed } from '../run/positions.ts'
 import type { NoticeKind } from './kinds.ts'
 import { factsOf } from './mail.ts'
-import type { Way } from './texts/texts.ts'
+import type { FactorChange, Way } from './texts/texts.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -16,13 +17,23 @@ declare module 'fastify' {
   }
 }
 
-/** Of which events a user is told, and what the mail says besides. */
-const notices: Partial<Record<EventName, { kind: NoticeKind; how?: Way }>> = {
+/** What a mail says besides, of the detail of the row. */
+type About = (detail: Record<string, unknown>) => { how?: Way; what?: FactorChange; left?: string }
+const how = (how: Way) => () => ({ how })
+const factor = (about: About) => ({ kind: 'factor_changed' as const, about })
+
+/** Of which events a user is told. */
+const notices: Partial<Record<EventName, { kind: NoticeKind; about?: About }>> = {
   'login.succeeded': { kind: 'sign_in' },
-  'password.changed': { kind: 'password_changed', how: 'changed' },
-  'password.reset': { kind: 'password_changed', how: 'reset' },
-  'password.set': { kind: 'password_changed', how: 'set' },
+  'password.changed': { kind: 'password_changed', about: how('changed') },
+  'password.reset': { kind: 'password_changed', about: how('reset') },
+  'password.set': { kind: 'password_changed', about: how('set') },
   'refresh.reused': { kind: 'refresh_reused' },
+  'factor.added': factor(({ kind }) => ({ what: `${kind as Exclude<FactorKind, 'recovery_code'>}_added` })),
+  'factor.removed': factor(({ kind }) => ({ what: `${kind as FactorKind}_removed` })),
+  'factors.reset': factor(() => ({ what: 'reset' })),
+  'recovery_codes.made': factor(() => ({ what: 'codes_made' })),
+  'recovery_code.used': factor(({ left }) => ({ what: 'code_used', left: String(left) })),
 }
 const signIn: EventName = 'login.succeeded'
 
@@ -86,11 +97,11 @@ async function createNotices(
     // Anybody may have typed an address that is not verified.
     if (user?.email === undefined || user.emailKey === undefined) return
     if (row.event === signIn && !(await isNewPlace(row))) return
-    const { kind, how } = notice
+    const { kind, about } = notice
     // Where an administrator sits is nothing to tell.
     const facts = factsOf(row.by === undefined ? row : {}, user.username, row.at)
-    const about = { ...facts, ...(how && { how }) }
-    await mail.tell(kind, { owner: user.id, to: user.email, locale: user.locale ?? 'en', about })
+    const told = { ...facts, ...about?.(row.detail ?? {}) }
+    await mail.tell(kind, { owner: user.id, to: user.email, locale: user.locale ?? 'en', about: told })
   }
 
   /** Whether the user has signed in before, and never from there, as far as the audit trail goes back. */

@@ -2,7 +2,13 @@ import type { AuditRow } from '../../domain/audit.ts'
 import type { Store } from '../../stores/store.ts'
 
 /** What strangers can provoke without end. */
-const failureEvents = new Set(['login.failed', 'login.throttled', 'client.refused', 'password.forgotten'])
+const failureEvents = new Set([
+  'login.failed',
+  'login.throttled',
+  'passkey.cloned',
+  'client.refused',
+  'password.forgotten',
+])
 
 const minuteMs = 60_000
 /** Of all processes together: a process takes a grant of rows from the store, a hundred of which are a minute's. */

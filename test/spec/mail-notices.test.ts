@@ -3,8 +3,10 @@ import type { Test } from 'tap'
 import t from 'tap'
 import { deviceOf, placeOf } from '../../domain/places.ts'
 import type { User } from '../../domain/user.ts'
+import type { EventName } from '../../events.ts'
 import type { MailKind } from '../../plugins/mail/kinds.ts'
 import { factsOf } from '../../plugins/mail/mail.ts'
+import { auditRowOf } from '../../plugins/run/audit-rows.ts'
 import { StoreUnavailable } from '../../stores/store.ts'
 import { administered } from '../support/admin.ts'
 import { until } from '../support/basics.ts'
@@ -159,6 +161,28 @@ overStores('a change of the password is told, whoever makes it, and a theft', as
   t.equal((await refresh(app, stolen)).json().error, 'invalid_grant')
   await app.mailNotices.look()
   t.match(told, [{ kind: 'refresh_reused', to: 'Ada@Example.com', about: { username: 'ada', address: '127.0.0.1' } }])
+})
+
+onOneStore('what has become of the second factors is told, each in its words', async (t, build) => {
+  const { app, told, id, clock } = await withUser(t, build)
+  const [sub, factor] = [id, 'a factor']
+  const happened: [event: EventName, members: object, about: Record<string, string>][] = [
+    ['factor.added', { kind: 'totp', factor }, { what: 'totp_added' }],
+    ['factor.added', { kind: 'webauthn', factor }, { what: 'webauthn_added' }],
+    ['recovery_codes.made', {}, { what: 'codes_made' }],
+    ['recovery_code.used', { left: 9 }, { what: 'code_used', left: '9' }],
+    ['factor.removed', { kind: 'totp', factor }, { what: 'totp_removed' }],
+    ['factors.reset', {}, { what: 'reset' }],
+  ]
+  const caller = { log: app.log, address: '203.0.113.7', userAgent: phone }
+  for (const [event, members] of happened)
+    await storeOf(app).addAudit([auditRowOf(caller, event, { sub, ...members }, clock.now)])
+  await app.mailNotices.look()
+  const place = { username: 'ada', at: new Date(clock.now).toISOString(), device: 'Safari, iPhone' }
+  t.same(
+    told.map(({ kind, about }) => [kind, about]),
+    happened.map(([, , about]) => ['factor_changed', { ...place, address: '203.0.113.7', ...about }]),
+  )
 })
 
 overStores('each is told once, although three replicas look', async (t, build) => {

@@ -5,7 +5,7 @@ import { locales } from '../../domain/user.ts'
 import { localeOf } from '../../plugins/http/locale.ts'
 import { linkKinds, linkOf, type MailKind, noticeKinds } from '../../plugins/mail/kinds.ts'
 import { compose, texts } from '../../plugins/mail/texts/compose.ts'
-import { facts, ways } from '../../plugins/mail/texts/texts.ts'
+import { factorChanges, facts, ways } from '../../plugins/mail/texts/texts.ts'
 import { root } from '../support/program.ts'
 
 /*
@@ -41,7 +41,7 @@ const shown: Partial<Record<MailKind, Record<string, string>>> = {
   password_changed: { ...happened, how: 'reset', ...place },
   email_changed: { ...happened, ...place },
   refresh_reused: { ...happened, ...place },
-  factor_changed: { ...happened, ...place },
+  factor_changed: { ...happened, what: 'code_used', left: '9', ...place },
 }
 
 for (const locale of locales) {
@@ -124,7 +124,7 @@ t.test('what a stranger has chosen stays one line of visible text, and is no HTM
       for (const value of hostile) {
         const about = Object.fromEntries([...facts, 'else'].map((fact) => [fact, fact === 'at' ? '' : value]))
         const { subject, text, html } = mailOf(kind, locale, { service: value, about })
-        const asUsual = mailOf(kind, locale, { about: { ...about, how: '' } })
+        const asUsual = mailOf(kind, locale, { about: { ...about, how: '', what: '' } })
         t.notMatch(subject, /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u)
         t.notMatch(text.replaceAll('\n', ''), /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u)
         t.equal(text.split('\n').length, asUsual.text.split('\n').length, 'no line more')
@@ -141,8 +141,13 @@ t.test('what is not known is left out', async (t) => {
   const none = mailOf('sign_in', 'en', { about: {} })
   t.notMatch(none.text, /Account|Time|How|Device|undefined|\n{3}/)
   t.notMatch(none.html, /<bdi>|undefined/)
-  const odd = mailOf('password_changed', 'en', { about: { at: 'tomorrow', how: 'toString', username: 'alice' } })
+  const odd = mailOf('password_changed', 'en', {
+    about: { at: 'tomorrow', how: 'toString', what: 'toString', username: 'alice' },
+  })
   t.match(odd.text, '\n\nAccount: alice\n\n')
+  for (const locale of locales)
+    for (const what of factorChanges)
+      t.match(mailOf('factor_changed', locale, { about: { what } }).text, texts[locale].factorChanges[what])
   for (const how of ways) t.match(mailOf('password_changed', 'ko', { about: { how } }).text, texts.ko.ways[how])
 })
 

@@ -2,7 +2,7 @@ import type { Locale } from '../../../domain/user.ts'
 import { linkKinds, linkOf, type MailKind } from '../kinds.ts'
 import { en } from './en.ts'
 import { ko } from './ko.ts'
-import { facts, type Texts, ways } from './texts.ts'
+import { type Fact, factorChanges, facts, type Texts, ways } from './texts.ts'
 
 export const texts: Record<Locale, Texts> = { en, ko }
 
@@ -17,7 +17,7 @@ export interface MailParts {
   code?: string
   /** of link and code, milliseconds since the epoch */
   expiresAt?: number
-  /** values of the {@link facts}: `at` in ISO 8601, `how` one of `ways`; others are not told */
+  /** values of the {@link facts}: `at` in ISO 8601, `how` one of `ways`, `what` of `factorChanges`; others are not told */
   about: Record<string, string>
 }
 
@@ -71,15 +71,19 @@ export function compose({ kind, locale, service, link = '', code = '', expiresAt
 /** @returns label and value of what is told, in its order */
 function factsOf(words: Texts, about: Record<string, string>): [label: string, value: string][] {
   return facts.flatMap((fact) => {
-    const value = oneLine(about[fact] ?? '')
-    const shown = fact === 'at' ? timeOf(words, Date.parse(value)) : fact === 'how' ? wayOf(words, value) : value
+    const shown = shownOf(words, fact, oneLine(about[fact] ?? ''))
     return shown ? [[words.facts[fact], shown] as [string, string]] : []
   })
 }
 
-function wayOf(words: Texts, value: string): string {
+/** @returns an empty text for what is none of the values that a fact has */
+function shownOf(words: Texts, fact: Fact, value: string): string {
+  if (fact === 'at') return timeOf(words, Date.parse(value))
   const way = ways.find((one) => one === value)
-  return way ? words.ways[way] : ''
+  if (fact === 'how') return way ? words.ways[way] : ''
+  const change = factorChanges.find((one) => one === value)
+  if (fact === 'what') return change ? words.factorChanges[change] : ''
+  return value
 }
 
 /** Puts values in the place of the names in braces; what was put in is not read again. */

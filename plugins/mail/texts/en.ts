@@ -9,11 +9,29 @@ const wasYou = 'If it was you, there is nothing to do.'
 export const en: Texts = {
   language: 'en-GB',
   zone: { id: 'UTC', name: 'UTC' },
-  facts: { username: 'Account', at: 'Time', how: 'How', device: 'Device', address: 'IP address' },
+  facts: {
+    username: 'Account',
+    at: 'Time',
+    how: 'How',
+    what: 'What',
+    left: 'Recovery codes left',
+    device: 'Device',
+    address: 'IP address',
+  },
   ways: {
     changed: 'by somebody who was signed in and knew the old password',
     reset: 'by a link or code that was mailed to this address',
     set: 'by an administrator',
+  },
+  factorChanges: {
+    totp_added: 'an authenticator app was added',
+    webauthn_added: 'a passkey was added',
+    totp_removed: 'an authenticator app was removed',
+    webauthn_removed: 'a passkey was removed',
+    recovery_code_removed: 'the recovery codes were removed',
+    codes_made: 'new recovery codes were made; those before are good no more',
+    code_used: 'somebody signed in with a recovery code',
+    reset: 'an administrator removed all of them; every device was signed out',
   },
   mails: {
     verify: {
@@ -145,14 +163,15 @@ export const en: Texts = {
       ],
     },
     factor_changed: {
-      subject: '{service}: your second factor was changed',
+      subject: '{service}: your second factor was changed or used',
       paragraphs: [
-        'You get this mail because a second factor of your account at {service}, such as a passkey, an app ' +
-          'for codes or recovery codes, was added or removed.',
+        'You get this mail because of what your account at {service} has for a safe sign-in beside the ' +
+          'password: passkeys, authenticator apps and recovery codes.',
         '{facts}',
         wasYou,
-        'If it was not you, set a new password at once, by "forgotten password" where you sign in. Then ' +
-          'look at the factors of your account, and turn to those who run {service} if one is missing.',
+        'If it was not you, set a new password at once, by "forgotten password" where you sign in: every ' +
+          'device is signed out by that. Then sign in, remove what is not yours, and make new recovery codes. If ' +
+          'you cannot sign in any more, turn to those who run {service}.',
       ],
     },
   },

@@ -10,11 +10,29 @@ const wasYou = '본인이 하신 일이라면 따로 하실 일은 없습니다.
 export const ko: Texts = {
   language: 'ko-KR',
   zone: { id: 'Asia/Seoul', name: '한국 시간' },
-  facts: { username: '계정', at: '시각', how: '방법', device: '기기', address: 'IP 주소' },
+  facts: {
+    username: '계정',
+    at: '시각',
+    how: '방법',
+    what: '내용',
+    left: '남은 복구 코드',
+    device: '기기',
+    address: 'IP 주소',
+  },
   ways: {
     changed: '로그인한 상태에서 이전 비밀번호를 입력하여 변경',
     reset: '이 주소로 보낸 메일의 링크나 코드로 재설정',
     set: '관리자가 변경',
+  },
+  factorChanges: {
+    totp_added: '인증 앱이 추가됨',
+    webauthn_added: '패스키가 추가됨',
+    totp_removed: '인증 앱이 삭제됨',
+    webauthn_removed: '패스키가 삭제됨',
+    recovery_code_removed: '복구 코드가 삭제됨',
+    codes_made: '새 복구 코드가 발급됨. 이전 복구 코드는 더 이상 쓸 수 없습니다',
+    code_used: '복구 코드로 로그인함',
+    reset: '관리자가 모든 인증 수단을 삭제함. 모든 기기에서 로그아웃되었습니다',
   },
   mails: {
     verify: {
@@ -144,13 +162,14 @@ export const ko: Texts = {
       ],
     },
     factor_changed: {
-      subject: '{service}: 2단계 인증 수단이 변경되었습니다',
+      subject: '{service}: 2단계 인증 수단이 변경되었거나 사용되었습니다',
       paragraphs: [
-        '{service} 계정에 패스키, 인증 앱, 복구 코드와 같은 2단계 인증 수단이 추가되거나 삭제되어 알려 드립니다.',
+        '{service} 계정의 2단계 인증 수단(패스키, 인증 앱, 복구 코드)이 변경되거나 복구 코드가 사용되어 알려 드립니다.',
         '{facts}',
         wasYou,
-        '본인이 하신 일이 아니라면 바로 로그인 화면의 ‘비밀번호 찾기’에서 비밀번호를 재설정해 주세요. 그런 ' +
-          '다음 계정의 인증 수단을 확인하고, 없어진 것이 있으면 {service} 관리자에게 문의해 주세요.',
+        '본인이 하신 일이 아니라면 바로 로그인 화면의 ‘비밀번호 찾기’에서 비밀번호를 재설정해 주세요. 모든 ' +
+          '기기에서 로그아웃됩니다. 그런 다음 로그인하여 본인이 등록하지 않은 인증 수단을 삭제하고 복구 코드를 ' +
+          '새로 발급받아 주세요. 로그인할 수 없다면 {service} 관리자에게 문의해 주세요.',
       ],
     },
   },

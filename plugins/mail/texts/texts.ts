@@ -13,12 +13,25 @@ export interface MailText {
 }
 
 /** What a mail may tell of what has happened, in the order in which it does; missing facts are left out. */
-export const facts = ['username', 'at', 'how', 'device', 'address'] as const
+export const facts = ['username', 'at', 'how', 'what', 'left', 'device', 'address'] as const
 export type Fact = (typeof facts)[number]
 
 /** How something was changed: the values of the fact `how`. */
 export const ways = ['changed', 'reset', 'set'] as const
 export type Way = (typeof ways)[number]
+
+/** What has become of the second factors of an account: the values of the fact `what`. */
+export const factorChanges = [
+  'totp_added',
+  'webauthn_added',
+  'totp_removed',
+  'webauthn_removed',
+  'recovery_code_removed',
+  'codes_made',
+  'code_used',
+  'reset',
+] as const
+export type FactorChange = (typeof factorChanges)[number]
 
 /** Everything that is said in one language. */
 export interface Texts {
@@ -28,5 +41,6 @@ export interface Texts {
   zone: { id: string; name: string }
   facts: Record<Fact, string>
   ways: Record<Way, string>
+  factorChanges: Record<FactorChange, string>
   mails: Record<MailKind, MailText>
 }
