@@ -1,0 +1,72 @@
+import { HOTP, Secret, TOTP } from 'otpauth'
+import { isFuture } from '../../domain/time.ts'
+
+/** What every authenticator app works with; many ignore anything else that the URI says. */
+const digits = 6
+const periodSeconds = 30
+/** The least that RFC 4226 §4 recommends, and what SHA-1 makes full use of. */
+const secretBytes = 20
+/** Steps before and after the present one, for clocks that differ and people who type slowly, RFC 6238 §5.2. */
+const window = 1
+
+/** Makes the secret of an authenticator app. @returns base32 of 160 random bits */
+export const newTotpSecret = (): string => new Secret({ size: secretBytes }).base32
+
+/**
+ * The key URI that an authenticator app takes up, as text or as a QR code.
+ *
+ * @param of the secret in base32, the name of this service, and that of the user's account there
+ * @see https://github.com/google/google-authenticator/wiki/Key-Uri-Format
+ */
+export function totpUri({ secret, issuer, account }: { secret: string; issuer: string; account: string }): string {
+  // Apps split the label at its first colon, whether it is encoded or not.
+  const of = { issuer: issuer.replaceAll(':', ' '), label: account, secret, digits, period: periodSeconds }
+  return new TOTP(of).toString()
+}
+
+/** Draws a text as a QR code. @returns one `<svg>`, black on white, with the quiet zone that scanners need */
+export async function qrOf(text: string): Promise<string> {
+  const { default: encode } = await import('qr')
+  const rows = encode(text, 'raw', { ecc: 'medium', border: 4 })
+  const bars = rows.flatMap((row, y) => {
+    const line = row.map((isDark) => (isDark ? '#' : ' ')).join('')
+    return [...line.matchAll(/#+/g)].map(({ index, 0: { length } }) => `M${index} ${y}h${length}v1h-${length}z`)
+  })
+  return (
+    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${rows.length} ${rows.length}" shape-rendering="crispEdges">` +
+    `<path fill="#fff" d="M0 0h${rows.length}v${rows.length}H0z"/><path fill="#000" d="${bars.join('')}"/></svg>`
+  )
+}
+
+/**
+ * Judges a code of an authenticator app, RFC 6238.
+ *
+ * It does not keep the code from being taken again: whoever accepts the step keeps it, in one step with what is given for
+ * it, and passes it as `after` from then on.
+ *
+ * @param of the secret in base32; the code as it was typed, with spaces or without; milliseconds since the epoch; the
+ *   step of the last code that was taken, or -1
+ * @returns the step whose code it is, the present one or one beside it; undefined where there is none, or none later than
+ *   `after`
+ */
+export function totpStep({
+  secret,
+  code,
+  now,
+  after,
+}: {
+  secret: string
+  code: string
+  now: number
+  after: number
+}): number | undefined {
+  const token = code.replaceAll(' ', '')
+  // The library compares bytes, and throws where other digits than ASCII's have more of them.
+  if (!/^[0-9]{6}$/.test(token)) return undefined
+  const counter = Math.floor(now / 1000 / periodSeconds)
+  const delta = HOTP.validate({ token, secret: Secret.fromBase32(secret), digits, counter, window })
+  if (delta === null) return undefined
+  const step = counter + delta
+  // A step in the future was taken by a clock that was wrong: it must not lock its owner out until then.
+  return step > after || isFuture(after * periodSeconds * 1000, now) ? step : undefined
+}
