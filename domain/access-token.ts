@@ -21,6 +21,12 @@ export interface AccessTokenClaims {
   /** names with a space between them */
   readonly scope?: string
   readonly roles?: readonly string[]
+  /** when the user signed in, RFC 9470 §6.1; only of one who has a second factor, or has stepped up */
+  readonly auth_time?: number
+  /** by what, RFC 8176 §2 */
+  readonly amr?: readonly string[]
+  /** and what that was worth when the token was made: one of `acrValues`, or of a later release */
+  readonly acr?: string
   /** the administrator who holds the token and acts for the user, RFC 8693 §4.1 */
   readonly act?: { readonly sub: string }
   /** other claims that the signer put in, unchecked */
@@ -76,6 +82,7 @@ const lastSecond = 253_402_300_799
 export function readClaims(payload: string, issuer: string): AccessTokenClaims {
   const claims = readPart(payload)
   const { iss, aud, sub, client_id: clientId, iat, exp, nbf, jti, sid, scope, roles, act } = claims
+  const { auth_time: authTime, amr, acr } = claims
   if (iss !== issuer) throw new InvalidToken('iss is another')
   if (!(typeof aud === 'string' || areTexts(aud))) throw new InvalidToken('aud is missing or no text')
   if (!isText(sub) || !isText(clientId) || !isText(jti))
@@ -85,6 +92,9 @@ export function readClaims(payload: string, issuer: string): AccessTokenClaims {
   if (!(sid === undefined || isText(sid))) throw new InvalidToken('sid is no text')
   if (!(scope === undefined || typeof scope === 'string')) throw new InvalidToken('scope is no text')
   if (!(roles === undefined || areTexts(roles))) throw new InvalidToken('roles is no list of texts')
+  if (!(authTime === undefined || isTime(authTime))) throw new InvalidToken('auth_time is no time')
+  if (!(amr === undefined || areTexts(amr))) throw new InvalidToken('amr is no list of texts')
+  if (!(acr === undefined || isText(acr))) throw new InvalidToken('acr is no text')
   if (!(act === undefined || isText((act as { sub?: unknown } | null)?.sub))) throw new InvalidToken('act has no sub')
   return freeze(claims) as unknown as AccessTokenClaims
 }

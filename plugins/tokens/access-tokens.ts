@@ -26,7 +26,10 @@ declare module 'fastify' {
 }
 
 /** What the issuer of a new token decides; the other claims follow from the settings and the time. */
-export type AccessTokenSubject = Pick<AccessTokenClaims, 'aud' | 'sub' | 'client_id' | 'sid' | 'scope' | 'roles'> & {
+export type AccessTokenSubject = Pick<
+  AccessTokenClaims,
+  'aud' | 'sub' | 'client_id' | 'sid' | 'scope' | 'roles' | 'auth_time' | 'amr' | 'acr'
+> & {
   /** travel in the jti, so that all older tokens can be revoked by one entry */
   generations: Generations
   /** the administrator who is to hold it, and the jti of their own token */

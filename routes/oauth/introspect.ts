@@ -27,6 +27,9 @@ const IntrospectionResponse = Type.Object(
     act: Type.Optional(
       Type.Object({ sub: Type.String() }, { description: 'The administrator who holds the token, RFC 8693 §4.1' }),
     ),
+    auth_time: Seconds('the user signed in'),
+    amr: Type.Optional(Type.Array(Type.String(), { description: 'By what the user signed in, RFC 8176' })),
+    acr: Type.Optional(Type.String({ description: 'What that was worth, RFC 9470', examples: ['urn:latchkey:acr:2'] })),
     jti: Type.Optional(Type.String()),
     iat: Seconds('issued'),
     exp: Seconds('expires'),

@@ -128,6 +128,14 @@ onOneStore('roles and several audiences are told', async (t, build) => {
   })
 })
 
+onOneStore('how the user has signed in is told', async (t, build) => {
+  const { app, all, clock, config } = await serve(build)
+  const signIn = { auth_time: Math.floor(clock.now / 1000) - 5, amr: ['pwd', 'otp', 'mfa'], acr: 'urn:latchkey:acr:2' }
+  const subject = { aud: config.AUTH_AUDIENCE, sub: 'ada', client_id: 'first-party', sid: 'session' }
+  const token = await app.accessTokens.issue({ ...subject, ...signIn, generations: { user: 0, client: 0 } })
+  t.match(json(await introspect(app, all, token)), { active: true, ...signIn })
+})
+
 onOneStore('a text that is no token of ours is inactive', async (t, build) => {
   const { app, all } = await serve(build)
   const foreign = await build()
