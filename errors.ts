@@ -1,3 +1,4 @@
+import { type SignIn, type SignInDemand, type SignInLack, signInLacks } from './domain/authentication.ts'
 import { bearerChallenge, type TokenFailure, tokenFailures } from './domain/bearer.ts'
 import { type Check, type CheckName, checked } from './domain/checks.ts'
 import { omitUndefined } from './domain/omit-undefined.ts'
@@ -22,6 +23,12 @@ const table = {
   invalid_client: [401, 'invalid_client', 'Client authentication failed', 'client'],
   missing_token: [401, 'invalid_token', 'An access token is required', 'bearer_token'],
   invalid_token: [401, 'invalid_token', 'The access token was refused', 'access_token'],
+  insufficient_user_authentication: [
+    401,
+    'insufficient_user_authentication',
+    'A stronger or a more recent sign-in is needed',
+    'sign_in_level',
+  ],
   insufficient_scope: [403, 'insufficient_scope', 'The access token does not carry the scope that is needed', 'scope'],
   users_only: [403, 'insufficient_scope', 'This route needs the access token of a user', 'user_token'],
   read_only_token: [403, 'insufficient_scope', 'This token of an administrator for a user may only read', 'user_token'],
@@ -158,6 +165,34 @@ export const insufficientScope = ({
   ...details
 }: Pick<RefusalDetails, 'detail' | 'reason' | 'checks'> & { scope?: string }): Refusal =>
   new Refusal('insufficient_scope', { ...details, headers: challenge('insufficient_scope', omitUndefined({ scope })) })
+
+/**
+ * The user has signed in too weakly, or too long ago: 401, RFC 9470 §3.
+ *
+ * @param lack which of the two
+ * @param demand all that the next sign-in needs, for the challenge
+ * @param signIn what there is
+ * @param now milliseconds since the epoch
+ */
+export function insufficientAuthentication(
+  lack: SignInLack,
+  demand: SignInDemand,
+  { acr = 'none', auth_time: authTime }: SignIn,
+  now: number,
+): Refusal {
+  const detail = signInLacks[lack]
+  const seconds = authTime === undefined ? 'unknown' : Math.round(now / 1000 - authTime)
+  return new Refusal('insufficient_user_authentication', {
+    detail,
+    reason: lack === 'level' ? `the level of the sign-in is ${acr}` : `seconds since the sign-in: ${seconds}`,
+    checks: [
+      lack === 'level'
+        ? checked('sign_in_level', acr, demand.acr)
+        : checked('sign_in_seconds', seconds, demand.maxAgeSeconds),
+    ],
+    headers: challenge('insufficient_user_authentication', { description: detail, signIn: demand }),
+  })
+}
 
 /** The access token is that of a client, on a route for users. */
 export const usersOnly = (): Refusal => new Refusal('users_only', { headers: challenge('insufficient_scope') })

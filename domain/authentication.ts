@@ -1,3 +1,4 @@
+import type { AccessTokenClaims } from './access-token.ts'
 import { elapsedMs, isFuture } from './time.ts'
 
 /** Authentication Method References, RFC 8176 §2. A recovery code has none, and shows by `mfa` alone. */
@@ -40,3 +41,37 @@ export const isWithin = (at: number, lastMs: number, now: number): boolean =>
 
 /** Whether one level is at least another. */
 export const isAtLeast = (acr: Acr, wanted: Acr): boolean => acrValues.indexOf(acr) >= acrValues.indexOf(wanted)
+
+/** What is asked of the sign-in of a user, RFC 9470 §4. */
+export interface SignInDemand {
+  /** the least level */
+  acr?: Acr | undefined
+  /** how long ago it may be */
+  maxAgeSeconds?: number | undefined
+}
+
+/** What the claims of a token say of it. */
+export type SignIn = Pick<AccessTokenClaims, 'acr' | 'auth_time'>
+
+/** What a sign-in lacks, in the words of RFC 9470 §3. */
+export const signInLacks = {
+  level: 'A different authentication level is required',
+  age: 'More recent authentication is required',
+} as const
+export type SignInLack = keyof typeof signInLacks
+
+/**
+ * Holds a sign-in against what is asked of it.
+ *
+ * @param signIn where a claim is missing, nothing is known, and what is asked is lacking
+ * @returns what a new sign-in would have to mend; undefined when there is nothing
+ */
+export function lackOf(
+  { acr, auth_time: authTime }: SignIn,
+  { acr: wanted, maxAgeSeconds }: SignInDemand,
+  now: number,
+): SignInLack | undefined {
+  if (wanted !== undefined && !(acr !== undefined && isAtLeast(acr as Acr, wanted))) return 'level'
+  if (maxAgeSeconds === undefined) return undefined
+  return authTime !== undefined && isWithin(authTime * 1000, maxAgeSeconds * 1000, now) ? undefined : 'age'
+}

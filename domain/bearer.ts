@@ -1,5 +1,6 @@
-/* How an access token is presented, and how it is refused: RFC 6750. */
+/* How an access token is presented, and how it is refused: RFC 6750, and RFC 9470. */
 
+import type { SignInDemand } from './authentication.ts'
 import { isScope } from './scope.ts'
 
 const scheme = /^Bearer( |$)/i
@@ -32,17 +33,20 @@ export const tokenFailures = {
 export type TokenFailure = keyof typeof tokenFailures
 
 /**
- * The value of WWW-Authenticate, RFC 6750 §3. Without an error code where no bearer token came (§3.1).
+ * The value of WWW-Authenticate, RFC 6750 §3 and RFC 9470 §3. Without an error code where no bearer token came (RFC
+ * 6750 §3.1).
  *
- * @param scope that is needed; left out where it could not stand in a header
+ * @param about `scope` that is needed, left out where it could not stand in a header; `signIn` that is needed
  */
 export function bearerChallenge(
-  error?: 'invalid_token' | 'insufficient_scope',
-  { description, scope }: { description?: string; scope?: string } = {},
+  error?: 'invalid_token' | 'insufficient_scope' | 'insufficient_user_authentication',
+  { description, scope, signIn = {} }: { description?: string; scope?: string; signIn?: SignInDemand } = {},
 ): string {
   let challenge = 'Bearer realm="latchkey"'
   if (error !== undefined) challenge += `, error="${error}"`
   if (description !== undefined) challenge += `, error_description="${description}"`
   if (scope !== undefined && isScope(scope)) challenge += `, scope="${scope}"`
+  if (signIn.acr !== undefined) challenge += `, acr_values="${signIn.acr}"`
+  if (signIn.maxAgeSeconds !== undefined) challenge += `, max_age="${signIn.maxAgeSeconds}"`
   return challenge
 }

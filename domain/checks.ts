@@ -61,6 +61,7 @@ const settings = {
   email: undefined,
   second_factor: undefined,
   mfa_policy: 'AUTH_MFA',
+  sign_in_level: undefined,
   sign_in_seconds: undefined,
   auth_session: undefined,
   password_length: 'AUTH_PASSWORD_MIN',

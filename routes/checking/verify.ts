@@ -1,8 +1,9 @@
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
 import { hasAudience } from '../../domain/access-token.ts'
+import { acrValues, lackOf } from '../../domain/authentication.ts'
 import { checked } from '../../domain/checks.ts'
 import { roleCharacter, scopePattern } from '../../domain/scope.ts'
-import { insufficientScope, tokenRefused } from '../../errors.ts'
+import { insufficientAuthentication, insufficientScope, tokenRefused } from '../../errors.ts'
 import { ignoreBodies } from '../../plugins/http/bodies.ts'
 import { strictObject } from '../../schemas/parts.ts'
 import { problemResponses } from '../../schemas/responses.ts'
@@ -25,11 +26,20 @@ const Demands = strictObject({
       description: 'A role that the user must have',
     }),
   ),
+  acr: Type.Optional(
+    Type.Union(
+      acrValues.map((value) => Type.Literal(value)),
+      { description: 'The least level of the sign-in, RFC 9470' },
+    ),
+  ),
+  max_age: Type.Optional(
+    Type.String({ pattern: '^[1-9][0-9]{0,8}$', description: 'How many seconds ago the user may have signed in' }),
+  ),
 })
 
 /** For reverse proxies: nginx `auth_request`, Traefik ForwardAuth, Caddy `forward_auth`. */
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
-  const { config } = app
+  const { config, now } = app
   ignoreBodies(app)
 
   app.get(
@@ -68,6 +78,9 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         const checks = [checked('role', token.roles?.join(', ') || 'none', query.role)]
         throw insufficientScope({ detail: lacking('role'), checks })
       }
+      const demand = { acr: query.acr, maxAgeSeconds: query.max_age === undefined ? undefined : Number(query.max_age) }
+      const lack = lackOf(token, demand, now())
+      if (lack) throw insufficientAuthentication(lack, demand, token, now())
       return reply
         .headers({
           'x-auth-subject': token.sub,

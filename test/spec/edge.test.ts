@@ -535,6 +535,61 @@ onOneStore('GET /verify answers a reverse proxy with 204 and who it is', async (
   }
 })
 
+onOneStore('GET /verify holds the sign-in against a level and an age, RFC 9470', async (t, build) => {
+  const { app, clock, config } = await build()
+  const { id: sub } = json(await signUp(app))
+  const signedInAt = Math.floor(clock.now / 1000)
+  const tokenWith = (signIn: { acr?: string; auth_time?: number } = {}) =>
+    app.accessTokens.issue({
+      ...{ aud: config.AUTH_AUDIENCE, sub, client_id: 'first-party', sid: 'session' },
+      generations: { user: 0, client: 0 },
+      ...signIn,
+    })
+  const [oneFactor, twoFactors, none] = [
+    await tokenWith({ acr: 'urn:latchkey:acr:1', auth_time: signedInAt }),
+    await tokenWith({ acr: 'urn:latchkey:acr:2', auth_time: signedInAt }),
+    await tokenWith(),
+  ]
+  const refused = async (token: string, query: string, challenge: string) => {
+    const response = await withToken(app, token, { url: `/verify?${query}` })
+    isProblem(t, response, 401, query)
+    t.equal(response.headers['www-authenticate'], `Bearer realm="latchkey", ${challenge}`, query)
+    t.match(json(response), { type: 'urn:latchkey:problem:insufficient_user_authentication', request_id: /./ })
+  }
+  const passes = async (token: string, query: string) =>
+    t.equal((await withToken(app, token, { url: `/verify?${query}` })).statusCode, 204, query)
+  const [levelOne, levelTwo] = ['acr=urn:latchkey:acr:1', 'acr=urn:latchkey:acr:2']
+  const lacksLevel =
+    'error="insufficient_user_authentication", error_description="A different authentication level is required"'
+  const lacksAge =
+    'error="insufficient_user_authentication", error_description="More recent authentication is required"'
+
+  await passes(oneFactor, levelOne)
+  await passes(twoFactors, levelOne)
+  await passes(twoFactors, `${levelTwo}&max_age=60`)
+  await refused(oneFactor, levelTwo, `${lacksLevel}, acr_values="urn:latchkey:acr:2"`)
+  const both = 'acr_values="urn:latchkey:acr:2", max_age="60"'
+  await refused(oneFactor, `${levelTwo}&max_age=60`, `${lacksLevel}, ${both}`)
+  await refused(none, levelOne, `${lacksLevel}, acr_values="urn:latchkey:acr:1"`)
+  await refused(none, 'max_age=60', `${lacksAge}, max_age="60"`)
+
+  clock.now = (signedInAt + 60) * 1000
+  await passes(twoFactors, 'max_age=60')
+  clock.now += 1
+  await refused(twoFactors, 'max_age=60', `${lacksAge}, max_age="60"`)
+  await refused(twoFactors, `${levelTwo}&max_age=60`, `${lacksAge}, ${both}`)
+  await passes(twoFactors, 'max_age=61')
+  const ahead = await tokenWith({ auth_time: signedInAt + 600 })
+  await refused(ahead, 'max_age=60', `${lacksAge}, max_age="60"`)
+
+  for (const query of [
+    ...['acr=', 'acr=2', 'acr=urn:latchkey:acr:3', 'acr=urn:latchkey:acr:1%20urn:latchkey:acr:2'],
+    ...['max_age=', 'max_age=0', 'max_age=-1', 'max_age=1.5', 'max_age=1e3', 'max_age=99999999999', 'max_age=5m'],
+    ...[`${levelOne}&${levelTwo}`, 'max_age=60&max_age=60', 'acr_values=urn:latchkey:acr:2', 'maxAge=60'],
+  ])
+    isProblem(t, await withToken(app, twoFactors, { url: `/verify?${query}` }), 400, query)
+})
+
 onOneStore('an answer for a URL that leads nowhere never repeats it', async (t, build) => {
   const { app, logs } = await build()
   const secret = 'lkr_c2VjcmV0'

@@ -143,6 +143,11 @@ onOneStore('for each error that there is, an administrator is told which check f
       'http://localhost:3000',
       'AUTH_AUDIENCE',
     ],
+    insufficient_user_authentication: [
+      () => withToken(app, token, { url: '/verify?acr=urn:latchkey:acr:2' }),
+      'sign_in_level',
+      'urn:latchkey:acr:2',
+    ],
     insufficient_scope: [() => withToken(app, token, { url: '/verify?scope=read' }), 'scope', 'read'],
     users_only: [() => withToken(app, forUs, { url: '/users/me' }), 'user_token'],
     read_only_token: [
