@@ -165,8 +165,8 @@ export const en: Texts = {
     factor_changed: {
       subject: '{service}: your second factor was changed or used',
       paragraphs: [
-        'You get this mail because of what your account at {service} has for a safe sign-in beside the ' +
-          'password: passkeys, authenticator apps and recovery codes.',
+        'You get this mail because a second factor of your account at {service} was changed or used: a passkey, ' +
+          'an authenticator app or recovery codes.',
         '{facts}',
         wasYou,
         'If it was not you, set a new password at once, by "forgotten password" where you sign in: every ' +
