@@ -12,6 +12,8 @@ export interface Client {
   audience: string[]
   /** which tokens it may ask about: none, those for its audience, or all */
   introspect: 'none' | 'audience' | 'all'
+  /** whether it is an app of the service's own, which asks for the password itself; see `isFirstParty` */
+  firstParty?: boolean
   /** that are good, the newest first */
   secrets: ClientSecret[]
   createdAt: number
@@ -33,7 +35,10 @@ export interface ClientSecret {
 }
 
 /** The members of a client that its administrator decides. */
-export type ClientDefinition = Pick<Client, 'id' | 'type' | 'grants' | 'scopes' | 'audience' | 'introspect'>
+export type ClientDefinition = Pick<
+  Client,
+  'id' | 'type' | 'grants' | 'scopes' | 'audience' | 'introspect' | 'firstParty'
+>
 
 /** The client that is meant when a request names none. */
 export const firstPartyId = 'first-party'
@@ -44,15 +49,34 @@ export const adminScope = 'admin'
 export const builtInFirstParty: Client = {
   id: firstPartyId,
   type: 'public',
-  grants: ['password', 'refresh_token'],
+  grants: ['password', 'refresh_token', 'authorization_code'],
   scopes: [adminScope],
   audience: [],
   introspect: 'none',
+  firstParty: true,
   secrets: [],
   createdAt: 0,
   isDeclared: false,
   generation: 0,
 }
+
+/**
+ * Whether a client is an app of the service's own: its users type their passwords and codes into it, so it may ask at
+ * `/challenge`. Where nobody has said so, `first-party` is one, and no other.
+ */
+export const isFirstParty = ({ id, firstParty = id === firstPartyId }: Pick<Client, 'id' | 'firstParty'>): boolean =>
+  firstParty
+
+/**
+ * Whether a client was given a grant. `first-party` has `authorization_code` with `password`: those who made one of its
+ * name before there were second factors gave it what there was, and their users could not sign in with a factor.
+ */
+export const mayUse = (client: Client, grant: string): boolean =>
+  client.grants.includes(grant) ||
+  (grant === 'authorization_code' &&
+    client.id === firstPartyId &&
+    isFirstParty(client) &&
+    client.grants.includes('password'))
 
 /**
  * Which client of its id this is, for the sessions that it opens: another may be made under the same id. The built-in

@@ -1,5 +1,5 @@
 import { type Static, Type } from '@sinclair/typebox'
-import type { Client, ClientDefinition } from '../domain/client.ts'
+import { type Client, type ClientDefinition, firstPartyId, isFirstParty } from '../domain/client.ts'
 import { grantTypes } from '../domain/grant.ts'
 import { scopeCharacter } from '../domain/scope.ts'
 import { Timestamp, toTimestamp } from './parts.ts'
@@ -34,6 +34,9 @@ export const clientMembers = {
   introspect: Type.Union([Type.Boolean(), Type.Literal('all')], {
     description: 'Whether it may introspect tokens of others: those for its audience, or `all`',
   }),
+  first_party: Type.Boolean({
+    description: 'Whether it is an app of your own, which asks for the password itself and may use `POST /challenge`',
+  }),
 }
 
 /** The same, each with a default. */
@@ -63,8 +66,13 @@ type NewClient = Partial<Omit<Static<typeof AdminClient>, 'introspect'>> & {
 /** Gives the members that a new client does not name their defaults, the same over HTTP and in AUTH_CLIENTS_FILE. */
 export function toDefinition(json: NewClient): ClientDefinition {
   const { client_id: id, type, scopes = [], audience = [], ...rest } = json
-  const { grants = type === 'confidential' ? ['client_credentials'] : [], introspect = false } = rest
-  return { id, type, grants, scopes, audience, introspect: toRight(introspect) }
+  const { grants = defaultGrants(json), introspect = false, first_party: firstParty = id === firstPartyId } = rest
+  return { id, type, grants, scopes, audience, introspect: toRight(introspect), firstParty }
+}
+
+function defaultGrants({ type, first_party }: NewClient): string[] {
+  if (first_party) return ['authorization_code', 'refresh_token']
+  return type === 'confidential' ? ['client_credentials'] : []
 }
 
 const toRight = (introspect: boolean | 'audience' | 'all'): Client['introspect'] =>
@@ -80,6 +88,7 @@ export function toClient(client: Client, now: number): Static<typeof AdminClient
     scopes,
     audience,
     introspect: introspect === 'all' ? 'all' : introspect === 'audience',
+    first_party: isFirstParty(client),
     declared: isDeclared,
     created_at: toTimestamp(createdAt),
     ...(disabledAt !== undefined && { disabled_at: toTimestamp(disabledAt) }),

@@ -111,6 +111,7 @@ export const tables: { readonly [T in TableName]: Table<Tables[T]> } = {
       scopes: texts,
       audience: texts,
       introspect: oneOf('none', 'audience', 'all'),
+      firstParty: optional(yesOrNo),
       secrets,
     },
   },

@@ -18,7 +18,8 @@ function readOverlap(text: string): number {
 }
 
 function describe(client: Json): string {
-  const { client_id, type, grants, scopes, audience, introspect, declared, created_at, disabled_at, secrets } = client
+  const { client_id, type, grants, scopes, audience, introspect, ...rest } = client
+  const { first_party, declared, created_at, disabled_at, secrets } = rest
   const secretTimes = secrets.map(
     ({ created_at, expires_at }: Json) => when(created_at) + (expires_at ? ` until ${when(expires_at)}` : ''),
   )
@@ -29,6 +30,7 @@ function describe(client: Json): string {
     scopes: list(scopes),
     audience: list(audience, 'AUTH_AUDIENCE'),
     introspect: introspect === 'all' ? 'all' : introspect ? 'yes' : 'no',
+    first_party: first_party ? 'yes' : 'no',
     declared: declared ? 'in AUTH_CLIENTS_FILE' : undefined,
     created: when(created_at),
     disabled: disabled_at === undefined ? 'no' : `since ${when(disabled_at)}`,
@@ -52,6 +54,7 @@ const add: AdminCommand = {
     },
     '--introspect': 'may introspect tokens for its audience, and follow revocations',
     '--introspect-all': { about: 'may introspect all tokens', conflicts: 'introspect' },
+    '--first-party': 'an app of your own, which asks for the password itself and may use /challenge',
   },
   help: `
 Examples
@@ -67,6 +70,7 @@ Examples
       scopes: options['scope'],
       audience: options['audience'],
       introspect: options['introspectAll'] ? 'all' : options['introspect'] === true,
+      ...(options['firstParty'] === true && { first_party: true }),
     }),
   text: (made) => describe(made) + (made.client_secret ? `\n\n${secretField(made.client_secret)}` : ''),
 }

@@ -5,7 +5,7 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { ConfigError } from '../../config.ts'
 import type { Client, ClientSecret } from '../../domain/client.ts'
-import { type ClientDefinition, validateClient } from '../../domain/client.ts'
+import { type ClientDefinition, isFirstParty, validateClient } from '../../domain/client.ts'
 import { Refusal } from '../../errors.ts'
 import { clientMembers, newClientMembers, toDefinition } from '../../schemas/clients.ts'
 import { retryUntilApplied } from '../../stores/compare-and-set.ts'
@@ -124,7 +124,8 @@ async function applyDeclarations({
       const before = await store.findClient(definition.id)
       const secrets = keptSecrets(before, texts)
       const next = { ...before, ...definition, secrets, isDeclared: true }
-      if (before && Value.Equal(before, next)) return true
+      // A row of an earlier release does not say whether it is first-party.
+      if (before && Value.Equal({ ...before, firstParty: isFirstParty(before) }, next)) return true
       const createdAt = before ? before.createdAt : await clients.birthOf(definition.id)
       const event = before ? 'client.changed' : 'client.created'
       return changes.make({ log }, event, { client_id: definition.id }, (store) =>

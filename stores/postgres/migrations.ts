@@ -205,6 +205,7 @@ export const migrations: readonly { version: number; statements: readonly string
       'ALTER TABLE latchkey_sessions ADD COLUMN IF NOT EXISTS auth_at bigint',
       'ALTER TABLE latchkey_sessions ADD COLUMN IF NOT EXISTS amr text[]',
       'ALTER TABLE latchkey_sessions ADD COLUMN IF NOT EXISTS factor text',
+      'ALTER TABLE latchkey_clients ADD COLUMN IF NOT EXISTS first_party boolean',
       // One row for each user, and not in that of the user: a refresh reads users, and nothing of this.
       `CREATE TABLE IF NOT EXISTS latchkey_factors (
         user_id uuid PRIMARY KEY,

@@ -247,13 +247,14 @@ t.test('beside a running service', async (running) => {
 
   await running.test('clients and keys, beside a running service', async (t) => {
     const { client_secret, ...made } = await latchkey(
-      'client add a/b%2F --scope files:read --scope admin --audience https://a.example --introspect',
+      'client add a/b%2F --scope files:read --scope admin --audience https://a.example --introspect --first-party --grant client_credentials',
     )
     t.match(made, {
       code: 0,
       scopes: ['files:read', 'admin'],
       audience: ['https://a.example'],
       introspect: true,
+      first_party: true,
       grants: ['client_credentials'],
     })
     const token = (secret: string) =>

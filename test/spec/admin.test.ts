@@ -284,6 +284,7 @@ onOneStore('bodies and queries of /admin/ are read strictly', async (t, build) =
     client({ grants: ['implicit'] }),
     client({ grants: ['password', 'password'] }),
     client({ scopes: ['a b'] }),
+    client({ first_party: 'true' }),
     client({ introspect: 'some' }),
     client({ introspect: 'none' }),
     client({ type: 'public', introspect: true }),
@@ -563,8 +564,10 @@ onOneStore('clients are made, shown and removed; a secret is in one answer, and 
   const app1 = json(
     await call('POST', '/admin/clients', { client_id: 'app', type: 'public', grants: ['password', 'refresh_token'] }),
   )
-  t.match(app1, { type: 'public', introspect: false, audience: [], scopes: [], secrets: [] })
+  t.match(app1, { type: 'public', introspect: false, first_party: false, audience: [], scopes: [], secrets: [] })
   t.notOk('client_secret' in app1)
+  const own = json(await call('POST', '/admin/clients', { client_id: 'own', type: 'public', first_party: true }))
+  t.match(own, { first_party: true, grants: ['authorization_code', 'refresh_token'] })
   const plain = json(await call('POST', '/admin/clients', { client_id: 'plain', introspect: true }))
   t.match(plain, { type: 'confidential', grants: ['client_credentials'], introspect: true })
   t.same(json(await call('GET', '/admin/clients?limit=2')).clients.length, 2)
@@ -582,7 +585,7 @@ onOneStore('clients are made, shown and removed; a secret is in one answer, and 
   t.equal((await clientToken(app, 'orders', secret)).statusCode, 401)
   t.match(
     logs.filter(({ event }) => String(event).startsWith('client.')),
-    ['orders', 'app', 'plain', 'app', 'app', 'orders'].map((client_id) => ({ client_id, by: adminId })),
+    ['orders', 'app', 'own', 'plain', 'app', 'app', 'orders'].map((client_id) => ({ client_id, by: adminId })),
   )
   const rotated = json(await call('POST', '/admin/clients/plain/rotate-secret')).client_secret
   for (const [what, text] of Object.entries({ secret, rotated, plain: plain.client_secret })) {

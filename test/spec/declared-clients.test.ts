@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import type { FastifyInstance } from 'fastify'
 import type { Test } from 'tap'
 import { ConfigError } from '../../config.ts'
+import type { Client } from '../../domain/client.ts'
 import declaredClients, { readDeclarations } from '../../plugins/clients/declared-clients.ts'
 import {
   basic,
@@ -27,6 +28,7 @@ import {
   password,
   postForm,
   signUp,
+  storeOf,
   type TestApp,
   withToken,
 } from '../support/helper.ts'
@@ -93,6 +95,7 @@ const wrong: Record<string, [content: unknown, says: RegExp]> = {
   'an unknown grant': [[{ client_id: 'a', client_secret: canary, grants: ['authorization_code'] }], /\/0\/grants\/0/],
   'a grant twice': [[{ client_id: 'a', client_secret: canary, grants: ['password', 'password'] }], /\/0\/grants/],
   'grants as a text': [[{ client_id: 'a', client_secret: canary, grants: 'password' }], /\/0\/grants/],
+  'whether it is first-party as a text': [[{ client_id: 'a', first_party: 'true' }], /\/0\/first_party/],
   'a scope with a space': [[{ client_id: 'a', client_secret: canary, scopes: ['a b'] }], /\/0\/scopes\/0/],
   'an empty scope': [[{ client_id: 'a', client_secret: canary, scopes: [''] }], /\/0\/scopes\/0/],
   'an empty audience': [[{ client_id: 'a', client_secret: canary, audience: '' }], /\/0\/audience/],
@@ -184,6 +187,7 @@ overStores('clients are declared with what they may have; what is not said is li
       ),
       { client_id: 'web', grants: ['password'] },
       { client_id: 'nothing' },
+      { client_id: 'app', first_party: true },
     ],
   })
   const { app, logs } = await build({ AUTH_CLIENTS_FILE: path })
@@ -191,7 +195,7 @@ overStores('clients are declared with what they may have; what is not said is li
     const { secrets, createdAt, generation, ...rest } = (await app.store.findClient(id)) ?? {}
     return rest
   }
-  const declared = { isDeclared: true, scopes: [], audience: [], introspect: 'none' }
+  const declared = { isDeclared: true, scopes: [], audience: [], introspect: 'none', firstParty: false }
   t.same(await kept('orders'), { ...declared, id: 'orders', type: 'confidential', grants: ['client_credentials'] })
   t.same(await kept('files'), {
     ...{
@@ -200,7 +204,8 @@ overStores('clients are declared with what they may have; what is not said is li
       grants: ['client_credentials', 'password', 'refresh_token'],
       scopes: ['files:read'],
     },
-    ...{ audience: ['https://files.example', 'https://mail.example'], introspect: 'audience', isDeclared: true },
+    ...{ audience: ['https://files.example', 'https://mail.example'], introspect: 'audience' },
+    ...{ isDeclared: true, firstParty: false },
   })
   t.same(await kept('gateway'), {
     ...{
@@ -214,6 +219,10 @@ overStores('clients are declared with what they may have; what is not said is li
   })
   t.same(await kept('web'), { ...declared, id: 'web', type: 'public', grants: ['password'] })
   t.same(await kept('nothing'), { ...declared, id: 'nothing', type: 'public', grants: [] })
+  t.same(await kept('app'), {
+    ...{ ...declared, id: 'app', type: 'public', firstParty: true },
+    grants: ['authorization_code', 'refresh_token'],
+  })
   for (const client of [orders, files]) t.ok(await tokenOf(app, client))
 
   const rows = JSON.stringify(await app.store.exportRows('clients', { limit: 100 }))
@@ -221,7 +230,7 @@ overStores('clients are declared with what they may have; what is not said is li
     [orders, files].some(({ secret }) => rows.includes(secret) || JSON.stringify(logs).includes(secret)),
     'no secret is kept or logged',
   )
-  t.equal(logs.filter(({ event }) => event === 'client.created').length, 5)
+  t.equal(logs.filter(({ event }) => event === 'client.created').length, 6)
 })
 
 onOneStore('a short secret is taken and warned about, without being repeated', async (t, build) => {
@@ -248,6 +257,15 @@ overStores('a start that finds nothing new changes nothing', async (t, build) =>
   const third = await second.restart()
   t.same(await third.app.store.exportRows('clients', { limit: 100 }), disabled, 'one that is disabled neither')
   t.equal((await withToken(third.app, token, { url: '/verify' })).statusCode, 401)
+
+  // As a release stored it that knew no first-party apps.
+  const { firstParty: _, ...older } = (await third.app.store.findClient('web')) as Client
+  await storeOf(third.app).replaceClient({ ...older, generation: older.generation + 1 })
+  const fourth = await third.restart()
+  t.notOk(
+    fourth.logs.some(({ event }) => String(event).startsWith('client.')),
+    'nor a row of an earlier release',
+  )
 })
 
 overStores('what the file says at the next start holds: changed, added, removed', async (t, build) => {

@@ -752,6 +752,8 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
       await addClient(),
       await addClient({ type: 'public', grants: [], scopes: [], audience: [], introspect: 'none', secrets: [] }),
       await addClient({ disabledAt: now + 5, isDeclared: true, introspect: 'all', generation: now + 7 }),
+      await addClient({ firstParty: true }),
+      await addClient({ firstParty: false }),
     ]
     for (const client of clients) t.strictSame(await other.findClient(client.id), client)
   })

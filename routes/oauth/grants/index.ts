@@ -1,7 +1,7 @@
 import type { TOptional, TString } from '@fastify/type-provider-typebox'
 import type { Config } from '../../../config.ts'
 import { checked } from '../../../domain/checks.ts'
-import type { Client } from '../../../domain/client.ts'
+import { type Client, mayUse } from '../../../domain/client.ts'
 import { type GrantType, grantTypes } from '../../../domain/grant.ts'
 import { Refusal } from '../../../errors.ts'
 import { clientCredentials } from './client-credentials.ts'
@@ -28,7 +28,7 @@ export const servedGrants = (config: Config): GrantType[] =>
 
 /** @throws {Refusal} 400 `unauthorized_client` where the client may not use the grant */
 export function checkGrant(client: Client, type: GrantType): void {
-  if (client.grants.includes(type)) return
+  if (mayUse(client, type)) return
   const checks = [checked('client_grants', type, client.grants.join(', ') || 'none'), checked('client', client.id)]
   throw new Refusal('unauthorized_client', { checks })
 }
