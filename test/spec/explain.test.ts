@@ -120,7 +120,7 @@ onOneStore('for each error that there is, an administrator is told which check f
     unauthorized_client: [
       () => postForm(app, '/token', { grant_type: 'client_credentials' }),
       'client_grants',
-      'password, refresh_token',
+      'password, refresh_token, authorization_code',
     ],
     invalid_grant: [() => tryLogIn(app, 'root', wrong), 'password'],
     invalid_code: [() => post('/email/verify', { token: 'lkv_x' }), 'mail_link'],
