@@ -12,7 +12,7 @@ import { ConfigError } from './config/error.ts'
 import { byFile, refuseUnreadable, takeFromFile, trimSecrets } from './config/files.ts'
 import { mailAdvice, validateMailFrom, validateMailWebhook, validateSmtpUrl, whatMailLacks } from './config/mail.ts'
 import { isFromKubernetes, unknownNames } from './config/names.ts'
-import { validateOrigin } from './config/origins.ts'
+import { validateOrigin, validatePasskeyOrigin } from './config/origins.ts'
 import { type Check, DurationFrom, ListOf, membersOf, OneOf, WholeNumber, Workers } from './config/types.ts'
 import { mfaPolicies } from './domain/factor.ts'
 import { expectedSecret, readSecret } from './domain/webhook-secret.ts'
@@ -206,6 +206,14 @@ export const Settings = Type.Object({
         'Origins that browsers may call from; also https://*.example.com, and of apps, such as capacitor://localhost',
     }),
   ),
+  AUTH_WEBAUTHN_ORIGINS: Type.Optional(
+    ListOf(validatePasskeyOrigin, {
+      expected:
+        'a comma-separated list of origins, such as https://app.example.com, http://localhost:5173, ' +
+        'android:apk-key-hash:…',
+      description: 'Origins of the web pages and Android apps that use passkeys; that of the issuer when not set',
+    }),
+  ),
   AUTH_CLIENTS_FILE: Type.Optional(
     Type.String({ description: 'Clients declared in JSON, applied at each start: see docs/clients.md' }),
   ),
@@ -252,6 +260,7 @@ export interface Config extends Settings {
   AUTH_ISSUER: string
   AUTH_AUDIENCE: string
   AUTH_PAGES_URL: string
+  AUTH_WEBAUTHN_ORIGINS: string[]
   /** for the operator at start; none of them stops it */
   warnings: string[]
 }
@@ -309,8 +318,9 @@ export function examineConfig(env: Record<string, string | undefined>): { config
 
   const issuer = settings.AUTH_ISSUER ?? `http://localhost:${settings.PORT}`
   const { AUTH_AUDIENCE = issuer, AUTH_PAGES_URL = issuer } = settings
+  const { AUTH_WEBAUTHN_ORIGINS = [new URL(issuer).origin] } = settings
   warnings.push(...mailAdvice(settings))
-  const config = { ...settings, AUTH_ISSUER: issuer, AUTH_AUDIENCE, AUTH_PAGES_URL, warnings }
+  const config = { ...settings, AUTH_ISSUER: issuer, AUTH_AUDIENCE, AUTH_PAGES_URL, AUTH_WEBAUTHN_ORIGINS, warnings }
   return { config: Object.freeze(config), problems }
 }
 

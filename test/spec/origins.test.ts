@@ -112,6 +112,52 @@ t.test(
   },
 )
 
+t.test(
+  'AUTH_WEBAUTHN_ORIGINS takes what authenticators sign, WebAuthn §5.8.1; the default is that of the issuer',
+  (t) => {
+    const app = 'android:apk-key-hash:sYUC8p5I9SxqFernBPHmDxz_YVZXmVJdW8s-m3RTTqE'
+    const good = [
+      ...[
+        'https://app.example.com',
+        'https://app.example.com:8443',
+        'http://localhost:5173',
+        'http://app.localhost:5173',
+      ],
+      ...[app, chrome, firefox],
+    ]
+    t.same(readConfig({ AUTH_WEBAUTHN_ORIGINS: good.join(', ') }).AUTH_WEBAUTHN_ORIGINS, good)
+    const ofIssuer = (issuer: string) => readConfig({ AUTH_ISSUER: issuer }).AUTH_WEBAUTHN_ORIGINS
+    t.same(ofIssuer('https://auth.example.com/tenant'), ['https://auth.example.com'])
+    t.same(readConfig({ PORT: '4000' }).AUTH_WEBAUTHN_ORIGINS, ['http://localhost:4000'])
+
+    const bad: [text: string, why: RegExp][] = [
+      ['https://*.example.com', /without wildcards$/],
+      ['https://app.example.com/', /without the final slash: https:\/\/app\.example\.com$/],
+      ['https://App.example.com', /a browser sends https:\/\/app\.example\.com$/],
+      ['http://app.example.com', /https only, and on localhost$/],
+      ['http://notlocalhost', /https only, and on localhost$/],
+      ['https://192.0.2.7', /not for addresses$/],
+      ['http://127.0.0.1:3000', /not for addresses$/],
+      ['http://[::1]:3000', /not for addresses$/],
+      ['capacitor://localhost', /no passkey is used on capacitor:\/\/$/],
+      ['app.example.com', /no URL$/],
+      ['null', /sandboxed/],
+      ['*', /without wildcards$/],
+      ['android:apk-key-hash:', /43 characters$/],
+      ['android:apk-key-hash:B1:85:02:F2:9E:48', /43 characters$/],
+      [`${app}=`, /43 characters$/],
+      [app.replace('apk-key-hash', 'apk-key-hash-sha1'), /no host$|no browser|no URL$/],
+    ]
+    for (const [text, why] of bad)
+      t.throws(
+        () => readConfig({ AUTH_WEBAUTHN_ORIGINS: `https://good.example, ${text}` }),
+        { message: new RegExp(`^AUTH_WEBAUTHN_ORIGINS: expected .*(${why.source})`) },
+        text,
+      )
+    t.end()
+  },
+)
+
 t.test('an origin is matched as a whole; a wildcard stands for one label or more', async (t) => {
   const isAllowed = originMatcher([
     'https://app.example.com',
