@@ -15,6 +15,7 @@ import users from './plugins/accounts/users.ts'
 import clientAuthentication from './plugins/clients/client-authentication.ts'
 import clients from './plugins/clients/clients.ts'
 import declaredClients from './plugins/clients/declared-clients.ts'
+import passkeys from './plugins/factors/passkeys.ts'
 import caller from './plugins/http/caller.ts'
 import clientAddress from './plugins/http/client-address.ts'
 import cors from './plugins/http/cors.ts'
@@ -195,6 +196,7 @@ export async function buildApp(
     await app.register(hashing)
     await app.register(passwordPolicy)
     await app.register(throttle)
+    await app.register(passkeys)
     await app.register(signIn)
     await app.register(profiles)
     await app.register(userAdmin)
