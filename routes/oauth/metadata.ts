@@ -35,9 +35,9 @@ export function findMetadata(issuer: string): ((request: { url?: string | undefi
 /** RFC 3986 §6.2.2.1: the digits of an escape have no case. */
 const normalise = (path: string) => path.replace(/%[0-9a-f]{2}/gi, (octet) => octet.toUpperCase())
 
-/** Public keys for the services that check tokens, and metadata for clients. */
+/** Public keys for the services that check tokens, metadata for clients, and for browsers who may use passkeys. */
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
-  const { config, signingKeys } = app
+  const { config, signingKeys, passkeys } = app
   const issuer = config.AUTH_ISSUER
   const at = (path: string) => issuer.replace(/\/$/, '') + path
 
@@ -83,6 +83,23 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       async (_request, reply) => reply.header('cache-control', `public, max-age=${maxAgeSeconds}`).send(metadata),
     )
   }
+
+  const origins = config.AUTH_WEBAUTHN_ORIGINS.filter((origin) => /^https?:/.test(origin) && !isOwn(origin, issuer))
+  if (!passkeys.isOn || origins.length === 0) return
+  app.get(
+    '/.well-known/webauthn',
+    {
+      schema: {
+        operationId: 'getPasskeyOrigins',
+        summary: 'Pages of other hosts that may use the passkeys of this one (WebAuthn Level 3, §5.11)',
+        tags: ['checking'],
+        response: { 200: Type.Object({ origins: Type.Array(Type.String()) }), ...problemResponses(400) },
+      },
+    },
+    async (_request, reply) => reply.header('cache-control', `public, max-age=${maxAgeSeconds}`).send({ origins }),
+  )
 }
+
+const isOwn = (origin: string, issuer: string) => origin === new URL(issuer).origin
 
 export default plugin

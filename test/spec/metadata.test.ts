@@ -293,3 +293,17 @@ onOneStore(
     }
   },
 )
+
+onOneStore('browsers are told which pages of other hosts may use passkeys of this one', async (t, build) => {
+  const url = '/.well-known/webauthn'
+  const issuer = 'https://auth.example.com'
+  const app = 'android:apk-key-hash:9JC5S_6KTJDT5y4u_LE4Cfp74Wl3tPZoevcmuXBLij4'
+  const named = { AUTH_WEBAUTHN_ORIGINS: `${issuer},https://app.example.com,${app}` }
+  const response = await (await build({ AUTH_ISSUER: issuer, ...named })).app.inject({ url })
+  t.same(json(response), { origins: ['https://app.example.com'] })
+  t.match(response.headers['content-type'], /^application\/json/)
+  t.match(response.headers['cache-control'], /^public/)
+  for (const none of [{ AUTH_ISSUER: issuer }, { AUTH_ISSUER: 'http://127.0.0.1:3000', ...named }]) {
+    t.equal((await (await build(none)).app.inject({ url })).statusCode, 404)
+  }
+})
