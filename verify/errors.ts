@@ -1,3 +1,4 @@
+import { type SignInDemand, signInLacks } from '../domain/authentication.ts'
 import { bearerChallenge, tokenFailures } from '../domain/bearer.ts'
 import { omitUndefined } from '../domain/omit-undefined.ts'
 
@@ -5,6 +6,7 @@ import { omitUndefined } from '../domain/omit-undefined.ts'
 const problems = {
   missing_token: [401, 'An access token is required'],
   invalid_token: [401, 'The access token was refused'],
+  insufficient_user_authentication: [401, 'A stronger or a more recent sign-in is needed'],
   insufficient_scope: [403, 'The access token does not carry the scope that is needed'],
   verifier_unavailable: [503, 'Access tokens cannot be checked at the moment'],
 } as const
@@ -17,6 +19,8 @@ const failures = {
   invalid: ['invalid_token', tokenFailures.invalid],
   scope: ['insufficient_scope', 'The access token lacks the scope that is needed'],
   role: ['insufficient_scope', 'The access token lacks the role that is needed'],
+  level: ['insufficient_user_authentication', signInLacks.level],
+  age: ['insufficient_user_authentication', signInLacks.age],
   unavailable: ['verifier_unavailable', problems.verifier_unavailable[1]],
 } as const
 
@@ -32,15 +36,23 @@ export interface Problem {
 
 const retryAfterSeconds = 5
 
-function challengeOf(failure: Failure, scope: string | undefined): string | undefined {
+/** What was needed: `scope` of a failure for `scope`, `signIn` of one for `level` or `age`. */
+interface Needed {
+  scope?: string
+  signIn?: SignInDemand
+}
+
+function challengeOf(failure: Failure, { scope, signIn = {} }: Needed): string | undefined {
   if (failure === 'unavailable') return undefined
   if (failure === 'missing') return bearerChallenge()
   if (failure === 'role' || failure === 'scope') return bearerChallenge('insufficient_scope', omitUndefined({ scope }))
+  if (failure === 'level' || failure === 'age')
+    return bearerChallenge('insufficient_user_authentication', { description: signInLacks[failure], signIn })
   return bearerChallenge('invalid_token', { description: tokenFailures[failure] })
 }
 
 /**
- * Why a token was not accepted, and the whole answer to the request that brought it: RFC 6750 §3 and RFC 9457.
+ * Why a token was not accepted, and the whole answer to the request that brought it: RFC 6750 §3, RFC 9470 §3 and RFC 9457.
  *
  * ```ts
  * response.writeHead(error.statusCode, error.headers).end(JSON.stringify(error.body))
@@ -61,22 +73,16 @@ export class VerifierError extends Error {
 
   /**
    * @param reason words for the log
-   * @param about `scope` that is needed, of a failure for `scope`; `detail` are words for the client in the place of
-   * the usual ones
+   * @param about what was needed; `detail` are words for the client in the place of the usual ones
    */
-  constructor(
-    failure: Failure,
-    reason: string,
-    about: { scope?: string; detail?: string | undefined; cause?: unknown } = {},
-  ) {
-    const { scope, cause } = about
-    super(reason, { cause })
+  constructor(failure: Failure, reason: string, about: Needed & { detail?: string | undefined; cause?: unknown } = {}) {
+    super(reason, { cause: about.cause })
     const [problem, usual] = failures[failure]
     const { detail = usual } = about
     const [status, title] = problems[problem]
     this.failure = failure
     this.statusCode = status
-    this.wwwAuthenticate = challengeOf(failure, scope)
+    this.wwwAuthenticate = challengeOf(failure, about)
     this.headers = {
       'content-type': 'application/problem+json; charset=utf-8',
       'cache-control': 'no-store',
@@ -88,7 +94,10 @@ export class VerifierError extends Error {
   }
 }
 
-/** The token is missing, expired, revoked, invalid (401), or lacks a scope or role (403). */
+/**
+ * The token is missing, expired, revoked, invalid, its user's sign-in too weak or too old (401), or it lacks a scope or
+ * role (403).
+ */
 export class TokenRefused extends VerifierError {
   override readonly name = 'TokenRefused'
 }

@@ -2,6 +2,7 @@ import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import type { AccessTokenClaims } from '../domain/access-token.ts'
 import { isBearer } from '../domain/bearer.ts'
+import { omitUndefined } from '../domain/omit-undefined.ts'
 import { VerifierError } from './errors.ts'
 import type { VerifierOptions } from './options.ts'
 import { tokenOfHeader } from './token.ts'
@@ -46,8 +47,8 @@ const plugin: FastifyPluginAsync<LatchkeyVerifyOptions> = async (app, { refuse =
 
   function requireToken(requirements: Requirements = {}): TokenGuard {
     // At start and not with the first request: a wrong one stops the app.
-    const { scope, role } = readRequirements(requirements)
-    const needed = { scope, ...(role !== undefined && { role }) }
+    const { maxAgeSeconds: maxAge, ...others } = readRequirements(requirements)
+    const needed = omitUndefined({ ...others, maxAge })
     return async (request, reply) => {
       try {
         const { authorization } = request.headers

@@ -1,6 +1,7 @@
 import { compactVerify } from 'jose'
 import { LruMap } from 'toad-cache'
 import { type AccessTokenClaims, wrongTime } from '../domain/access-token.ts'
+import { type Acr, acrValues, lackOf, type SignInDemand } from '../domain/authentication.ts'
 import { createRevocationSet } from '../domain/revocation.ts'
 import { TokenRefused, VerifierUnavailable } from './errors.ts'
 import { createFeed, type FeedState, type feedLimits } from './feed.ts'
@@ -15,6 +16,10 @@ export interface Requirements {
   scope?: string | readonly string[]
   /** a role of the user's */
   role?: string
+  /** the least level of the user's sign-in: `urn:latchkey:acr:2` is two factors, or a passkey */
+  acr?: Acr
+  /** how many seconds ago the user may have signed in */
+  maxAge?: number
 }
 
 export interface VerifierStatus {
@@ -36,15 +41,15 @@ export interface VerifierStatus {
 export interface Verifier {
   /**
    * Checks an access token by RFC 9068 §4 and RFC 8725: type, algorithm, signature by a published key of the issuer,
-   * issuer, audience, times, and that nothing has revoked it; then scope and role. A token that was checked before is
-   * recognised; what can have changed is looked at each time.
+   * issuer, audience, times, and that nothing has revoked it; then scope and role, and how the user has signed in by
+   * RFC 9470. A token that was checked before is recognised; what can have changed is looked at each time.
    *
    * Not checked: whether the user still exists beyond what was revoked, where the token came from, and its binding to
    * a key (DPoP, mTLS).
    *
    * @param presented the token, or the value of the Authorization header with it
    * @returns the claims, frozen
-   * @throws {TokenRefused} 401 or 403, with the challenge of RFC 6750 §3
+   * @throws {TokenRefused} 401 or 403, with the challenge of RFC 6750 §3 or RFC 9470 §3
    * @throws {VerifierUnavailable} 503, when keys or revocations cannot be had
    * @throws {TypeError} for requirements that are not what they should be
    */
@@ -126,14 +131,14 @@ export function createVerifier(
     if (seen?.key.isPublished) return seen
     known.delete(token)
     const good = await verifyOnce(token)
-    checkTime(good.claims)
+    checkTime(good.claims, now())
     known.set(token, good)
     return good
   }
 
   /** @throws {TokenRefused} when it is not its time */
-  function checkTime(claims: AccessTokenClaims): void {
-    const wrong = wrongTime(claims, now() / 1000, { maxAgeSeconds: maxTokenAgeSeconds, clockSkewSeconds })
+  function checkTime(claims: AccessTokenClaims, nowMs: number): void {
+    const wrong = wrongTime(claims, nowMs / 1000, { maxAgeSeconds: maxTokenAgeSeconds, clockSkewSeconds })
     if (wrong) throw new TokenRefused(wrong.failure, wrong.reason)
   }
 
@@ -155,7 +160,8 @@ export function createVerifier(
       if (waiting) await waiting
       // While something was waited for.
       if (!good.key.isPublished) throw new TokenRefused('invalid', 'its key was withdrawn')
-      checkTime(good.claims)
+      const nowMs = now()
+      checkTime(good.claims, nowMs)
       if (feed) {
         if (revocations.isRevoked(good.claims)) throw new TokenRefused('revoked', 'the token was revoked')
         checkFeed(feed)
@@ -166,6 +172,11 @@ export function createVerifier(
       }
       if (needed.role !== undefined && !good.claims.roles?.includes(needed.role))
         throw new TokenRefused('role', 'the user lacks a role')
+      const lack = lackOf(good.claims, needed, nowMs)
+      if (lack) {
+        const { acr = 'none', auth_time: authTime = 'unknown' } = good.claims
+        throw new TokenRefused(lack, `the sign-in has acr ${acr} and auth_time ${authTime}`, { signIn: needed })
+      }
       return good.claims
     },
 
@@ -197,28 +208,35 @@ export function createVerifier(
   }
 }
 
-interface Needed {
+interface Needed extends SignInDemand {
   scope: readonly string[]
   role: string | undefined
 }
 
 const noNames: readonly string[] = []
 
+const isText = (value: unknown) => typeof value === 'string'
+
+/** What each has to be, and words for it. */
+const kinds: Record<keyof Requirements, [is: (value: unknown) => boolean, what: string]> = {
+  scope: [(value) => isText(value) || (Array.isArray(value) && value.every(isText)), 'a text, or a list of them'],
+  role: [isText, 'a text'],
+  acr: [(value) => acrValues.includes(value as Acr), acrValues.join(' or ')],
+  maxAge: [(value) => Number.isSafeInteger(value) && (value as number) >= 0, 'a whole number of seconds'],
+}
+
 /**
- * @throws {TypeError} for what is not known or not a text: a requirement that is misspelt or undefined would guard
- * nothing
+ * @throws {TypeError} for what is not known or not what it has to be: a requirement that is misspelt or undefined would
+ * guard nothing
  */
 export function readRequirements(requirements: Requirements): Needed {
   for (const name in requirements) {
-    if (name !== 'scope' && name !== 'role') throw new TypeError(`latchkey/verify: there is no requirement ${name}`)
-    const value = requirements[name]
-    if (
-      typeof value === 'string' ||
-      (name === 'scope' && Array.isArray(value) && value.every((one) => typeof one === 'string'))
-    )
-      continue
-    throw new TypeError(`latchkey/verify: the requirement ${name} is not a text`)
+    if (!Object.hasOwn(kinds, name)) throw new TypeError(`latchkey/verify: there is no requirement ${name}`)
+    const [is, what] = kinds[name as keyof Requirements]
+    if (!is(requirements[name as keyof Requirements]))
+      throw new TypeError(`latchkey/verify: the requirement ${name} is not ${what}`)
   }
-  const { scope = noNames, role } = requirements
-  return { scope: typeof scope === 'string' ? scope.split(' ').filter((name) => name !== '') : scope, role }
+  const { scope = noNames, role, acr, maxAge: maxAgeSeconds } = requirements
+  const names = typeof scope === 'string' ? scope.split(' ').filter((name) => name !== '') : scope
+  return { scope: names, role, acr, maxAgeSeconds }
 }

@@ -14,6 +14,7 @@ import t, { type Test } from 'tap'
 import { createRevocationSet } from '../../domain/revocation.ts'
 import { feedLimits } from '../../verify/feed.ts'
 import latchkeyVerify, {
+  type Claims,
   createVerifier,
   type LatchkeyVerifyOptions,
   type Requirements,
@@ -362,6 +363,9 @@ t.test('what is no access token of this issuer for this audience is refused', as
     ...[null, '', 1, []].map((sid) => ({ sid })),
     ...[null, 1, ['read']].map((scope) => ({ scope })),
     ...[null, 'admin', [1], { 0: 'admin' }, [['admin']]].map((roles) => ({ roles })),
+    ...[null, '1', 1.5, -1, [1]].map((auth_time) => ({ auth_time })),
+    ...[null, 'pwd', [1]].map((amr) => ({ amr })),
+    ...[null, '', 2, ['urn:latchkey:acr:2']].map((acr) => ({ acr })),
   ]
   for (const claims of wrong)
     t.equal(await judged(verifier, await server.token(claims)), 'invalid', JSON.stringify(claims))
@@ -545,6 +549,61 @@ t.test('scope and role are demanded', async (t) => {
   t.equal((await refusal(verifier, await server.token(), { role: 'editor' })).failure, 'role', 'a token without roles')
 })
 
+t.test('a level and an age of the sign-in are demanded, RFC 9470', async (t) => {
+  const server = await startIssuer(t)
+  const verifier = verifierFor(t, server)
+  const signedInAt = Math.floor(server.clock.now / 1000)
+  const [acr1, acr2] = ['urn:latchkey:acr:1', 'urn:latchkey:acr:2'] as const
+  const [oneFactor, twoFactors] = await Promise.all(
+    [acr1, acr2].map((acr) => server.token({ acr, amr: ['pwd'], auth_time: signedInAt })),
+  )
+  for (const requirements of [{ acr: acr1 }, { maxAge: 0 }, { acr: acr1, maxAge: 60 }]) {
+    server.clock.now = signedInAt * 1000
+    t.ok(await verifier.verify(oneFactor, requirements), JSON.stringify(requirements))
+    t.ok(await verifier.verify(twoFactors, requirements), `a higher level: ${JSON.stringify(requirements)}`)
+  }
+  t.match(await verifier.verify(twoFactors, { acr: acr2, maxAge: 60 }), { acr: acr2, auth_time: signedInAt })
+
+  const problem = {
+    type: 'urn:latchkey:problem:insufficient_user_authentication',
+    title: 'A stronger or a more recent sign-in is needed',
+    status: 401,
+  }
+  const challenge = (words: string) =>
+    `Bearer realm="latchkey", error="insufficient_user_authentication", error_description="${words}"`
+  const level = 'A different authentication level is required'
+  t.match(await refusal(verifier, oneFactor, { acr: acr2 }), {
+    statusCode: 401,
+    failure: 'level',
+    wwwAuthenticate: `${challenge(level)}, acr_values="urn:latchkey:acr:2"`,
+    body: { ...problem, detail: level },
+  })
+  t.match(await refusal(verifier, oneFactor, { acr: acr2, maxAge: 60 }), {
+    failure: 'level',
+    wwwAuthenticate: `${challenge(level)}, acr_values="urn:latchkey:acr:2", max_age="60"`,
+  })
+
+  server.clock.now = (signedInAt + 60) * 1000
+  t.ok(await verifier.verify(twoFactors, { maxAge: 60 }), 'to the millisecond')
+  server.clock.now += 1
+  const age = 'More recent authentication is required'
+  t.match(await refusal(verifier, twoFactors, { acr: acr2, maxAge: 60 }), {
+    statusCode: 401,
+    failure: 'age',
+    wwwAuthenticate: `${challenge(age)}, acr_values="urn:latchkey:acr:2", max_age="60"`,
+    body: { ...problem, detail: age },
+  })
+
+  const without = await server.token()
+  t.equal((await refusal(verifier, without, { acr: acr1 })).failure, 'level', 'a token that says nothing of it')
+  t.equal((await refusal(verifier, without, { maxAge: 1_000_000 })).failure, 'age')
+  const ahead = await server.token({ auth_time: signedInAt + 600 })
+  t.equal((await refusal(verifier, ahead, { maxAge: 60 })).failure, 'age', 'a time in the future is no proof')
+  for (const acr of ['2', 'urn:latchkey:acr:', 'URN:LATCHKEY:ACR:2', 'urn:latchkey:acr:1 urn:latchkey:acr:2'])
+    t.equal((await refusal(verifier, await server.token({ acr }), { acr: acr1 })).failure, 'level', acr)
+  t.equal((await refusal(verifier, oneFactor, { scope: 'x', acr: acr2 })).failure, 'scope', 'no sign-in would mend it')
+})
+
 t.test(
   'a requirement or option that is misspelt or undefined is an error, and guards nothing by mistake',
   async (t) => {
@@ -558,6 +617,18 @@ t.test(
       { role: ['a'] },
       { scope: [undefined] },
       { scope: 1 },
+      { acr: undefined },
+      { acr: '' },
+      { acr: '2' },
+      { acr: ['urn:latchkey:acr:2'] },
+      { maxAge: undefined },
+      { maxAge: '60' },
+      { maxAge: -1 },
+      { maxAge: 1.5 },
+      { maxAge: Number.NaN },
+      { maxAge: Number.POSITIVE_INFINITY },
+      { max_age: 60 },
+      { __proto__: { maxAge: '60' } },
     ]) {
       await t.rejects(verifier.verify(token, requirements as never), TypeError, JSON.stringify(requirements))
     }
@@ -1398,6 +1469,7 @@ async function guardedApp(t: Test, options: LatchkeyVerifyOptions, logs: Json[] 
   const subject = async (request: { token: unknown }) => request.token
   app.get('/any', { onRequest: guarded.requireToken() as never }, subject)
   app.get('/files', { onRequest: guarded.requireToken({ scope: 'files:read', role: 'editor' }) as never }, subject)
+  app.get('/transfer', { onRequest: guarded.requireToken({ acr: 'urn:latchkey:acr:2', maxAge: 60 }) as never }, subject)
   app.get('/open', async (request) => ({ token: request.token }))
   return guarded
 }
@@ -1438,6 +1510,7 @@ t.test('the plugin guards routes, by scope and role', async (t) => {
   t.notOk(JSON.stringify(logs).includes(token))
   t.equal((await app.inject({ url: `/any?access_token=${token}` })).statusCode, 401)
   t.throws(() => app.requireToken({ scopes: 'x' } as never), TypeError)
+  t.throws(() => app.requireToken({ acr: '2' } as never), TypeError)
 })
 
 t.test(
@@ -1568,19 +1641,19 @@ overStores('the verifier refuses as the service does, in the same words', async 
   const [good, revoked] = [await logIn(app), await logIn(app)]
   await withToken(app, revoked.access_token, { method: 'POST', url: '/logout' })
   const stranger = await sign(await makeKey(), claimsOf(good.access_token))
-  const same = async (authorization: string | undefined, what: string) => {
+  const same = async (authorization: string | undefined, what: string, ours = '/any', theirs = '/verify') => {
     const headers = { ...(authorization !== undefined && { authorization }) }
-    const [theirs, ours] = [
-      await app.inject({ url: '/verify', headers }),
-      await guarded.inject({ url: '/any', headers }),
+    const [byService, byVerifier] = [
+      await app.inject({ url: theirs, headers }),
+      await guarded.inject({ url: ours, headers }),
     ]
-    const shown = ({ statusCode, headers, payload }: typeof ours) => ({
+    const shown = ({ statusCode, headers, payload }: typeof byService) => ({
       statusCode,
       ...Object.fromEntries(['www-authenticate', 'cache-control', 'content-type'].map((name) => [name, headers[name]])),
       body: { ...JSON.parse(payload), request_id: undefined },
     })
-    t.same(shown(ours), shown(theirs), what)
-    t.not(ours.statusCode, 200, what)
+    t.same(shown(byVerifier), shown(byService), what)
+    t.not(byVerifier.statusCode, 200, what)
   }
   await becomes(async () => (await judged(guarded.verifier, revoked.access_token)) === 'revoked')
   await same(undefined, 'no token')
@@ -1590,6 +1663,13 @@ overStores('the verifier refuses as the service does, in the same words', async 
   await same('Bearer x', 'no token at all')
   await same(`Bearer ${stranger}`, "a stranger's")
   await same(`Bearer ${revoked.access_token}`, 'a revoked one')
+  const { iat, exp, jti, iss, ...subject } = claimsOf(good.access_token) as Claims
+  for (const acr of ['urn:latchkey:acr:1', 'urn:latchkey:acr:2']) {
+    const generations = { user: Number.MAX_SAFE_INTEGER, client: Number.MAX_SAFE_INTEGER }
+    const signIn = { acr, auth_time: iat - 61 }
+    const token = await app.accessTokens.issue({ ...subject, ...signIn, generations })
+    await same(`Bearer ${token}`, acr, '/transfer', '/verify?acr=urn:latchkey:acr:2&max_age=60')
+  }
   clock.now += 600_000
   await same(`Bearer ${good.access_token}`, 'an expired one')
 })
