@@ -15,6 +15,31 @@ export const ListedFactor = Type.Object({
 
 export const FactorList = Type.Object({ factors: Type.Array(ListedFactor) })
 
+export const FactorName = Type.String({
+  minLength: 1,
+  maxLength: 100,
+  pattern: '^\\P{Cc}+$',
+  description: 'What you call it, to tell it from others; no control characters',
+  examples: ['Pixel 9'],
+})
+
+/** What an authenticator app is given. */
+export const TotpSecret = Type.Object({
+  id: Type.String({ description: 'Confirms it, and is that of the factor from then on' }),
+  secret: Type.String({ description: 'Base32, for those who type it', examples: ['JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP'] }),
+  uri: Type.String({
+    description: 'A key URI; on a phone, a link to its app',
+    examples: ['otpauth://totp/Example:ada?issuer=Example&secret=JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP'],
+  }),
+  qr: Type.String({
+    description: 'One `<svg>` element: the URI as a QR code, to be shown in a size that suits the page',
+  }),
+})
+
+export const RecoveryCodeList = Type.Object({
+  codes: Type.Array(Type.String({ examples: ['ABCD-EFGH-IJKL-MNOP'] }), { minItems: 10, maxItems: 10 }),
+})
+
 /** In the order in which they were added. */
 export const toFactorList = (factors: Factor[]): Static<typeof FactorList> => ({ factors: factors.map(toListed) })
 

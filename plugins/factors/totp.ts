@@ -24,6 +24,14 @@ export function totpUri({ secret, issuer, account }: { secret: string; issuer: s
   return new TOTP(of).toString()
 }
 
+/** A secret as its user is shown it, once: as text, as a key URI, and as a picture of that. @param of as `totpUri` has it */
+export async function showTotp(
+  of: Parameters<typeof totpUri>[0],
+): Promise<{ secret: string; uri: string; qr: string }> {
+  const uri = totpUri(of)
+  return { secret: of.secret, uri, qr: await qrOf(uri) }
+}
+
 /** Draws a text as a QR code. @returns one `<svg>`, black on white, with the quiet zone that scanners need */
 export async function qrOf(text: string): Promise<string> {
   const { default: encode } = await import('qr')

@@ -1,4 +1,4 @@
-import type { FastifyInstance, preParsingHookHandler } from 'fastify'
+import type { FastifyInstance, FastifyRequest, preParsingHookHandler } from 'fastify'
 import { Refusal } from '../../errors.ts'
 
 /*
@@ -27,4 +27,9 @@ export const requireUtf8: preParsingHookHandler = ({ headers }, _reply, _payload
 /** Lets the routes of a scope be called with any body, and discards it: client libraries send an empty `{}`. */
 export function ignoreBodies(scope: FastifyInstance): void {
   scope.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, _body, done) => done(null, undefined))
+}
+
+/** A preValidation hook for a route whose body may be left out. */
+export async function allowNoBody(request: FastifyRequest): Promise<void> {
+  request.body ??= {}
 }

@@ -10,11 +10,6 @@ import { withAdminToken } from '../../schemas/security.ts'
 /** Members of the schema of every route of `/admin/`. */
 export const adminRoute = { tags: ['admin'], security: withAdminToken }
 
-/** A preValidation hook for a route whose body may be left out. */
-export async function allowNoBody(request: FastifyRequest): Promise<void> {
-  request.body ??= {}
-}
-
 /** The id of a user or session. Only a UUID can be one, and other texts include some that a store cannot look for. */
 export function idFrom({ id }: { id: string }, what: 'user' | 'session'): string {
   if (isUuid(id)) return id

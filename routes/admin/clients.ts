@@ -1,12 +1,13 @@
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
 import type { Caller } from '../../domain/caller.ts'
 import { Refusal } from '../../errors.ts'
+import { allowNoBody } from '../../plugins/http/bodies.ts'
 import { acceptJson } from '../../plugins/http/json.ts'
 import { AdminClient, ClientId, ClientSecret, newClientMembers, toClient, toDefinition } from '../../schemas/clients.ts'
 import { strictObject } from '../../schemas/parts.ts'
 import { problemResponses } from '../../schemas/responses.ts'
 import { anyText, NextPage, nextPage, PageQuery, readPage } from '../pages.ts'
-import { actions, adminRoute, allowNoBody } from './actions.ts'
+import { actions, adminRoute } from './actions.ts'
 
 const daySeconds = 86_400
 const maxOverlapSeconds = 30 * daySeconds

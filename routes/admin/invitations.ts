@@ -1,9 +1,10 @@
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
+import { allowNoBody } from '../../plugins/http/bodies.ts'
 import { acceptJson } from '../../plugins/http/json.ts'
 import { localeOf } from '../../plugins/http/locale.ts'
 import { Email, RoleNames, strictObject, Timestamp, toTimestamp, Username } from '../../schemas/parts.ts'
 import { problemResponses } from '../../schemas/responses.ts'
-import { actions, adminRoute, allowNoBody } from './actions.ts'
+import { actions, adminRoute } from './actions.ts'
 
 const Id = Type.String({ description: 'Of the invitation, to withdraw it by; it is no secret' })
 

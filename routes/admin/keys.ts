@@ -1,9 +1,10 @@
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
+import { allowNoBody } from '../../plugins/http/bodies.ts'
 import { acceptJson } from '../../plugins/http/json.ts'
 import { AdminKey, toKey } from '../../schemas/keys.ts'
 import { strictObject } from '../../schemas/parts.ts'
 import { problemResponses } from '../../schemas/responses.ts'
-import { actions, adminRoute, allowNoBody } from './actions.ts'
+import { actions, adminRoute } from './actions.ts'
 
 /** Signing keys, for administrators. */
 const plugin: FastifyPluginAsyncTypebox = async (app) => {

@@ -1,9 +1,10 @@
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
+import { allowNoBody } from '../../plugins/http/bodies.ts'
 import { acceptJson } from '../../plugins/http/json.ts'
 import { TokenResponse } from '../../schemas/oauth.ts'
 import { Id, Scope, strictObject } from '../../schemas/parts.ts'
 import { problemResponses } from '../../schemas/responses.ts'
-import { adminRoute, allowNoBody, idFrom } from './actions.ts'
+import { adminRoute, idFrom } from './actions.ts'
 
 /** A token of a user for an administrator. */
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
