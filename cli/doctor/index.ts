@@ -1,3 +1,4 @@
+import { administrators } from './administrators.ts'
 import type { Check } from './check.ts'
 import { clock } from './clock.ts'
 import { database } from './database.ts'
@@ -24,6 +25,7 @@ export const checks: Check<Facts>[] = [
   ...disk,
   ...database,
   ...store,
+  ...administrators,
   ...keys,
   ...clock,
   ...issuer,

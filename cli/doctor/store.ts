@@ -5,6 +5,7 @@ import type { Position } from '../../domain/webhook.ts'
 import { createPositions } from '../../plugins/webhooks/positions.ts'
 import type { Store } from '../../stores/store.ts'
 import { openPlace, type Place } from '../places.ts'
+import { type Administrators, readAdministrators } from './administrators.ts'
 import { type Check, failed, median, NotKnown, needed, ok, warning } from './check.ts'
 import type { Facts } from './facts.ts'
 
@@ -17,6 +18,7 @@ export interface StoreStages {
   /** the median of a few, in milliseconds */
   readMs: number
   writeMs: number
+  administrators: Administrators
 }
 
 /** What is looked for, and where. */
@@ -53,6 +55,7 @@ export async function* lookInto({ place, webhooks }: Sought): AsyncGenerator<Sta
         (id) => store.removeRecord(id),
       ),
     ]
+    yield ['administrators', await readAdministrators(store)]
   } finally {
     await store.close()
   }

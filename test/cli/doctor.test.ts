@@ -292,6 +292,17 @@ const setUps: Record<string, SetUp> = {
     says: ['failed database.schema: the user in DATABASE_URL'],
   },
 
+  // Who administers
+  'an administrator has no second factor, and need not': {
+    facts: { store: stages({ administrators: { found: 2, lacking: ['ada'], isAll: true } }) },
+    says: [],
+  },
+  'an administrator has none of the second factors that AUTH_MFA demands': {
+    env: { AUTH_MFA: 'admins' },
+    facts: { store: stages({ administrators: { found: 2, lacking: ['ada'], isAll: false } }) },
+    says: ['warning mfa.admins: AUTH_MFA'],
+  },
+
   // The store and its keys
   'the embedded store is damaged': {
     env: embedded,
