@@ -1,4 +1,4 @@
-import type { Acr } from './domain/authentication.ts'
+import type { Acr, Amr } from './domain/authentication.ts'
 import type { Log } from './domain/caller.ts'
 import type { FactorKind } from './domain/factor.ts'
 
@@ -76,7 +76,8 @@ const changes = {
   'email.removed': info<OfUser>('an address was removed by an administrator'),
   'password.set': info<OfUser>('a password was set by an administrator'),
   'password.reset': info<OfUser>('a forgotten password was replaced'),
-  'login.succeeded': info<OfUser & OfClient & { sid: string; address: string }>('a login'),
+  /** `amr` of more than a password */
+  'login.succeeded': info<OfUser & OfClient & { sid: string; address: string; amr?: Amr[] }>('a login'),
   'session.raised': info<OfUser & OfClient & { sid: string; acr: Acr }>('a user signed in anew within a session'),
   'session.ended': info<OfUser & { sid: string }>('a session was ended'),
   'sessions.ended': info<OfUser>('all sessions of a user were ended'),

@@ -5,6 +5,22 @@ import { elapsedMs, isFuture } from './time.ts'
 export const amrs = ['pwd', 'otp', 'hwk', 'swk', 'user', 'mfa'] as const
 export type Amr = (typeof amrs)[number]
 
+/** What a person has signed in with, in a word, for counting. */
+export const signInMethods = [
+  'password',
+  'password_totp',
+  'password_passkey',
+  'password_recovery_code',
+  'passkey',
+] as const
+export type SignInMethod = (typeof signInMethods)[number]
+
+export function signInMethodOf(amr: Amr[]): SignInMethod {
+  if (amr.includes('hwk') || amr.includes('swk')) return amr.includes('pwd') ? 'password_passkey' : 'passkey'
+  if (amr.includes('otp')) return 'password_totp'
+  return amr.includes('mfa') ? 'password_recovery_code' : 'password'
+}
+
 /** How a person has signed in, as the session of it keeps. */
 export interface Authentication {
   /** milliseconds since the epoch, the `auth_time` of tokens */

@@ -1,6 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { version } from '../../config/version.ts'
+import { type Amr, signInMethodOf, signInMethods } from '../../domain/authentication.ts'
 import { type WebhookState, webhookStates } from '../../domain/webhook.ts'
 import { loginFailures } from '../../events.ts'
 import type { Usage } from '../../stores/store.ts'
@@ -16,14 +17,22 @@ const readLogins: Reading<'events'> = ({ counter }, { events }) => {
   const counted = counter('latchkey_events_total', 'Events, by the name that they are logged under', ['event'])
   const logins = counter(
     'latchkey_logins_total',
-    'Logins by password, by outcome',
+    'Logins, by outcome',
     ['outcome'],
     ['succeeded', 'throttled', ...loginFailures.map(labelOf)],
   )
+  const signIns = counter(
+    'latchkey_sign_ins_total',
+    'Sessions that were opened, by what their users have signed in with',
+    ['method'],
+    [...signInMethods],
+  )
   events.onAny((event, members) => {
     counted.inc({ event })
-    if (event === 'login.succeeded') logins.inc({ outcome: 'succeeded' })
-    else if (event === 'login.failed') logins.inc({ outcome: labelOf((members as { reason: string }).reason) })
+    if (event === 'login.succeeded') {
+      logins.inc({ outcome: 'succeeded' })
+      signIns.inc({ method: signInMethodOf((members as { amr?: Amr[] }).amr ?? ['pwd']) })
+    } else if (event === 'login.failed') logins.inc({ outcome: labelOf((members as { reason: string }).reason) })
     else if (event === 'login.throttled' && (members as { kind: string }).kind === 'user')
       logins.inc({ outcome: 'throttled' })
   })

@@ -1,5 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import t from 'tap'
+import { type Amr, signInMethods } from '../../domain/authentication.ts'
+import { loginFailures } from '../../events.ts'
 import { createMeters } from '../../plugins/metrics/meters.ts'
 import { timeCalls } from '../../plugins/metrics/store-calls.ts'
 import { serveMetrics } from '../../process/metrics-port.ts'
@@ -68,6 +70,30 @@ onOneStore('events are counted by name', async (t, build) => {
   const text = String(await app.metrics?.text())
   t.match(text, /^latchkey_events_total\{event="login.failed"\} 2$/m)
   t.match(text, /^latchkey_events_total\{event="client.refused"\} 1$/m)
+})
+
+onOneStore('sign-ins are counted by what was signed in with', async (t, build) => {
+  const { app } = await build(metricsOn)
+  await signUp(app)
+  const { sub, sid, address } = { sub: 'ada', sid: 'one', address: '192.0.2.1' }
+  const signedIn = (amr?: Amr[]) =>
+    app.events.publish(app, 'login.succeeded', { sub, sid, client_id: 'web', address, ...(amr && { amr }) })
+  const all: Amr[][] = [
+    ['pwd', 'otp', 'mfa'],
+    ['pwd', 'hwk', 'user', 'mfa'],
+    ['pwd', 'mfa'],
+    ['swk', 'user', 'mfa'],
+  ]
+  for (const amr of all) signedIn(amr)
+  await logIn(app)
+  t.same(await counted(app, 'latchkey_sign_ins_total'), signInMethods.map((method) => `{method="${method}"} 1`).sort())
+  for (const reason of loginFailures) app.events.emit(app, 'login.failed', { reason, address })
+  t.match(
+    await counted(app, 'latchkey_logins_total'),
+    ['disabled_user', 'succeeded', 'unknown_user', 'wrong_code', 'wrong_passkey', 'wrong_password'].map(
+      (outcome) => `{outcome="${outcome}"}`,
+    ),
+  )
 })
 
 onOneStore('dropped lines are a metric', async (t, build) => {
