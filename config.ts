@@ -12,7 +12,8 @@ import { ConfigError } from './config/error.ts'
 import { byFile, refuseUnreadable, takeFromFile, trimSecrets } from './config/files.ts'
 import { mailAdvice, validateMailFrom, validateMailWebhook, validateSmtpUrl, whatMailLacks } from './config/mail.ts'
 import { isFromKubernetes, unknownNames } from './config/names.ts'
-import { validateOrigin, validatePasskeyOrigin } from './config/origins.ts'
+import { validateOrigin } from './config/origins.ts'
+import { rpIdOf, validatePasskeyOrigin } from './config/passkeys.ts'
 import { type Check, DurationFrom, ListOf, membersOf, OneOf, WholeNumber, Workers } from './config/types.ts'
 import { mfaPolicies } from './domain/factor.ts'
 import { expectedSecret, readSecret } from './domain/webhook-secret.ts'
@@ -320,6 +321,8 @@ export function examineConfig(env: Record<string, string | undefined>): { config
   const { AUTH_AUDIENCE = issuer, AUTH_PAGES_URL = issuer } = settings
   const { AUTH_WEBAUTHN_ORIGINS = [new URL(issuer).origin] } = settings
   warnings.push(...mailAdvice(settings))
+  if (settings.AUTH_WEBAUTHN_ORIGINS && rpIdOf(issuer) === undefined)
+    warnings.push('AUTH_WEBAUTHN_ORIGINS has no use: the host of AUTH_ISSUER is an address, and passkeys are of a name')
   const config = { ...settings, AUTH_ISSUER: issuer, AUTH_AUDIENCE, AUTH_PAGES_URL, AUTH_WEBAUTHN_ORIGINS, warnings }
   return { config: Object.freeze(config), problems }
 }

@@ -127,6 +127,7 @@ async function serve(config: Config, vouching?: Vouching): Promise<void> {
     issuer: config.AUTH_ISSUER,
     alg: config.AUTH_SIGNING_ALG,
     argon2: app.hashing.build,
+    ...(app.passkeys.whyOff !== undefined && { passkeys: `off: ${app.passkeys.whyOff}` }),
   }
   const newStore = app.store.isNew ? ': a new, empty store' : ''
   const message = `Latchkey listens on ${address}, on ${app.store.product}${newStore}`

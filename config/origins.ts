@@ -4,7 +4,7 @@ import { distance } from 'fastest-levenshtein'
 import { uuid } from '../domain/ids.ts'
 
 /*
- * The members of AUTH_CORS_ORIGINS and AUTH_WEBAUTHN_ORIGINS. Browsers send an origin in one form only (RFC 6454 §6.2, WHATWG URL), and it is
+ * The members of AUTH_CORS_ORIGINS. Browsers send an origin in one form only (RFC 6454 §6.2, WHATWG URL), and it is
  * compared as text: a member in another form would never match, so it is refused at start.
  */
 
@@ -13,7 +13,7 @@ const wildcard = /^(https?:\/\/)\*\.([^*]+)$/
 /** Schemes whose pages have the origin `null` or none. */
 const neverSent = new Set(['about:', 'blob:', 'data:', 'file:', 'ftp:', 'javascript:', 'mailto:', 'ws:', 'wss:'])
 /** The host of the origin of a browser extension, by its scheme. */
-const extensionHosts: Record<string, [form: RegExp, description: string]> = {
+export const extensionHosts: Record<string, [form: RegExp, description: string]> = {
   'chrome-extension:': [/^[a-p]{32}$/, 'the 32 letters a to p of an extension id'],
   'moz-extension:': [uuid, 'a UUID in lower case'],
 }
@@ -36,32 +36,6 @@ export function validateOrigin(text: string): string | undefined {
   return url.protocol === 'http:' || url.protocol === 'https:'
     ? whatDiffers(text, url.origin)
     : validateAppOrigin(text, url)
-}
-
-/** The origin of an Android app: the SHA-256 of the certificate that signs it, in base64url. */
-const androidApp = /^android:apk-key-hash:(.*)$/
-const sha256 = /^[A-Za-z0-9_-]{43}$/
-
-/**
- * Checks a member of AUTH_WEBAUTHN_ORIGINS: an origin as an authenticator signs it, WebAuthn §5.8.1. It is compared as
- * a whole.
- *
- * @returns what is wrong, or undefined
- */
-export function validatePasskeyOrigin(text: string): string | undefined {
-  const [, hash] = androidApp.exec(text) ?? []
-  if (hash !== undefined)
-    return sha256.test(hash)
-      ? undefined
-      : 'android:apk-key-hash: is followed by the SHA-256 of the certificate in base64url, 43 characters'
-  if (text.includes('*')) return 'each origin is named by itself, without wildcards'
-  const wrong = validateOrigin(text)
-  if (wrong) return wrong
-  const { protocol, hostname } = new URL(text)
-  if (isIP(hostname.replace(/^\[|\]$/g, ''))) return 'browsers have passkeys for names, and not for addresses'
-  const isLocal = hostname === 'localhost' || hostname.endsWith('.localhost')
-  if (protocol === 'http:') return isLocal ? undefined : 'browsers have passkeys on https only, and on localhost'
-  return protocol === 'https:' || protocol in extensionHosts ? undefined : `no passkey is used on ${protocol}//`
 }
 
 function validateWildcard(scheme: string, parent: string): string | undefined {

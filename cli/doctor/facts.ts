@@ -51,6 +51,8 @@ export interface Facts {
   issuer(): Promise<Answer>
   jwks(): Promise<Answer>
   certificate(): Promise<Certificate>
+  /** what browsers are told at the host of AUTH_ISSUER, whatever its path */
+  passkeyOrigins(): Promise<Answer>
   /** @throws {ConfigError} for a file that is not as expected */
   webhooks(): Endpoint[]
   /** What an endpoint answers to HEAD, to which it does nothing. @throws {FetchFailed} */
@@ -114,6 +116,7 @@ export function gatherFacts(env: NodeJS.ProcessEnv): { facts: Facts; end(): void
     issuer: once(async () => ask(bare(facts.config().AUTH_ISSUER) + metadataPath)),
     jwks: once(async () => ask(`${bare(facts.config().AUTH_ISSUER)}/.well-known/jwks.json`)),
     certificate: once(async () => certificateOf(facts.config().AUTH_ISSUER)),
+    passkeyOrigins: once(async () => ask(new URL('/.well-known/webauthn', facts.config().AUTH_ISSUER).href)),
     webhooks() {
       const { AUTH_WEBHOOKS_FILE: path, AUTH_FETCH_ALLOW: allowed } = facts.config()
       return path === undefined ? [] : readEndpoints(path, allowed)

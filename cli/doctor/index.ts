@@ -10,6 +10,7 @@ import { issuer } from './issuer.ts'
 import { keys } from './keys.ts'
 import { machine } from './machine.ts'
 import { mail } from './mail.ts'
+import { passkeys } from './passkeys.ts'
 import { proxies } from './proxies.ts'
 import { secret } from './secret.ts'
 import { settings } from './settings.ts'
@@ -32,5 +33,6 @@ export const checks: Check<Facts>[] = [
   ...proxies,
   ...webhooks,
   ...mail,
+  ...passkeys,
   ...hashing,
 ]

@@ -1,4 +1,3 @@
-import { isIP } from 'node:net'
 import type {
   AuthenticationResponseJSON,
   PublicKeyCredentialCreationOptionsJSON,
@@ -8,8 +7,10 @@ import type {
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { serviceName } from '../../config/mail.ts'
+import { rpIdOf } from '../../config/passkeys.ts'
 import type { Log } from '../../domain/caller.ts'
 import type { Passkey } from '../../domain/factor.ts'
+import { isUuid } from '../../domain/ids.ts'
 import type { User } from '../../domain/user.ts'
 import { authenticatorModels } from './authenticator-models.ts'
 
@@ -42,7 +43,8 @@ export interface Passkeys {
   /**
    * Reads which credential a response is of, and whose it says that it is, before anything is verified.
    *
-   * @returns `userId` only where the response has a user handle: whoever knows the user by then compares the two
+   * @returns `userId` only where the response has a user handle: whoever knows the user by then compares the two.
+   *   undefined for what names no credential, or the handle of no user of ours
    */
   credentialOf(response: unknown): { credentialId: string; userId: string | undefined } | undefined
   /**
@@ -72,10 +74,12 @@ const notCompared = 0
 const mostReasonLength = 200
 
 function createPasskeys({ config }: Pick<FastifyInstance, 'config'>): Passkeys {
-  const rpId = new URL(config.AUTH_ISSUER).hostname
-  const whyOff = isIP(rpId.replace(/^\[|\]$/g, ''))
-    ? `the host of AUTH_ISSUER is an address, ${rpId}, and passkeys are of a name`
-    : undefined
+  const { hostname } = new URL(config.AUTH_ISSUER)
+  const rpId = rpIdOf(config.AUTH_ISSUER) ?? hostname
+  const whyOff =
+    rpIdOf(config.AUTH_ISSUER) === undefined
+      ? `the host of AUTH_ISSUER is an address, ${hostname}, and passkeys are of a name`
+      : undefined
   const origins = config.AUTH_WEBAUTHN_ORIGINS
   const bytesOf = (challenge: string) => Buffer.from(challenge).toString('base64url')
   /** What both ceremonies expect. Said each time: other services have fallen over relying on a default. */
@@ -150,8 +154,9 @@ function createPasskeys({ config }: Pick<FastifyInstance, 'config'>): Passkeys {
       const { id, response: signed } = membersOf(response)
       if (typeof id !== 'string' || id === '') return undefined
       const { userHandle } = membersOf(signed)
-      const userId = typeof userHandle === 'string' ? Buffer.from(userHandle, 'base64url').toString() : undefined
-      return { credentialId: id, userId }
+      if (userHandle === undefined || userHandle === null) return { credentialId: id, userId: undefined }
+      const userId = Buffer.from(String(userHandle), 'base64url').toString()
+      return isUuid(userId) ? { credentialId: id, userId } : undefined
     },
 
     async verify(passkey, response, challenge, log) {

@@ -97,6 +97,16 @@ const setUps: Record<string, SetUp> = {
     says: ['warning metrics: AUTH_METRICS_PORT'],
   },
 
+  'pages of other hosts use passkeys, and browsers are told': {
+    env: { AUTH_WEBAUTHN_ORIGINS: 'https://app.example.com, https://auth.example.com' },
+    says: [],
+  },
+  'browsers are not told': {
+    env: { AUTH_WEBAUTHN_ORIGINS: 'https://app.example.com, https://auth.example.com' },
+    facts: { passkeyOrigins: async () => answer('not found', { status: 404 }) },
+    says: ['warning passkeys.related: AUTH_WEBAUTHN_ORIGINS'],
+  },
+
   // The secret
   'the secret is that of an example': {
     env: { AUTH_SECRET: 'changeme-changeme-changeme-changeme' },
@@ -522,7 +532,7 @@ t.test('every check may fail or warn, but those that only tell', async (t) => {
   const said = new Set(Object.values(setUps).flatMap(({ says }) => says.map((line) => line.split(/[ :]/)[1])))
   t.same(
     checks.map(({ id }) => id).filter((id) => !said.has(id)),
-    ['signup', 'secret.place', 'keys.file', 'hash.build'],
+    ['signup', 'secret.place', 'keys.file', 'passkeys', 'hash.build'],
   )
 })
 

@@ -235,6 +235,16 @@ onPasskeys('whatever is no message of a passkey is refused, and fails nothing', 
   t.ok(await passkeys.verify(passkey, signedIn, challenge))
 })
 
+onPasskeys('a message names its credential, and a user only where it has a handle', async (t, passkeys) => {
+  const handle = (text: unknown) => ({ id: 'AAAA', response: { userHandle: text } })
+  const none = { credentialId: 'AAAA', userId: undefined }
+  t.same(passkeys.credentialOf({ id: 'AAAA', response: {} }), none)
+  t.same(passkeys.credentialOf(handle(null)), none)
+  t.same(passkeys.credentialOf(handle(Buffer.from(ada.id).toString('base64url'))), { ...none, userId: ada.id })
+  for (const text of ['', 'ada', '\0', ada.id.toUpperCase()])
+    t.equal(passkeys.credentialOf(handle(Buffer.from(text).toString('base64url'))), undefined, JSON.stringify(text))
+})
+
 onPasskeys('transports are kept as hints, and nothing else in their place', async (t, passkeys) => {
   const device = createAuthenticator()
   const created = device.create(await passkeys.creationOptions(ada, { challenge, known: [] }))

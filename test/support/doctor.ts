@@ -137,6 +137,7 @@ export function goodFacts(env: Record<string, string>, facts: Partial<Facts> = {
     issuer: async () => answer({ issuer: good.config().AUTH_ISSUER }),
     jwks: async () => answer({ keys: [{ kid: 'one' }] }),
     certificate: async () => ({ validToMs: now + 60 * day, issuer: "Let's Encrypt" }),
+    passkeyOrigins: async () => answer({ origins: good.config().AUTH_WEBAUTHN_ORIGINS }),
     webhooks: () => [webhook],
     reach: async () => ({ status: 404, body: Buffer.alloc(0), isWhole: true }),
     askMailer: async () => {},
