@@ -59,6 +59,15 @@ export interface UserFactors {
 /** Whether it makes a sign-in need two. */
 export const isSecondFactor = ({ kind }: Factor): boolean => kind !== 'recovery_code'
 
+/** A user, as the factors are. */
+export function withFactors({ hasFactors: _, ...user }: User, factors: Factor[]): User {
+  return factors.some(isSecondFactor) ? { ...user, hasFactors: true } : user
+}
+
+/** Whether the factor that a sign-in relied on, if any, is still the user's. */
+export const hasFactor = (of: UserFactors | undefined, factorId: string | undefined): boolean =>
+  factorId === undefined || (of?.factors.some(({ id }) => id === factorId) ?? false)
+
 /** What the sealed secret of an authenticator app is bound to. */
 export const totpContext = (userId: string, factorId: string): string => `totp ${userId} ${factorId}`
 

@@ -2,6 +2,7 @@ import { type TSchema, Type } from '@sinclair/typebox'
 import type { AuditRow } from '../domain/audit.ts'
 import { type Amr, amrs } from '../domain/authentication.ts'
 import type { Client, ClientSecret } from '../domain/client.ts'
+import type { Factor, UserFactors } from '../domain/factor.ts'
 import type { Failures } from '../domain/failures.ts'
 import { uuid as uuidPattern } from '../domain/ids.ts'
 import type { ShortRecord } from '../domain/record.ts'
@@ -20,6 +21,7 @@ import { locales, type User } from '../domain/user.ts'
 /** What is moved row by row. */
 export interface Tables {
   users: User
+  factors: UserFactors
   clients: Client
   sessions: Session
   signingKeys: SigningKeyRecord
@@ -79,6 +81,37 @@ const secrets: Column<ClientSecret[]> = {
   shape: Type.Array(Type.Object({ hash: Type.String(), createdAt: integer(0), expiresAt: Type.Optional(integer(0)) })),
 }
 
+const factorOf = <Kind extends string>(kind: Kind, members: Record<string, TSchema>) =>
+  Type.Object({
+    kind: Type.Literal(kind),
+    id: Type.String({ minLength: 1 }),
+    name: Type.String(),
+    createdAt: integer(0),
+    usedAt: Type.Optional(integer(0)),
+    ...members,
+  })
+
+const factors: Column<Factor[]> = {
+  kind: 'json',
+  shape: Type.Unsafe<Factor[]>(
+    Type.Array(
+      Type.Union([
+        factorOf('totp', { secret: Type.String({ minLength: 1 }), step: integer(0) }),
+        factorOf('webauthn', {
+          credentialId: Type.String({ minLength: 1 }),
+          publicKey: Type.String({ minLength: 1 }),
+          counter: integer(0),
+          transports: Type.Array(Type.String()),
+          aaguid: Type.String(),
+          isBackupEligible: Type.Boolean(),
+          isBackedUp: Type.Boolean(),
+        }),
+        factorOf('recovery_code', { hashes: Type.Array(Type.String()) }),
+      ]),
+    ),
+  ),
+}
+
 const detail: Column<Record<string, unknown>> = { kind: 'json', shape: Type.Record(Type.String(), Type.Unknown()) }
 
 /** In the order in which they are moved: no row before one that it refers to. */
@@ -135,6 +168,12 @@ export const tables: { readonly [T in TableName]: Table<Tables[T]> } = {
       source: optional(name),
       externalId: optional(name),
     },
+  },
+  factors: {
+    name: 'factors',
+    key: 'userId',
+    rising: ['version'],
+    columns: { userId: uuid, factors, version: positive },
   },
   sessions: {
     name: 'sessions',
@@ -227,7 +266,7 @@ export const revocationColumns: Columns<Merged<Revocation>> = {
 
 /** The key of a row, by which it is found and moved. */
 export function keyOf<T extends TableName>(row: Tables[T]): string {
-  return 'id' in row ? row.id : 'kid' in row ? row.kid : row.key
+  return 'id' in row ? row.id : 'kid' in row ? row.kid : 'key' in row ? row.key : row.userId
 }
 
 /**

@@ -2,6 +2,7 @@ import type { Moving } from './moving/moving.ts'
 import type { Sweeping } from './sweeping.ts'
 import type { AuditTable } from './tables/audit.ts'
 import type { ClientTable } from './tables/clients.ts'
+import type { FactorTable } from './tables/factors.ts'
 import type { FailureTable } from './tables/failures.ts'
 import type { RecordTable } from './tables/records.ts'
 import type { RevocationTable } from './tables/revocations.ts'
@@ -28,6 +29,7 @@ export interface Store
   extends UserTable,
     ClientTable,
     SessionTable,
+    FactorTable,
     RevocationTable,
     SigningKeyTable,
     FailureTable,
@@ -75,12 +77,14 @@ export type ToldWrite =
   | 'disableUser'
   | 'enableUser'
   | 'changeUser'
+  | 'changeFactors'
   | 'importUsers'
   | 'createClient'
   | 'replaceClient'
   | 'deleteClient'
   | 'createSession'
   | 'rotateSession'
+  | 'raiseSession'
   | 'endSession'
   | 'endUserSessions'
   | 'addSigningKey'

@@ -1,6 +1,7 @@
 import type { Database, RootDatabase } from 'lmdb'
 import type { AuditRow } from '../../domain/audit.ts'
 import type { Client } from '../../domain/client.ts'
+import type { UserFactors } from '../../domain/factor.ts'
 import type { Failures } from '../../domain/failures.ts'
 import type { ShortRecord } from '../../domain/record.ts'
 import type { Revocation } from '../../domain/revocation.ts'
@@ -33,6 +34,7 @@ export function openDatabases(root: RootDatabase) {
     usersByEmail: open<string>('users_by_email'),
     usersByExternalId: open<string>('users_by_external_id'),
     usersByCreation: open<0>('users_by_creation'),
+    factors: open<UserFactors>('factors'),
     clients: open<Client>('clients'),
     sessions: open<Session>('sessions'),
     sessionsByUser: open<0>('sessions_by_user'),

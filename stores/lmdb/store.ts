@@ -7,6 +7,7 @@ import { createRuns } from './runs.ts'
 import { createSweep } from './sweep.ts'
 import { createAudit, createAuditRows, sweepAudit } from './tables/audit.ts'
 import { createClients } from './tables/clients.ts'
+import { createFactors } from './tables/factors.ts'
 import { createFailures, sweepFailures } from './tables/failures.ts'
 import { createRecords, sweepRecords } from './tables/records.ts'
 import { createRevocationRows, createRevocations, sweepRevocations } from './tables/revocations.ts'
@@ -61,6 +62,7 @@ export function openLmdbStore(dataDir: string): Store {
     ...createClients(databases, runs),
     ...createSessions(databases, runs),
     ...createRotations(databases, runs),
+    ...createFactors(databases, runs),
     ...createRevocations(databases, runs),
     ...createSigningKeys(databases, runs),
     ...createFailures(databases, runs),

@@ -6,6 +6,7 @@ import type { Databases } from './databases.ts'
 import type { Runs } from './runs.ts'
 import { checkAudit, createAuditRows } from './tables/audit.ts'
 import { checkClients } from './tables/clients.ts'
+import { checkFactors, createFactorRows } from './tables/factors.ts'
 import { checkFailures } from './tables/failures.ts'
 import { checkRecords, createRecordRows } from './tables/records.ts'
 import { checkRevocations } from './tables/revocations.ts'
@@ -20,6 +21,7 @@ const rowsAtOnce = 200
 
 const checks: { [T in TableName | 'revocations']: (databases: Databases) => Check[] } = {
   users: checkUsers,
+  factors: checkFactors,
   clients: checkClients,
   sessions: checkSessions,
   signingKeys: checkSigningKeys,
@@ -33,12 +35,16 @@ const checks: { [T in TableName | 'revocations']: (databases: Databases) => Chec
 function createPuts(databases: Databases): { [T in TableName]: (row: Tables[T]) => unknown } {
   const { users, clients, signingKeys, failures } = databases
   const userRows = createUserRows(databases)
+  const factorRows = createFactorRows(databases)
   return {
     users(user) {
       if (userRows.isTaken(user)) return false
-      userRows.put(user, users.get(user.id))
+      const before = users.get(user.id)
+      const { hasFactors: _, ...rest } = user
+      userRows.put(before ? { ...rest, ...(before.hasFactors && { hasFactors: true }) } : user, before)
       return true
     },
+    factors: factorRows.put,
     clients: (client) => void clients.put(client.id, client),
     sessions: createSessionRows(databases).put,
     signingKeys: (record) => void signingKeys.put(record.kid, record),

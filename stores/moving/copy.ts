@@ -179,7 +179,7 @@ async function verifyRevocations(source: Store, target: Store): Promise<Omit<Tab
 /** `--from` and `--to` are easily confused, and one of the two has the newest changes. */
 async function refuseWrongTarget(source: Store, target: Store, onProgress: Progress): Promise<void> {
   let shared = 0
-  for (const table of ['users', 'clients', 'sessions'] as const) {
+  for (const table of ['users', 'clients', 'sessions', 'factors'] as const) {
     let read = 0
     for await (const page of pagesOf(target, table)) {
       // Those declared say nothing of where a store comes from: each service makes them anew from a file.
@@ -197,7 +197,7 @@ async function refuseWrongTarget(source: Store, target: Store, onProgress: Progr
       read += rows.length
       onProgress('comparing', table, read)
     }
-    if (table !== 'sessions' && read > 0 && shared === 0)
+    if (table !== 'sessions' && table !== 'factors' && read > 0 && shared === 0)
       throw new CopyRefused(`the two have no ${table.slice(0, -1)} in common`)
   }
 }
@@ -221,6 +221,7 @@ async function removeExtra<T extends TableName>(source: Store, target: Store, ta
   const remove: { [T in TableName]: (row: Tables[T]) => Promise<unknown> } = {
     clients: ({ id }) => target.deleteClient(id, end),
     users: ({ id }) => target.deleteUser(id, end),
+    factors: ({ userId }) => target.removeFactors(userId),
     sessions: ({ id }) => target.endSession(id, end),
     signingKeys: ({ kid }) => target.removeSigningKey(kid),
     failures: (row) => target.clearFailures([row]),

@@ -18,7 +18,8 @@ export interface Moving {
   findRows<T extends TableName>(table: T, keys: string[]): Promise<(Tables[T] | undefined)[]>
   /**
    * Inserts or replaces rows by key. Of a call that fails some may be written; it can be repeated. Skipped: a row where the stored one is ahead (`isAhead`
-   * of `rows.ts`), and a user whose name, address or external id another user has.
+   * of `rows.ts`), and a user whose name, address or external id another user has. Whether a user who is there has
+   * factors is not taken from a row of users: it follows that of the factors, as if both were one row.
    * @returns how many were written
    */
   importRows<T extends TableName>(table: T, rows: Tables[T][]): Promise<number>

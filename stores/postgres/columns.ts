@@ -66,6 +66,12 @@ function createColumns<Row>(columns: Columns<Row>) {
       return row as Row
     }
   }
+  const excludedBut = (kept: string[]) =>
+    all
+      .slice(1)
+      .filter(({ column }) => !kept.includes(column))
+      .map(({ column }) => `${column} = excluded.${column}`)
+      .join(', ')
 
   return {
     count: all.length,
@@ -105,10 +111,9 @@ function createColumns<Row>(columns: Columns<Row>) {
         .map(({ column, kind }) => `${column} = ${alias}.${column}${kind === 'texts' ? '::text[]' : ''}`)
         .join(', '),
     /** `name_key = excluded.name_key, …`, of all but the first column */
-    excluded: all
-      .slice(1)
-      .map(({ column }) => `${column} = excluded.${column}`)
-      .join(', '),
+    excluded: excludedBut([]),
+    /** The same without some columns. */
+    excludedBut,
     /** Rows as one array for each column. */
     arrays: (rows: Row[]) =>
       all.map(({ member, kind }) => rows.map((row) => encode(kind, row[member as keyof Row], true))),

@@ -47,11 +47,25 @@ export function createRotationBatches(
   function rotateAll(all: PresentedRefresh[]): Promise<Fields[]> {
     const [{ idleTtlMs, maxTtlMs, ...first }] = all as [PresentedRefresh]
     const future = futureFrom(first.now)
+    const mfa = first.mfa ?? 'optional'
     if (all.length === 1) {
       const { sessionId, counter, now, address, userAgent, clientId, scope = [], clientCreatedAt } = first
       return run(
         statements.rotateSession,
-        ...[sessionId, counter, now, address, userAgent, clientId, idleTtlMs, maxTtlMs, scope, clientCreatedAt, future],
+        ...[
+          sessionId,
+          counter,
+          now,
+          address,
+          userAgent,
+          clientId,
+          idleTtlMs,
+          maxTtlMs,
+          scope,
+          clientCreatedAt,
+          future,
+          mfa,
+        ],
       )
     }
     return run(
@@ -67,6 +81,7 @@ export function createRotationBatches(
       all.map(({ scope = [] }) => arrayLiteral(scope)),
       all.map(({ clientCreatedAt }) => clientCreatedAt),
       future,
+      mfa,
     )
   }
 

@@ -2,6 +2,7 @@ import { tableNames } from '../rows.ts'
 import { prepare, type Statement } from './statement.ts'
 import { statements as audit } from './tables/audit.ts'
 import { statements as clients } from './tables/clients.ts'
+import { statements as factors } from './tables/factors.ts'
 import { statements as failures } from './tables/failures.ts'
 import { statements as records } from './tables/records.ts'
 import { statements as revocations } from './tables/revocations.ts'
@@ -24,6 +25,7 @@ export const parts: Record<string, Statement>[] = [
   clients,
   sessions,
   rotations,
+  factors,
   revocations,
   signingKeys,
   failures,

@@ -40,9 +40,13 @@ export const auditing = (first: number, isTold: string) => {
   )`
 }
 
-/** A change that records no revocation, with its audit rows. @param changed CTE @param first as of {@link auditing} */
-export const telling = (first: number, changed: string, list = 'id') => `
-  WITH changed AS (${changed}
+/**
+ * A change that records no revocation, with its audit rows.
+ *
+ * @param changed CTE @param first as of {@link auditing} @param before CTEs that `changed` refers to
+ */
+export const telling = (first: number, changed: string, list = 'id', before = '') => `
+  WITH ${before && `${before}, `}changed AS (${changed}
     RETURNING ${list}
   ),${auditing(first, 'EXISTS (SELECT 1 FROM changed)')}
   SELECT ${list} FROM changed`

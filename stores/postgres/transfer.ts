@@ -23,32 +23,46 @@ export const statements = plan({
     ORDER BY u.id`,
 })
 
+interface Importing {
+  /** whether the row `g` may be put in */
+  isFree?: string
+  /** columns that no row has, and their values */
+  extra?: Record<string, string>
+  /** columns that keep their value in a row that is there */
+  kept?: string[]
+  /** CTEs before the rows are put in, and after it, when `put` has them */
+  before?: string
+  after?: string
+}
+
 /**
  * Puts rows in, each in the place of the one with its key unless that is ahead of it (see `isAhead` of `rows.ts`). Rows
  * come as one array for each column.
- *
- * @param isFree whether the row `g` may be put in
- * @param extra a column that no row has, and its value
  */
-function importing(table: TableName, { isFree = 'true', extra = {} as Record<string, string> } = {}): string {
-  const { name, key, list, unnested, arrayParameters, excluded, rising } = tables[table]
+function importing(
+  table: TableName,
+  { isFree = 'true', extra = {}, kept = [], before, after }: Importing = {},
+): string {
+  const { name, key, list, unnested, arrayParameters, excludedBut, rising } = tables[table]
   const isNoStepBack = ['true', ...rising.map((column) => `t.${column} <= excluded.${column}`)].join(' AND ')
-  return `
+  const put = `
     INSERT INTO ${name} AS t (${[list, ...Object.keys(extra)]})
     SELECT ${[unnested('g'), ...Object.values(extra)]}
     FROM unnest(${arrayParameters()}) AS g (${list})
     WHERE ${isFree}
-    ON CONFLICT (${key}) DO UPDATE SET ${excluded}
+    ON CONFLICT (${key}) DO UPDATE SET ${excludedBut(kept)}
     WHERE ${isNoStepBack}
-    RETURNING t.${key}`
+    RETURNING ${after ? 't.*' : `t.${key}`}`
+  return before && after ? `WITH ${before}, put AS (${put}), ${after} SELECT put.${key} FROM put` : put
 }
 
 /** What the rows of some tables need beyond their columns. */
-const imports: { [T in TableName]?: Parameters<typeof importing>[1] } = {
+const imports: { [T in TableName]?: Importing } = {
   // What it follows is nothing that addSigningKey asks for: it has not come in a race, and its predecessor may be long
   // gone.
   signingKeys: { extra: { follows: "'moved: ' || g.kid" } },
   users: {
+    kept: ['has_factors'],
     isFree: `NOT EXISTS (SELECT 1 FROM latchkey_users n WHERE n.name_key = g.name_key AND n.id <> g.id)
       AND NOT EXISTS (
         SELECT 1 FROM latchkey_users n
@@ -56,6 +70,18 @@ const imports: { [T in TableName]?: Parameters<typeof importing>[1] } = {
       AND NOT EXISTS (
         SELECT 1 FROM latchkey_users n
         WHERE n.external_id IS NOT NULL AND n.external_id = g.external_id AND n.source = g.source AND n.id <> g.id)`,
+  },
+  // The users are locked first, as everywhere. A text in JSON has a backslash before its quotes, and so is no member.
+  factors: {
+    before: 'owners AS (SELECT u.id FROM latchkey_users u WHERE u.id = ANY($1::uuid[]) ORDER BY u.id FOR UPDATE)',
+    isFree: '(SELECT count(*) FROM owners) >= 0',
+    after: `followed AS (
+      UPDATE latchkey_users u
+      SET has_factors = CASE WHEN strpos(put.factors, '"kind":"totp"') + strpos(put.factors, '"kind":"webauthn"') > 0
+        THEN true END
+      FROM put WHERE u.id = put.user_id
+      RETURNING u.id
+    )`,
   },
   audit: { extra: { erases: `g.event = '${erasingEvent}'` } },
 }

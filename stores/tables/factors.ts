@@ -18,9 +18,11 @@ export interface FactorTable {
   /**
    * Says of a session that its user has signed in anew.
    * @param taking the record that shows it, in the same step
-   * @returns false when the session has ended, or there is no such record
+   * @returns false when the session has ended, the factor is gone, or there is no such record
    */
   raiseSession(raised: Raised, taking: RecordTaking, audit?: Audit): Promise<boolean>
+  /** Forgets the factors of a user, whether there is one: for the moving of a store. */
+  removeFactors(userId: string): Promise<void>
 }
 
 export interface FactorsChange extends WithRecords {

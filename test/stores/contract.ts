@@ -17,6 +17,7 @@ import { usersLookedAt } from '../../stores/tables/users.ts'
 import { giveRoles } from '../support/basics.ts'
 import { isLong } from '../support/processes.ts'
 import { auditContract, makeAuditRow } from './audit.ts'
+import { factorContract, makeFactors, makePasskey, makeTotp } from './factors.ts'
 import { importContract, makeImportRow } from './imports.ts'
 import { makeRecord, recordContract } from './records.ts'
 
@@ -1664,8 +1665,14 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
     t.equal(await store.importRows('records', records), 2)
     t.equal(await store.importRows('audit', audit), 2)
 
+    const withFactors = users[4] as User
+    const factors = [makeFactors(withFactors, [makeTotp(), makePasskey()], 7)]
+    t.equal(await store.importRows('factors', factors), 1)
+    withFactors.hasFactors = true
+
     const given: { [T in TableName]: Tables[T][] } = {
       users: [...users, disabled],
+      factors,
       clients,
       sessions,
       signingKeys: keys,
@@ -1822,6 +1829,7 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
   })
 
   await recordContract(t, name, open)
+  await factorContract(t, name, open)
   await importContract(t, name, open)
   await auditContract(t, name, open)
 
@@ -1861,6 +1869,10 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
         listClients: () => closing.listClients({ limit: 1 }),
         replaceClient: () => closing.replaceClient(makeClient()),
         deleteClient: () => closing.deleteClient('id', end),
+        findFactors: () => closing.findFactors(user.id),
+        changeFactors: () => closing.changeFactors({ userId: user.id, expectedVersion: 0, next: [] }),
+        raiseSession: () => closing.raiseSession({ sessionId: session.id, authAt: now, amr: [] }, recordKey),
+        removeFactors: () => closing.removeFactors(user.id),
         createSession: () => closing.createSession(session),
         rotateSession: () => closing.rotateSession(present(session), theft),
         findSession: () => closing.findSession(session.id),

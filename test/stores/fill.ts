@@ -5,6 +5,7 @@ import type { Session } from '../../domain/session.ts'
 import type { User } from '../../domain/user.ts'
 import type { Store } from '../../stores/store.ts'
 import { makeAuditRow } from './audit.ts'
+import { makeCodes, makeFactors, makePasskey, makeTotp } from './factors.ts'
 import { makeRecord } from './records.ts'
 
 /* Rows of every table, with characters that mean something to a database. */
@@ -49,10 +50,16 @@ export const makeSession = (user: User, over: Partial<Session> = {}): Session =>
 /** Puts rows into an empty store. @param n users, each with a session */
 export async function fill(store: Store, n: number) {
   const clients = Array.from({ length: n / 10 }, (_, i) => makeClient(i % 10 === 0 ? { disabledAt: now } : {}))
-  const users = Array.from({ length: n }, (_, i) => makeUser(i % 10 === 0 ? { disabledAt: now } : {}))
+  const users = Array.from({ length: n }, (_, i) =>
+    makeUser(i % 10 === 0 ? { disabledAt: now } : i % 10 === 3 ? { hasFactors: true } : {}),
+  )
+  const factors = users
+    .filter(({ hasFactors }) => hasFactors)
+    .map((user, i) => makeFactors(user, [makeTotp(), makePasskey(), makeCodes()], i + 1))
   const sessions = users.map((user, i) => makeSession(user, { counter: i + 1 }))
   await store.importRows('clients', clients)
   await store.importRows('users', users)
+  await store.importRows('factors', factors)
   await store.importRows('sessions', sessions)
   await Promise.all(
     users.slice(0, 50).map(({ id: key }, i) => store.recordFailure([i % 2 ? { key } : { key, tag: `tag ${i}` }], now)),
@@ -65,5 +72,5 @@ export async function fill(store: Store, n: number) {
   await store.importRows('records', records)
   const keep = { gave: 'a session', until: now + 1000 }
   await store.takeRecord({ kind: 'code', id: records[0]?.id ?? '', now, keep })
-  return { clients, users, sessions, records }
+  return { clients, users, factors, sessions, records }
 }

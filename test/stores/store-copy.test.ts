@@ -8,6 +8,7 @@ import t, { type Test } from 'tap'
 import { buildApp } from '../../app.ts'
 import { readConfig } from '../../config.ts'
 import type { Client } from '../../domain/client.ts'
+import type { UserFactors } from '../../domain/factor.ts'
 import type { RecordKey } from '../../domain/record.ts'
 import type { PresentedRefresh, Session } from '../../domain/session.ts'
 import type { User } from '../../domain/user.ts'
@@ -30,6 +31,7 @@ import {
   signUp,
   type Tokens,
 } from '../support/helper.ts'
+import { makeTotp } from './factors.ts'
 import { end, fill, makeClient, makeUser, now } from './fill.ts'
 
 const postgres = await sharedPostgres()
@@ -63,7 +65,7 @@ t.test(
   'thousands of rows go from LMDB to PostgreSQL and back, and each table is the same by count and checksum',
   async (t) => {
     const [first, middle, last] = [await newLmdb(t), await newPostgres(t), await newLmdb(t)]
-    const { clients, users, sessions, records } = await fill(first, 1200)
+    const { clients, users, factors, sessions, records } = await fill(first, 1200)
     for (const [source, target] of [
       [first, middle],
       [middle, last],
@@ -73,6 +75,7 @@ t.test(
         { table: 'signingKeys', source: { rows: 0 }, isSame: true },
         { table: 'clients', source: { rows: 120 }, target: { rows: 120 }, written: 120, isSame: true },
         { table: 'users', source: { rows: 1200 }, target: { rows: 1200 }, written: 1200, isSame: true },
+        { table: 'factors', source: { rows: 120 }, target: { rows: 120 }, written: 120, isSame: true },
         { table: 'sessions', source: { rows: 1200 }, target: { rows: 1200 }, written: 1200, isSame: true },
         { table: 'failures', source: { rows: 50 }, target: { rows: 50 }, written: 50, isSame: true },
         { table: 'records', source: { rows: 120 }, target: { rows: 120 }, written: 120, isSame: true },
@@ -87,6 +90,7 @@ t.test(
     }
     t.strictSame(await last.findUserByName(users[7]?.nameKey ?? ''), users[7])
     t.strictSame(await last.findClient(clients[7]?.id ?? ''), clients[7])
+    t.strictSame(await last.findFactors(factors[7]?.userId ?? ''), factors[7])
     t.match(await last.rotateSession(present(sessions[7] as Session), end), { outcome: 'rotated' })
     t.equal((await last.revocationsSince()).revocations.length, 20)
     const [spent, live] = records.map(({ id, kind }) => ({ id, kind, now }))
@@ -110,6 +114,10 @@ for (const [name, newTarget] of Object.entries({ lmdb: newLmdb, pg: newPostgres 
     await source.rotateSession(present(sessions[3] as Session), end)
     await source.endSession(sessions[4]?.id ?? '', end)
     await source.clearFailures([{ key: users[5]?.id ?? '' }])
+    const [reset, enrolled] = [users[3] as User, users[14] as User]
+    await source.changeFactors({ userId: reset.id, expectedVersion: 1, next: [] })
+    await source.changeFactors({ userId: enrolled.id, expectedVersion: 0, next: [makeTotp()] })
+    await source.deleteUser(users[23]?.id ?? '', end)
     const [removed, remade, rotated] = clients as [Client, Client, Client]
     await source.deleteClient(removed.id, end)
     await source.deleteClient(remade.id, end)
@@ -123,7 +131,8 @@ for (const [name, newTarget] of Object.entries({ lmdb: newLmdb, pg: newPostgres 
       without.filter(({ isSame }) => !isSame).map(({ table, extra }) => [table, extra]),
       [
         ['clients', 1],
-        ['users', 1],
+        ['users', 2],
+        ['factors', 1],
         ['sessions', 1],
         ['failures', 1],
         ['records', 1],
@@ -135,6 +144,8 @@ for (const [name, newTarget] of Object.entries({ lmdb: newLmdb, pg: newPostgres 
     const reports = await copy(source, target, true)
     t.ok(reports.every(({ isSame }) => isSame))
     t.strictSame(await target.findUserByName(gone.nameKey), heir, 'a name that has changed hands')
+    t.equal((await target.findUser(reset.id))?.hasFactors, undefined)
+    t.equal((await target.findUser(enrolled.id))?.hasFactors, true)
     t.equal((await target.findUser(changed.id))?.passwordHash, 'new')
     t.equal((await target.findSession(sessions[3]?.id ?? ''))?.counter, 5)
     t.equal(await target.findSession(sessions[4]?.id ?? ''), undefined)
@@ -149,13 +160,16 @@ for (const [name, newTarget] of Object.entries({ lmdb: newLmdb, pg: newPostgres 
 
   t.test(`a target that was in service after the source is never turned back [${name}]`, async (t) => {
     const [source, target] = [await newLmdb(t), await newTarget(t)]
-    const { clients, users, sessions } = await fill(source, 20)
+    const { clients, users, factors, sessions } = await fill(source, 20)
     await copy(source, target)
     const [user, session] = [users[1] as User, sessions[2] as Session]
     await target.rotateSession(present(session), end)
     await target.changePassword({ userId: user.id, expectedHash: user.passwordHash, passwordHash: 'new' }, end)
     const client = { ...(clients[1] as Client), secrets: [], generation: now + 1 }
     await target.replaceClient(client)
+    const [{ userId, version: expectedVersion }, late] = [factors[1] as UserFactors, users[4] as User]
+    await target.changeFactors({ userId, expectedVersion, next: [makeTotp()] })
+    await target.changeFactors({ userId: late.id, expectedVersion: 0, next: [makeTotp()] })
     const newcomer = makeUser()
     await target.createUser(newcomer)
 
@@ -169,11 +183,13 @@ for (const [name, newTarget] of Object.entries({ lmdb: newLmdb, pg: newPostgres 
     const reports = await copy(source, target)
     t.match(
       reports.map(({ newer }) => newer),
-      [0, 1, 1, 1, 0, 0],
+      [0, 1, 1, 1, 1, 0, 0],
     )
     t.equal((await target.findSession(session.id))?.counter, session.counter + 1)
     t.equal((await target.findUser(user.id))?.passwordHash, 'new')
     t.strictSame(await target.findClient(client.id), client)
+    t.equal((await target.findFactors(userId))?.version, expectedVersion + 1, 'what is spent stays so')
+    t.equal((await target.findUser(late.id))?.hasFactors, true, 'who has a second factor since needs it')
   })
 
   t.test(`a target of clients alone is told from a wrong one by them, but for those declared [${name}]`, async (t) => {

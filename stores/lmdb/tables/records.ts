@@ -10,6 +10,7 @@ import {
 import { isFuture } from '../../../domain/time.ts'
 import { clockOf, type SweepStep } from '../../sweeping.ts'
 import type { RecordTable } from '../../tables/records.ts'
+import type { WithRecords } from '../../tables/users.ts'
 import { type Check, checkOf } from '../checks.ts'
 import type { Databases } from '../databases.ts'
 import type { Runs } from '../runs.ts'
@@ -66,6 +67,13 @@ export function createRecordRows({ records, recordsByHolder, recordsByDue }: Dat
     const record = find(key)
     return record && isLive(record, key.now) ? record : undefined
   }
+  /** The last thing that may refuse before the first write of what the record is taken for. */
+  function take({ keep, ...key }: RecordTaking): ShortRecord | undefined {
+    const record = live(key)
+    if (record && keep) put(spentRecord(record, key.now, keep))
+    else if (record) remove(record.id)
+    return record
+  }
   const idsOf = (prefix: string) =>
     [...recordsByHolder.getKeys({ start: prefix, end: prefix + last })].map((key) => key.slice(prefix.length))
   function hasRoom(prefix: string, most: number, now: number): boolean {
@@ -74,6 +82,13 @@ export function createRecordRows({ records, recordsByHolder, recordsByDue }: Dat
       if (now < expiresAt && ++count >= most) return false
     }
     return count < most
+  }
+  function endOf(owner: string, { kinds, since = 0 }: Omit<RecordsEnding, 'now'>): number {
+    const ids = kinds
+      .flatMap((kind) => idsOf(prefixOf('owner', kind, owner)))
+      .filter((id) => (records.get(id)?.createdAt ?? 0) >= since)
+    for (const id of ids) remove(id)
+    return ids.length
   }
 
   return {
@@ -88,12 +103,12 @@ export function createRecordRows({ records, recordsByHolder, recordsByDue }: Dat
       put(record)
       return true
     },
-    /** The last thing that may refuse before the first write of what the record is taken for. */
-    take({ keep, ...key }: RecordTaking): ShortRecord | undefined {
-      const record = live(key)
-      if (record && keep) put(spentRecord(record, key.now, keep))
-      else if (record) remove(record.id)
-      return record
+    take,
+    /** Takes, and ends, what goes with a change of an owner: it too may refuse last. */
+    takeWith(owner: string, { taking, ending }: WithRecords): boolean {
+      if (taking && !take(taking)) return false
+      if (ending) endOf(owner, ending)
+      return true
     },
     miss(key: RecordKey, most: number): number | undefined {
       const record = live(key)
@@ -118,13 +133,7 @@ export function createRecordRows({ records, recordsByHolder, recordsByDue }: Dat
       }
       return found
     },
-    endOf(owner: string, { kinds, since = 0 }: Omit<RecordsEnding, 'now'>): number {
-      const ids = kinds
-        .flatMap((kind) => idsOf(prefixOf('owner', kind, owner)))
-        .filter((id) => (records.get(id)?.createdAt ?? 0) >= since)
-      for (const id of ids) remove(id)
-      return ids.length
-    },
+    endOf,
   }
 }
 

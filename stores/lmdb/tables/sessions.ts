@@ -1,3 +1,4 @@
+import { hasFactor } from '../../../domain/factor.ts'
 import { isCurrent, isExpired, type Session } from '../../../domain/session.ts'
 import { isFuture } from '../../../domain/time.ts'
 import { beforeGrace, clockOf, type SweepStep } from '../../sweeping.ts'
@@ -26,6 +27,11 @@ export function createSessionRows({ sessions, sessionsByUser }: Databases) {
       sessionsByUser.put(byUserKey(session), 0)
       sessions.put(session.id, session)
     },
+    /** All sessions of a user, the dead too. */
+    of: (userId: string): Session[] =>
+      [...sessionsByUser.getKeys({ start: `${userId}/`, end: `${userId}/${last}` })]
+        .map((key) => sessions.get(key.slice(-uuidLength)))
+        .filter((session) => session !== undefined),
     remove(session: Session): void {
       sessions.remove(session.id)
       sessionsByUser.remove(byUserKey(session))
@@ -42,7 +48,7 @@ export function createSessionRows({ sessions, sessionsByUser }: Databases) {
 
 /** The sessions of the embedded store, but for their refreshes. */
 export function createSessions(databases: Databases, { read, change }: Runs): Omit<SessionTable, 'rotateSession'> {
-  const { users, sessions, sessionsByUser } = databases
+  const { users, factors, sessions, sessionsByUser } = databases
   const sessionRows = createSessionRows(databases)
   const records = createRecordRows(databases)
   const { record } = createRevocationRows(databases)
@@ -50,6 +56,7 @@ export function createSessions(databases: Databases, { read, change }: Runs): Om
     createSession: (session, taking, audit) =>
       change(audit, () => {
         if (!isCurrent(session, users.get(session.userId))) return false
+        if (session.factor !== undefined && !hasFactor(factors.get(session.userId), session.factor)) return false
         if (taking && !records.take(taking)) return false
         sessions.put(session.id, session)
         sessionsByUser.put(byUserKey(session), 0)

@@ -5,7 +5,7 @@ import { everyGeneration } from '../../../domain/revocation.ts'
 import type { Session } from '../../../domain/session.ts'
 import { profileOf, type User } from '../../../domain/user.ts'
 import { type ImportPlan, type ImportRow, type OnConflict, planImport } from '../../../domain/user-import.ts'
-import type { UserTable, WithRecords } from '../../tables/users.ts'
+import type { UserTable } from '../../tables/users.ts'
 import type { Databases } from '../databases.ts'
 import type { Runs } from '../runs.ts'
 import { createRecordRows } from './records.ts'
@@ -23,7 +23,9 @@ export const byCreationKey = ({ createdAt, id }: Pick<User, 'createdAt' | 'id'>)
   `${String(createdAt).padStart(digits, '0')}/${id}`
 
 /** The rows of users, with their indexes. Writes only inside a transaction. */
-export function createUserRows({ users, usersByName, usersByEmail, usersByCreation, usersByExternalId }: Databases) {
+export function createUserRows(databases: Databases) {
+  const { users, usersByName, usersByEmail, usersByCreation, usersByExternalId, sessions } = databases
+  const { record } = createRevocationRows(databases)
   interface Index {
     index: Database<string, string>
     keyOf(user: User): string | undefined
@@ -57,6 +59,20 @@ export function createUserRows({ users, usersByName, usersByEmail, usersByCreati
     findByName: (nameKey: string) => holderOf(byName, nameKey),
     findByEmail: (emailKey: string) => holderOf(byEmail, emailKey),
     put,
+    /** Puts a user with the next generation, which ends all sessions but the kept one. */
+    beginGeneration(user: User, { now: revokedAt, expiresAt }: End, kept?: Session): void {
+      const next = { ...user, generation: user.generation + 1 }
+      users.put(user.id, next)
+      if (kept) sessions.put(kept.id, { ...kept, generation: next.generation })
+      record({
+        kind: 'user',
+        id: user.id,
+        generation: next.generation,
+        ...(kept && { exceptSessionId: kept.id }),
+        revokedAt,
+        expiresAt,
+      })
+    },
     remove(user: User): void {
       for (const { index, keyOf } of indexes) {
         const key = keyOf(user)
@@ -89,31 +105,11 @@ export function createUserRows({ users, usersByName, usersByEmail, usersByCreati
 
 /** The users of the embedded store. */
 export function createUsers(databases: Databases, { read, write, change }: Runs): Omit<UserTable, 'listUsers'> {
-  const { users, sessions } = databases
+  const { users, factors, sessions } = databases
   const userRows = createUserRows(databases)
+  const { beginGeneration } = userRows
   const records = createRecordRows(databases)
   const { record } = createRevocationRows(databases)
-
-  function beginGeneration(user: User, { now: revokedAt, expiresAt }: End, kept?: Session): void {
-    const next = { ...user, generation: user.generation + 1 }
-    users.put(user.id, next)
-    if (kept) sessions.put(kept.id, { ...kept, generation: next.generation })
-    record({
-      kind: 'user',
-      id: user.id,
-      generation: next.generation,
-      ...(kept && { exceptSessionId: kept.id }),
-      revokedAt,
-      expiresAt,
-    })
-  }
-
-  /** What is taken and ended with a change of a user; the last thing that may refuse before its first write. */
-  function take(userId: string, { taking, ending }: WithRecords): boolean {
-    if (taking && !records.take(taking)) return false
-    if (ending) records.endOf(userId, ending)
-    return true
-  }
 
   return {
     createUser: (user, taking, audit) =>
@@ -131,7 +127,7 @@ export function createUsers(databases: Databases, { read, write, change }: Runs)
         if (!user || !isDeepStrictEqual(profileOf(user), profileOf(expected))) return false
         const { email: _, emailKey: __, locale: ___, ...kept } = user
         const changed: User = { ...kept, ...profileOf(next) }
-        if (userRows.isTaken(changed) || !take(userId, withRecords)) return false
+        if (userRows.isTaken(changed) || !records.takeWith(userId, withRecords)) return false
         userRows.put(changed, user)
         if (end) beginGeneration(changed, end)
         return true
@@ -146,7 +142,7 @@ export function createUsers(databases: Databases, { read, write, change }: Runs)
     changePassword: ({ userId, expectedHash, passwordHash, keepSessionId, ...withRecords }, end, audit) =>
       change(audit, () => {
         const user = users.get(userId)
-        if (user?.passwordHash !== expectedHash || !take(userId, withRecords)) return false
+        if (user?.passwordHash !== expectedHash || !records.takeWith(userId, withRecords)) return false
         const kept = keepSessionId === undefined ? undefined : sessions.get(keepSessionId)
         const isKept = kept?.userId === userId && kept.generation === user.generation
         beginGeneration({ ...user, passwordHash }, end, isKept ? kept : undefined)
@@ -157,6 +153,7 @@ export function createUsers(databases: Databases, { read, write, change }: Runs)
         const user = users.get(id)
         if (!user) return false
         userRows.remove(user)
+        factors.remove(id)
         record({ kind: 'user', id, generation: everyGeneration, revokedAt: now, expiresAt })
         return true
       }),

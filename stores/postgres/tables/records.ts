@@ -23,10 +23,18 @@ const isLiveRecord = (first = 1) =>
  * @param act CTEs that change something only where there is a row of `held (id, owner, data, …)`, the last of them
  *   `acted` with a row where it was done
  * @param audited further CTEs
+ * @param before CTEs that lock what comes before a record, and a condition of them under which it is taken
  */
-export const takingRecord = (first: number, act = 'acted AS (SELECT 1 AS one FROM held)', audited = '') => `
-  WITH held AS (
-    SELECT ${records.list} FROM latchkey_records r WHERE ${isLiveRecord(first)} FOR UPDATE
+export const takingRecord = (
+  first: number,
+  act = 'acted AS (SELECT 1 AS one FROM held)',
+  audited = '',
+  before?: { ctes: string; isGood: string },
+) => `
+  WITH ${before ? `${before.ctes},` : ''}
+  held AS (
+    SELECT ${records.list} FROM latchkey_records r
+    WHERE ${isLiveRecord(first)}${before ? ` AND ${before.isGood}` : ''} FOR UPDATE
   ),
   ${act},
   taken AS (
@@ -71,12 +79,14 @@ const [perOwner, perSource, start] = [1, 2, 3].map((i) => `$${records.count + i}
  * twice in it, so what is ended is spent as what is taken is.
  *
  * @param user parameter: the id of the owner @param first number of the first of its values
- * @param change makes the CTE that changes the owner, `changed` with their id, from a condition that it has to keep
+ * @param change makes the CTE that changes the owner, `changed` with their id, from a condition that it has to keep;
+ *   `locked` has their id and generation
+ * @param isAllowed of the owner, else nothing is done
  */
-export const withRecords = (user: string, first: number, change: (isHeld: string) => string) => {
+export const withRecords = (user: string, first: number, change: (isHeld: string) => string, isAllowed = 'true') => {
   const now = `$${first + 2}::bigint`
   return `
-    locked AS (SELECT id FROM latchkey_users WHERE id = ${user} FOR UPDATE),
+    locked AS (SELECT id, generation FROM latchkey_users WHERE id = ${user} AND ${isAllowed} FOR UPDATE),
     held AS (SELECT r.id FROM latchkey_records r JOIN locked ON true WHERE ${isLiveRecord(first)} FOR UPDATE OF r),
     ${change(`($${first + 1}::text IS NULL OR EXISTS (SELECT 1 FROM held))`)},
     ending AS (

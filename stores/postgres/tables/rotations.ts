@@ -22,6 +22,10 @@ const isOfClient = (id: string, createdAt: string) => `s.client_id = ${id} AND (
         WHEN s.client_created_at IS NULL THEN s.created_at + ${clockSkewMs} >= ${createdAt}
         ELSE s.client_created_at = ${createdAt} END)`
 
+/** That `lacksFactor` of `domain/factor.ts` does not hold. @param mfa parameter: AUTH_MFA */
+const hasDemandedFactor = (mfa: string) =>
+  `(${mfa} = 'optional' OR u.has_factors OR (${mfa} = 'admins' AND NOT 'admin' = ANY(u.roles)))`
+
 /**
  * What a rotation does not know already. A refresh is the most frequent write, and each column costs both sides time:
  * the client and what was written come from the request, and a session that is rotated has a user who is current, of
@@ -40,7 +44,7 @@ export const statements = prepare({
     FROM latchkey_users u
     WHERE s.id = $1 AND s.counter <= $2::bigint AND ${isOfClient('$6', '$10::bigint')}
       AND $3::bigint < s.refreshed_at + $7::bigint AND $3::bigint < s.created_at + $8::bigint
-      AND s.scope @> $9::text[] AND ${isCurrent}
+      AND s.scope @> $9::text[] AND ${hasDemandedFactor('$12::text')} AND ${isCurrent}
     RETURNING ${rotated}`,
   // The same for many sessions, none of them twice. Their rows are locked in the order of their ids first, or two
   // batches with the same sessions in them could wait for each other; a row that had to be waited for is looked at anew
@@ -62,7 +66,7 @@ export const statements = prepare({
     WHERE s.id = a.id AND s.id IN (SELECT locked.id FROM locked) AND s.counter <= a.counter
       AND ${isOfClient('a.client_id', 'a.client_created_at')}
       AND a.refreshed_at < s.refreshed_at + $7::bigint AND a.refreshed_at < s.created_at + $8::bigint
-      AND s.scope @> a.scope AND ${isCurrent}
+      AND s.scope @> a.scope AND ${hasDemandedFactor('$12::text')} AND ${isCurrent}
     RETURNING ${rotated}`,
   // Why a session was not rotated, for the caller to judge.
   findRotation: `

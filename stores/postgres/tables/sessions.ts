@@ -17,6 +17,22 @@ const readSession = sessions.readAs('s')
 /** {@link isCurrent} of `domain/session.ts`: whether the user `u` may have tokens, and the session `s` has not ended. */
 export const isCurrent = 'u.id = s.user_id AND u.generation = s.generation AND u.disabled_at IS NULL'
 
+/**
+ * CTE that locks the factors of the user of a session where it relies on one of them, so that none is removed meanwhile.
+ * What is found as text is a member: inside a string of JSON quotes have a backslash before them.
+ *
+ * @param user the id of the user @param factor parameter: the id of the factor, or NULL
+ */
+export const relying = (user: string, factor: string) => ({
+  ctes: `relied AS (
+    SELECT f.user_id FROM latchkey_factors f
+    WHERE f.user_id = ${user} AND ${factor} IS NOT NULL AND strpos(f.factors, '"id":"' || ${factor} || '"') > 0
+    FOR SHARE
+  )`,
+  isGood: `(${factor} IS NULL OR EXISTS (SELECT 1 FROM relied))`,
+})
+const reliedOn = relying(sessions.parameter('userId'), sessions.parameter('factor'))
+
 const opening = (from: string) => `
     INSERT INTO latchkey_sessions (${sessions.list})
     SELECT ${sessions.parameters}
@@ -28,11 +44,18 @@ const prepared = prepare({
   // The user's row is not locked: the session carries the generation that it was opened for, so a password change or an
   // end of all sessions that commits between this snapshot and this commit has ended it as if it had been there before.
   createSession: telling(sessions.count + 1, opening('latchkey_users u')),
+  createSessionRelying: telling(
+    sessions.count + 1,
+    `${opening('latchkey_users u')} AND ${reliedOn.isGood}`,
+    'id',
+    reliedOn.ctes,
+  ),
   createSessionTaking: takingRecord(
     sessions.count + 1,
     `acted AS (${opening('latchkey_users u, held')}
     RETURNING id)`,
     `,${auditing(sessions.count + takingValueCount + 1, 'EXISTS (SELECT 1 FROM taken)')}`,
+    reliedOn,
   ),
   endSession: recording(
     6,
@@ -87,7 +110,11 @@ export function createSessions({ run, runForOne, hadEffect }: Runs): Omit<Sessio
             ...takingValues(taking),
             ...toldValues(audit, true),
           )
-        : hadEffect(statements.createSession, ...sessions.values(session), ...toldValues(audit, true)),
+        : hadEffect(
+            session.factor === undefined ? statements.createSession : statements.createSessionRelying,
+            ...sessions.values(session),
+            ...toldValues(audit, true),
+          ),
     async findSession(id) {
       const row = isUuid(id) && (await runForOne(statements.findSession, id))
       return row ? sessions.read(row) : undefined

@@ -50,7 +50,7 @@ function changing(first: number, generations: 0 | 1): string {
 }
 
 /** The revocation of all sessions of the user of a CTE. */
-const endedOf = (changed: string) => `
+export const endedOf = (changed: string) => `
     ended AS (
       SELECT 'user' AS kind, id::text AS id, generation, NULL::uuid AS except_session_id FROM ${changed}
     )`
@@ -106,10 +106,13 @@ export const statements = prepare({
   deleteUser: recording(
     6,
     `
+    gone AS (DELETE FROM latchkey_users WHERE id = $4::uuid RETURNING id),
+    forgotten AS (
+      DELETE FROM latchkey_factors f USING gone WHERE f.user_id = gone.id
+      RETURNING f.user_id
+    ),
     ended AS (
-      DELETE FROM latchkey_users
-      WHERE id = $4::uuid
-      RETURNING 'user' AS kind, id::text AS id, $5::bigint AS generation, NULL::uuid AS except_session_id
+      SELECT 'user' AS kind, gone.id::text AS id, $5::bigint AS generation, NULL::uuid AS except_session_id FROM gone
     )`,
   ),
   // Disabled since the time of the revocation. The generation rises, or sessions opened before would be alive again

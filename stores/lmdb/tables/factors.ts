@@ -1,0 +1,90 @@
+import type { Authentication } from '../../../domain/authentication.ts'
+import { type Factor, hasFactor, type UserFactors, withFactors } from '../../../domain/factor.ts'
+import { isCurrent, type Session } from '../../../domain/session.ts'
+import type { FactorTable, Raised } from '../../tables/factors.ts'
+import { type Check, checkOf } from '../checks.ts'
+import type { Databases } from '../databases.ts'
+import type { Runs } from '../runs.ts'
+import { createRecordRows } from './records.ts'
+import { createSessionRows } from './sessions.ts'
+import { createUserRows } from './users.ts'
+
+/** The rows of second factors, with what that of the user says of them. Only inside a transaction. */
+export function createFactorRows({ users, factors }: Databases) {
+  function follow(userId: string, next: Factor[]): void {
+    const user = users.get(userId)
+    if (user) users.put(userId, withFactors(user, next))
+  }
+  return {
+    put(row: UserFactors): void {
+      factors.put(row.userId, row)
+      follow(row.userId, row.factors)
+    },
+    remove(userId: string): void {
+      factors.remove(userId)
+      follow(userId, [])
+    },
+  }
+}
+
+/** The second factors of the embedded store. */
+export function createFactors(databases: Databases, { read, write, change }: Runs): FactorTable {
+  const { users, factors, sessions } = databases
+  const { beginGeneration } = createUserRows(databases)
+  const factorRows = createFactorRows(databases)
+  const sessionRows = createSessionRows(databases)
+  const records = createRecordRows(databases)
+
+  /** The session that is to be raised, if it is alive. */
+  function find({ sessionId }: Raised, userId?: string): Session | undefined {
+    const session = sessions.get(sessionId)
+    const isOwn = session && (userId === undefined || session.userId === userId)
+    return isOwn && isCurrent(session, users.get(session.userId)) ? session : undefined
+  }
+  function raise(session: Session, { authAt, amr, factor }: Authentication): void {
+    const { factor: _, ...rest } = session
+    sessions.put(session.id, { ...rest, authAt, amr, ...(factor !== undefined && { factor }) })
+  }
+  function lower(userId: string, factorId: string): void {
+    for (const session of sessionRows.of(userId)) {
+      const { factor, ...rest } = session
+      if (factor === factorId) sessions.put(session.id, rest)
+    }
+  }
+
+  return {
+    findFactors: (userId) => read(() => factors.get(userId)),
+    changeFactors: ({ userId, expectedVersion, next, raising, lowering, ...withRecords }, end, audit) =>
+      change(audit, () => {
+        const user = users.get(userId)
+        if (!user || user.disabledAt !== undefined) return false
+        if ((factors.get(userId)?.version ?? 0) !== expectedVersion) return false
+        const session = raising && find(raising, userId)
+        if ((raising && !session) || !records.takeWith(userId, withRecords)) return false
+        factors.put(userId, { userId, factors: next, version: expectedVersion + 1 })
+        const changed = withFactors(user, next)
+        if (end) beginGeneration(changed, end)
+        else users.put(userId, changed)
+        if (raising && session) raise(session, raising)
+        if (lowering !== undefined) lower(userId, lowering)
+        return true
+      }),
+    raiseSession: (raised, taking, audit) =>
+      change(audit, () => {
+        const session = find(raised)
+        if (!session || !hasFactor(factors.get(session.userId), raised.factor) || !records.take(taking)) return false
+        raise(session, raised)
+        return true
+      }),
+    removeFactors: (userId) => write(() => factorRows.remove(userId)),
+  }
+}
+
+/** What `store check` finds wrong with each entry. */
+export function checkFactors({ factors }: Databases): Check[] {
+  return [
+    checkOf('factors', factors, (userId) =>
+      factors.get(userId)?.userId === userId ? undefined : 'the row does not fit its key',
+    ),
+  ]
+}

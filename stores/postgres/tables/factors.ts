@@ -1,0 +1,141 @@
+import { isSecondFactor } from '../../../domain/factor.ts'
+import { isUuid } from '../../../domain/ids.ts'
+import type { FactorsChange, FactorTable, Raised } from '../../tables/factors.ts'
+import { tables } from '../columns.ts'
+import { prepare, type Runs } from '../statement.ts'
+import { auditing, recorded, recording, toldValues } from '../telling.ts'
+import {
+  takingRecord,
+  takingValueCount,
+  takingValues,
+  withRecords,
+  withRecordsCount,
+  withRecordsValues,
+} from './records.ts'
+import { isCurrent, relying } from './sessions.ts'
+import { endedOf } from './users.ts'
+
+const { factors } = tables
+
+const changingCount = 9 + withRecordsCount
+
+/**
+ * CTEs that change the factors of a user, `changed` the one with the id. The row of the user is locked first, so two
+ * changes of one user's come one after the other, and what is waited for is looked at anew.
+ *
+ * @param first number of the first value: those of {@link changeValues}, and those of `withRecords`
+ * @param generations by how many the user moves on
+ */
+function changing(first: number, generations: 0 | 1): string {
+  const value = (i: number, type: string) => `$${first + i}::${type}`
+  const [user, expected, next, hasFactors] = [
+    value(0, 'uuid'),
+    value(1, 'bigint'),
+    value(2, 'text'),
+    value(3, 'boolean'),
+  ]
+  const [session, authAt, amr, factor] = [value(4, 'uuid'), value(5, 'bigint'), value(6, 'text[]'), value(7, 'text')]
+  const lowering = value(8, 'text')
+  return withRecords(
+    user,
+    first + changingCount - withRecordsCount,
+    (isHeld) => `
+    read AS (
+      SELECT f.user_id FROM latchkey_factors f JOIN locked ON f.user_id = locked.id WHERE f.version = ${expected}
+      FOR UPDATE OF f
+    ),
+    raised AS (
+      SELECT s.id FROM latchkey_sessions s JOIN locked ON s.user_id = locked.id AND s.generation = locked.generation
+      WHERE s.id = ${session} AND (${expected} = 0 OR EXISTS (SELECT 1 FROM read))
+      FOR UPDATE OF s
+    ),
+    put AS (
+      INSERT INTO latchkey_factors AS f (${factors.list})
+      SELECT locked.id, ${next}, ${expected} + 1 FROM locked
+      WHERE ${isHeld} AND (${session} IS NULL OR EXISTS (SELECT 1 FROM raised))
+        AND (${expected} = 0 OR EXISTS (SELECT 1 FROM read))
+      ON CONFLICT (user_id) DO UPDATE SET ${factors.excluded}
+      WHERE f.version = ${expected}
+      RETURNING f.user_id
+    ),
+    changed AS (
+      UPDATE latchkey_users u SET has_factors = ${hasFactors}, generation = u.generation + ${generations}
+      FROM put WHERE u.id = put.user_id
+      RETURNING u.id, u.generation
+    ),
+    moved AS (
+      UPDATE latchkey_sessions s
+      SET auth_at = CASE WHEN s.id = ${session} THEN ${authAt} ELSE s.auth_at END,
+        amr = CASE WHEN s.id = ${session} THEN ${amr} ELSE s.amr END,
+        factor = nullif(CASE WHEN s.id = ${session} THEN ${factor} ELSE s.factor END, ${lowering})
+      FROM changed
+      WHERE s.user_id = changed.id AND (s.id = ${session} OR s.factor = ${lowering})
+      RETURNING s.id
+    )`,
+    'disabled_at IS NULL',
+  )
+}
+
+const changeValues = ({ userId, expectedVersion, next, raising, lowering, ...records }: FactorsChange) => [
+  ...[userId, expectedVersion, JSON.stringify(next), next.some(isSecondFactor) || null],
+  ...[...raisedValues(raising), lowering],
+  ...withRecordsValues(records),
+]
+
+const raisedValues = (raised: Raised | undefined) => [raised?.sessionId, raised?.authAt, raised?.amr, raised?.factor]
+const raisedCount = 4
+
+const ownerOfSession = '(SELECT o.user_id FROM latchkey_sessions o WHERE o.id = $1::uuid)'
+
+export const statements = prepare({
+  findFactors: `SELECT ${factors.list} FROM latchkey_factors WHERE user_id = $1`,
+  changeFactors: `
+    WITH ${changing(1, 0)},${auditing(1 + changingCount, 'EXISTS (SELECT 1 FROM changed)')}
+    SELECT id FROM changed`,
+  changeFactorsAndEnd: recording(4 + changingCount, `${changing(4, 1)}, ${endedOf('changed')}`),
+  lowerSessions: 'UPDATE latchkey_sessions SET factor = NULL WHERE user_id = $1 AND factor = $2',
+  removeFactors: `
+    WITH locked AS (UPDATE latchkey_users SET has_factors = NULL WHERE id = $1::uuid RETURNING id)
+    DELETE FROM latchkey_factors WHERE user_id = $1::uuid AND (SELECT count(*) FROM locked) >= 0`,
+  raiseSession: takingRecord(
+    raisedCount + 1,
+    `acted AS (
+      UPDATE latchkey_sessions s SET auth_at = $2::bigint, amr = $3::text[], factor = $4::text
+      FROM latchkey_users u, held
+      WHERE s.id = $1::uuid AND ${isCurrent}
+      RETURNING s.id
+    )`,
+    `,${auditing(raisedCount + takingValueCount + 1, 'EXISTS (SELECT 1 FROM taken)')}`,
+    relying(ownerOfSession, '$4::text'),
+  ),
+})
+
+/** The second factors of the PostgreSQL store. */
+export function createFactors({ run, runForOne, hadEffect }: Runs): FactorTable {
+  return {
+    async findFactors(userId) {
+      const row = isUuid(userId) && (await runForOne(statements.findFactors, userId))
+      return row ? factors.read(row) : undefined
+    },
+    changeFactors: async (change, end, audit) => {
+      const { userId, raising, lowering } = change
+      const values = [...changeValues(change), ...toldValues(audit, true)]
+      if (!isUuid(userId) || (raising && !isUuid(raising.sessionId))) return false
+      const isChanged = end
+        ? await hadEffect(statements.changeFactorsAndEnd, ...recorded(end.now, end.expiresAt), ...values)
+        : await hadEffect(statements.changeFactors, ...values)
+      // A session that the factor has opened or raised while this waited for it is not in the snapshot of the change.
+      if (isChanged && lowering !== undefined) await run(statements.lowerSessions, userId, lowering)
+      return isChanged
+    },
+    raiseSession: async (raised, taking, audit) =>
+      isUuid(raised.sessionId) &&
+      (await hadEffect(
+        statements.raiseSession,
+        ...raisedValues(raised),
+        ...takingValues(taking),
+        ...toldValues(audit, true),
+      )),
+    removeFactors: async (userId) => void (isUuid(userId) && (await run(statements.removeFactors, userId))),
+  }
+}
