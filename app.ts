@@ -15,6 +15,10 @@ import users from './plugins/accounts/users.ts'
 import clientAuthentication from './plugins/clients/client-authentication.ts'
 import clients from './plugins/clients/clients.ts'
 import declaredClients from './plugins/clients/declared-clients.ts'
+import challenges from './plugins/factors/challenges.ts'
+import codes from './plugins/factors/codes.ts'
+import factors from './plugins/factors/factors.ts'
+import fresh from './plugins/factors/fresh.ts'
 import passkeys from './plugins/factors/passkeys.ts'
 import caller from './plugins/http/caller.ts'
 import clientAddress from './plugins/http/client-address.ts'
@@ -71,6 +75,7 @@ import adminWebhookRoutes from './routes/admin/webhooks.ts'
 import revocationsRoute from './routes/checking/revocations.ts'
 import verifyRoute from './routes/checking/verify.ts'
 import healthRoutes from './routes/health.ts'
+import challengeRoute from './routes/oauth/challenge.ts'
 import introspectRoute from './routes/oauth/introspect.ts'
 import wellKnownRoutes, { findMetadata } from './routes/oauth/metadata.ts'
 import refreshRoute from './routes/oauth/refresh.ts'
@@ -207,9 +212,13 @@ export async function buildApp(
     await app.register(clients)
     await app.register(clientAuthentication)
     await app.register(declaredClients)
+    await app.register(factors)
+    await app.register(codes)
+    await app.register(challenges)
     await app.register(sessions)
     await app.register(impersonation)
     await app.register(guards)
+    await app.register(fresh)
     await app.register(webhooks)
     // A command needs the routes of /admin/ only.
     if (!command) {
@@ -224,6 +233,7 @@ export async function buildApp(
       await app.register(signupRoute)
       await app.register(mailLinkRoutes)
       await app.register(tokenRoute)
+      await app.register(challengeRoute)
       await app.register(refreshRoute)
       await app.register(revokeRoute)
       await app.register(introspectRoute)

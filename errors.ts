@@ -1,6 +1,7 @@
 import { type SignIn, type SignInDemand, type SignInLack, signInLacks } from './domain/authentication.ts'
 import { bearerChallenge, type TokenFailure, tokenFailures } from './domain/bearer.ts'
 import { type Check, type CheckName, checked } from './domain/checks.ts'
+import { adminScope } from './domain/client.ts'
 import { omitUndefined } from './domain/omit-undefined.ts'
 
 /**
@@ -18,6 +19,14 @@ const table = {
   unauthorized_client: [400, 'unauthorized_client', 'The client may not use this grant', 'client_grants'],
   invalid_grant: [400, 'invalid_grant', 'The grant is not valid', 'account'],
   invalid_code: [400, 'invalid_grant', 'The link or code is not valid, was used, or has expired', 'mail_link'],
+  insufficient_authorization: [400, 'insufficient_authorization', 'More is needed to sign in', 'second_factor'],
+  invalid_session: [400, 'invalid_session', 'The auth_session is not valid, was used, or has expired', 'auth_session'],
+  unmet_authentication_requirements: [
+    400,
+    'unmet_authentication_requirements',
+    'None of the acr_values is known here',
+    'second_factor',
+  ],
   invalid_scope: [400, 'invalid_scope', 'The scope is not valid', 'client_scopes'],
   invalid_target: [400, 'invalid_target', 'The client may not ask for this resource', 'client_audience'],
   invalid_client: [401, 'invalid_client', 'Client authentication failed', 'client'],
@@ -73,8 +82,10 @@ export interface InvalidMember {
 
 /** The details of a refusal, beside its code. */
 export interface RefusalDetails {
-  /** for `refused`, which has no status of its own */
+  /** in the place of that of the table */
   status?: number
+  /** of the body, beside those of every error; for an endpoint of OAuth */
+  members?: Record<string, unknown>
   /** for the client: never a secret, never more than it may know */
   detail?: string
   /** for the log: exactly why */
@@ -97,9 +108,13 @@ export class Refusal extends Error {
   readonly reason: string | undefined
   readonly headers: Record<string, string>
   readonly errors: InvalidMember[] | undefined
+  readonly members: Record<string, unknown> | undefined
   readonly #checks: Check[] | undefined
 
-  constructor(code: ErrorCode, { status, detail, reason, checks, headers = {}, errors, cause }: RefusalDetails = {}) {
+  constructor(
+    code: ErrorCode,
+    { status, detail, reason, checks, headers = {}, errors, members, cause }: RefusalDetails = {},
+  ) {
     const [statusCode, oauthCode, title] = table[code]
     super(reason ?? detail ?? title, { cause })
     this.code = code
@@ -110,6 +125,7 @@ export class Refusal extends Error {
     this.reason = reason
     this.headers = headers
     this.errors = errors
+    this.members = members
     this.#checks = checks
   }
 
@@ -126,6 +142,13 @@ export const missingParameter = (name: string): Refusal =>
 /** 400 `invalid_request`: a member of the body cannot be what it is. @param detail words that go on after its name */
 export const invalidMember = (pointer: `/${string}`, detail: string): Refusal =>
   new Refusal('invalid_request', { detail: `The ${pointer.slice(1)} ${detail}`, errors: [{ pointer, detail }] })
+
+/** 400 `invalid_scope`: the scope `admin` was asked for by whoever has not the role. */
+export const adminScopeRefused = (roles: string[]): Refusal =>
+  new Refusal('invalid_scope', {
+    detail: `The scope ${adminScope} is for users with the role ${adminScope}`,
+    checks: [checked('role', roles.join(', ') || 'none', adminScope)],
+  })
 
 /** 403: the password that is asked for before a change is wrong. @param pointer of the member that it came in */
 export const wrongPassword = (pointer: `/${string}`): Refusal =>

@@ -64,6 +64,7 @@ const settings = {
   sign_in_level: undefined,
   sign_in_seconds: undefined,
   auth_session: undefined,
+  authorization_code: undefined,
   password_length: 'AUTH_PASSWORD_MIN',
   password_policy: undefined,
   client_id: undefined,

@@ -3,7 +3,7 @@ import { isScopeName } from './scope.ts'
 import type { User } from './user.ts'
 
 /** Values of `grant_type`. What each does is in `routes/oauth/grants/`. */
-export const grantTypes = ['password', 'refresh_token', 'client_credentials'] as const
+export const grantTypes = ['password', 'refresh_token', 'authorization_code', 'client_credentials'] as const
 export type GrantType = (typeof grantTypes)[number]
 
 /** What a token request is granted. */

@@ -1,3 +1,4 @@
+import { lacksFactor, type MfaPolicy } from './factor.ts'
 import { omitUndefined } from './omit-undefined.ts'
 
 /** The languages of mails and pages. */
@@ -41,11 +42,30 @@ export const profileOf = ({ username, nameKey, email, emailKey, roles, locale }:
 export const noPassword = '!'
 
 /**
- * Whether a user may have tokens now: the one rule for every way to get them. `isCurrent` in
+ * Whether a user may have tokens, for all that has changed since a time: what ends sessions, too. `isCurrent` in
  * `stores/postgres/tables/sessions.ts` is the same for one statement.
  *
  * @param generation in which a session, or whatever stands for the user, was made; without one, the user's own
  */
 export function mayHaveTokens(user: User | undefined, generation = user?.generation): user is User {
   return user !== undefined && user.disabledAt === undefined && user.generation === generation
+}
+
+/** Why a user may not have tokens now, in words for the log. */
+export type NoTokens = 'gone, disabled or changed' | 'a factor was not shown' | 'has no factor'
+
+/**
+ * Why a user may not have tokens now: the one rule of every way to get them. A refresh has it in the step of the store,
+ * by `judgeRotation`: what a sign-in has shown is in its session.
+ *
+ * @param generation of whatever stands for the user; without one, the user's own
+ * @param factor that was shown in the sign-in @param mfa AUTH_MFA
+ */
+export function whyNoTokens(
+  user: User | undefined,
+  { generation, factor, mfa }: { generation?: number; factor?: string | undefined; mfa: MfaPolicy },
+): NoTokens | undefined {
+  if (!mayHaveTokens(user, generation)) return 'gone, disabled or changed'
+  if (user.hasFactors && factor === undefined) return 'a factor was not shown'
+  return lacksFactor(user, mfa) ? 'has no factor' : undefined
 }

@@ -25,6 +25,22 @@ const OAuthError = Type.Object(
   { description: 'RFC 6749 §5.2 error' },
 )
 
+/** What is needed to sign in, by draft-ietf-oauth-first-party-apps; and every other error of the endpoint. */
+export const ChallengeError = Type.Composite(
+  [
+    OAuthError,
+    Type.Object({
+      auth_session: Type.Optional(Type.String({ description: 'For the next step', examples: ['lka_…'] })),
+      challenges: Type.Optional(
+        Type.Array(Type.String(), { description: 'What may come next', examples: [['totp', 'recovery_code']] }),
+      ),
+      webauthn: Type.Optional(Type.Unsafe<object>({ type: 'object', additionalProperties: true })),
+      totp: Type.Optional(Type.Object({ secret: Type.String(), uri: Type.String(), qr: Type.String() })),
+    }),
+  ],
+  { description: '`insufficient_authorization`: more is needed; or an error of RFC 6749 §5.2' },
+)
+
 const each = (statuses: number[], response: object): Record<number, object> =>
   Object.fromEntries(statuses.map((status) => [status, response]))
 

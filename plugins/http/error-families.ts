@@ -30,11 +30,12 @@ const oauth: Shape = {
   mediaType: 'application/json; charset=utf-8',
   headers: { pragma: 'no-cache' },
   hasMembers: false,
-  body: ({ oauthCode: error, detail }, request_id) =>
+  body: ({ oauthCode: error, detail, members }, request_id) =>
     JSON.stringify({
       error,
       error_description: detail.replace(/[^\x20-\x21\x23-\x5b\x5d-\x7e]/g, "'"),
       request_id,
+      ...members,
     }),
 }
 

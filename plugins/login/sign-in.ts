@@ -1,9 +1,10 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
+import type { Authentication } from '../../domain/authentication.ts'
 import type { Caller } from '../../domain/caller.ts'
 import { type Check, checked } from '../../domain/checks.ts'
 import { isEmail, mapEmail } from '../../domain/emails.ts'
-import { mayHaveTokens, noPassword, type User } from '../../domain/user.ts'
+import { mayHaveTokens, noPassword, type User, whyNoTokens } from '../../domain/user.ts'
 import { isUsername, mapUsername } from '../../domain/usernames.ts'
 import { Refusal } from '../../errors.ts'
 import type { LoginFailure } from '../../events.ts'
@@ -14,28 +15,29 @@ declare module 'fastify' {
   }
 }
 
-/** Authentication Method References, RFC 8176 §2. */
-export type Amr = 'pwd'
-
-/** A user who has signed in, and by which methods. */
+/** A user who has signed in. */
 export interface SignedIn {
   user: User
-  amr: Amr[]
+  /** when, and by which methods; left out for a mere password, a moment ago */
+  authentication?: Authentication
 }
 
 /**
  * The result of one step of a sign-in. Callers handle every member, with `step satisfies never` behind the last one: a
- * new member, such as a factor that is still needed, does not compile until each of them handles it.
+ * new member does not compile until each of them handles it.
+ *
+ * @property needs the user has a second factor and has to show it, or has none, and AUTH_MFA demands one
  */
-export type SignInStep = { done: SignedIn }
+export type SignInStep = { done: SignedIn } | { needs: User }
 
 /** Signs users in, by any method. Sessions and tokens are left to the grants. */
 function createSignIn({
+  config,
   store,
   hashing,
   throttle,
   events,
-}: Pick<FastifyInstance, 'store' | 'hashing' | 'throttle' | 'events'>) {
+}: Pick<FastifyInstance, 'config' | 'store' | 'hashing' | 'throttle' | 'events'>) {
   /**
    * Costs the same whether the user exists and has a password or not. For a user who may not have tokens no password is
    * right.
@@ -46,10 +48,16 @@ function createSignIn({
     find: () => Promise<User | undefined> | User | undefined,
     password: string,
   ) =>
-    throttle.guard(caller, 'user', nameKey, find, (user, judge) =>
-      hashing.verify(caller, user?.passwordHash, password, (compare) =>
-        judge(async () => (await compare()) && mayHaveTokens(user)),
-      ),
+    throttle.guard(
+      caller,
+      'user',
+      nameKey,
+      find,
+      (user, judge) =>
+        hashing.verify(caller, user?.passwordHash, password, (compare) =>
+          judge(async () => (await compare()) && mayHaveTokens(user)),
+        ),
+      ({ hasFactors }) => !hasFactors,
     )
 
   function wrongCredentials(caller: Caller, nameKey: string, user: User | undefined, counted: Check[]): Refusal {
@@ -114,7 +122,7 @@ function createSignIn({
         const passwordHash = await hashing.hash(caller, password.normalize('NFC'))
         await store.replacePasswordHash(user.id, user.passwordHash, passwordHash)
       }
-      return { done: { user, amr: ['pwd'] } }
+      return whyNoTokens(user, { mfa: config.AUTH_MFA }) === undefined ? { done: { user } } : { needs: user }
     },
 
     /**

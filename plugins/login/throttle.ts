@@ -152,6 +152,8 @@ function createThrottle({
      * @param name the mapped name of a user or the id of a client, existing or not
      * @param find looks up whose name it is, while the failures are read
      * @param check does the work, and has `judge` compare in it; nothing else makes a `Verdict`
+     * @param resets whether a right guess resets the count: one of two factors does not, or whoever knows the password
+     *   would have any number of guesses at the other (CVE-2024-32868)
      * @throws {Refusal} 429 `too_many_failures` while a wait is on; whatever `find` and `check` throw
      */
     async guard<Found extends { id: string }>(
@@ -160,6 +162,7 @@ function createThrottle({
       name: string,
       find: () => Promise<Found | undefined> | Found | undefined,
       check: (found: Found | undefined, judge: Judge) => Promise<Verdict>,
+      resets: (found: Found) => boolean = () => true,
     ): Promise<Guess<Found>> {
       const { account, limits } = isOff ? { limits: [] } : limitsOf(kind, name, caller.address)
       const seenSince = limits.map(localFailures.watch)
@@ -221,6 +224,7 @@ function createThrottle({
         const network = checked('network', networkText(caller.address))
         return { isRight: false, found, checks: [...checksOf(countedAt, counted), network] }
       }
+      if (!resets(found)) return { isRight: true, found }
       const failures = failuresNow()
       const failed = limits.filter((_, i) => failures[i] !== undefined)
       if (failed.length > 0) await store.clearFailures(failed)

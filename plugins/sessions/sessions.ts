@@ -2,11 +2,15 @@ import { randomUUID } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { AccessTokenClaims } from '../../domain/access-token.ts'
+import { acrOf } from '../../domain/authentication.ts'
 import type { Caller } from '../../domain/caller.ts'
 import { type Check, checked, shortWord } from '../../domain/checks.ts'
-import { adminScope, type Client, clientBirth } from '../../domain/client.ts'
+import { type Client, clientBirth } from '../../domain/client.ts'
 import { type Granted, mayHaveScope, remainingScope } from '../../domain/grant.ts'
+import { omitUndefined } from '../../domain/omit-undefined.ts'
+import type { RecordTaking } from '../../domain/record.ts'
 import {
+  authenticationOf,
   isCurrent,
   isExpired,
   isOfClient,
@@ -14,9 +18,10 @@ import {
   type Session,
   type SessionLimits,
 } from '../../domain/session.ts'
-import type { User } from '../../domain/user.ts'
-import { Refusal } from '../../errors.ts'
+import { type User, whyNoTokens } from '../../domain/user.ts'
+import { adminScopeRefused, Refusal } from '../../errors.ts'
 import type { TokenResponse } from '../../schemas/oauth.ts'
+import type { Authorized } from '../factors/codes.ts'
 import type { SignedIn } from '../login/sign-in.ts'
 
 declare module 'fastify' {
@@ -33,6 +38,7 @@ function createSessions({
   config,
   store,
   changes,
+  challenges,
   clients,
   refreshTokens,
   accessTokens,
@@ -41,15 +47,23 @@ function createSessions({
   leaps,
 }: Pick<
   FastifyInstance,
-  'config' | 'store' | 'changes' | 'clients' | 'refreshTokens' | 'accessTokens' | 'revocations' | 'now' | 'leaps'
+  | 'config'
+  | 'store'
+  | 'changes'
+  | 'challenges'
+  | 'clients'
+  | 'refreshTokens'
+  | 'accessTokens'
+  | 'revocations'
+  | 'now'
+  | 'leaps'
 >) {
   const graceMs = config.AUTH_REFRESH_GRACE.ms
   const idleTtlMs = config.AUTH_REFRESH_IDLE_TTL.ms
   const maxTtlMs = config.AUTH_REFRESH_MAX_TTL.ms
 
-  const whyRefused: Record<'unknown' | 'expired' | 'wrong_client' | 'factor_missing', Check[]> = {
+  const whyRefused: Record<'unknown' | 'expired' | 'wrong_client', Check[]> = {
     unknown: [checked('session', 'it has ended, or its user is gone or disabled')],
-    factor_missing: [checked('mfa_policy', 'the user has no second factor', config.AUTH_MFA)],
     wrong_client: [checked('client', 'another than the session was opened by')],
     expired: [
       checked('session_idle_seconds', 'this or the next is over', config.AUTH_REFRESH_IDLE_TTL.seconds),
@@ -65,6 +79,14 @@ function createSessions({
     return client !== undefined && isOfClient(session, client.id, clientBirth(client))
   }
 
+  /** What tokens say of the sign-in: nothing where there never was a question of a second factor. */
+  function claimsOfSignIn(user: User, session: Session) {
+    if (!user.hasFactors && session.authAt === undefined) return undefined
+    const { authAt, amr, factor } = authenticationOf(session)
+    const acr = acrOf({ authAt, ...(factor !== undefined && { factor }) }, now(), config.AUTH_STEP_UP_TTL.ms)
+    return { auth_time: Math.floor(authAt / 1000), acr, amr }
+  }
+
   async function respond(user: User, client: Client, session: Session, granted: Granted): Promise<TokenResponse> {
     const scope = remainingScope(granted.scope, client, user)
     const scopeText = scope.length > 0 ? { scope: scope.join(' ') } : undefined
@@ -76,6 +98,7 @@ function createSessions({
         sid: session.id,
         ...scopeText,
         ...(user.roles.length > 0 && { roles: user.roles }),
+        ...claimsOfSignIn(user, session),
         generations: { user: user.generation, client: client.generation },
       }),
       token_type: 'Bearer',
@@ -85,6 +108,48 @@ function createSessions({
       }),
       ...scopeText,
     }
+  }
+
+  /**
+   * Opens a session for a user who has signed in.
+   *
+   * @param takingFor what is taken in the same step, for the session of an id
+   * @returns undefined where the user went or changed meanwhile, or what is to be taken is gone
+   * @throws {Refusal} `invalid_scope` for `admin` without the role
+   */
+  async function open(
+    caller: Caller,
+    { user, authentication }: SignedIn,
+    client: Client,
+    granted: Granted,
+    takingFor?: (sid: string) => RecordTaking,
+  ): Promise<TokenResponse | undefined> {
+    const { scope } = granted
+    if (!mayHaveScope(user, scope)) throw adminScopeRefused(user.roles)
+    // Whoever calls has asked the same; without it no session may be there.
+    if (whyNoTokens(user, { factor: authentication?.factor, mfa: config.AUTH_MFA }) !== undefined) return undefined
+    const openedAt = now()
+    const birth = clientBirth(client)
+    const session: Session = {
+      id: randomUUID(),
+      userId: user.id,
+      clientId: client.id,
+      ...(birth !== undefined && { clientCreatedAt: birth }),
+      scope,
+      generation: user.generation,
+      counter: 0,
+      createdAt: openedAt,
+      refreshedAt: openedAt,
+      address: caller.address,
+      userAgent: caller.userAgent,
+      ...authentication,
+    }
+    const { id: sid, clientId: client_id, address } = session
+    const opened = { sub: user.id, sid, client_id, address }
+    const isOpen = await changes.make(caller, 'login.succeeded', opened, (store) =>
+      store.createSession(session, takingFor?.(sid)),
+    )
+    return isOpen ? respond(user, client, session, granted) : undefined
   }
 
   /** Finds a session. Where there is none, the access tokens of one that ended a moment ago are refused by then. */
@@ -104,39 +169,42 @@ function createSessions({
      *
      * @throws {Refusal} `invalid_grant` when the user went meanwhile; `invalid_scope` for `admin` without the role
      */
-    async open(caller: Caller, { user }: SignedIn, client: Client, granted: Granted): Promise<TokenResponse> {
-      const { scope } = granted
-      if (!mayHaveScope(user, scope)) {
-        throw new Refusal('invalid_scope', {
-          detail: `The scope ${adminScope} is for users with the role ${adminScope}`,
-          checks: [checked('role', user.roles.join(', ') || 'none', adminScope)],
-        })
-      }
-      const openedAt = now()
-      const birth = clientBirth(client)
-      const session: Session = {
-        id: randomUUID(),
-        userId: user.id,
-        clientId: client.id,
-        ...(birth !== undefined && { clientCreatedAt: birth }),
-        scope,
-        generation: user.generation,
-        counter: 0,
-        createdAt: openedAt,
-        refreshedAt: openedAt,
-        address: caller.address,
-        userAgent: caller.userAgent,
-      }
-      const { id: sid, clientId: client_id, address } = session
-      const opened = { sub: user.id, sid, client_id, address }
-      if (!(await changes.make(caller, 'login.succeeded', opened, (store) => store.createSession(session)))) {
-        throw new Refusal('invalid_grant', {
-          detail: 'The username or password is wrong',
-          reason: 'the user went or changed during the login',
-          checks: [checked('account', `user ${user.id} went or changed during the login`)],
-        })
-      }
-      return respond(user, client, session, granted)
+    async open(caller: Caller, signedIn: SignedIn, client: Client, granted: Granted): Promise<TokenResponse> {
+      const tokens = await open(caller, signedIn, client, granted)
+      if (tokens) return tokens
+      const { id } = signedIn.user
+      throw new Refusal('invalid_grant', {
+        detail: 'The username or password is wrong',
+        reason: 'the user went or changed during the login',
+        checks: [checked('account', `user ${id} went or changed during the login`)],
+      })
+    },
+
+    /**
+     * Opens the session of an authorization code, or raises the one of a step-up, which keeps its id and its refresh
+     * tokens.
+     *
+     * @returns undefined where the user may not have tokens any more, or the code is spent
+     */
+    async openByCode(
+      caller: Caller,
+      client: Client,
+      { authorized, takingFor }: { authorized: Authorized; takingFor(sid: string): RecordTaking },
+    ): Promise<TokenResponse | undefined> {
+      const { userId, generation, granted, authentication, session: sid } = authorized
+      const user = await store.findUser(userId)
+      const factor = authentication?.factor
+      if (!user || whyNoTokens(user, { generation, factor, mfa: config.AUTH_MFA }) !== undefined) return undefined
+      if (sid === undefined) return open(caller, omitUndefined({ user, authentication }), client, granted, takingFor)
+      const raised = authentication && { ...authentication, sessionId: sid }
+      if (!raised) return undefined
+      const acr = acrOf(raised, now(), config.AUTH_STEP_UP_TTL.ms)
+      const told = { sub: userId, client_id: client.id, sid, acr }
+      const isRaised = await changes.make(caller, 'session.raised', told, (store) =>
+        store.raiseSession(raised, takingFor(sid)),
+      )
+      const session = isRaised ? await store.findSession(sid) : undefined
+      return session && respond(user, client, session, granted)
     },
 
     /**
@@ -204,6 +272,8 @@ function createSessions({
             detail: 'The scope is wider than the session',
             checks: [checked('session_scope', asked.scope?.map(shortWord).join(' ') ?? ''), ofSession()],
           })
+        case 'factor_missing':
+          throw await challenges.toGoOn(caller, client, result, asked.aud)
         default:
           throw refused(`refresh refused: ${result.outcome}`, ...whyRefused[result.outcome], ofSession())
       }
@@ -269,5 +339,8 @@ export default fp(
   async (app: FastifyInstance) => {
     app.decorate('sessions', createSessions(app))
   },
-  { name: 'sessions', dependencies: ['store', 'changes', 'clients', 'refresh-tokens', 'access-tokens', 'revocations'] },
+  {
+    name: 'sessions',
+    dependencies: ['store', 'changes', 'challenges', 'clients', 'refresh-tokens', 'access-tokens', 'revocations'],
+  },
 )

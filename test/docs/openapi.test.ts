@@ -11,6 +11,7 @@ interface Operation {
 const routes: Record<string, string[]> = {
   '/signup': ['post'],
   '/token': ['post'],
+  '/challenge': ['post'],
   '/refresh': ['post'],
   '/protected': ['get'],
   '/users/me': ['get', 'delete'],

@@ -9,6 +9,7 @@ import { type ErrorCode, errorCodes } from '../../errors.ts'
 import { createRecentRefusals } from '../../plugins/run/recent-refusals.ts'
 import { StoreUnavailable } from '../../stores/store.ts'
 import { basic, callerFrom, makeClient } from '../support/client-helper.ts'
+import { begin, challenge, giveTotp } from '../support/factors.ts'
 import {
   type Build,
   json,
@@ -115,7 +116,7 @@ onOneStore('for each error that there is, an administrator is told which check f
     unsupported_grant_type: [
       () => postForm(app, '/token', { grant_type: 'implicit' }),
       'grant_type',
-      'password, refresh_token, client_credentials',
+      'password, refresh_token, authorization_code, client_credentials',
     ],
     unauthorized_client: [
       () => postForm(app, '/token', { grant_type: 'client_credentials' }),
@@ -123,6 +124,20 @@ onOneStore('for each error that there is, an administrator is told which check f
       'password, refresh_token, authorization_code',
     ],
     invalid_grant: [() => tryLogIn(app, 'root', wrong), 'password'],
+    insufficient_authorization: [
+      async () => {
+        await app.users.signUp(callerFrom('198.51.100.1', app.log), { username: 'flora', password })
+        secrets.push((await giveTotp(app, 'flora')).secret)
+        return begin(app, 'flora')
+      },
+      'second_factor',
+      'totp',
+    ],
+    invalid_session: [() => challenge(app, { auth_session: 'lka_x', otp: '123456' }), 'auth_session'],
+    unmet_authentication_requirements: [
+      () => challenge(app, { username: 'root', password, acr_values: 'urn:example:gold' }),
+      'second_factor',
+    ],
     invalid_code: [() => post('/email/verify', { token: 'lkv_x' }), 'mail_link'],
     invalid_scope: [
       () => postForm(app, '/token', { grant_type: 'client_credentials', scope: 'write' }, basic(machine)),

@@ -4,6 +4,7 @@ import { checked } from '../../../domain/checks.ts'
 import { type Client, mayUse } from '../../../domain/client.ts'
 import { type GrantType, grantTypes } from '../../../domain/grant.ts'
 import { Refusal } from '../../../errors.ts'
+import { authorizationCode } from './authorization-code.ts'
 import { clientCredentials } from './client-credentials.ts'
 import type { Grant } from './grant.ts'
 import { password } from './password.ts'
@@ -13,6 +14,7 @@ import { refreshToken } from './refresh-token.ts'
 export const grants: Record<GrantType, Grant> = {
   password,
   refresh_token: refreshToken,
+  authorization_code: authorizationCode,
   client_credentials: clientCredentials,
 }
 

@@ -11,7 +11,7 @@ export const password = grant({
   },
   isServed: ({ AUTH_PASSWORD_GRANT }) => AUTH_PASSWORD_GRANT === 'on',
 
-  async handle({ config, signIn, sessions }, { caller, client, form }) {
+  async handle({ config, signIn, challenges, sessions }, { caller, client, form }) {
     const username = required(form, 'username')
     const password = required(form, 'password')
     // Before the password is checked: what is refused anyway costs no hash.
@@ -21,6 +21,7 @@ export const password = grant({
     }
     const step = await signIn.withPassword(caller, username, password)
     if ('done' in step) return sessions.open(caller, step.done, client, granted)
+    if ('needs' in step) throw await challenges.afterPassword(caller, client, step.needs, granted)
     return step satisfies never
   },
 })

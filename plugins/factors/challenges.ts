@@ -1,0 +1,283 @@
+import { randomBytes } from 'node:crypto'
+import type { FastifyInstance } from 'fastify'
+import fp from 'fastify-plugin'
+import type { AccessTokenClaims } from '../../domain/access-token.ts'
+import { type Acr, type Amr, acrOf, freshForSeconds, isWithin, twoFactors } from '../../domain/authentication.ts'
+import type { Caller } from '../../domain/caller.ts'
+import { checked } from '../../domain/checks.ts'
+import { type Client, isFirstParty } from '../../domain/client.ts'
+import { type Factor, lacksFactor, type Passkey } from '../../domain/factor.ts'
+import { type Granted, mayHaveScope } from '../../domain/grant.ts'
+import { authenticationOf, type Session } from '../../domain/session.ts'
+import { mayHaveTokens, noPassword, type User } from '../../domain/user.ts'
+import { adminScopeRefused, Refusal } from '../../errors.ts'
+import type { LoginFailure } from '../../events.ts'
+import { createAuthSessions, type Flow } from './auth-sessions.ts'
+import { createJudging, type Right, type Shown } from './judging.ts'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    challenges: ReturnType<typeof createChallenges>
+  }
+}
+
+/** Whether a client may use `POST /challenge`. */
+const mayGoOn = (client: Client) => isFirstParty(client) && client.grants.includes('authorization_code')
+
+/** What an answer asks for: any one of them may come next. */
+export const challengeNames = ['password', 'totp', 'webauthn', 'recovery_code', 'enroll'] as const
+type ChallengeName = (typeof challengeNames)[number]
+
+/** What a step-up asks for. */
+export interface Demands {
+  acr?: Acr
+  maxAgeSeconds?: number
+}
+
+/**
+ * Sign-ins of several steps, by draft-ietf-oauth-first-party-apps: until the last one there is an `auth_session`, and
+ * nothing that opens anything; then an authorization code.
+ */
+function createChallenges(
+  app: Pick<
+    FastifyInstance,
+    | 'config'
+    | 'store'
+    | 'secrets'
+    | 'signIn'
+    | 'throttle'
+    | 'factors'
+    | 'passkeys'
+    | 'codes'
+    | 'mail'
+    | 'events'
+    | 'now'
+  >,
+) {
+  const { config, store, signIn, factors, passkeys, codes, events, now } = app
+  const authSessions = createAuthSessions(app)
+  const { judge, showEnrolling } = createJudging(app)
+
+  /** What may come next. */
+  function challengesOf(flow: Flow, user: User | undefined, known: Factor[]): ChallengeName[] {
+    if (!user) return ['webauthn']
+    const passkey: ChallengeName[] = passkeys.isOn && known.some(({ kind }) => kind === 'webauthn') ? ['webauthn'] : []
+    if (!flow.amr) return user.passwordHash === noPassword ? passkey : ['password', ...passkey]
+    if (flow.enrolling) return [flow.enrolling.kind]
+    if (!user.hasFactors) return ['enroll']
+    const has = (kind: Factor['kind']) => known.some((factor) => factor.kind === kind)
+    const codes = known.some((factor) => factor.kind === 'recovery_code' && factor.hashes.length > 0)
+    return [...(has('totp') ? (['totp'] as const) : []), ...passkey, ...(codes ? (['recovery_code'] as const) : [])]
+  }
+
+  /** The answer that asks for the next step, as a refusal: there is nothing yet. */
+  async function ask(
+    caller: Caller,
+    client: Client,
+    flow: Flow,
+    user: User | undefined,
+    { status, wrong }: { status?: 403; wrong?: LoginFailure } = {},
+  ): Promise<Refusal> {
+    const known = user ? (await factors.of(user.id)).factors : []
+    const names = challengesOf(flow, user, known)
+    const { webauthn: _, ...kept } = flow
+    const next: Flow = kept
+    const members: Record<string, unknown> = { challenges: names }
+    if (!mayGoOn(client)) {
+      return new Refusal('insufficient_authorization', {
+        ...(status && { status }),
+        detail: 'More is needed to sign in, for which the client needs first_party and the grant authorization_code',
+        checks: [checked('client', client.id, 'first_party, authorization_code')],
+        members,
+      })
+    }
+    if (names.includes('webauthn')) {
+      next.webauthn = randomBytes(32).toString('base64url')
+      const ofUser = known.filter((factor): factor is Passkey => factor.kind === 'webauthn')
+      members['webauthn'] =
+        flow.enrolling && user
+          ? await passkeys.creationOptions(user, { challenge: next.webauthn, known: ofUser })
+          : await passkeys.requestOptions({ challenge: next.webauthn, allowed: ofUser })
+    }
+    if (user && flow.enrolling?.kind === 'totp') members['totp'] = await showEnrolling(user, flow.enrolling)
+    return new Refusal('insufficient_authorization', {
+      ...(status && { status }),
+      detail: wrong ? 'That was wrong' : 'More is needed to sign in: one of the challenges',
+      reason: wrong ?? 'the sign-in goes on',
+      checks: [checked('second_factor', wrong ?? 'none yet', names.join(', '))],
+      members: { ...members, auth_session: await authSessions.issue(caller, client, next) },
+    })
+  }
+
+  /** The answer to whoever has signed in. */
+  async function finish(caller: Caller, client: Client, flow: Flow, { user, amr, factor }: Right): Promise<string> {
+    const { granted, codeChallenge, session } = flow
+    if (!mayHaveScope(user, granted.scope)) throw adminScopeRefused(user.roles)
+    const methods = [...new Set([...(flow.amr ?? []), ...amr])].filter((method) => method !== 'mfa')
+    const authentication = {
+      authAt: now(),
+      amr: factor === undefined ? methods : [...methods, 'mfa' as const],
+      ...(factor !== undefined && { factor }),
+    }
+    return codes.issue(caller, client, {
+      userId: user.id,
+      generation: flow.generation ?? user.generation,
+      granted,
+      ...((factor !== undefined || session !== undefined) && { authentication }),
+      ...(codeChallenge !== undefined && { codeChallenge }),
+      ...(session !== undefined && { session }),
+    })
+  }
+
+  const ofUser = (flow: Flow, user: User, amr: Amr[] | undefined): Flow => ({
+    ...flow,
+    userId: user.id,
+    generation: user.generation,
+    ...(amr && { amr }),
+  })
+  const begin = (granted: Granted, codeChallenge: string | undefined): Flow => ({
+    ...authSessions.newFlow(granted),
+    ...(codeChallenge !== undefined && { codeChallenge }),
+  })
+
+  return {
+    /** What `/token` answers where a password was right and more is needed. */
+    afterPassword: (caller: Caller, client: Client, user: User, granted: Granted): Promise<Refusal> =>
+      ask(caller, client, ofUser(begin(granted, undefined), user, ['pwd']), user, { status: 403 }),
+
+    /** A session that may not be refreshed before its user has a factor. */
+    toGoOn: (
+      caller: Caller,
+      client: Client,
+      { user, session }: { user: User; session: Session },
+      aud: Granted['aud'],
+    ): Promise<Refusal> => {
+      const flow = { ...begin({ scope: session.scope, aud }, undefined), session: session.id }
+      return ask(caller, client, ofUser(flow, user, undefined), user, { status: 403 })
+    },
+
+    /**
+     * Begins by a password. @returns an authorization code
+     *
+     * @throws {Refusal} `insufficient_authorization` with what is needed; `invalid_grant`; 429; 503
+     */
+    async byPassword(
+      caller: Caller,
+      client: Client,
+      { username, password }: { username: string; password: string },
+      { granted, acr, codeChallenge }: Pick<Demands, 'acr'> & { granted: Granted; codeChallenge?: string },
+    ): Promise<string> {
+      const step = await signIn.withPassword(caller, username, password)
+      const user = 'done' in step ? step.done.user : step.needs
+      const needsFactor = acr === twoFactors
+      const flow = ofUser({ ...begin(granted, codeChallenge), needsFactor }, user, ['pwd'])
+      if ('done' in step && !needsFactor) return finish(caller, client, flow, { user, amr: [] })
+      throw await ask(caller, client, flow, user)
+    },
+
+    /** Begins by a passkey: whose it is shows when it has signed. @returns the refusal with the options */
+    byPasskey: (caller: Caller, client: Client, granted: Granted, codeChallenge?: string): Promise<Refusal> => {
+      if (!passkeys.isOn) throw new Refusal('invalid_request', { detail: 'There are no passkeys here' })
+      return ask(caller, client, begin(granted, codeChallenge), undefined)
+    },
+
+    /**
+     * Begins a step-up of the session of an access token, RFC 9470. @returns an authorization code, where the session is
+     * good enough as it is
+     *
+     * @throws {Refusal} `insufficient_authorization` with what is needed; `invalid_grant` for a token that stands for no
+     * session of this client
+     */
+    async stepUp(
+      caller: Caller,
+      client: Client,
+      { sid, sub, act }: AccessTokenClaims,
+      { aud, acr: asked, maxAgeSeconds, codeChallenge }: Demands & { aud: Granted['aud']; codeChallenge?: string },
+    ): Promise<string> {
+      const [session, user] = await Promise.all([
+        sid === undefined ? undefined : store.findSession(sid),
+        store.findUser(sub),
+      ])
+      const isIts = session?.userId === sub && session.clientId === client.id && act === undefined
+      if (!isIts || !mayHaveTokens(user, session.generation)) {
+        throw new Refusal('invalid_grant', {
+          detail: 'The access token stands for no session of this client',
+          checks: [checked('session', 'it has ended, or is of another client or of a user who is gone')],
+        })
+      }
+      const authentication = authenticationOf(session)
+      const { authAt } = authentication
+      const acr = asked ?? (user.hasFactors ? twoFactors : undefined)
+      const isHigh = acrOf(authentication, now(), config.AUTH_STEP_UP_TTL.ms) === twoFactors
+      const needsFactor = acr === twoFactors && !isHigh
+      // A factor may be added by whoever has just signed in only, or a stolen token would do.
+      const maxAgeMs =
+        needsFactor && !user.hasFactors ? freshForSeconds * 1000 : (maxAgeSeconds ?? Number.POSITIVE_INFINITY) * 1000
+      const isFresh = isWithin(authAt, maxAgeMs, now()) && maxAgeSeconds !== 0
+      const flow: Flow = {
+        ...begin({ scope: session.scope, aud }, codeChallenge),
+        ...{ session: session.id, needsFactor: acr === twoFactors },
+      }
+      if (isFresh && !needsFactor) {
+        return codes.issue(caller, client, {
+          ...flow,
+          ...{ userId: user.id, generation: user.generation, authentication },
+        })
+      }
+      const amr = authentication.amr.filter((method) => method !== 'mfa')
+      throw await ask(caller, client, ofUser(flow, user, isFresh ? amr : undefined), user)
+    },
+
+    /**
+     * Goes on with a sign-in. @returns an authorization code
+     *
+     * @throws {Refusal} `insufficient_authorization` with a new `auth_session`, also for what was wrong;
+     * `invalid_session`; 429
+     */
+    async goOn(
+      caller: Caller,
+      client: Client,
+      value: string,
+      shown: Shown,
+      codeChallenge: string | undefined,
+    ): Promise<string> {
+      const taken = await authSessions.take(client, value)
+      const before = taken.userId === undefined ? undefined : await store.findUser(taken.userId)
+      if (taken.userId !== undefined && !mayHaveTokens(before, taken.generation))
+        throw authSessions.gone('its user has changed, or may not have tokens')
+      const needsFactor = taken.needsFactor || (before !== undefined && lacksFactor(before, config.AUTH_MFA))
+      if (before && taken.amr && !before.hasFactors && !needsFactor) throw authSessions.gone('the factor is gone')
+      if (codeChallenge !== undefined && taken.codeChallenge !== undefined && codeChallenge !== taken.codeChallenge)
+        throw new Refusal('invalid_request', { detail: 'The code_challenge is another than before' })
+      const { enrolling, ...rest } = taken
+      const flow: Flow = {
+        ...rest,
+        ...(codeChallenge !== undefined && { codeChallenge }),
+        // Where a factor was added meanwhile, that is the one to show.
+        ...(enrolling && !before?.hasFactors && { enrolling }),
+      }
+      const judged = await judge(caller, flow, before, shown)
+      if ('enrolling' in judged) throw await ask(caller, client, { ...flow, ...judged }, before)
+      if ('wrong' in judged) {
+        const { wrong, user } = judged
+        events.emit(caller, 'login.failed', { reason: wrong, ...(user && { sub: user.id }), address: caller.address })
+        throw await ask(caller, client, { ...flow, misses: flow.misses + 1 }, before, { wrong })
+      }
+      const { right } = judged
+      const next = ofUser(flow, right.user, undefined)
+      const isEnough = right.factor !== undefined || !(right.user.hasFactors || needsFactor)
+      if (isEnough) return finish(caller, client, next, right)
+      throw await ask(caller, client, { ...next, amr: right.amr }, right.user)
+    },
+  }
+}
+
+export default fp(
+  async (app: FastifyInstance) => {
+    app.decorate('challenges', createChallenges(app))
+  },
+  {
+    name: 'challenges',
+    dependencies: ['store', 'secrets', 'sign-in', 'throttle', 'factors', 'passkeys', 'codes', 'mail', 'events'],
+  },
+)

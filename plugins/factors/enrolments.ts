@@ -1,0 +1,70 @@
+import { randomUUID } from 'node:crypto'
+import type { FastifyInstance } from 'fastify'
+import type { Amr } from '../../domain/authentication.ts'
+import type { Caller } from '../../domain/caller.ts'
+import type { Passkey } from '../../domain/factor.ts'
+import type { User } from '../../domain/user.ts'
+import type { Flow } from './auth-sessions.ts'
+import { newTotpSecret, showTotp, totpStep } from './totp.ts'
+
+type EnrollingTotp = Extract<NonNullable<Flow['enrolling']>, { kind: 'totp' }>
+
+/** By which methods a passkey has shown a user, RFC 8176 §2: one that may be copied is no longer bound to its hardware. */
+export const amrOf = ({ isBackupEligible }: Pick<Passkey, 'isBackupEligible'>): Amr[] => [
+  isBackupEligible ? 'swk' : 'hwk',
+  'user',
+]
+
+/** First factors, added in the middle of a sign-in that may not end without one. */
+export function createEnrolments({
+  factors,
+  passkeys,
+  mail,
+  now,
+}: Pick<FastifyInstance, 'factors' | 'passkeys' | 'mail' | 'now'>) {
+  const stepOf = ({ secret }: EnrollingTotp, code: string) => totpStep({ secret, code, now: now(), after: -1 })
+
+  return {
+    begin: (kind: 'totp' | 'webauthn'): NonNullable<Flow['enrolling']> =>
+      kind === 'totp' ? { kind, id: randomUUID(), secret: newTotpSecret() } : { kind },
+
+    /** What an authenticator app is given, as text and as a picture. */
+    show: ({ username }: User, { secret }: EnrollingTotp) =>
+      showTotp({ secret, issuer: mail.service, account: username }),
+
+    isRight: (enrolling: EnrollingTotp, code: string): boolean => stepOf(enrolling, code) !== undefined,
+
+    /** @returns the id of the factor; undefined where the user has one by now */
+    async addTotp(caller: Caller, user: User, enrolling: EnrollingTotp, code: string): Promise<string | undefined> {
+      const step = stepOf(enrolling, code)
+      if (step === undefined) return undefined
+      const { id } = enrolling
+      const secret = factors.sealSecret(user.id, id, enrolling.secret)
+      const totp = {
+        kind: 'totp',
+        id,
+        name: 'Authenticator app',
+        createdAt: now(),
+        usedAt: now(),
+        secret,
+        step,
+      } as const
+      return (await factors.add(caller, user, totp, { isFirst: true })) ? id : undefined
+    },
+
+    /** @returns the id and the methods of the passkey; undefined where it is not good, or the user has a factor by now */
+    async addPasskey(
+      caller: Caller,
+      user: User,
+      response: unknown,
+      challenge: string,
+    ): Promise<{ factor: string; amr: Amr[] } | undefined> {
+      const made = await passkeys.register(response, challenge, caller.log)
+      if (!made) return undefined
+      const id = randomUUID()
+      const passkey = { ...made, kind: 'webauthn', id, createdAt: now(), usedAt: now() } as const
+      const isAdded = await factors.add(caller, user, passkey, { isFirst: true })
+      return isAdded ? { factor: id, amr: amrOf(passkey) } : undefined
+    },
+  }
+}

@@ -1,0 +1,129 @@
+import type { FastifyInstance } from 'fastify'
+import type { Amr } from '../../domain/authentication.ts'
+import type { Caller } from '../../domain/caller.ts'
+import type { Factor, Passkey } from '../../domain/factor.ts'
+import { mayHaveTokens, type User } from '../../domain/user.ts'
+import { Refusal } from '../../errors.ts'
+import type { LoginFailure } from '../../events.ts'
+import type { Flow } from './auth-sessions.ts'
+import { amrOf, createEnrolments } from './enrolments.ts'
+
+/** What comes with an `auth_session`; one of them. */
+export type Shown =
+  | { password: string }
+  | { otp: string }
+  | { recoveryCode: string }
+  | { webauthn: string }
+  | { enroll: 'totp' | 'webauthn' }
+
+/** What was shown was right: how much of a sign-in that is. */
+export interface Right {
+  user: User
+  amr: Amr[]
+  factor?: string
+}
+
+/** What the step of a sign-in came to; the next may have other factors in view. */
+export type Judged =
+  | { right: Right }
+  | { wrong: LoginFailure; user?: User }
+  | { enrolling: NonNullable<Flow['enrolling']> }
+
+/** Judges what comes with a step of a sign-in. */
+export function createJudging(
+  app: Pick<FastifyInstance, 'store' | 'signIn' | 'throttle' | 'factors' | 'passkeys' | 'mail' | 'events' | 'now'>,
+) {
+  const { store, signIn, throttle, factors, passkeys, events } = app
+  const enrolments = createEnrolments(app)
+
+  /** A guess at a code of a user: counted with those at the password. */
+  const guess = async (caller: Caller, user: User, isRight: () => boolean): Promise<boolean> =>
+    (
+      await throttle.guard(
+        caller,
+        'user',
+        user.nameKey,
+        () => user,
+        (_, judge) => judge(isRight),
+      )
+    ).isRight
+
+  async function judgeOtp(caller: Caller, flow: Flow, user: User, otp: string): Promise<Judged> {
+    if (flow.enrolling?.kind === 'totp') {
+      const { enrolling } = flow
+      const isRight = await guess(caller, user, () => enrolments.isRight(enrolling, otp))
+      const factor = isRight ? await enrolments.addTotp(caller, user, enrolling, otp) : undefined
+      return factor ? { right: { user, amr: ['otp'], factor } } : { wrong: 'wrong code', user }
+    }
+    const known = (await factors.of(user.id)).factors
+    let used: ReturnType<typeof factors.findTotp>
+    const isRight = await guess(caller, user, () => {
+      used = factors.findTotp(user, known, otp)
+      return used !== undefined
+    })
+    const isMine = isRight && used !== undefined && (await factors.spendTotp(caller, user, used))
+    return isMine && used ? { right: { user, amr: ['otp'], factor: used.id } } : { wrong: 'wrong code', user }
+  }
+
+  async function judgeRecoveryCode(caller: Caller, user: User, code: string): Promise<Judged> {
+    const known = (await factors.of(user.id)).factors
+    const isRight = await guess(caller, user, () => factors.isRecoveryCode(user, known, code))
+    const factor = isRight ? await factors.spendRecoveryCode(caller, user, code) : undefined
+    return factor ? { right: { user, amr: [], factor } } : { wrong: 'wrong recovery code', user }
+  }
+
+  /** Nobody can guess at a passkey, so no wait keeps its owner out. */
+  async function judgePasskey(caller: Caller, flow: Flow, of: User | undefined, json: string): Promise<Judged> {
+    const wrong: Judged = { wrong: 'wrong passkey', ...(of && { user: of }) }
+    const response = parseJson(json)
+    const { webauthn: challenge, enrolling } = flow
+    if (challenge === undefined) return wrong
+    if (of && enrolling?.kind === 'webauthn') {
+      const factor = await enrolments.addPasskey(caller, of, response, challenge)
+      return factor ? { right: { user: of, ...factor } } : wrong
+    }
+    const credential = passkeys.credentialOf(response)
+    const user = of ?? (credential?.userId === undefined ? undefined : await store.findUser(credential.userId))
+    if (!credential || !mayHaveTokens(user) || (credential.userId ?? user.id) !== user.id) return wrong
+    const known = (await factors.of(user.id)).factors
+    const isIt = (factor: Factor): factor is Passkey =>
+      factor.kind === 'webauthn' && factor.credentialId === credential.credentialId
+    const passkey = known.find(isIt)
+    const used = passkey && (await passkeys.verify(passkey, response, challenge, caller.log))
+    const isCloned = used === 'cloned'
+    if (passkey && isCloned) events.emit(caller, 'passkey.cloned', { sub: user.id, factor: passkey.id })
+    if (!used || isCloned || !(await factors.usePasskey(caller, user, used))) return { wrong: 'wrong passkey', user }
+    return { right: { user, amr: amrOf(used), factor: used.id } }
+  }
+
+  async function judge(caller: Caller, flow: Flow, user: User | undefined, shown: Shown): Promise<Judged> {
+    if ('webauthn' in shown) return judgePasskey(caller, flow, user, shown.webauthn)
+    if (!user) return { wrong: 'wrong passkey' }
+    if ('password' in shown) {
+      if (flow.amr || !(await signIn.confirmPassword(caller, user, shown.password)))
+        return { wrong: 'wrong password', user }
+      return { right: { user, amr: ['pwd'] } }
+    }
+    // No code is looked at before the password: whoever has none must not learn of the other.
+    if (!flow.amr) return { wrong: 'wrong code', user }
+    if ('enroll' in shown) {
+      const mayEnroll = !user.hasFactors && (shown.enroll === 'totp' || passkeys.isOn)
+      if (!mayEnroll) throw new Refusal('invalid_request', { detail: 'There is nothing to enroll here' })
+      return { enrolling: enrolments.begin(shown.enroll) }
+    }
+    return 'otp' in shown
+      ? judgeOtp(caller, flow, user, shown.otp)
+      : judgeRecoveryCode(caller, user, shown.recoveryCode)
+  }
+
+  return { judge, showEnrolling: enrolments.show }
+}
+
+/** @returns undefined for what is no JSON: that is as wrong as any other answer */
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}
