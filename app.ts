@@ -66,6 +66,7 @@ import adminAuditRoute from './routes/admin/audit.ts'
 import adminBatchRoutes from './routes/admin/batches.ts'
 import adminClientRoutes from './routes/admin/clients.ts'
 import adminExplainRoute from './routes/admin/explain.ts'
+import adminFactorRoutes from './routes/admin/factors.ts'
 import adminInvitationRoutes from './routes/admin/invitations.ts'
 import adminKeyRoutes from './routes/admin/keys.ts'
 import adminSessionRoutes from './routes/admin/sessions.ts'
@@ -252,6 +253,7 @@ export async function buildApp(
     await app.register(async (ofAdmins) => {
       ofAdmins.addHook('onRequest', ofAdmins.requireAdmin)
       await ofAdmins.register(adminUserRoutes)
+      await ofAdmins.register(adminFactorRoutes)
       await ofAdmins.register(adminInvitationRoutes)
       await ofAdmins.register(adminBatchRoutes)
       await ofAdmins.register(adminTokenRoute)

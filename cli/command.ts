@@ -101,5 +101,5 @@ export interface AdminCommand extends Described {
 export interface Group {
   name: string
   about: string
-  commands: (AdminCommand | FreeCommand)[]
+  commands: (AdminCommand | FreeCommand | Group)[]
 }

@@ -1,6 +1,6 @@
 import { Command, CommanderError, Option } from 'commander'
 import { version } from '../config/version.ts'
-import type { AdminCommand, FreeCommand, Io } from './command.ts'
+import type { AdminCommand, FreeCommand, Group, Io } from './command.ts'
 import { commands } from './commands/index.ts'
 import { exitCodes } from './exit.ts'
 import { createOutput } from './output.ts'
@@ -70,14 +70,16 @@ export function createProgram({ stdout, stderr }: Pick<Io, 'stdout' | 'stderr'>,
       getErrHelpWidth: () => widthOf(stderr),
       outputError: (text, write) => write(`${text.trim().replaceAll('\n', ' ')}\n`),
     })
-  for (const entry of commands) {
-    if ('usage' in entry) addCommand(program, entry, action)
-    else {
-      const group = program.command(entry.name).description(entry.about)
-      for (const command of entry.commands) addCommand(group, command, action)
-    }
-  }
+  for (const entry of commands) addEntry(program, entry, action)
   return program
+}
+
+function addEntry(parent: Command, entry: Group | AdminCommand | FreeCommand, action: Action): void {
+  if ('usage' in entry) addCommand(parent, entry, action)
+  else {
+    const group = parent.command(entry.name).description(entry.about)
+    for (const one of entry.commands) addEntry(group, one, action)
+  }
 }
 
 function addCommand(parent: Command, entry: AdminCommand | FreeCommand, action: Action): void {

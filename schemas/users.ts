@@ -13,6 +13,7 @@ export const AdminUser = Type.Object({
   disabled_at: Type.Optional(Timestamp),
   email: Type.Optional(Type.String({ examples: ['ada@example.com'] })),
   email_verified: Type.Optional(Type.Boolean()),
+  second_factor: Type.Optional(Type.Literal(true, { description: 'There where the user has one' })),
   locale: Type.Optional(Type.String({ description: 'The language of mails', examples: ['en'] })),
   source: Type.Optional(
     Type.String({ description: 'The system that the user was imported from', examples: ['auth0'] }),
@@ -31,7 +32,7 @@ export const ShownUser = Type.Composite([
 ])
 
 /** A user as they see themselves; and as a new one is answered with. */
-export const Profile = Type.Omit(AdminUser, ['disabled_at', 'locale', 'source', 'external_id'])
+export const Profile = Type.Omit(AdminUser, ['disabled_at', 'second_factor', 'locale', 'source', 'external_id'])
 export const NewUser = Type.Composite([
   Type.Omit(Profile, ['roles', 'email', 'email_verified']),
   Type.Object({
@@ -43,7 +44,17 @@ export const NewUser = Type.Composite([
 
 type Shown = Pick<
   User,
-  'id' | 'username' | 'roles' | 'createdAt' | 'disabledAt' | 'email' | 'emailKey' | 'locale' | 'source' | 'externalId'
+  | 'id'
+  | 'username'
+  | 'roles'
+  | 'createdAt'
+  | 'disabledAt'
+  | 'email'
+  | 'emailKey'
+  | 'hasFactors'
+  | 'locale'
+  | 'source'
+  | 'externalId'
 >
 
 /** What the schema of a route does not have is left out of its response. */
@@ -56,6 +67,7 @@ export const toUser = ({ id, username, roles, createdAt, ...user }: Shown): Stat
     disabled_at: user.disabledAt === undefined ? undefined : toTimestamp(user.disabledAt),
     email: user.email,
     email_verified: user.email === undefined ? undefined : user.emailKey !== undefined,
+    second_factor: user.hasFactors,
     locale: user.locale,
     source: user.source,
     external_id: user.externalId,

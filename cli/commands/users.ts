@@ -2,6 +2,7 @@ import { omitUndefined } from '../../domain/omit-undefined.ts'
 import type { Json } from '../admin.ts'
 import type { AdminCommand, FreeCommand, Given, Group } from '../command.ts'
 import { fields, timeOf, when } from '../output.ts'
+import { factors, factorsOf } from './factors.ts'
 import { findUser } from './find-user.ts'
 import { invitations } from './invitations.ts'
 import { toMany } from './many-users.ts'
@@ -39,13 +40,14 @@ Examples
 
 const show: AdminCommand = {
   usage: 'show <name or id>',
-  about: 'show a user and the number of sessions',
+  about: 'show a user, the number of sessions, and the second factors',
   find: findUser,
   async act({ call, pages }, given) {
     const user = await call('GET', pathOf(given))
     let sessions = 0
     for await (const page of pages(`${pathOf(given)}/sessions`, 'sessions')) sessions += page.length
-    return { ...user, sessions }
+    const { factors } = await call('GET', `${pathOf(given)}/factors`)
+    return { ...user, sessions, factors }
   },
   text: (user) =>
     fields({
@@ -58,6 +60,7 @@ const show: AdminCommand = {
       from: user.source && `${user.source}, as ${user.external_id}`,
       disabled: user.disabled_at === undefined ? 'no' : `since ${when(user.disabled_at)}`,
       sessions: user.sessions,
+      'second factor': factorsOf(user.factors),
       'failed logins': user.failed_logins
         ? `${user.failed_logins.count} since the last good one, at ${when(user.failed_logins.last_at)} the latest`
         : 'none since the last good one',
@@ -186,6 +189,7 @@ export const users: Group = {
         },
       }),
     },
+    factors,
     toMany('end-sessions', 'end all sessions of users', 'is logged out everywhere'),
     importUsers,
     exportUsers,

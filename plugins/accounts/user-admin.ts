@@ -1,6 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Caller } from '../../domain/caller.ts'
+import type { Factor } from '../../domain/factor.ts'
 import type { User, UserProfile } from '../../domain/user.ts'
 import { isUsername, mapUsername } from '../../domain/usernames.ts'
 import { Refusal } from '../../errors.ts'
@@ -117,6 +118,32 @@ function createUserAdmin({
         }
         await tellOldAddress(by, user, next)
         return get({ id })
+      })
+    },
+
+    /** The second factors, disabled users' too. @throws {Refusal} 404 */
+    async factorsOf(id: string): Promise<Factor[]> {
+      await get({ id })
+      return (await store.findFactors(id))?.factors ?? []
+    },
+
+    /**
+     * Takes away all second factors of a user who has lost them, and ends all sessions: whoever knows the password signs
+     * in, and adds others. Where there are none, nothing ends.
+     *
+     * @throws {Refusal} 404
+     */
+    async resetFactors(by: By, id: string): Promise<void> {
+      await retryUntilApplied('The factors', async () => {
+        await get({ id })
+        const found = await store.findFactors(id)
+        if (!found?.factors.length) {
+          // A request before that had no answer may have done it.
+          await revocations.pull()
+          return true
+        }
+        const reset = { userId: id, expectedVersion: found.version, next: [] }
+        return changes.make(by, 'factors.reset', { sub: id }, (store, end) => store.changeFactors(reset, end()))
       })
     },
 

@@ -11,8 +11,8 @@ export interface FactorTable {
   /**
    * Changes the factors of a user, `hasFactors` of whose row follows, and what else belongs to it, in one step; with
    * `end`, ends every session too.
-   * @returns false when the version is another, the user is gone or disabled, or the record or the session that is
-   *   named is gone
+   * @returns false when the version is another, the user is gone, or disabled while nothing ends, or the record or the
+   *   session that is named is gone
    */
   changeFactors(change: FactorsChange, end?: End, audit?: Audit): Promise<boolean>
   /**

@@ -35,6 +35,7 @@ const routes: Record<string, string[]> = {
   '/admin/users/disable': ['post'],
   '/admin/users/end-sessions': ['post'],
   '/admin/users/{id}/token': ['post'],
+  '/admin/users/{id}/factors': ['get', 'delete'],
   '/admin/users/{id}/disable': ['post'],
   '/admin/users/{id}/enable': ['post'],
   '/admin/users/{id}/roles': ['put'],

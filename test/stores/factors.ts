@@ -172,6 +172,9 @@ export async function factorContract(t: Test, name: string, open: () => Promise<
       t.strictSame(await store.findFactors(user.id), before)
       t.equal(await hasFactors(user), true)
       t.equal(await revocationsOf(user), 1, 'that of being disabled')
+      t.equal(await store.changeFactors({ userId: user.id, expectedVersion: 1, next: [] }, end), true, 'a reset')
+      t.equal(await hasFactors(user), undefined)
+      t.equal((await store.findUser(user.id))?.disabledAt, now, 'they stay disabled')
     },
   )
 

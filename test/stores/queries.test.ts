@@ -40,6 +40,7 @@ const ignoring = new Set([
     '/sign-up',
     '/users/me',
     '/admin/users/:id',
+    '/admin/users/:id/factors',
     '/admin/clients/:id',
     '/admin/keys',
     '/admin/explain/:id',

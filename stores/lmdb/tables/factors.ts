@@ -57,7 +57,7 @@ export function createFactors(databases: Databases, { read, write, change }: Run
     changeFactors: ({ userId, expectedVersion, next, raising, lowering, ...withRecords }, end, audit) =>
       change(audit, () => {
         const user = users.get(userId)
-        if (!user || user.disabledAt !== undefined) return false
+        if (!user || (user.disabledAt !== undefined && !end)) return false
         if ((factors.get(userId)?.version ?? 0) !== expectedVersion) return false
         const session = raising && find(raising, userId)
         if ((raising && !session) || !records.takeWith(userId, withRecords)) return false

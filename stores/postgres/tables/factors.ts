@@ -72,7 +72,8 @@ function changing(first: number, generations: 0 | 1): string {
       WHERE s.user_id = changed.id AND (s.id = ${session} OR s.factor = ${lowering})
       RETURNING s.id
     )`,
-    'disabled_at IS NULL',
+    // An administrator puts an account right before it is enabled again.
+    generations === 1 ? 'TRUE' : 'disabled_at IS NULL',
   )
 }
 
