@@ -1,7 +1,9 @@
+import { randomUUID } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import type { FastifyInstance } from 'fastify'
 import type { Config } from '../config.ts'
 import { type Caller, commandLine } from '../domain/caller.ts'
+import { type Totp, totpContext } from '../domain/factor.ts'
 import type { End } from '../domain/lifetimes.ts'
 import { type OnConflict, onConflicts, planImport } from '../domain/user-import.ts'
 import type { MembersOf } from '../events.ts'
@@ -12,7 +14,7 @@ import type { Store } from '../stores/store.ts'
 import { openService } from './admin.ts'
 import type { Io, Options } from './command.ts'
 import { CommandError, exitCodes } from './exit.ts'
-import { ImportRefused } from './import/imported-user.ts'
+import { type ImportedTotp, ImportRefused } from './import/imported-user.ts'
 import { type Input, openInput } from './import/input.ts'
 import { type CheckedRow, check, type PlacedRow, type Survey, survey } from './import/read.ts'
 import { createReport, type Line, type Report } from './import/report.ts'
@@ -147,7 +149,7 @@ async function run({ io, config, given, output, read, interrupted }: Run): Promi
 /** @returns whether all rows were come to */
 async function take(
   { io, config, given, output, read, interrupted }: Run,
-  { rows, hashes, isDouble }: Survey,
+  { rows, hashes, totps, isDouble }: Survey,
   report: Report,
 ): Promise<boolean> {
   const work = (target: Target) =>
@@ -158,7 +160,12 @@ async function take(
     })
   // Before the first start there is nothing to look at, and to look makes nothing.
   if (given.isDryRun && isMissing(chosenStore(config))) return work(emptyTarget(given))
-  const app = await openService(io, config, output, given.isDryRun ? {} : { mayMakeStore: true })
+  const app = await openService(
+    io,
+    config,
+    output,
+    given.isDryRun ? {} : { mayMakeStore: true, ...(totps > 0 && { makesSecret: true }) },
+  )
   try {
     const by = callerOf(app)
     if (hashes > 0 && !given.isDryRun) io.stderr.write(`${await estimateOf(app, by, hashes)}\n`)
@@ -196,11 +203,11 @@ async function tellOfRun(
 
 const emptyTarget = ({ onConflict }: Given): Target => {
   const look: Target['look'] = async (rows) => planImport(rows, [], onConflict).outcomes
-  return { look, take: look, hash: async () => '', concurrency: 1 }
+  return { look, take: look, hash: async () => '', seal: () => [], concurrency: 1 }
 }
 
 function createTarget(
-  { hashing }: FastifyInstance,
+  { hashing, secrets, now }: FastifyInstance,
   by: Caller,
   store: Pick<Store, 'importUsers'>,
   { onConflict, isDryRun }: Given,
@@ -214,8 +221,21 @@ function createTarget(
     take: isDryRun ? look : (rows) => repeatedly(() => store.importUsers(rows, onConflict, end())),
     hash: ({ row, password }) =>
       password === undefined ? hashing.wrap(by, row.passwordHash) : hashing.hash(by, password.normalize('NFC')),
+    // Nothing is written, and there may be no secret yet.
+    seal: isDryRun ? () => [] : ({ row, totps }) => totps.map((totp) => sealTotp(secrets, row.id, totp, now())),
     concurrency: hashing.concurrency,
   }
+}
+
+function sealTotp(
+  secrets: FastifyInstance['secrets'],
+  userId: string,
+  { secret, name = 'Authenticator app', createdAt }: ImportedTotp,
+  now: number,
+): Totp {
+  const id = randomUUID()
+  const sealed = secrets.seal(Buffer.from(secret), totpContext(userId, id)).toString('base64url')
+  return { kind: 'totp', id, name, createdAt: Math.min(createdAt ?? now, now), secret: sealed, step: 0 }
 }
 
 /** Who types the command. */

@@ -1,5 +1,6 @@
 import { isDeepStrictEqual } from 'node:util'
 import { mapEmail } from './emails.ts'
+import { type Factor, type UserFactors, withFactors } from './factor.ts'
 import { omitUndefined } from './omit-undefined.ts'
 import { noPassword, type User } from './user.ts'
 
@@ -13,6 +14,8 @@ export interface ImportRow extends User {
   externalId: string
   /** whether its roles are those of a source that has roles; others are left to whoever gives them here */
   hasRoles: boolean
+  /** second factors of a user who is made; whoever is here already keeps their own */
+  factors?: Factor[]
 }
 
 /** Why a row is not taken. */
@@ -36,6 +39,8 @@ export interface ImportPlan {
   /** in the order of the rows */
   outcomes: ImportOutcome[]
   made: User[]
+  /** of those who are made */
+  factors: UserFactors[]
   updated: { before: User; user: User; endsSessions: boolean }[]
 }
 
@@ -60,7 +65,7 @@ export function planImport(rows: ImportRow[], known: User[], onConflict: OnConfl
   }
   for (const user of known) add(user)
 
-  const plan: ImportPlan = { outcomes: [], made: [], updated: [] }
+  const plan: ImportPlan = { outcomes: [], made: [], factors: [], updated: [] }
   function judge(row: ImportRow): ImportOutcome {
     const before = byExternalId.get(externalKey(row)) ?? byId.get(row.id)
     // An id, which rows of another Latchkey bring, may be that of somebody else.
@@ -81,15 +86,17 @@ export function planImport(rows: ImportRow[], known: User[], onConflict: OnConfl
       add(update.user)
       return { outcome: 'updated' }
     }
-    const { hasRoles: _, ...user } = row
+    const { hasRoles: _, factors = [], ...made } = row
+    const user = withFactors(made, factors)
     plan.made.push(user)
+    if (factors.length > 0) plan.factors.push({ userId: id, factors, version: 1 })
     add(user)
     return { outcome: 'made' }
   }
   plan.outcomes = rows.map(judge)
   if (onConflict !== 'fail' || plan.outcomes.every(({ outcome }) => outcome !== 'refused')) return plan
   const outcomes = plan.outcomes.map((each): ImportOutcome => (each.outcome === 'made' ? { outcome: 'left' } : each))
-  return { outcomes, made: [], updated: [] }
+  return { outcomes, made: [], factors: [], updated: [] }
 }
 
 /** Made by a login or a change here; or argon2id over a hash from elsewhere, which cannot be compared with it. */

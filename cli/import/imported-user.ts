@@ -20,6 +20,19 @@ export interface ImportedUser {
   createdAt?: number
   isDisabled?: boolean
   roles?: string[]
+  /** authenticator apps whose codes are those of every app: RFC 6238 with SHA-1, 6 digits and 30 seconds */
+  totps?: ImportedTotp[]
+  /** whether there are second factors that cannot be taken along */
+  leavesFactors?: boolean
+}
+
+/** An authenticator app. */
+export interface ImportedTotp {
+  /** base32, without padding; not checked yet */
+  secret: string
+  name?: string
+  /** milliseconds since the epoch */
+  createdAt?: number
 }
 
 /** A row of a file that was read, or why it cannot be taken. The reason repeats no secret. */

@@ -40,6 +40,8 @@ export interface Survey {
   rows: number
   /** to be hashed here: passwords in clear, and hashes to be wrapped */
   hashes: number
+  /** authenticator apps, whose secrets are to be sealed here */
+  totps: number
   /** whether a user has a name, or a verified address, that another one of the file has as well */
   isDouble(row: ImportRow): boolean
 }
@@ -57,15 +59,22 @@ export async function survey(
   const fingerprints = createFingerprints()
   let rows = 0
   let hashes = 0
+  let totps = 0
   for await (const each of read()) {
     rows += 1
     onRows(rows)
     if (!('ready' in each)) continue
     for (const key of uniqueKeysOf(each.ready.row)) fingerprints.add(key)
     if (each.ready.password !== undefined || each.ready.isToBeWrapped) hashes += 1
+    totps += each.ready.totps.length
   }
   const { size, mayRepeat } = fingerprints.end()
   const { add, doubles } = createDoubles(mayRepeat)
   if (size > 0) for await (const each of read()) if ('ready' in each) add(each.ready.row)
-  return { rows, hashes, isDouble: (row) => doubles.size > 0 && uniqueKeysOf(row).some((key) => doubles.has(key)) }
+  return {
+    rows,
+    hashes,
+    totps,
+    isDouble: (row) => doubles.size > 0 && uniqueKeysOf(row).some((key) => doubles.has(key)),
+  }
 }

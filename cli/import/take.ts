@@ -1,3 +1,4 @@
+import type { Factor } from '../../domain/factor.ts'
 import { type ImportOutcome, type ImportRow, importConflicts } from '../../domain/user-import.ts'
 import { importedAtOnce } from '../../stores/tables/users.ts'
 import type { CheckedRow, Place, Survey } from './read.ts'
@@ -11,6 +12,8 @@ export interface Target {
   take(rows: ImportRow[]): Promise<ImportOutcome[]>
   /** Hashes what is to be hashed of a row. */
   hash(ready: ReadyRow): Promise<string>
+  /** Seals the secrets of the authenticator apps of a row. */
+  seal(ready: ReadyRow): Factor[]
   /** hashes at once */
   concurrency: number
 }
@@ -54,7 +57,7 @@ export async function takeRows(work: Work): Promise<boolean> {
     const outcomes = stops
       ? ready.map((): ImportOutcome => ({ outcome: 'left' }))
       : ready.length > 0
-        ? await target.take(await hashed(ready, target))
+        ? await target.take(sealed(ready, await hashed(ready, target), target))
         : []
     const left = outcomes.values()
     for (const each of rows) {
@@ -97,6 +100,13 @@ function reasonOf(outcome: ImportOutcome): string | Exclude<ImportOutcome, { out
   if (outcome.outcome === 'refused') return importConflicts[outcome.conflict]
   return outcome.outcome === 'left' ? leftReason : outcome
 }
+
+/** The rows with their second factors. @param rows of what is ready, in its order */
+const sealed = (ready: ReadyRow[], rows: ImportRow[], { seal }: Target): ImportRow[] =>
+  rows.map((row, i) => {
+    const each = ready[i] as ReadyRow
+    return each.totps.length > 0 ? { ...row, factors: seal(each) } : row
+  })
 
 /** The rows with what had to be hashed, which is not done for those that are there already. */
 async function hashed(ready: ReadyRow[], { look, hash, concurrency }: Target): Promise<ImportRow[]> {

@@ -7,8 +7,9 @@ import { locales, noPassword } from '../../domain/user.ts'
 import type { ImportRow } from '../../domain/user-import.ts'
 import { isUsername, mapUsername, usernameRule } from '../../domain/usernames.ts'
 import { readForeignHash } from '../../plugins/login/foreign-hashes.ts'
-import type { ImportedUser } from './imported-user.ts'
+import type { ImportedTotp, ImportedUser } from './imported-user.ts'
 import { RowRefused } from './rows.ts'
+import { readTotpSecret } from './totp-secrets.ts'
 
 /** A row to be imported, and what is still to be done for its password. */
 export interface ReadyRow {
@@ -16,6 +17,8 @@ export interface ReadyRow {
   /** in clear, to be hashed */
   password?: string
   isToBeWrapped: boolean
+  /** authenticator apps, with their secrets in clear, to be sealed */
+  totps: ImportedTotp[]
   notes: Note[]
 }
 
@@ -24,6 +27,7 @@ export const notes = {
   withoutPassword: 'have no password, and have to reset it or be given one',
   weak: 'have a hash that is cheap to guess at until they have signed in: --wrap puts argon2id over it now',
   dearer: 'have a hash that is dearer than one of today: wrong passwords take longer until they have signed in',
+  withoutFactor: 'had a second factor there that cannot be taken along, and have to add one here',
   withoutAddress: 'have no address here, for theirs is none',
   notAdmin: 'were administrators there, and are none here: "latchkey user set-roles" makes them',
 } as const
@@ -33,6 +37,8 @@ const mostRoles = 32
 const role = new RegExp(`^${roleCharacter}{1,64}$`)
 const source = /^[a-z][a-z0-9-]{0,31}$/
 const longestId = 255
+const mostTotps = 5
+const longestName = 100
 
 /**
  * Checks a user of another system, and makes a row of it.
@@ -66,6 +72,8 @@ export function toRow(user: ImportedUser, { from, wrap, now }: { from: string; w
   if (hash.isWeak && !wrap) told.push('weak')
   if (hash.isDearer) told.push('dearer')
   if (email !== undefined && !hasEmail) told.push('withoutAddress')
+  const totps = user.totps?.slice(0, mostTotps).flatMap(checkTotp) ?? []
+  if (user.leavesFactors || totps.length < (user.totps ?? []).length) told.push('withoutFactor')
   if (here.length < roles.length) told.push('notAdmin')
   return {
     row: {
@@ -89,6 +97,18 @@ export function toRow(user: ImportedUser, { from, wrap, now }: { from: string; w
     },
     ...(password !== undefined && { password }),
     isToBeWrapped,
+    totps,
     notes: told,
   }
+}
+
+/** @returns none for a secret that is none */
+function checkTotp({ secret: text, name, createdAt }: ImportedTotp): ImportedTotp[] {
+  const secret = readTotpSecret(text)
+  const shown =
+    name
+      ?.replace(/\p{C}+/gu, ' ')
+      .trim()
+      .slice(0, longestName) || undefined
+  return secret === undefined ? [] : [omitUndefined({ secret, name: shown, createdAt })]
 }

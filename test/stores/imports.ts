@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { Test } from 'tap'
+import type { Factor } from '../../domain/factor.ts'
 import type { End } from '../../domain/lifetimes.ts'
 import type { User } from '../../domain/user.ts'
 import type { ImportRow } from '../../domain/user-import.ts'
@@ -25,7 +26,7 @@ export function makeImportRow(over: Partial<ImportRow> = {}): ImportRow {
   }
 }
 
-const userOf = ({ hasRoles: _, ...user }: ImportRow): User => user
+const userOf = ({ hasRoles: _, factors: __, ...user }: ImportRow): User => user
 
 /**
  * The part of the store's contract that is about imports of users.
@@ -53,6 +54,29 @@ export async function importContract(t: Test, name: string, open: () => Promise<
       for (const each of page) if (each.kind === 'user' && each.id === id) found.push(each.generation)
     return found.length > 0 ? Math.max(...found) : undefined
   }
+
+  t.test(
+    `[${name}] users who are made bring their second factors, and those who are here keep their own`,
+    async (t) => {
+      const totp: Factor = { kind: 'totp', id: 'one', name: 'Phone', createdAt: now, secret: 'sealed', step: 0 }
+      const [row, bare] = [makeImportRow({ factors: [totp] }), makeImportRow()]
+      t.same(await store.importUsers([row, bare], 'skip', end), [made, made])
+      t.strictSame(await other.findFactors(row.id), { userId: row.id, factors: [totp], version: 1 })
+      t.equal((await other.findUser(row.id))?.hasFactors, true)
+      t.equal(await other.findFactors(bare.id), undefined)
+      t.equal((await other.findUser(bare.id))?.hasFactors, undefined)
+
+      await store.changeFactors({ userId: row.id, expectedVersion: 1, next: [] })
+      const [again, late] = [row, bare].map((one) => ({ ...one, roles: ['new'], factors: [{ ...totp, id: 'two' }] }))
+      t.same(await store.importUsers([again as ImportRow, late as ImportRow], 'update', end), [
+        { outcome: 'updated' },
+        { outcome: 'updated' },
+      ])
+      t.strictSame(await other.findFactors(row.id), { userId: row.id, factors: [], version: 2 }, 'what was taken away')
+      t.equal(await other.findFactors(bare.id), undefined)
+      t.same(await errors(), [])
+    },
+  )
 
   t.test(`[${name}] a batch makes users, who are found as they are; again, nothing is changed`, async (t) => {
     const bare = makeImportRow({ email: 'unverified@x.example' })

@@ -1,6 +1,6 @@
 import { omitUndefined } from '../../../domain/omit-undefined.ts'
 import type { ImportedUser, Source } from '../imported-user.ts'
-import { booleanOf, idOf, type Members, objectOf, objectsOf, textOf, timeOf, toUsers } from '../members.ts'
+import { booleanOf, idOf, type Members, objectOf, objectsOf, textOf, textsOf, timeOf, toUsers } from '../members.ts'
 import { readRows } from '../read-rows.ts'
 
 /**
@@ -30,7 +30,20 @@ function toUser(members: Members): ImportedUser {
     passwordHash: textOf(members, 'passwordHash'),
     createdAt: timeOf(members, 'created_at') ?? madeAt(objectId),
     isDisabled: booleanOf(members, 'blocked'),
+    ...factorsOf(members),
   })
+}
+
+/** In the form of Auth0's own imports, `mfa_factors`; its exports have at most the names of factors, in `multifactor`. */
+function factorsOf(members: Members): Pick<ImportedUser, 'totps' | 'leavesFactors'> {
+  const factors = objectsOf(members, 'mfa_factors')
+  const totps = factors.flatMap((factor) => {
+    const secret = textOf(objectOf(factor, 'totp') ?? {}, 'secret')
+    return secret === undefined ? [] : [{ secret }]
+  })
+  const isLeft =
+    totps.length < factors.length || (totps.length === 0 && (textsOf(members, 'multifactor') ?? []).length > 0)
+  return omitUndefined({ totps: totps.length > 0 ? totps : undefined, leavesFactors: isLeft || undefined })
 }
 
 /** An id of MongoDB begins with the second in which it was made. */

@@ -46,6 +46,7 @@ function toUser(members: Members, hashes: Map<string, string> | undefined): Impo
     createdAt: timeOf(members, nameOf(members, 'createdAt', 'created_at')),
     isDisabled: isBanned || undefined,
     roles: textOf(members, 'role')?.split(','),
+    leavesFactors: booleanOf(members, nameOf(members, 'twoFactorEnabled', 'two_factor_enabled')) || undefined,
   })
 }
 

@@ -1,7 +1,7 @@
 import { omitUndefined } from '../../../domain/omit-undefined.ts'
 import { type FirebaseConfig, takeFirebaseHash } from '../../../plugins/login/foreign-hashes.ts'
 import { type ImportedUser, ImportRefused, type Source } from '../imported-user.ts'
-import { booleanOf, idOf, type Members, textOf, timeOf, toUsers } from '../members.ts'
+import { booleanOf, idOf, type Members, objectsOf, textOf, timeOf, toUsers } from '../members.ts'
 import { readRows } from '../read-rows.ts'
 import { RowRefused } from '../rows.ts'
 
@@ -25,6 +25,7 @@ function toUser(members: Members, config: FirebaseConfig | undefined): ImportedU
     passwordHash: hashOf(members, config),
     createdAt: timeOf(members, 'createdAt'),
     isDisabled: booleanOf(members, 'disabled'),
+    leavesFactors: objectsOf(members, 'mfaInfo').length > 0 || undefined,
   })
 }
 

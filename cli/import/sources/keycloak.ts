@@ -1,7 +1,7 @@
 import { omitUndefined } from '../../../domain/omit-undefined.ts'
 import { takeHash } from '../../../plugins/login/foreign-hashes.ts'
 import { fromBase64, type PasswordHash } from '../../../plugins/login/password-hash.ts'
-import type { ImportedUser, Source } from '../imported-user.ts'
+import type { ImportedTotp, ImportedUser, Source } from '../imported-user.ts'
 import {
   booleanOf,
   idOf,
@@ -16,6 +16,7 @@ import {
 } from '../members.ts'
 import { readRows } from '../read-rows.ts'
 import { RowRefused } from '../rows.ts'
+import { toBase32 } from '../totp-secrets.ts'
 
 /**
  * What `kc.sh export` writes of a realm: one file with all of it, or files of users.
@@ -43,6 +44,7 @@ function toUser(members: Members): ImportedUser {
     createdAt: timeOf(members, 'createdTimestamp'),
     isDisabled: isEnabled === undefined ? undefined : !isEnabled,
     roles: textsOf(members, 'realmRoles')?.filter((role) => !own.test(role)),
+    ...factorsOf(members),
   })
 }
 
@@ -63,6 +65,33 @@ function parse(credential: Members, name: string): Members {
   } catch {
     throw new RowRefused(`${name} is no JSON object`)
   }
+}
+
+/** Kinds of credentials that are second factors, or passkeys: those are bound to the host name of Keycloak. */
+const factorTypes = new Set(['otp', 'webauthn', 'webauthn-passwordless'])
+
+function factorsOf(members: Members): Pick<ImportedUser, 'totps' | 'leavesFactors'> {
+  const credentials = objectsOf(members, 'credentials').filter(({ type }) => factorTypes.has(type as string))
+  const totps = credentials.flatMap((credential) => totpOf(credential) ?? [])
+  return omitUndefined({
+    totps: totps.length > 0 ? totps : undefined,
+    leavesFactors: totps.length < credentials.length || undefined,
+  })
+}
+
+/** @returns undefined for what is no authenticator app, or one whose codes are made in another way */
+function totpOf(credential: Members): ImportedTotp | undefined {
+  if (credential['type'] !== 'otp') return undefined
+  const data = parse(credential, 'credentialData')
+  const secret = textOf(parse(credential, 'secretData'), 'value')
+  const isUsual = data['subType'] === 'totp' && data['algorithm'] === 'HmacSHA1'
+  if (!isUsual || data['digits'] !== 6 || data['period'] !== 30 || secret === undefined) return undefined
+  return omitUndefined({
+    // Without an encoding it is the text itself that is the key.
+    secret: data['secretEncoding'] === 'BASE32' ? secret : toBase32(Buffer.from(secret)),
+    name: textOf(credential, 'userLabel'),
+    createdAt: timeOf(credential, 'createdDate'),
+  })
 }
 
 const pbkdf2 = { pbkdf2: 'sha1', 'pbkdf2-sha256': 'sha256', 'pbkdf2-sha512': 'sha512' } as const

@@ -181,9 +181,10 @@ export function createUsers(databases: Databases, { read, write, change }: Runs)
 
     importUsers: (rows, onConflict, end) =>
       (end ? write : read)(() => {
-        const { outcomes, made, updated } = userRows.planImport(rows, onConflict)
+        const { outcomes, made, factors: ofMade, updated } = userRows.planImport(rows, onConflict)
         if (!end) return outcomes
         for (const user of made) userRows.put(user)
+        for (const row of ofMade) factors.put(row.userId, row)
         for (const { before, user, endsSessions } of updated) {
           userRows.put(user, before)
           const { id, generation } = user

@@ -9,7 +9,7 @@ import { plan, type Statement } from '../statement.ts'
 import { newLine, toldValues } from '../telling.ts'
 import { statements as revocations } from './revocations.ts'
 
-const { users } = tables
+const { users, factors } = tables
 
 /** Users with one of the ids $1, names $2, verified addresses $3, or external ids $4 of the sources $5. */
 const usersOfImport = `
@@ -30,6 +30,9 @@ export const statements = plan({
     SELECT ${users.unnested('g')} FROM unnest(${users.arrayParameters()}) AS g (${users.list}) ORDER BY g.name_key
     ON CONFLICT DO NOTHING
     RETURNING id`,
+  importFactors: `
+    INSERT INTO latchkey_factors (${factors.list})
+    SELECT ${factors.unnested('g')} FROM unnest(${factors.arrayParameters()}) AS g (${factors.list})`,
   updateImported: `
     UPDATE latchkey_users u SET ${users.assignedFrom('g')}
     FROM unnest(${users.arrayParameters()}) AS g (${users.list})
@@ -69,7 +72,12 @@ export function createUserImport({
 
   const take = (rows: ImportRow[], onConflict: OnConflict, end: End) =>
     transaction('', async (query) => {
-      const { outcomes, made, updated } = await planBy(query, statements.lockForImport, rows, onConflict)
+      const {
+        outcomes,
+        made,
+        factors: ofMade,
+        updated,
+      } = await planBy(query, statements.lockForImport, rows, onConflict)
       const write = async (statement: Statement, rows: User[]) => {
         if (rows.length > 0 && (await query(statement, users.arrays(rows))).length < rows.length) throw new Overtaken()
       }
@@ -78,6 +86,7 @@ export function createUserImport({
         updated.map(({ user }) => user),
       )
       await write(statements.importUsers, made)
+      if (ofMade.length > 0) await query(statements.importFactors, factors.arrays(ofMade))
       // One, for the heads of lines stay locked until the end.
       const line = newLine()
       for (const { user, endsSessions } of updated) {
