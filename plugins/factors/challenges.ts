@@ -2,12 +2,21 @@ import { randomBytes } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { AccessTokenClaims } from '../../domain/access-token.ts'
-import { type Acr, type Amr, acrOf, freshForSeconds, isWithin, twoFactors } from '../../domain/authentication.ts'
+import {
+  type Acr,
+  type Amr,
+  type Authentication,
+  acrOf,
+  freshForSeconds,
+  isWithin,
+  twoFactors,
+} from '../../domain/authentication.ts'
 import type { Caller } from '../../domain/caller.ts'
 import { checked } from '../../domain/checks.ts'
 import { type Client, isFirstParty } from '../../domain/client.ts'
 import { type Factor, lacksFactor, type Passkey } from '../../domain/factor.ts'
 import { type Granted, mayHaveScope } from '../../domain/grant.ts'
+import { omitUndefined } from '../../domain/omit-undefined.ts'
 import { authenticationOf, type Session } from '../../domain/session.ts'
 import { mayHaveTokens, noPassword, type User } from '../../domain/user.ts'
 import { adminScopeRefused, Refusal } from '../../errors.ts'
@@ -23,6 +32,8 @@ declare module 'fastify' {
 
 /** Whether a client may use `POST /challenge`. */
 const mayGoOn = (client: Client) => isFirstParty(client) && client.grants.includes('authorization_code')
+
+const noPasskeys = () => new Refusal('invalid_request', { detail: 'There are no passkeys here' })
 
 /** What an answer asks for: any one of them may come next. */
 export const challengeNames = ['password', 'totp', 'webauthn', 'recovery_code', 'enroll'] as const
@@ -109,24 +120,24 @@ function createChallenges(
     })
   }
 
-  /** The answer to whoever has signed in. */
-  async function finish(caller: Caller, client: Client, flow: Flow, { user, amr, factor }: Right): Promise<string> {
-    const { granted, codeChallenge, session } = flow
-    if (!mayHaveScope(user, granted.scope)) throw adminScopeRefused(user.roles)
-    const methods = [...new Set([...(flow.amr ?? []), ...amr])].filter((method) => method !== 'mfa')
-    const authentication = {
-      authAt: now(),
-      amr: factor === undefined ? methods : [...methods, 'mfa' as const],
-      ...(factor !== undefined && { factor }),
-    }
-    return codes.issue(caller, client, {
+  /** The code of a sign-in. @param authentication left out for a mere password */
+  const authorize = (caller: Caller, client: Client, flow: Flow, user: User, authentication?: Authentication) =>
+    codes.issue(caller, client, {
       userId: user.id,
       generation: flow.generation ?? user.generation,
-      granted,
-      ...((factor !== undefined || session !== undefined) && { authentication }),
-      ...(codeChallenge !== undefined && { codeChallenge }),
-      ...(session !== undefined && { session }),
+      granted: flow.granted,
+      ...omitUndefined({ authentication, codeChallenge: flow.codeChallenge, session: flow.session }),
     })
+
+  /** The answer to whoever has signed in. */
+  async function finish(caller: Caller, client: Client, flow: Flow, { user, amr, factor }: Right): Promise<string> {
+    const isNew = flow.session === undefined
+    // A session that is raised has what its user may still have.
+    if (isNew && !mayHaveScope(user, flow.granted.scope)) throw adminScopeRefused(user.roles)
+    if (isNew && factor === undefined) return authorize(caller, client, flow, user)
+    const methods = [...new Set([...(flow.amr ?? []), ...amr])]
+    const of = factor === undefined ? { amr: methods } : { amr: [...methods, 'mfa' as const], factor }
+    return authorize(caller, client, flow, user, { authAt: now(), ...of })
   }
 
   const ofUser = (flow: Flow, user: User, amr: Amr[] | undefined): Flow => ({
@@ -177,7 +188,7 @@ function createChallenges(
 
     /** Begins by a passkey: whose it is shows when it has signed. @returns the refusal with the options */
     byPasskey: (caller: Caller, client: Client, granted: Granted, codeChallenge?: string): Promise<Refusal> => {
-      if (!passkeys.isOn) throw new Refusal('invalid_request', { detail: 'There are no passkeys here' })
+      if (!passkeys.isOn) throw noPasskeys()
       return ask(caller, client, begin(granted, codeChallenge), undefined)
     },
 
@@ -211,19 +222,14 @@ function createChallenges(
       const isHigh = acrOf(authentication, now(), config.AUTH_STEP_UP_TTL.ms) === twoFactors
       const needsFactor = acr === twoFactors && !isHigh
       // A factor may be added by whoever has just signed in only, or a stolen token would do.
-      const maxAgeMs =
-        needsFactor && !user.hasFactors ? freshForSeconds * 1000 : (maxAgeSeconds ?? Number.POSITIVE_INFINITY) * 1000
-      const isFresh = isWithin(authAt, maxAgeMs, now()) && maxAgeSeconds !== 0
+      const mostSeconds = needsFactor && !user.hasFactors ? freshForSeconds : Number.POSITIVE_INFINITY
+      const isFresh =
+        maxAgeSeconds !== 0 && isWithin(authAt, Math.min(maxAgeSeconds ?? mostSeconds, mostSeconds) * 1000, now())
       const flow: Flow = {
         ...begin({ scope: session.scope, aud }, codeChallenge),
         ...{ session: session.id, needsFactor: acr === twoFactors },
       }
-      if (isFresh && !needsFactor) {
-        return codes.issue(caller, client, {
-          ...flow,
-          ...{ userId: user.id, generation: user.generation, authentication },
-        })
-      }
+      if (isFresh && !needsFactor) return authorize(caller, client, flow, user, authentication)
       const amr = authentication.amr.filter((method) => method !== 'mfa')
       throw await ask(caller, client, ofUser(flow, user, isFresh ? amr : undefined), user)
     },
@@ -241,6 +247,7 @@ function createChallenges(
       shown: Shown,
       codeChallenge: string | undefined,
     ): Promise<string> {
+      if ('enroll' in shown && shown.enroll === 'webauthn' && !passkeys.isOn) throw noPasskeys()
       const taken = await authSessions.take(client, value)
       const before = taken.userId === undefined ? undefined : await store.findUser(taken.userId)
       if (taken.userId !== undefined && !mayHaveTokens(before, taken.generation))

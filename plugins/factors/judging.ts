@@ -107,8 +107,7 @@ export function createJudging(
     // No code is looked at before the password: whoever has none must not learn of the other.
     if (!flow.amr) return { wrong: 'wrong code', user }
     if ('enroll' in shown) {
-      const mayEnroll = !user.hasFactors && (shown.enroll === 'totp' || passkeys.isOn)
-      if (!mayEnroll) throw new Refusal('invalid_request', { detail: 'There is nothing to enroll here' })
+      if (user.hasFactors) throw new Refusal('invalid_request', { detail: 'There is a factor already' })
       return { enrolling: enrolments.begin(shown.enroll) }
     }
     return 'otp' in shown

@@ -145,7 +145,7 @@ function createSessions({
       ...authentication,
     }
     const { id: sid, clientId: client_id, address } = session
-    const opened = { sub: user.id, sid, client_id, address }
+    const opened = { sub: user.id, sid, client_id, address, ...(authentication && { amr: authentication.amr }) }
     const isOpen = await changes.make(caller, 'login.succeeded', opened, (store) =>
       store.createSession(session, takingFor?.(sid)),
     )
@@ -193,7 +193,8 @@ function createSessions({
     ): Promise<TokenResponse | undefined> {
       const { userId, generation, granted, authentication, session: sid } = authorized
       const user = await store.findUser(userId)
-      const factor = authentication?.factor
+      // A step-up gives its session the level that it shows, and no other.
+      const factor = authentication?.factor ?? sid
       if (!user || whyNoTokens(user, { generation, factor, mfa: config.AUTH_MFA }) !== undefined) return undefined
       if (sid === undefined) return open(caller, omitUndefined({ user, authentication }), client, granted, takingFor)
       const raised = authentication && { ...authentication, sessionId: sid }

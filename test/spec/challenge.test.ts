@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import type { FastifyInstance, LightMyRequestResponse } from 'fastify'
 import type { Test } from 'tap'
-import { from, isOAuthError, makeClient } from '../support/client-helper.ts'
+import { callerFrom, from, isOAuthError, makeClient } from '../support/client-helper.ts'
 import {
   begin,
   challenge,
@@ -362,7 +362,7 @@ overStores('one throttle across password and factors: a right password resets no
   await signUp(app)
   const { secret } = await giveTotp(app)
   let wrong = 0
-  for (let flow = 0; wrong < 10; flow++) {
+  while (wrong < 10) {
     let { auth_session } = json(await begin(app))
     for (let i = 0; i < 4 && wrong < 10; i++, wrong++) {
       const answer = await challenge(app, { auth_session, otp: wrongCode(secret, clock.now) })
@@ -398,4 +398,50 @@ overStores('one code twice at once, over two replicas: one sign-in', async (t, b
     t.equal(answers.filter(({ statusCode }) => statusCode === 200).length, 1, `round ${round}`)
     clock.now += 30_000
   }
+})
+
+overStores('step-up without a factor: the password, and tokens then say when', async (t, build) => {
+  const { app, clock } = await build()
+  await signUp(app)
+  const { access_token, refresh_token } = await logIn(app)
+  const stepUp = (fields: Record<string, string>) =>
+    challenge(app, fields, { headers: { authorization: `Bearer ${access_token}` } })
+  t.equal((await stepUp({ max_age: '300' })).statusCode, 200, 'fresh enough')
+  clock.now += 6 * minute
+  const value = isMore(t, await stepUp({ max_age: '300' }), ['password'], 'not any more')
+  const done = await challenge(app, { auth_session: value, password })
+  const raised = claimsOf(json(await exchange(app, json(done).authorization_code)).access_token)
+  t.match(raised, { acr: oneFactor, amr: ['pwd'], auth_time: Math.floor(clock.now / 1000) })
+  t.match(claimsOf(json(await refresh(app, refresh_token)).access_token), { auth_time: raised['auth_time'] })
+  const toTwo = await stepUp({ acr_values: `${twoFactors} ${oneFactor}` })
+  const enrolling = isMore(t, toTwo, ['enroll'], 'a level that needs a factor')
+  t.equal((await challenge(app, { auth_session: enrolling, enroll: 'totp' })).statusCode, 400)
+
+  await giveTotp(app)
+  const low = json(await exchange(app, json(await stepUp({ acr_values: oneFactor })).authorization_code))
+  t.match(claimsOf(low.access_token), { acr: oneFactor, auth_time: raised['auth_time'] }, 'the lower level, as it is')
+})
+
+overStores('factors that come and go while a sign-in is under way', async (t, build) => {
+  const { app, clock } = await build()
+  const { id } = json(await signUp(app))
+  const { secret, id: factor } = await giveTotp(app)
+  const flow = json(await begin(app)).auth_session
+  const wanting = json(await begin(app, 'ada', { acr_values: twoFactors })).auth_session
+  const user = { id }
+  const caller = callerFrom('192.0.2.1', app.log)
+  const remove = () =>
+    app.factors.change(caller, user, (factors) => ({ next: factors.filter((one) => one.id !== factor) }))
+  t.equal(await remove(), true)
+  const otp = codeOf(secret, clock.now)
+  isOAuthError(t, await challenge(app, { auth_session: flow, otp }), 400, 'invalid_session', 'the factor is gone')
+  const enroll = isMore(t, await challenge(app, { auth_session: wanting, otp }), ['enroll'], 'another is to be had')
+  const offer = await challenge(app, { auth_session: enroll, enroll: 'totp' })
+  const next = isMore(t, offer, ['totp'], 'it is offered')
+  const other = await giveTotp(app)
+  const ofOffer = codeOf(json(offer).totp.secret, clock.now)
+  const refused = await challenge(app, { auth_session: next, otp: ofOffer })
+  const last = isMore(t, refused, ['totp'], 'one came first: who has a password alone adds no other')
+  t.notOk('totp' in json(refused), 'nothing is offered any more')
+  t.equal((await challenge(app, { auth_session: last, otp: codeOf(other.secret, clock.now) })).statusCode, 200)
 })
