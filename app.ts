@@ -19,6 +19,7 @@ import challenges from './plugins/factors/challenges.ts'
 import codes from './plugins/factors/codes.ts'
 import factors from './plugins/factors/factors.ts'
 import fresh from './plugins/factors/fresh.ts'
+import ownFactors from './plugins/factors/own-factors.ts'
 import passkeys from './plugins/factors/passkeys.ts'
 import caller from './plugins/http/caller.ts'
 import clientAddress from './plugins/http/client-address.ts'
@@ -57,6 +58,7 @@ import revocations from './plugins/tokens/revocations.ts'
 import webhooks from './plugins/webhooks/webhooks.ts'
 import ownAuditRoute from './routes/account/audit.ts'
 import emailRoute from './routes/account/email.ts'
+import factorRoutes from './routes/account/factors.ts'
 import mailLinkRoutes from './routes/account/mail-links.ts'
 import userRoutes from './routes/account/me.ts'
 import protectedRoute from './routes/account/protected.ts'
@@ -223,6 +225,7 @@ export async function buildApp(
     await app.register(webhooks)
     // A command needs the routes of /admin/ only.
     if (!command) {
+      await app.register(ownFactors)
       await app.register(outbox)
       await app.register(sweeper)
       await app.register(indexes)
@@ -247,6 +250,7 @@ export async function buildApp(
         await ofUsers.register(emailRoute)
         await ofUsers.register(protectedRoute)
         await ofUsers.register(sessionRoutes)
+        await ofUsers.register(factorRoutes)
         await ofUsers.register(ownAuditRoute)
       })
     }

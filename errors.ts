@@ -52,6 +52,8 @@ const table = {
   username_taken: [409, 'invalid_request', 'The username is taken', 'username'],
   client_id_taken: [409, 'invalid_request', 'The client_id is taken', 'client_id'],
   email_taken: [409, 'invalid_request', 'The address is that of another user', 'email'],
+  too_many_factors: [409, 'invalid_request', 'There are as many second factors as there may be', 'second_factor'],
+  last_factor: [409, 'invalid_request', 'The last way to sign in cannot be removed', 'second_factor'],
   own_account: [409, 'invalid_request', 'You cannot remove your own admin access', 'own_access'],
   user_disabled: [409, 'invalid_request', 'The user is disabled', 'account'],
   operators_key: [

@@ -5,6 +5,7 @@ const tags = {
   accounts: 'Sign up, and manage your own account',
   tokens: 'Log in, refresh, revoke; and tokens for services',
   sessions: 'List and end your own sessions',
+  factors: 'Your own second factors: authenticator apps, recovery codes, passkeys',
   checking: 'Check tokens: for services and reverse proxies',
   admin: 'Users, clients, sessions and keys. Log in with the scope admin',
   health: 'For supervisors and load balancers',

@@ -107,6 +107,14 @@ export function createRecords<Kinds extends Record<string, RecordKind>>(
       const isGood = opened && isLive(opened.record, key.now) && opened.record.misses < mostMissesOf(kind)
       return isGood ? { ...opened, taking: key } : undefined
     },
+    /** A record by its id: for whoever has shown otherwise that it is theirs, and has nothing to guess at. */
+    async name(kind: Kind, id: string): Promise<Presented | undefined> {
+      const key = { kind, id, now: now() }
+      const opened = open(kind, await store.findRecord(key))
+      return opened && isLive(opened.record, key.now) ? { ...opened, taking: key } : undefined
+    },
+    /** Counts a miss at a record that was named; the last ends it. */
+    miss: (kind: Kind, id: string) => store.missRecord({ kind, id, now: now() }, mostMissesOf(kind)),
     /**
      * Judges a guess at what belongs to the record of an id, such as a short code. It is counted before it is compared:
      * many at once are as many guesses as one after another.

@@ -9,7 +9,7 @@ import { type ErrorCode, errorCodes } from '../../errors.ts'
 import { createRecentRefusals } from '../../plugins/run/recent-refusals.ts'
 import { StoreUnavailable } from '../../stores/store.ts'
 import { basic, callerFrom, makeClient } from '../support/client-helper.ts'
-import { begin, challenge, giveTotp } from '../support/factors.ts'
+import { begin, challenge, giveRecoveryCodes, giveTotp, leavePasskeyAlone } from '../support/factors.ts'
 import {
   type Build,
   json,
@@ -104,6 +104,13 @@ onOneStore('for each error that there is, an administrator is told which check f
     await postForm(app, '/token', { grant_type: 'client_credentials' }, basic(ofService)),
   )
   secrets.push(ofMachine, forUs)
+
+  async function signedIn(username: string): Promise<string> {
+    await app.users.signUp(callerFrom('198.51.100.1', app.log), { username, password })
+    const { access_token } = json(await tryLogIn(app, username, password))
+    secrets.push(access_token)
+    return access_token
+  }
 
   type Provoke = () => Promise<LightMyRequestResponse | string>
   /** how each is provoked, the check that decides, and its limit and setting where there are such */
@@ -214,6 +221,23 @@ onOneStore('for each error that there is, an administrator is told which check f
         return asRoot('PATCH', `/admin/users/${id}`, { email: 'root@example.com', email_verified: true })
       },
       'email',
+    ],
+    too_many_factors: [
+      async () => {
+        const of = await signedIn('gina')
+        for (let n = 0; n < 20; n++) await giveRecoveryCodes(app, 'gina')
+        return withToken(app, of, { method: 'POST', url: '/users/me/factors/totp' })
+      },
+      'second_factor',
+      20,
+    ],
+    last_factor: [
+      async () => {
+        const of = await signedIn('hugo')
+        const passkey = await leavePasskeyAlone(app, of)
+        return withToken(app, of, { method: 'DELETE', url: `/users/me/factors/${passkey}` })
+      },
+      'password',
     ],
     client_id_taken: [() => asRoot('POST', '/admin/clients', { client_id: 'machine' }), 'client_id'],
     own_account: [() => asRoot('POST', `/admin/users/${rootId}/disable`), 'own_access'],

@@ -1,10 +1,11 @@
 import { createHash, randomUUID } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import { TOTP } from 'otpauth'
+import { noPassword } from '../../domain/user.ts'
 import { hashRecoveryCode, makeRecoveryCodes } from '../../plugins/factors/recovery-codes.ts'
 import { newTotpSecret } from '../../plugins/factors/totp.ts'
 import { callerFrom } from './client-helper.ts'
-import { json, password, postForm, storeOf } from './helper.ts'
+import { claimsOf, json, password, postForm, storeOf } from './helper.ts'
 
 /* Second factors, and sign-ins with them. */
 
@@ -66,3 +67,19 @@ export async function signInWithCode(app: FastifyInstance, otp: string, username
 
 /** RFC 7636 §4.2 */
 export const challengeOfVerifier = (verifier: string) => createHash('sha256').update(verifier).digest('base64url')
+
+/** Has a user sign in by nothing but a passkey from now on; the session of the token has done so. @returns its id */
+export async function leavePasskeyAlone(app: FastifyInstance, accessToken: string): Promise<string> {
+  const { sub, sid } = claimsOf(accessToken) as { sub: string; sid: string }
+  const store = storeOf(app)
+  const [user, { factors, version }] = await Promise.all([store.findUser(sub), app.factors.of(sub)])
+  const id = randomUUID()
+  const of = { kind: 'webauthn', id, name: 'Passkey', createdAt: app.now(), credentialId: id } as const
+  const told = { publicKey: '', counter: 0, transports: [], aaguid: '', isBackupEligible: false, isBackedUp: false }
+  await store.changeFactors({
+    ...{ userId: sub, expectedVersion: version, next: [...factors, { ...of, ...told }] },
+    raising: { sessionId: sid, authAt: app.now(), amr: ['hwk', 'user', 'mfa'], factor: id },
+  })
+  await store.replacePasswordHash(sub, user?.passwordHash ?? '', noPassword)
+  return id
+}
