@@ -33,7 +33,7 @@ const Demands = strictObject({
     ),
   ),
   max_age: Type.Optional(
-    Type.String({ pattern: '^[1-9][0-9]{0,8}$', description: 'How many seconds ago the user may have signed in' }),
+    Type.String({ pattern: '^(0|[1-9][0-9]{0,8})$', description: 'How many seconds ago the user may have signed in' }),
   ),
 })
 

@@ -579,12 +579,13 @@ onOneStore('GET /verify holds the sign-in against a level and an age, RFC 9470',
   await refused(twoFactors, 'max_age=60', `${lacksAge}, max_age="60"`)
   await refused(twoFactors, `${levelTwo}&max_age=60`, `${lacksAge}, ${both}`)
   await passes(twoFactors, 'max_age=61')
+  await refused(twoFactors, 'max_age=0', `${lacksAge}, max_age="0"`)
   const ahead = await tokenWith({ auth_time: signedInAt + 600 })
   await refused(ahead, 'max_age=60', `${lacksAge}, max_age="60"`)
 
   for (const query of [
     ...['acr=', 'acr=2', 'acr=urn:latchkey:acr:3', 'acr=urn:latchkey:acr:1%20urn:latchkey:acr:2'],
-    ...['max_age=', 'max_age=0', 'max_age=-1', 'max_age=1.5', 'max_age=1e3', 'max_age=99999999999', 'max_age=5m'],
+    ...['max_age=', 'max_age=060', 'max_age=-1', 'max_age=1.5', 'max_age=1e3', 'max_age=99999999999', 'max_age=5m'],
     ...[`${levelOne}&${levelTwo}`, 'max_age=60&max_age=60', 'acr_values=urn:latchkey:acr:2', 'maxAge=60'],
   ])
     isProblem(t, await withToken(app, twoFactors, { url: `/verify?${query}` }), 400, query)
