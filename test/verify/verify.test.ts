@@ -8,7 +8,7 @@ import { dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { pathToFileURL } from 'node:url'
 import fc from 'fast-check'
-import Fastify, { type FastifyInstance } from 'fastify'
+import Fastify, { type FastifyInstance, type LightMyRequestResponse } from 'fastify'
 import { base64url, CompactSign, type CryptoKey, exportJWK, generateKeyPair, type JWK } from 'jose'
 import t, { type Test } from 'tap'
 import { createRevocationSet } from '../../domain/revocation.ts'
@@ -29,6 +29,7 @@ import latchkeyVerify, {
 import { keyLimits } from '../../verify/jwks.ts'
 import { anyText } from '../support/any-text.ts'
 import { ambiguities, makeClient, tokenOf } from '../support/client-helper.ts'
+import { challenge, codeOf, exchange, giveTotp } from '../support/factors.ts'
 import {
   type Build,
   challenges,
@@ -37,6 +38,7 @@ import {
   listen,
   logIn,
   newDir,
+  onOneStore,
   overStores,
   password,
   postForm,
@@ -1672,6 +1674,53 @@ overStores('the verifier refuses as the service does, in the same words', async 
   }
   clock.now += 600_000
   await same(`Bearer ${good.access_token}`, 'an expired one')
+})
+
+onOneStore('what the verifier asks of a sign-in, a step-up by its challenge gives', async (t, build) => {
+  const { app, options, url, clock } = await underService(t, build, { AUTH_STEP_UP_TTL: '2m' })
+  const api = await guardedApp(t, { ...options, url })
+  await api.verifier.ready()
+  const ask = (token: string) => withToken(api, token, { url: '/transfer' })
+  let tokens = await logIn(app)
+  const { secret } = await giveTotp(app)
+
+  /** As an app does it, which knows the password and the authenticator, and reads the challenge. */
+  async function stepUp(refused: LightMyRequestResponse): Promise<string[]> {
+    const wanted = /acr_values="(?<acr_values>[^"]+)", max_age="(?<max_age>\d+)"/.exec(
+      refused.headers['www-authenticate'] as string,
+    )?.groups as Record<string, string>
+    const headers = { authorization: `Bearer ${tokens.access_token}` }
+    let answer = json(await challenge(app, wanted, { headers }))
+    const asked: string[] = []
+    while (!answer.authorization_code && asked.length < 3) {
+      asked.push(...answer.challenges)
+      const shown = answer.challenges.includes('password') ? { password } : { otp: codeOf(secret, clock.now) }
+      answer = json(await challenge(app, { auth_session: answer.auth_session, ...shown } as Record<string, string>))
+    }
+    tokens = json(await exchange(app, answer.authorization_code))
+    return asked
+  }
+
+  const before = await ask(tokens.access_token)
+  t.match(before.headers['www-authenticate'], /different authentication level/, 'a sign-in from before the factor')
+  t.same(await stepUp(before), ['totp'])
+  const raised = await ask(tokens.access_token)
+  t.match(json(raised), { acr: 'urn:latchkey:acr:2', amr: ['pwd', 'otp', 'mfa'] })
+
+  clock.now += 61_000
+  const stale = await ask(tokens.access_token)
+  t.match(stale.headers['www-authenticate'], /More recent authentication/)
+  tokens = json(await refresh(app, tokens.refresh_token))
+  t.equal((await ask(tokens.access_token)).headers['www-authenticate'], stale.headers['www-authenticate'], 'refreshed')
+  t.same(await stepUp(stale), ['password', 'totp'])
+  t.equal((await ask(tokens.access_token)).statusCode, 200)
+
+  clock.now += 121_000
+  tokens = json(await refresh(app, tokens.refresh_token))
+  const fallen = await ask(tokens.access_token)
+  t.match(fallen.headers['www-authenticate'], /different authentication level/, 'after AUTH_STEP_UP_TTL')
+  await stepUp(fallen)
+  t.equal(json(await ask(tokens.access_token)).sid, json(raised).sid, 'in the same session all the while')
 })
 
 overStores('a verifier goes on over a restart of the service, and misses nothing', async (t, build) => {
