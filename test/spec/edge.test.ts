@@ -379,7 +379,7 @@ onOneStore('a missing or empty parameter is invalid_request', async (t, build) =
 onOneStore('an unknown grant is unsupported_grant_type', async (t, build) => {
   const { app } = await build()
   for (const grant of [
-    'authorization_code',
+    'implicit',
     'PASSWORD',
     ' password',
     '__proto__',
