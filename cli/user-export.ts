@@ -93,5 +93,7 @@ const exported = (user: User, withHashes: boolean) => ({
   disabled_at: timestamp(user.disabledAt),
   source: user.source,
   external_id: user.externalId,
+  // The keys of authenticator apps are not for a file, and passkeys are bound to the host name of this service.
+  second_factor: user.hasFactors,
   password_hash: withHashes && user.passwordHash !== noPassword ? user.passwordHash : undefined,
 })

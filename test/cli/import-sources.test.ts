@@ -242,6 +242,51 @@ t.test('latchkey: all that an export has is read', async (t) => {
   ])
 })
 
+t.test(
+  'authenticator apps come along where their codes are those of every app, and what does not is told',
+  async (t) => {
+    // Of RFC 6238, appendix B.
+    const [text, base32] = ['12345678901234567890', 'GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ']
+    const otp = (secret: object, data: object = {}) => ({
+      ...{ type: 'otp', userLabel: 'Pixel', createdDate: 1_700_000_000_000 },
+      secretData: JSON.stringify(secret),
+      credentialData: JSON.stringify({
+        ...{ subType: 'totp', digits: 6, counter: 0, period: 30, algorithm: 'HmacSHA1' },
+        ...data,
+      }),
+    })
+    const keycloak = (...credentials: object[]) => ({ users: [{ id: '1', username: 'ada', credentials }] })
+    const [totps, leavesFactors] = [[{ secret: base32, name: 'Pixel', createdAt: 1_700_000_000_000 }], true]
+    const passkey = { type: 'webauthn', secretData: '{}', credentialData: '{}' }
+    const cases: [from: SourceName, file: object, expected: object][] = [
+      ['keycloak', keycloak(otp({ value: text })), { totps }],
+      ['keycloak', keycloak(otp({ value: base32 }, { secretEncoding: 'BASE32' })), { totps }],
+      ['keycloak', keycloak(otp({ value: text }), passkey), { totps, leavesFactors }],
+      ['keycloak', keycloak(otp({ value: text }, { subType: 'hotp' })), { leavesFactors }],
+      ['keycloak', keycloak(otp({ value: text }, { algorithm: 'HmacSHA256' })), { leavesFactors }],
+      ['keycloak', keycloak(otp({ value: text }, { digits: 8 })), { leavesFactors }],
+      ['keycloak', keycloak(otp({ value: text }, { period: 60 })), { leavesFactors }],
+      ['keycloak', keycloak({ ...passkey, type: 'recovery-authn-codes' }), {}],
+      ['auth0', { user_id: 'a', mfa_factors: [{ totp: { secret: base32 } }] }, { totps: [{ secret: base32 }] }],
+      ['auth0', { user_id: 'a', mfa_factors: [{ phone: { value: '+1' } }] }, { leavesFactors }],
+      ['auth0', { user_id: 'a', multifactor: ['guardian'] }, { leavesFactors }],
+      ['firebase', { users: [{ localId: 'a', mfaInfo: [{ mfaEnrollmentId: 'x' }] }] }, { leavesFactors }],
+      ['better-auth', { id: 'a', password: null, twoFactorEnabled: true }, { leavesFactors }],
+      ['latchkey', { username: 'ada', totp_secret: base32, second_factor: true }, { totps: [{ secret: base32 }] }],
+      ['latchkey', { username: 'ada', second_factor: true }, { leavesFactors }],
+    ]
+    for (const [from, file, expected] of cases) {
+      const [row] = await read(from, JSON.stringify(file))
+      const { totps, leavesFactors } = row && 'user' in row ? row.user : { totps: 'none', leavesFactors: undefined }
+      t.strictSame(
+        { ...(totps && { totps }), ...(leavesFactors && { leavesFactors }) },
+        expected,
+        `${from} ${JSON.stringify(file)}`,
+      )
+    }
+  },
+)
+
 t.test('a line that cannot be taken says why, repeats no secret and costs no other', async (t) => {
   const lines: [string | Buffer, string][] = [
     ['{"username":"ada"', 'no JSON'],

@@ -7,6 +7,8 @@ import t, { type Test } from 'tap'
 import { buildApp } from '../../app.ts'
 import { toRow } from '../../cli/import/to-row.ts'
 import { readConfig } from '../../config.ts'
+import { type Totp, totpContext, type UserFactors } from '../../domain/factor.ts'
+import { totpStep } from '../../plugins/factors/totp.ts'
 import { openStore } from '../../stores/open.ts'
 import { run, runJson, start } from '../support/cli.ts'
 import { schemaController } from '../support/compilers.ts'
@@ -154,6 +156,36 @@ t.test('passwords in clear are hashed, with an estimate, and only of users who a
   ])
   t.match(await take(later, '--on-conflict', 'update'), { updated: 1, unchanged: 1 }, 'who has none yet gets one')
   t.match(await run(['store', 'check'], env), { code: 0 })
+})
+
+t.test('the codes of an authenticator app are good here as they were there', async (t) => {
+  const { env, file, take, exported } = await newStore(t)
+  const rows = [
+    { username: 'ada', password_hash: bcrypt, totp_secret: 'gezd gnbv gy3t qojq gezd gnbv gy3t qojq' },
+    { username: 'bob', password_hash: bcrypt, totp_secret: 'GEZDGNBV' },
+    { username: 'cyd', password_hash: bcrypt, totp_secret: 'no base32!' },
+    { username: 'dan', password_hash: bcrypt, second_factor: true },
+  ]
+  t.match(await take(file(rows), '--dry-run'), { code: 0, summary: { made: 4, notes: { withoutFactor: 3 } } })
+  t.notOk(existsSync(env.AUTH_DATA_DIR))
+  t.match(await take(file(rows)), { code: 0, made: 4, notes: { withoutFactor: 3 } }, 'before the first start')
+  const { factors } = await runJson(['user', 'factors', 'list', 'ada'], env)
+  t.match(factors, [{ kind: 'totp', name: 'Authenticator app' }])
+  t.match(await runJson(['user', 'factors', 'list', 'bob'], env), { factors: [] }, 'too short to be safe')
+
+  const app = await buildApp(readConfig(env), { schemaController })
+  t.teardown(() => app.close())
+  const ada = await app.userAdmin.get({ username: 'ada' })
+  const [totp] = ((await app.store.findFactors(ada.id)) as UserFactors).factors as [Totp]
+  const secret = app.secrets.open(Buffer.from(totp.secret, 'base64url'), totpContext(ada.id, totp.id))?.plaintext
+  t.equal(
+    totpStep({ secret: String(secret), code: '287082', now: 59_000, after: totp.step }),
+    1,
+    'RFC 6238, appendix B',
+  )
+  const leaving = (await exported('--with-hashes')).flatMap((user) => (user.second_factor ? [user] : []))
+  t.match(leaving, [{ username: 'ada' }], 'an export says who has one')
+  t.notMatch(JSON.stringify(leaving), 'GEZD', 'and has no key of it')
 })
 
 t.test('"fail" stops before the batch with the first conflict, and "skip" goes on from there', async (t) => {

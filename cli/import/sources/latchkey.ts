@@ -5,7 +5,7 @@ import { anyIdOf, booleanOf, idOf, type Members, textOf, textsOf, timeOf, toUser
 import { readRows } from '../read-rows.ts'
 import { RowRefused } from '../rows.ts'
 
-/** All that `latchkey user export` writes, and `password` for users whose passwords are known. */
+/** All that `latchkey user export` writes, `password` for users whose passwords are known, and `totp_secret`. */
 const known = new Set([
   'id',
   'username',
@@ -14,6 +14,8 @@ const known = new Set([
   'locale',
   'password_hash',
   'password',
+  'totp_secret',
+  'second_factor',
   'roles',
   'created_at',
   'disabled_at',
@@ -40,6 +42,7 @@ function toUser(members: Members): ImportedUser {
   const password = textOf(members, 'password')
   if (passwordHash !== undefined && password !== undefined)
     throw new RowRefused('password and password_hash exclude each other')
+  const totp = textOf(members, 'totp_secret')
   return omitUndefined({
     externalId: externalId as string,
     source,
@@ -53,6 +56,8 @@ function toUser(members: Members): ImportedUser {
     roles: textsOf(members, 'roles'),
     createdAt: timeOf(members, 'created_at'),
     isDisabled: timeOf(members, 'disabled_at') !== undefined || undefined,
+    totps: totp === undefined ? undefined : [{ secret: totp }],
+    leavesFactors: (totp === undefined && booleanOf(members, 'second_factor')) || undefined,
   })
 }
 
