@@ -1,5 +1,6 @@
 import { resolve } from 'node:path'
 import { type Config, ConfigError, readConfig } from '../config.ts'
+import { type Totp, totpContext } from '../domain/factor.ts'
 import type { SigningKeyRecord } from '../domain/signing-key.ts'
 import { sealContext } from '../plugins/keys/key-ring.ts'
 import { readMadeSecret, secretPath } from '../plugins/keys/secret-file.ts'
@@ -136,6 +137,12 @@ export function opener(secrets: string[]): (key: SigningKeyRecord) => boolean {
   const { open } = createSecrets(secrets)
   return ({ kid, sealedPrivateKey }) =>
     sealedPrivateKey !== undefined && open(sealedPrivateKey, sealContext(kid)) !== undefined
+}
+
+/** The same of the secret of an authenticator app. */
+export function totpOpener(secrets: string[]): (userId: string, totp: Totp) => boolean {
+  const { open } = createSecrets(secrets)
+  return (userId, { id, secret }) => open(Buffer.from(secret, 'base64url'), totpContext(userId, id)) !== undefined
 }
 
 /** The key that has to open for the service to start: the newest of its algorithm, or else of any. */

@@ -6,7 +6,7 @@ import type { Store } from '../stores/store.ts'
 import type { Io, Options } from './command.ts'
 import { CommandError, exitCodes } from './exit.ts'
 import { type Output, printable } from './output.ts'
-import { opener, openPlace, type Place, readPlace, readSettings, secretsFor } from './places.ts'
+import { opener, openPlace, type Place, readPlace, readSettings, secretsFor, totpOpener } from './places.ts'
 import { table } from './table.ts'
 
 /** Findings of one kind, counted; the first few are named. */
@@ -66,7 +66,7 @@ export async function examine(store: Store, secrets: string[], onProgress: Progr
   const kinds = new Map<string, Kind>()
   const rows: Record<string, number> = {}
   const findings = checkStore(store, {
-    ...(secrets.length > 0 && { opens: opener(secrets) }),
+    ...(secrets.length > 0 && { opens: opener(secrets), opensTotp: totpOpener(secrets) }),
     onProgress(table, read) {
       rows[table] = read
       onProgress(table, read)
@@ -141,7 +141,8 @@ function report(
 
   const read = Object.entries(rows).map(([name, n]) => `${n.toLocaleString('en-US')} ${name}`)
   output.print(`${place.label}: ${read.join(', ') || (errors.length > 0 ? 'nothing was read' : 'empty')}`)
-  if (!isSecretKnown) output.print('AUTH_SECRET is not known, so the signing keys were not opened.')
+  if (!isSecretKnown)
+    output.print('AUTH_SECRET is not known, so the signing keys and the secrets of authenticator apps were not opened.')
   if (found.length > 0) {
     const cells = found.map(({ level, table, what, count, keys }) => [
       ...[level === 'error' ? 'ERROR' : 'note', table, count, what],

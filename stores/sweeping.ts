@@ -1,7 +1,7 @@
 import type { SessionLimits } from '../domain/session.ts'
 
-/** The tables whose rows expire, in the order in which they are swept. */
-export const sweptTables = ['sessions', 'failures', 'revocations', 'records', 'audit'] as const
+/** The tables whose rows expire, or go with those of another table, in the order in which they are swept. */
+export const sweptTables = ['sessions', 'failures', 'revocations', 'records', 'factors', 'audit'] as const
 export type SweptTable = (typeof sweptTables)[number]
 
 /** Housekeeping, in small steps. */
@@ -41,3 +41,6 @@ export const clockOf = ({ now, clockNow = now }: SweepStep): number => clockNow
 
 /** The same for that of a rotation. */
 export const beforeGrace = (step: SweepStep): number => clockOf(step) - (step.graceMs ?? 0) - 1
+
+/** The same for that of a sign-in: as of now it would be fresh, and nothing shows that it is. */
+export const longAgo = 0

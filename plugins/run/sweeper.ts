@@ -36,7 +36,14 @@ function createSweeper({
   let roundBeganMs = startedMs
   /** What had expired by then is gone; at first, as if a round had ended before the start. */
   let sweptUntilMs = startedMs
-  const removed: Record<SweptTable, number> = { sessions: 0, failures: 0, revocations: 0, records: 0, audit: 0 }
+  const removed: Record<SweptTable, number> = {
+    sessions: 0,
+    failures: 0,
+    revocations: 0,
+    records: 0,
+    factors: 0,
+    audit: 0,
+  }
 
   /** @returns whether the round goes on */
   async function step(): Promise<boolean> {

@@ -7,7 +7,7 @@ import { createRuns } from './runs.ts'
 import { createSweep } from './sweep.ts'
 import { createAudit, createAuditRows, sweepAudit } from './tables/audit.ts'
 import { createClients } from './tables/clients.ts'
-import { createFactors } from './tables/factors.ts'
+import { createFactors, sweepFactors } from './tables/factors.ts'
 import { createFailures, sweepFailures } from './tables/failures.ts'
 import { createRecords, sweepRecords } from './tables/records.ts'
 import { createRevocationRows, createRevocations, sweepRevocations } from './tables/revocations.ts'
@@ -75,6 +75,7 @@ export function openLmdbStore(dataDir: string): Store {
         failures: sweepFailures(databases),
         revocations: sweepRevocations(databases),
         records: sweepRecords(databases),
+        factors: sweepFactors(databases),
         audit: sweepAudit(databases),
       },
       runs,

@@ -1,7 +1,9 @@
 import { Type } from '@sinclair/typebox'
 import { TypeCompiler } from '@sinclair/typebox/compiler'
+import { isSecondFactor, type Totp, type UserFactors } from '../../domain/factor.ts'
 import type { Session } from '../../domain/session.ts'
 import type { SigningKeyRecord } from '../../domain/signing-key.ts'
+import type { User } from '../../domain/user.ts'
 import { type Column, keyOf, revocationColumns, type TableName, tableNames, tables } from '../rows.ts'
 import type { Store } from '../store.ts'
 import { revocationPages } from '../tables/revocations.ts'
@@ -25,6 +27,8 @@ export function checkerOf(columns: Record<string, Column>): (row: unknown) => st
 export interface CheckOptions {
   /** whether the private half of a key can be had, now that AUTH_SECRET is what it is */
   opens?(key: SigningKeyRecord): boolean
+  /** the same of the secret of an authenticator app */
+  opensTotp?(userId: string, totp: Totp): boolean
   onProgress?(table: string, rows: number): void
 }
 
@@ -42,7 +46,7 @@ export async function* checkStore(store: Store, options: CheckOptions = {}): Asy
   // A page with an unreadable row cannot be read: such a table has to be mended before its rows are checked.
   const canRead = (table: TableName) => !unreadable.has(tables[table].name)
   for (const table of tableNames) {
-    if (canRead(table)) yield* checkTable(store, table, options, canRead('users'))
+    if (canRead(table)) yield* checkTable(store, table, options, canRead)
   }
   if (canRead('signingKeys') && options.opens) yield* checkSealing(await store.listSigningKeys(), options.opens)
   if (!unreadable.has('revocations')) yield* checkRevocations(store)
@@ -51,11 +55,12 @@ export async function* checkStore(store: Store, options: CheckOptions = {}): Asy
 async function* checkTable(
   store: Store,
   table: TableName,
-  { onProgress }: CheckOptions,
-  withUsers: boolean,
+  { onProgress, opensTotp }: CheckOptions,
+  canRead: (table: TableName) => boolean,
 ): AsyncGenerator<Finding> {
   const name = tables[table].name
   const wrongIn = checkerOf(tables[table].columns)
+  const canReadBoth = canRead('users') && canRead('factors')
   let read = 0
   for await (const rows of pagesOf(store, table)) {
     for (const row of rows) {
@@ -63,7 +68,16 @@ async function* checkTable(
       if (wrong !== undefined)
         yield { level: 'error', table: name, key: keyOf(row), what: `${wrong} is not as it should be` }
     }
-    if (table === 'sessions' && withUsers) yield* checkOwners(store, rows as Session[])
+    if (table === 'sessions' && canRead('users')) yield* checkOwners(store, rows as Session[])
+    if (table === 'users' && canReadBoth) {
+      const flagged = (rows as User[]).filter(({ hasFactors }) => hasFactors).map(keyOf)
+      for (const { key, user, row } of await inOneMoment(store, flagged)) {
+        if (user?.hasFactors && !row)
+          yield { level: 'error', table: name, key, what: 'it is to have a second factor, and has none' }
+      }
+    }
+    if (table === 'factors' && canReadBoth) yield* checkFactorOwners(store, rows.map(keyOf))
+    if (table === 'factors' && opensTotp) yield* checkTotps(rows as UserFactors[], opensTotp)
     read += rows.length
     onProgress?.(name, read)
   }
@@ -88,6 +102,32 @@ export async function* checkOwners(store: Pick<Store, 'findRows'>, sessions: Ses
               ? (['error', 'its generation is ahead of its user'] as const)
               : []
     if (level) yield { level, table: 'sessions', key, what }
+  }
+}
+
+/** Users and their factors. The service changes both in one step, so they are looked at in one moment. */
+async function inOneMoment(store: Store, userIds: string[]) {
+  if (userIds.length === 0) return []
+  const [users, factors] = await store.snapshot((rows) =>
+    Promise.all([rows.findRows('users', userIds), rows.findRows('factors', userIds)]),
+  )
+  return userIds.map((key, i) => ({ key, user: users[i], row: factors[i] }))
+}
+
+async function* checkFactorOwners(store: Store, userIds: string[]): AsyncGenerator<Finding> {
+  for (const { key, user, row } of await inOneMoment(store, userIds)) {
+    if (!row) continue
+    if (!user) yield { level: 'note', table: 'factors', key, what: 'dead: its user is gone' }
+    else if ((user.hasFactors ?? false) !== row.factors.some(isSecondFactor))
+      yield { level: 'error', table: 'factors', key, what: 'the row of its user does not say whether there is one' }
+  }
+}
+
+function* checkTotps(rows: UserFactors[], opensTotp: NonNullable<CheckOptions['opensTotp']>): Generator<Finding> {
+  const what = 'the secret of an authenticator app does not open under AUTH_SECRET'
+  for (const { userId: key, factors } of rows) {
+    if (factors.some((factor) => factor.kind === 'totp' && !opensTotp(key, factor)))
+      yield { level: 'error', table: 'factors', key, what }
   }
 }
 

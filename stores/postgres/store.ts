@@ -7,7 +7,7 @@ import { createRuns } from './statement.ts'
 import { createSweep } from './sweep.ts'
 import { createAudit, sweepAudit } from './tables/audit.ts'
 import { createClients } from './tables/clients.ts'
-import { createFactors } from './tables/factors.ts'
+import { createFactors, sweepFactors } from './tables/factors.ts'
 import { createFailures, sweepFailures } from './tables/failures.ts'
 import { createRecords, sweepRecords } from './tables/records.ts'
 import { createRevocations, sweepRevocations } from './tables/revocations.ts'
@@ -77,6 +77,7 @@ export function createMethods(postgres: Postgres, isNew: boolean): Omit<Store, '
       failures: sweepFailures(runs),
       revocations: sweepRevocations(runs),
       records: sweepRecords(runs),
+      factors: sweepFactors(runs),
       audit: sweepAudit(runs),
     }),
 

@@ -125,9 +125,10 @@ const indexesOfUsers = [
 ] as const
 
 /** A text that is JSON to us is no more than text to the database. */
-function isReadable(row: Fields): boolean {
+const ofJson = ['clients', 'factors'] as const
+function isReadable(table: TableName, row: Fields): boolean {
   try {
-    tables.clients.read(row)
+    tables[table].read(row)
     return true
   } catch {
     return false
@@ -178,12 +179,15 @@ export function createPostgresTransfer({ run }: Runs): Omit<Moving, 'snapshot'> 
         }
         after = users.length === rowsPerStep ? users.at(-1)?.id : undefined
       }
-      after = ''
-      while (after !== undefined) {
-        const clients: (Fields & { id: string })[] = (await pageOf('clients', after, rowsPerStep)) as never
-        for (const row of clients)
-          if (!isReadable(row)) yield { level: 'error', table: 'clients', key: row.id, what: unreadableRow }
-        after = clients.length === rowsPerStep ? clients.at(-1)?.id : undefined
+      for (const table of ofJson) {
+        const { key } = tables[table]
+        let position: string | undefined
+        do {
+          const page = await pageOf(table, position, rowsPerStep)
+          for (const row of page)
+            if (!isReadable(table, row)) yield { level: 'error', table, key: row[key] as string, what: unreadableRow }
+          position = page.length === rowsPerStep ? (page.at(-1)?.[key] as string) : undefined
+        } while (position !== undefined)
       }
     },
   }

@@ -103,6 +103,18 @@ export async function factorContract(t: Test, name: string, open: () => Promise<
   const raisedBy = ({ id: sessionId }: Session, factor: Factor, authAt?: number): Raised => ({
     ...{ sessionId, ...by(factor, authAt) },
   })
+  /** A round of sweeps. @returns how many rows went, by table */
+  async function sweepRound(): Promise<Record<string, number>> {
+    const removed: Record<string, number> = { factors: 0 }
+    const limits = { idleTtlMs: 1000 * day, maxTtlMs: 1000 * day, failuresBefore: 0, revocationsBefore: 0, limit: 5 }
+    let cursor: string | undefined
+    do {
+      const swept = await store.sweep({ ...limits, now: now + 10, ...(cursor !== undefined && { cursor }) })
+      removed[swept.table] = (removed[swept.table] ?? 0) + swept.removed
+      cursor = swept.cursor
+    } while (cursor !== undefined)
+    return removed
+  }
   const hasFactors = async ({ id }: User) => (await other.findUser(id))?.hasFactors
   const factorOf = async ({ id }: Session) => (await other.findSession(id))?.factor
   const rotate = (session: Session, over: Partial<PresentedRefresh> = {}, from = store) =>
@@ -432,6 +444,29 @@ export async function factorContract(t: Test, name: string, open: () => Promise<
     t.equal(await other.findFactors(user.id), undefined)
     t.equal(await give(user, [makeTotp()]), false)
   })
+
+  t.test(`[${name}] a sweep takes the factors of users who are gone, and of nobody else`, async (t) => {
+    const users = await Promise.all(Array.from({ length: 12 }, () => addUserWith(makeTotp())))
+    const orphans = Array.from({ length: 12 }, () => makeFactors({ ...(users[0] as User), id: randomUUID() }, []))
+    await store.importRows('factors', orphans)
+    t.equal((await sweepRound()).factors, 12)
+    for (const { userId } of orphans) t.equal(await other.findFactors(userId), undefined)
+    for (const { id } of users) t.equal((await other.findFactors(id))?.version, 1)
+    t.same((await sweepRound()).factors, 0)
+  })
+
+  t.test(
+    `[${name}] a sign-in of the future was by a clock that was wrong: a sweep makes it one of long ago`,
+    async (t) => {
+      const totp = makeTotp()
+      const user = await addUserWith(totp)
+      const ahead = await addSession(user, by(totp, now + day))
+      const [good, plain] = [await addSession(user, by(totp, now)), await addSession(user)]
+      await sweepRound()
+      t.strictSame(await other.findSession(ahead.id), { ...ahead, authAt: 0 })
+      for (const session of [good, plain]) t.strictSame(await other.findSession(session.id), session)
+    },
+  )
 
   t.test(`[${name}] an import never turns factors back, and the row of the user follows them`, async (t) => {
     const totp = makeTotp({ step: 7 })

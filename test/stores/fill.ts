@@ -5,7 +5,7 @@ import type { Session } from '../../domain/session.ts'
 import type { User } from '../../domain/user.ts'
 import type { Store } from '../../stores/store.ts'
 import { makeAuditRow } from './audit.ts'
-import { makeCodes, makeFactors, makePasskey, makeTotp } from './factors.ts'
+import { makeCodes, makeFactors, makePasskey } from './factors.ts'
 import { makeRecord } from './records.ts'
 
 /* Rows of every table, with characters that mean something to a database. */
@@ -55,7 +55,7 @@ export async function fill(store: Store, n: number) {
   )
   const factors = users
     .filter(({ hasFactors }) => hasFactors)
-    .map((user, i) => makeFactors(user, [makeTotp(), makePasskey(), makeCodes()], i + 1))
+    .map((user, i) => makeFactors(user, [makePasskey(), makeCodes()], i + 1))
   const sessions = users.map((user, i) => makeSession(user, { counter: i + 1 }))
   await store.importRows('clients', clients)
   await store.importRows('users', users)

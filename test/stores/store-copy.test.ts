@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
-import { copyFileSync } from 'node:fs'
+import { copyFileSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { open } from 'lmdb'
 import pg from 'pg'
@@ -8,10 +8,11 @@ import t, { type Test } from 'tap'
 import { buildApp } from '../../app.ts'
 import { readConfig } from '../../config.ts'
 import type { Client } from '../../domain/client.ts'
-import type { UserFactors } from '../../domain/factor.ts'
+import { totpContext, type UserFactors } from '../../domain/factor.ts'
 import type { RecordKey } from '../../domain/record.ts'
 import type { PresentedRefresh, Session } from '../../domain/session.ts'
 import type { User } from '../../domain/user.ts'
+import { createSecrets } from '../../plugins/keys/secrets.ts'
 import { openLmdbStore } from '../../stores/lmdb/store.ts'
 import { checkStore } from '../../stores/moving/check.ts'
 import { copyStore } from '../../stores/moving/copy.ts'
@@ -31,7 +32,7 @@ import {
   signUp,
   type Tokens,
 } from '../support/helper.ts'
-import { makeTotp } from './factors.ts'
+import { makeFactors, makeTotp } from './factors.ts'
 import { end, fill, makeClient, makeUser, now } from './fill.ts'
 
 const postgres = await sharedPostgres()
@@ -339,15 +340,21 @@ t.test(
     await signUp(app, 'ada')
     await app.close()
     const store = openLmdbStore(dir)
-    const { clients, users, sessions } = await fill(store, 20)
+    const { clients, users, factors, sessions } = await fill(store, 20)
     await store.revoke({ kind: 'client', id: 'any', generation: now, revokedAt: now, expiresAt: end.expiresAt })
+    const [enrolled, gone] = [users[6] as User, makeUser()]
+    const secrets = createSecrets([readFileSync(join(dir, 'secret'), 'utf8').trim()])
+    const totp = makeTotp()
+    totp.secret = secrets.seal(Buffer.from('a secret'), totpContext(enrolled.id, totp.id)).toString('base64url')
+    await store.changeFactors({ userId: enrolled.id, expectedVersion: 0, next: [totp] })
+    await store.importRows('factors', [makeFactors(gone, [])])
     await store.close()
     const whole = await runJson(['store', 'check'], env)
     t.match(whole, {
       code: 0,
       ok: true,
       secret_checked: true,
-      rows: { clients: 2, users: 21, sessions: 20, signing_keys: 1 },
+      rows: { clients: 2, users: 21, factors: 4, sessions: 20, signing_keys: 1 },
     })
 
     const root = open({ path: join(dir, 'lmdb'), maxDbs: 16, encoder: { useRecords: false, mapsAsObjects: true } })
@@ -363,6 +370,10 @@ t.test(
     const clientRows = root.openDB<unknown, string>({ name: 'clients' })
     await clientRows.put(clients[0]?.id ?? '', { ...clients[0], introspect: 'some' })
     await clientRows.put('another', clients[1])
+    const factorRows = root.openDB<unknown, string>({ name: 'factors' })
+    await factorRows.put(users[3]?.id ?? '', { ...factors[0], factors: [{ kind: 'pin' }] })
+    await factorRows.remove(users[13]?.id ?? '')
+    await userRows?.put(enrolled.id, enrolled)
     await root.close()
     const damaged = await runJson(['store', 'check'], env)
     t.match(damaged, { code: 1, ok: false })
@@ -374,11 +385,15 @@ t.test(
       [
         'error clients the row does not fit its key: another',
         `error clients introspect is not as it should be: ${clients[0]?.id}`,
+        `error factors factors/0 is not as it should be: ${users[3]?.id}`,
+        `error factors the row of its user does not say whether there is one: ${enrolled.id}`,
         `error sessions the session is missing in the index of users: ${alone.id}`,
         `error sessions its generation is ahead of its user: ${sessions[4]?.id}`,
+        `error users it is to have a second factor, and has none: ${users[13]?.id}`,
         `error users generation is not as it should be: ${users[4]?.id}`,
         `error users the user is missing in the index of names: ${nameless.id}`,
         `error users_by_name the index entry has no user: nobody,${users[5]?.nameKey}`,
+        `note factors dead: its user is gone: ${gone.id}`,
         `note sessions dead: its user is disabled: ${[sessions[0], sessions[10]].map((s) => s?.id).sort()}`,
         `note sessions dead: its user is gone: ${sessions[5]?.id}`,
         'note users_by_creation the index is still being made: ',
@@ -399,18 +414,18 @@ t.test(
 
     const another = await runJson(['store', 'check'], { ...env, AUTH_SECRET: secret })
     t.match(
-      (another.found as { what: string }[]).map(({ what }) => what),
-      /does not open under AUTH_SECRET/,
+      (another.found as { what: string }[]).map(({ what }) => what).filter((what) => what.includes('AUTH_SECRET')),
+      [/authenticator app does not open under/, /it is to sign and does not open under/],
     )
   },
 )
 
 t.test(
-  'a check of PostgreSQL finds a client whose secrets cannot be read, and looks at the rest all the same',
+  'a check of PostgreSQL finds a client whose secrets, and a user whose factors cannot be read, and looks at the rest all the same',
   async (t) => {
     const url = await postgres.createSchema()
     const store = keep(t, await openPostgresStore(url))
-    const { clients, users, sessions } = await fill(store, 20)
+    const { clients, users, factors, sessions } = await fill(store, 20)
     const [client, sound] = clients as [Client, Client]
     const check = async () => {
       const found: Finding[] = []
@@ -429,6 +444,8 @@ t.test(
       `users ${users[4]?.id}: generation is not as it should be`,
       `sessions ${sessions[4]?.id}: its generation is ahead of its user`,
     ])
+    await postgres.execute(`UPDATE latchkey_factors SET factors = '[{' WHERE user_id = '${factors[0]?.userId}'`, url)
+    t.match(await check(), [/^clients/, `factors ${factors[0]?.userId}: the row cannot be read`, /^users/, /^sessions/])
     t.strictSame(await store.findClient(sound.id), sound)
   },
 )

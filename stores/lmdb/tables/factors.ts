@@ -5,6 +5,7 @@ import type { FactorTable, Raised } from '../../tables/factors.ts'
 import { type Check, checkOf } from '../checks.ts'
 import type { Databases } from '../databases.ts'
 import type { Runs } from '../runs.ts'
+import type { Stage } from '../sweep.ts'
 import { createRecordRows } from './records.ts'
 import { createSessionRows } from './sessions.ts'
 import { createUserRows } from './users.ts'
@@ -77,6 +78,18 @@ export function createFactors(databases: Databases, { read, write, change }: Run
         return true
       }),
     removeFactors: (userId) => write(() => factorRows.remove(userId)),
+  }
+}
+
+/** Removes factors whose user is gone: a release that did not know of them has left them behind. */
+export function sweepFactors({ users, factors }: Databases): Stage {
+  return {
+    table: factors,
+    isDue: ({ userId }: UserFactors) => !users.doesExist(userId),
+    sweep(userId: string) {
+      factors.remove(userId)
+      return true
+    },
   }
 }
 

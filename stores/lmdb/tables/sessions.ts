@@ -1,7 +1,7 @@
 import { hasFactor } from '../../../domain/factor.ts'
 import { isCurrent, isExpired, type Session } from '../../../domain/session.ts'
 import { isFuture } from '../../../domain/time.ts'
-import { beforeGrace, clockOf, type SweepStep } from '../../sweeping.ts'
+import { beforeGrace, clockOf, longAgo, type SweepStep } from '../../sweeping.ts'
 import type { SessionTable } from '../../tables/sessions.ts'
 import { type Check, checkOf } from '../checks.ts'
 import type { Databases } from '../databases.ts'
@@ -107,6 +107,7 @@ export function sweepSessions(databases: Databases): Stage {
       else {
         const next = { ...session }
         if (isFuture(session.refreshedAt, clockOf(step))) next.refreshedAt = beforeGrace(step)
+        if (isFuture(session.authAt ?? 0, clockOf(step))) next.authAt = longAgo
         putRight(session, next, clockOf(step))
         sessions.put(session.id, next)
       }
@@ -115,7 +116,7 @@ export function sweepSessions(databases: Databases): Stage {
   }
 }
 
-const latestOf = ({ createdAt, refreshedAt }: Session) => Math.max(createdAt, refreshedAt)
+const latestOf = ({ createdAt, refreshedAt, authAt = 0 }: Session) => Math.max(createdAt, refreshedAt, authAt)
 
 /** What `store check` finds wrong with each entry. */
 export function checkSessions({ sessions, sessionsByUser }: Databases): Check[] {

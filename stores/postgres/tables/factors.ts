@@ -1,9 +1,12 @@
 import { isSecondFactor } from '../../../domain/factor.ts'
 import { isUuid } from '../../../domain/ids.ts'
+import type { SweepStep } from '../../sweeping.ts'
 import type { FactorsChange, FactorTable, Raised } from '../../tables/factors.ts'
 import { tables } from '../columns.ts'
-import { prepare, type Runs } from '../statement.ts'
+import { plan, prepare, type Runs } from '../statement.ts'
+import { type SweepStage, type SweptRow, sweeping } from '../sweep.ts'
 import { auditing, recorded, recording, toldValues } from '../telling.ts'
+import { firstUuid, uuidOrNull } from '../uuids.ts'
 import {
   takingRecord,
   takingValueCount,
@@ -88,7 +91,16 @@ const raisedCount = 4
 
 const ownerOfSession = '(SELECT o.user_id FROM latchkey_sessions o WHERE o.id = $1::uuid)'
 
-export const statements = prepare({
+const planned = plan({
+  sweepFactors: sweeping(
+    'latchkey_factors',
+    'user_id',
+    '$2::uuid',
+    'NOT EXISTS (SELECT 1 FROM latchkey_users u WHERE u.id = t.user_id)',
+  ),
+})
+
+const prepared = prepare({
   findFactors: `SELECT ${factors.list} FROM latchkey_factors WHERE user_id = $1`,
   changeFactors: `
     WITH ${changing(1, 0)},${auditing(1 + changingCount, 'EXISTS (SELECT 1 FROM changed)')}
@@ -110,6 +122,8 @@ export const statements = prepare({
     relying(ownerOfSession, '$4::text'),
   ),
 })
+
+export const statements = { ...prepared, ...planned }
 
 /** The second factors of the PostgreSQL store. */
 export function createFactors({ run, runForOne, hadEffect }: Runs): FactorTable {
@@ -138,5 +152,14 @@ export function createFactors({ run, runForOne, hadEffect }: Runs): FactorTable 
         ...toldValues(audit, true),
       )),
     removeFactors: async (userId) => void (isUuid(userId) && (await run(statements.removeFactors, userId))),
+  }
+}
+
+/** Removes factors whose user is gone: put there in the moment of that, or left by a release that did not know of them. */
+export function sweepFactors({ runForOne }: Runs): SweepStage {
+  return {
+    sweep: (step: SweepStep, position: string | undefined) =>
+      runForOne<SweptRow & { user_id: string }>(statements.sweepFactors, step.limit, uuidOrNull(position) ?? firstUuid),
+    position: ({ user_id }: { user_id: string }) => user_id,
   }
 }

@@ -1,6 +1,6 @@
 import { isUuid } from '../../../domain/ids.ts'
 import { futureFrom } from '../../../domain/time.ts'
-import { beforeGrace, clockOf, type SweepStep } from '../../sweeping.ts'
+import { beforeGrace, clockOf, longAgo, type SweepStep } from '../../sweeping.ts'
 import type { SessionTable } from '../../tables/sessions.ts'
 import { type Fields, tables } from '../columns.ts'
 import { plan, prepare, type Runs } from '../statement.ts'
@@ -76,6 +76,8 @@ const prepared = prepare({
     LIMIT $7`,
 })
 
+const latestOf = 'greatest(created_at, refreshed_at, auth_at)'
+
 const planned = plan({
   // "At most the session's", not "unequal": a session may have been carried into a generation that this snapshot does
   // not show yet.
@@ -86,15 +88,16 @@ const planned = plan({
     `($3::bigint >= t.refreshed_at + $4::bigint OR $3::bigint >= t.created_at + $5::bigint OR NOT EXISTS (
       SELECT 1 FROM latchkey_users u
       WHERE u.id = t.user_id AND u.generation <= t.generation AND u.disabled_at IS NULL))`,
-    'greatest(created_at, refreshed_at) > $6::bigint',
+    `${latestOf} > $6::bigint`,
   ),
   // From $1 to $2; $3 is now, and what is later than $4 lies in the future. A rotation was at $5, or its grace would
-  // begin anew.
+  // begin anew, and a sign-in at $6.
   putSessionsRight: `
     UPDATE latchkey_sessions SET
       created_at = CASE WHEN created_at > $4::bigint THEN $3::bigint ELSE created_at END,
-      refreshed_at = CASE WHEN refreshed_at > $4::bigint THEN $5::bigint ELSE refreshed_at END
-    WHERE id > $1::uuid AND id <= $2::uuid AND greatest(created_at, refreshed_at) > $4::bigint`,
+      refreshed_at = CASE WHEN refreshed_at > $4::bigint THEN $5::bigint ELSE refreshed_at END,
+      auth_at = CASE WHEN auth_at > $4::bigint THEN $6::bigint ELSE auth_at END
+    WHERE id > $1::uuid AND id <= $2::uuid AND ${latestOf} > $4::bigint`,
 })
 
 export const statements = { ...prepared, ...planned }
@@ -146,7 +149,7 @@ export function sweepSessions({ run, runForOne }: Runs): SweepStage {
       const future = futureFrom(clockOf(step))
       const row = await runForOne<SweptRow>(statements.sweepSessions, limit, after, now, idleTtlMs, maxTtlMs, future)
       if (row && row.ahead > 0)
-        await run(statements.putSessionsRight, after, row.id, clockOf(step), future, beforeGrace(step))
+        await run(statements.putSessionsRight, after, row.id, clockOf(step), future, beforeGrace(step), longAgo)
       return row
     },
     position: ({ id }: SweptRow) => id,
