@@ -69,6 +69,12 @@ export interface SignInDemand {
 /** What the claims of a token say of it. */
 export type SignIn = Pick<AccessTokenClaims, 'acr' | 'auth_time'>
 
+/**
+ * The `auth_time` of tokens, in whole seconds, and so up to a second before the sign-in. Whoever judges its age judges
+ * this: an API would refuse as too old what was good enough for a step-up.
+ */
+export const authTimeOf = ({ authAt }: Pick<Authentication, 'authAt'>): number => Math.floor(authAt / 1000)
+
 /** What a sign-in lacks, in the words of RFC 9470 §3. */
 export const signInLacks = {
   level: 'A different authentication level is required',

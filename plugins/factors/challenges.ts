@@ -7,6 +7,7 @@ import {
   type Amr,
   type Authentication,
   acrOf,
+  authTimeOf,
   freshForSeconds,
   isWithin,
   twoFactors,
@@ -217,14 +218,14 @@ function createChallenges(
         })
       }
       const authentication = authenticationOf(session)
-      const { authAt } = authentication
       const acr = asked ?? (user.hasFactors ? twoFactors : undefined)
       const isHigh = acrOf(authentication, now(), config.AUTH_STEP_UP_TTL.ms) === twoFactors
       const needsFactor = acr === twoFactors && !isHigh
       // A factor may be added by whoever has just signed in only, or a stolen token would do.
       const mostSeconds = needsFactor && !user.hasFactors ? freshForSeconds : Number.POSITIVE_INFINITY
       const isFresh =
-        maxAgeSeconds !== 0 && isWithin(authAt, Math.min(maxAgeSeconds ?? mostSeconds, mostSeconds) * 1000, now())
+        maxAgeSeconds !== 0 &&
+        isWithin(authTimeOf(authentication) * 1000, Math.min(maxAgeSeconds ?? mostSeconds, mostSeconds) * 1000, now())
       const flow: Flow = {
         ...begin({ scope: session.scope, aud }, codeChallenge),
         ...{ session: session.id, needsFactor: acr === twoFactors },

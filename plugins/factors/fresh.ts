@@ -1,6 +1,6 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
-import { acrOf, freshForSeconds, lackOf, oneFactor, twoFactors } from '../../domain/authentication.ts'
+import { acrOf, authTimeOf, freshForSeconds, lackOf, oneFactor, twoFactors } from '../../domain/authentication.ts'
 import type { UserFactors } from '../../domain/factor.ts'
 import { authenticationOf, type Session } from '../../domain/session.ts'
 import { mayHaveTokens, type User } from '../../domain/user.ts'
@@ -46,7 +46,7 @@ function createRequireFresh({
     const authentication = authenticationOf(session)
     const acr = acrOf(authentication, now(), config.AUTH_STEP_UP_TTL.ms)
     const needed = user.hasFactors ? twoFactors : oneFactor
-    const signIn = { acr, auth_time: Math.floor(authentication.authAt / 1000) }
+    const signIn = { acr, auth_time: authTimeOf(authentication) }
     const lack = lackOf(signIn, { acr: needed, maxAgeSeconds }, now())
     if (!lack) return { user, session, factors: known }
     throw insufficientAuthentication(lack, { acr: needed, maxAgeSeconds: freshForSeconds }, signIn, now())

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { AccessTokenClaims } from '../../domain/access-token.ts'
-import { acrOf } from '../../domain/authentication.ts'
+import { acrOf, authTimeOf } from '../../domain/authentication.ts'
 import type { Caller } from '../../domain/caller.ts'
 import { type Check, checked, shortWord } from '../../domain/checks.ts'
 import { type Client, clientBirth } from '../../domain/client.ts'
@@ -84,7 +84,7 @@ function createSessions({
     if (!user.hasFactors && session.authAt === undefined) return undefined
     const { authAt, amr, factor } = authenticationOf(session)
     const acr = acrOf({ authAt, ...(factor !== undefined && { factor }) }, now(), config.AUTH_STEP_UP_TTL.ms)
-    return { auth_time: Math.floor(authAt / 1000), acr, amr }
+    return { auth_time: authTimeOf({ authAt }), acr, amr }
   }
 
   async function respond(user: User, client: Client, session: Session, granted: Granted): Promise<TokenResponse> {
