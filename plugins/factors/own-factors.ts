@@ -113,10 +113,11 @@ function createOwnFactors({
         const sealed = factors.sealSecret(user.id, id, secret)
         const totp: Totp = { kind: 'totp', id, name, createdAt: now(), secret: sealed, step }
         const isFirst = session.factor === undefined
-        const { authAt, amr } = authenticationOf(session)
+        const { amr } = authenticationOf(session)
+        // As by a step-up with a code: the user was there a moment ago.
         const raising = {
           sessionId: session.id,
-          authAt,
+          authAt: now(),
           amr: [...new Set([...amr, 'otp', 'mfa'] as const)],
           factor: id,
         }

@@ -64,28 +64,34 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     },
   )
 
-  app.post(
-    '/users/me/factors/totp/:id/confirm',
-    {
-      schema: {
-        operationId: 'confirmTotp',
-        ...ofFactors,
-        summary: 'Add the authenticator app, by one of its codes',
-        description:
-          'The code is spent by that. The fifth wrong one is the last; the session has shown a second factor.',
-        params,
-        body: strictObject({ code: Type.String({ maxLength: 32, examples: ['123456'] }) }),
-        response: { 204: Done, ...problemResponses(400, 401, 403, 404, 409, 413, 415, 503) },
+  // Where it began, and at the address that the factor has from then on.
+  for (const [url, operationId] of [
+    ['/users/me/factors/totp/:id/confirm', 'confirmTotp'],
+    ['/users/me/factors/:id/confirm', 'confirmFactor'],
+  ] as const) {
+    app.post(
+      url,
+      {
+        schema: {
+          operationId,
+          ...ofFactors,
+          summary: 'Add the authenticator app, by one of its codes',
+          description:
+            'The code is spent by that. The fifth wrong one is the last; the session has shown a second factor.',
+          params,
+          body: strictObject({ code: Type.String({ maxLength: 32, examples: ['123456'] }) }),
+          response: { 204: Done, ...problemResponses(400, 401, 403, 404, 409, 413, 415, 503) },
+        },
       },
-    },
-    async (request, reply) => {
-      const { params, body, caller } = request
-      // Fresh when it began: it takes a while to get out a phone.
-      const fresh = () => requireFresh(request, freshForSeconds + ownFactors.enrolmentTtlSeconds)
-      await ownFactors.confirmTotp(caller, fresh, params.id, body.code)
-      return reply.code(204).send(null)
-    },
-  )
+      async (request, reply) => {
+        const { params, body, caller } = request
+        // Fresh when it began: it takes a while to get out a phone.
+        const fresh = () => requireFresh(request, freshForSeconds + ownFactors.enrolmentTtlSeconds)
+        await ownFactors.confirmTotp(caller, fresh, params.id, body.code)
+        return reply.code(204).send(null)
+      },
+    )
+  }
 
   app.post(
     '/users/me/factors/recovery-codes',

@@ -27,6 +27,7 @@ const routes: Record<string, string[]> = {
   '/users/me/factors/{id}': ['delete'],
   '/users/me/factors/totp': ['post'],
   '/users/me/factors/totp/{id}/confirm': ['post'],
+  '/users/me/factors/{id}/confirm': ['post'],
   '/users/me/factors/recovery-codes': ['post'],
   '/logout': ['post'],
   '/revoke': ['post'],
