@@ -71,7 +71,7 @@ export const isFirstParty = ({ id, firstParty = id === firstPartyId }: Pick<Clie
  * Whether a client was given a grant. `first-party` has `authorization_code` with `password`: those who made one of its
  * name before there were second factors gave it what there was, and their users could not sign in with a factor.
  */
-export const mayUse = (client: Client, grant: string): boolean =>
+export const mayUse = (client: ClientDefinition, grant: string): boolean =>
   client.grants.includes(grant) ||
   (grant === 'authorization_code' &&
     client.id === firstPartyId &&

@@ -92,7 +92,7 @@ const wrong: Record<string, [content: unknown, says: RegExp]> = {
     /introspect is for confidential clients/,
   ],
   'an unknown type': [[{ client_id: 'a', client_secret: canary, type: 'secret' }], /\/0\/type/],
-  'an unknown grant': [[{ client_id: 'a', client_secret: canary, grants: ['authorization_code'] }], /\/0\/grants\/0/],
+  'an unknown grant': [[{ client_id: 'a', client_secret: canary, grants: ['implicit'] }], /\/0\/grants\/0/],
   'a grant twice': [[{ client_id: 'a', client_secret: canary, grants: ['password', 'password'] }], /\/0\/grants/],
   'grants as a text': [[{ client_id: 'a', client_secret: canary, grants: 'password' }], /\/0\/grants/],
   'whether it is first-party as a text': [[{ client_id: 'a', first_party: 'true' }], /\/0\/first_party/],
@@ -241,6 +241,22 @@ onOneStore('a short secret is taken and warned about, without being repeated', a
   t.equal(warnings.length, 1)
   t.match(warnings[0]?.['msg'], /"weak" is short/)
   t.notOk(JSON.stringify(logs).includes('hunter2'))
+})
+
+onOneStore('a client by which nobody with a second factor could sign in is warned about', async (t, build) => {
+  const grants = ['password', 'refresh_token']
+  const clients = [
+    ...[
+      { client_id: 'web', grants },
+      { client_id: 'half', grants, first_party: true },
+    ],
+    ...[{ client_id: 'first-party', grants }, { client_id: 'service' }],
+    { client_id: 'app', grants: [...grants, 'authorization_code'], first_party: true },
+  ]
+  const { logs } = await build({ AUTH_CLIENTS_FILE: await writeClients(t, clients) })
+  const warnings = logs.filter(({ level, msg }) => level === 40 && String(msg).startsWith('AUTH_CLIENTS_FILE'))
+  t.match(warnings, [{ msg: /"web".*"first_party": true/ }, { msg: /"half".*authorization_code/ }])
+  t.equal(warnings.length, 2)
 })
 
 overStores('a start that finds nothing new changes nothing', async (t, build) => {
