@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
+import { acrValues } from '../../domain/authentication.ts'
 import { problemResponses } from '../../schemas/responses.ts'
 import { servedGrants } from './grants/index.ts'
 
@@ -65,6 +66,9 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     issuer,
     token_endpoint: at('/token'),
     jwks_uri: at('/.well-known/jwks.json'),
+    authorization_challenge_endpoint: at('/challenge'),
+    code_challenge_methods_supported: ['S256'],
+    acr_values_supported: acrValues,
     grant_types_supported: servedGrants(config),
     token_endpoint_auth_methods_supported: ['none', 'client_secret_basic', 'client_secret_post'],
     revocation_endpoint: at('/revoke'),

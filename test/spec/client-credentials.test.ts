@@ -107,21 +107,22 @@ onOneStore('the token of a client is good at /verify, and 403 where a user is ne
 onOneStore('each client has its grants; any other is unauthorized_client', async (t, build) => {
   const { app } = await build()
   await signUp(app)
-  const all = ['password', 'refresh_token', 'client_credentials'] as const
+  const all = ['password', 'refresh_token', 'authorization_code', 'client_credentials'] as const
   const { refresh_token } = await logIn(app)
   for (const [i, grants] of [[], ...all.map((grant) => [grant]), [...all]].entries()) {
     const client = await makeClient(app, { id: `client-${i}`, grants })
-    const own = grants.length === 3 ? json(await passwordGrant(app, client)).refresh_token : refresh_token
+    const own = grants.length === all.length ? json(await passwordGrant(app, client)).refresh_token : refresh_token
     const sent: Record<string, Record<string, string>> = {
       password: { username: 'ada', password },
       refresh_token: { refresh_token: own },
+      authorization_code: { code: 'lkc_x' },
       client_credentials: {},
     }
     for (const grant_type of all) {
       const response = await postForm(app, '/token', { grant_type, ...sent[grant_type] }, basic(client))
       const what = `${grant_type} of [${grants}]`
       if (!grants.includes(grant_type)) isOAuthError(t, response, 400, 'unauthorized_client', what)
-      else if (grant_type === 'refresh_token' && own === refresh_token)
+      else if (grant_type === 'authorization_code' || (grant_type === 'refresh_token' && own === refresh_token))
         isOAuthError(t, response, 400, 'invalid_grant', what)
       else t.equal(response.statusCode, 200, what)
     }

@@ -142,6 +142,35 @@ onOneStore('oauth4webapi is told each failure by its code', async (t, build) => 
   t.match(await errorOf(byBasic), { cause: [{ scheme: 'basic', parameters: { realm: 'latchkey' } }] })
 })
 
+onOneStore('oauth4webapi and openid-client trade the code of /challenge, with PKCE', async (t, build) => {
+  const { issuer } = await serve(build)
+  const as = await discover(issuer)
+  const signIn = async (code_challenge: string): Promise<string> => {
+    const body = new URLSearchParams({ username: 'ada', password, code_challenge, code_challenge_method: 'S256' })
+    const response = await fetch(String(as['authorization_challenge_endpoint']), { method: 'POST', body })
+    return ((await response.json()) as { authorization_code: string }).authorization_code
+  }
+  const code_verifier = oauth.generateRandomCodeVerifier()
+  const code_challenge = await oauth.calculatePKCECodeChallenge(code_verifier)
+  const trade = async (parameters: Record<string, string>) => {
+    const sent = new URLSearchParams(parameters)
+    const auth = oauth.None()
+    const answer = await oauth.genericTokenEndpointRequest(as, client, auth, 'authorization_code', sent, insecure)
+    return oauth.processGenericTokenEndpointResponse(as, client, answer)
+  }
+  const code = await signIn(code_challenge)
+  t.match(await errorOf(trade({ code })), { error: 'invalid_grant' }, 'without the verifier')
+  t.match(await trade({ code, code_verifier }), { access_token: String, refresh_token: String, token_type: 'bearer' })
+
+  const config = await openid.discovery(issuer, 'first-party', undefined, openid.None(), {
+    algorithm: 'oauth2',
+    execute: [openid.allowInsecureRequests],
+  })
+  const another = { code: await signIn(code_challenge), code_verifier }
+  const tokens = await openid.genericGrantRequest(config, 'authorization_code', another)
+  t.match(await openid.refreshTokenGrant(config, tokens.refresh_token as string), { access_token: String })
+})
+
 onOneStore('openid-client discovers, logs in, refreshes and revokes', async (t, build) => {
   const { issuer } = await serve(build)
   const options = { algorithm: 'oauth2', execute: [openid.allowInsecureRequests] } as const

@@ -1,4 +1,4 @@
-import { createHmac, generateKeyPairSync, sign } from 'node:crypto'
+import { createHash, createHmac, generateKeyPairSync, sign } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import { createLocalJWKSet, jwtVerify } from 'jose'
 import type { Test } from 'tap'
@@ -10,6 +10,9 @@ import { type Build, json, logIn, onOneStore, password, postForm, signUp } from 
 interface Metadata {
   issuer: string
   token_endpoint: string
+  authorization_challenge_endpoint: string
+  code_challenge_methods_supported: string[]
+  acr_values_supported: string[]
   revocation_endpoint: string
   introspection_endpoint: string
   jwks_uri: string
@@ -22,14 +25,15 @@ interface Metadata {
 }
 
 const wellKnown = '/.well-known/oauth-authorization-server'
-const allGrants = ['password', 'refresh_token', 'client_credentials'] as const
+const allGrants = ['password', 'refresh_token', 'authorization_code', 'client_credentials'] as const
 
 /** The service, its document, and clients that may use every grant. */
 async function serve(build: Build, settings: Record<string, string> = {}) {
   const test = await build(settings)
   const { app, config } = test
   await signUp(app)
-  const client = await makeClient(app, { id: 'orders', grants: [...allGrants], scopes: ['a'], introspect: 'all' })
+  const may = { grants: [...allGrants], scopes: ['a'], introspect: 'all' as const, firstParty: true }
+  const client = await makeClient(app, { id: 'orders', ...may })
   const { pathname } = new URL(config.AUTH_ISSUER)
   const response = await app.inject({ url: wellKnown + pathname.replace(/\/$/, '') })
   const metadata: Metadata = json(response)
@@ -63,13 +67,16 @@ const send = (
 async function works(t: Test, { app, client, metadata, pathOf }: Served): Promise<void> {
   const tokenPath = pathOf(metadata.token_endpoint)
   const isOff = !metadata.grant_types_supported.includes('password')
+  const codePath = pathOf(metadata.authorization_challenge_endpoint)
   for (const method of metadata.token_endpoint_auth_methods_supported) {
     const auth = (authentications[method] as (typeof authentications)[string])(client)
     const login = isOff
       ? undefined
       : json(await send(app, tokenPath, { grant_type: 'password', username: 'ada', password }, auth))
+    const { authorization_code: code } = json(await send(app, codePath, { username: 'ada', password }, auth))
     const parameters: Record<string, Record<string, string>> = {
       password: { username: 'ada', password },
+      authorization_code: { code },
       refresh_token: { refresh_token: login?.refresh_token ?? 'x' },
       client_credentials: {},
     }
@@ -81,6 +88,24 @@ async function works(t: Test, { app, client, metadata, pathOf }: Served): Promis
       else if (grant_type === 'refresh_token' && !login) isOAuthError(t, response, 400, 'invalid_grant', what)
       else t.equal(response.statusCode, 200, what)
     }
+  }
+
+  for (const method of metadata.code_challenge_methods_supported) {
+    t.equal(method, 'S256')
+    const auth = { fields: {} }
+    const code_verifier = 'v'.repeat(43)
+    const code_challenge = createHash('sha256').update(code_verifier).digest('base64url')
+    const asked = { username: 'ada', password, code_challenge, code_challenge_method: method }
+    const { authorization_code: code } = json(await send(app, codePath, asked, auth))
+    const traded = await send(app, tokenPath, { grant_type: 'authorization_code', code, code_verifier }, auth)
+    t.equal(traded.statusCode, 200, `PKCE by ${method}`)
+    const plain = await send(app, codePath, { ...asked, code_challenge_method: 'plain' }, auth)
+    isOAuthError(t, plain, 400, 'invalid_request', 'PKCE by plain')
+  }
+  for (const acr_values of [...metadata.acr_values_supported, 'urn:latchkey:acr:3']) {
+    const response = await send(app, codePath, { username: 'ada', password, acr_values }, { fields: {} })
+    const isKnown = json(response).error !== 'unmet_authentication_requirements'
+    t.equal(isKnown, metadata.acr_values_supported.includes(acr_values), acr_values)
   }
 
   const keys = createLocalJWKSet(json(await app.inject({ url: pathOf(metadata.jwks_uri) })))
@@ -115,12 +140,7 @@ async function works(t: Test, { app, client, metadata, pathOf }: Served): Promis
 
 /** Tries what the document does not name. */
 async function nothingElse(t: Test, { app, client, metadata }: Served): Promise<void> {
-  const others = [
-    'authorization_code',
-    'implicit',
-    'urn:ietf:params:oauth:grant-type:device_code',
-    'urn:openid:params:grant-type:ciba',
-  ]
+  const others = ['implicit', 'urn:ietf:params:oauth:grant-type:device_code', 'urn:openid:params:grant-type:ciba']
   others.push('urn:ietf:params:oauth:grant-type:token-exchange', 'urn:ietf:params:oauth:grant-type:jwt-bearer')
   others.push(
     'urn:ietf:params:oauth:grant-type:saml2-bearer',
@@ -233,7 +253,10 @@ onOneStore('the document says what there is, and may be cached', async (t, build
     issuer: 'http://localhost:3000',
     token_endpoint: 'http://localhost:3000/token',
     jwks_uri: 'http://localhost:3000/.well-known/jwks.json',
-    grant_types_supported: ['password', 'refresh_token', 'client_credentials'],
+    authorization_challenge_endpoint: 'http://localhost:3000/challenge',
+    code_challenge_methods_supported: ['S256'],
+    acr_values_supported: ['urn:latchkey:acr:1', 'urn:latchkey:acr:2'],
+    grant_types_supported: [...allGrants],
     token_endpoint_auth_methods_supported: ['none', 'client_secret_basic', 'client_secret_post'],
     revocation_endpoint: 'http://localhost:3000/revoke',
     revocation_endpoint_auth_methods_supported: ['none', 'client_secret_basic', 'client_secret_post'],
@@ -260,7 +283,7 @@ onOneStore('a method of authentication that the document does not advertise is n
 
 onOneStore('AUTH_PASSWORD_GRANT=off: the document and what is done agree', async (t, build) => {
   const served = await serve(build, { AUTH_PASSWORD_GRANT: 'off' })
-  t.same(served.metadata.grant_types_supported, ['refresh_token', 'client_credentials'])
+  t.same(served.metadata.grant_types_supported, ['refresh_token', 'authorization_code', 'client_credentials'])
   await works(t, served)
   await nothingElse(t, served)
   const implied = await postForm(served.app, '/token', { username: 'ada', password })
