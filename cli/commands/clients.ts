@@ -44,7 +44,7 @@ const add: AdminCommand = {
   options: {
     '--public': 'for a browser or mobile app, which cannot keep a secret',
     '--grant <grant>': {
-      about: 'password, refresh_token or client_credentials (default if confidential); repeatable',
+      about: 'password, refresh_token, authorization_code or client_credentials (default if confidential); repeatable',
       isRepeatable: true,
     },
     '--scope <scope>': { about: 'a scope it may request; repeatable', isRepeatable: true },
@@ -54,13 +54,15 @@ const add: AdminCommand = {
     },
     '--introspect': 'may introspect tokens for its audience, and follow revocations',
     '--introspect-all': { about: 'may introspect all tokens', conflicts: 'introspect' },
-    '--first-party': 'an app of your own, which asks for the password itself and may use /challenge',
+    '--first-party':
+      'an app of your own that asks for passwords itself, by /challenge; grants authorization_code and refresh_token by default',
   },
   help: `
 Examples
   latchkey client add orders --scope files:read --audience https://files.example.com
   latchkey client add files --introspect --audience https://files.example.com
-  latchkey client add app --public --grant password --grant refresh_token`,
+  latchkey client add app --public --first-party
+  latchkey client add old-app --public --grant password --grant refresh_token`,
   mayMakeStore: true,
   act: ({ call }, { args: [client_id], options }) =>
     call('POST', '/admin/clients', {
