@@ -38,7 +38,7 @@ interface Stored extends Flow {
 }
 
 const ttlSeconds = 600
-const mostMisses = 5
+export const mostMisses = 5
 const record = {
   prefix: 'lka_',
   ttlSeconds,

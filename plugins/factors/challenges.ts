@@ -13,7 +13,7 @@ import {
   twoFactors,
 } from '../../domain/authentication.ts'
 import type { Caller } from '../../domain/caller.ts'
-import { checked } from '../../domain/checks.ts'
+import { type Check, checked } from '../../domain/checks.ts'
 import { type Client, isFirstParty } from '../../domain/client.ts'
 import { type Factor, lacksFactor, type Passkey } from '../../domain/factor.ts'
 import { type Granted, mayHaveScope } from '../../domain/grant.ts'
@@ -22,8 +22,8 @@ import { authenticationOf, type Session } from '../../domain/session.ts'
 import { mayHaveTokens, noPassword, type User } from '../../domain/user.ts'
 import { adminScopeRefused, Refusal } from '../../errors.ts'
 import type { LoginFailure } from '../../events.ts'
-import { createAuthSessions, type Flow } from './auth-sessions.ts'
-import { createJudging, type Right, type Shown } from './judging.ts'
+import { createAuthSessions, type Flow, mostMisses } from './auth-sessions.ts'
+import { createJudging, type Judged, type Right, type Shown } from './judging.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -39,6 +39,16 @@ const noPasskeys = () => new Refusal('invalid_request', { detail: 'There are no 
 /** What an answer asks for: any one of them may come next. */
 export const challengeNames = ['password', 'totp', 'webauthn', 'recovery_code', 'enroll'] as const
 type ChallengeName = (typeof challengeNames)[number]
+
+/** What is known of a step that has failed. */
+const checksOf = (
+  { user, counted = [] }: { user?: User; counted?: Check[] | undefined },
+  { misses }: Flow,
+): Check[] => [
+  checked('account', user ? `user ${user.id}` : 'unknown user'),
+  checked('auth_session', `${misses} wrong so far`, mostMisses),
+  ...counted,
+]
 
 /** What a step-up asks for. */
 export interface Demands {
@@ -88,7 +98,7 @@ function createChallenges(
     client: Client,
     flow: Flow,
     user: User | undefined,
-    { status, wrong }: { status?: 403; wrong?: LoginFailure } = {},
+    { status, failed }: { status?: 403; failed?: Extract<Judged, { wrong: LoginFailure }> } = {},
   ): Promise<Refusal> {
     const known = user ? (await factors.of(user.id)).factors : []
     const names = challengesOf(flow, user, known)
@@ -114,9 +124,13 @@ function createChallenges(
     if (user && flow.enrolling?.kind === 'totp') members['totp'] = await showEnrolling(user, flow.enrolling)
     return new Refusal('insufficient_authorization', {
       ...(status && { status }),
-      detail: wrong ? 'That was wrong' : 'More is needed to sign in: one of the challenges',
-      reason: wrong ?? 'the sign-in goes on',
-      checks: [checked('second_factor', wrong ?? 'none yet', names.join(', '))],
+      detail: failed ? 'That was wrong' : 'More is needed to sign in: one of the challenges',
+      reason: failed?.wrong ?? 'the sign-in goes on',
+      checks: [
+        checked('second_factor', failed ? (failed.seen ?? failed.wrong) : 'none yet', names.join(', ')),
+        ...(names.includes('enroll') ? [checked('mfa_policy', 'the user has no second factor', config.AUTH_MFA)] : []),
+        ...(failed ? checksOf(failed, flow) : []),
+      ],
       members: { ...members, auth_session: await authSessions.issue(caller, client, next) },
     })
   }
@@ -269,7 +283,7 @@ function createChallenges(
       if ('wrong' in judged) {
         const { wrong, user } = judged
         events.emit(caller, 'login.failed', { reason: wrong, ...(user && { sub: user.id }), address: caller.address })
-        throw await ask(caller, client, { ...flow, misses: flow.misses + 1 }, before, { wrong })
+        throw await ask(caller, client, { ...flow, misses: flow.misses + 1 }, before, { failed: judged })
       }
       const { right } = judged
       const next = ofUser(flow, right.user, undefined)

@@ -14,7 +14,7 @@ import { retryUntilApplied } from '../../stores/compare-and-set.ts'
 import type { FactorsChange } from '../../stores/tables/factors.ts'
 import type { Change } from '../run/changes.ts'
 import { hashRecoveryCode } from './recovery-codes.ts'
-import { totpStep } from './totp.ts'
+import { secondsOff, totpStep } from './totp.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -113,6 +113,18 @@ function createFactors({
         if (step !== undefined) return { ...factor, step, usedAt: now() }
       }
       return undefined
+    },
+
+    /** Why a code is wrong: for administrators, and not for whoever has sent it. */
+    whyWrong(user: User, factors: Factor[], code: string): string {
+      for (const factor of factors) {
+        const secret = factor.kind === 'totp' ? openSecret(user, factor) : undefined
+        const seconds = secret === undefined ? undefined : secondsOff({ secret, code, now: now() })
+        if (seconds === undefined) continue
+        if (Math.abs(seconds) <= 30) return 'a code that was used before'
+        return `a code of ${Math.abs(seconds)} s ${seconds < 0 ? 'ago' : 'ahead'}: by a clock that is wrong, or typed late`
+      }
+      return 'wrong code'
     },
 
     /** Takes a code: of all who present it, one gets true. @param used as `findTotp` has returned it */

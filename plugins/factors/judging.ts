@@ -1,6 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import type { Amr } from '../../domain/authentication.ts'
 import type { Caller } from '../../domain/caller.ts'
+import type { Check } from '../../domain/checks.ts'
 import type { Factor, Passkey } from '../../domain/factor.ts'
 import { mayHaveTokens, type User } from '../../domain/user.ts'
 import { Refusal } from '../../errors.ts'
@@ -26,7 +27,8 @@ export interface Right {
 /** What the step of a sign-in came to; the next may have other factors in view. */
 export type Judged =
   | { right: Right }
-  | { wrong: LoginFailure; user?: User }
+  /** with what was seen, for whoever has to explain it */
+  | { wrong: LoginFailure; user?: User; seen?: string; counted?: Check[] | undefined }
   | { enrolling: NonNullable<Flow['enrolling']> }
 
 /** Judges what comes with a step of a sign-in. */
@@ -36,40 +38,36 @@ export function createJudging(
   const { store, signIn, throttle, factors, passkeys, events } = app
   const enrolments = createEnrolments(app)
 
-  /** A guess at a code of a user: counted with those at the password. */
-  const guess = async (caller: Caller, user: User, isRight: () => boolean): Promise<boolean> =>
-    (
-      await throttle.guard(
-        caller,
-        'user',
-        user.nameKey,
-        () => user,
-        (_, judge) => judge(isRight),
-      )
-    ).isRight
+  /** A guess at a code of a user: counted with those at the password. @returns the counts, where it is wrong */
+  async function guess(caller: Caller, user: User, isRight: () => boolean): Promise<Check[] | undefined> {
+    const find = () => user
+    const guess = await throttle.guard(caller, 'user', user.nameKey, find, (_, judge) => judge(isRight))
+    return guess.isRight ? undefined : guess.checks
+  }
 
   async function judgeOtp(caller: Caller, flow: Flow, user: User, otp: string): Promise<Judged> {
     if (flow.enrolling?.kind === 'totp') {
       const { enrolling } = flow
-      const isRight = await guess(caller, user, () => enrolments.isRight(enrolling, otp))
-      const factor = isRight ? await enrolments.addTotp(caller, user, enrolling, otp) : undefined
-      return factor ? { right: { user, amr: ['otp'], factor } } : { wrong: 'wrong code', user }
+      const counted = await guess(caller, user, () => enrolments.isRight(enrolling, otp))
+      const factor = counted ? undefined : await enrolments.addTotp(caller, user, enrolling, otp)
+      return factor ? { right: { user, amr: ['otp'], factor } } : { wrong: 'wrong code', user, counted }
     }
     const known = (await factors.of(user.id)).factors
     let used: ReturnType<typeof factors.findTotp>
-    const isRight = await guess(caller, user, () => {
+    const counted = await guess(caller, user, () => {
       used = factors.findTotp(user, known, otp)
       return used !== undefined
     })
-    const isMine = isRight && used !== undefined && (await factors.spendTotp(caller, user, used))
-    return isMine && used ? { right: { user, amr: ['otp'], factor: used.id } } : { wrong: 'wrong code', user }
+    if (!counted && used && (await factors.spendTotp(caller, user, used)))
+      return { right: { user, amr: ['otp'], factor: used.id } }
+    return { wrong: 'wrong code', user, seen: factors.whyWrong(user, known, otp), counted }
   }
 
   async function judgeRecoveryCode(caller: Caller, user: User, code: string): Promise<Judged> {
     const known = (await factors.of(user.id)).factors
-    const isRight = await guess(caller, user, () => factors.isRecoveryCode(user, known, code))
-    const factor = isRight ? await factors.spendRecoveryCode(caller, user, code) : undefined
-    return factor ? { right: { user, amr: [], factor } } : { wrong: 'wrong recovery code', user }
+    const counted = await guess(caller, user, () => factors.isRecoveryCode(user, known, code))
+    const factor = counted ? undefined : await factors.spendRecoveryCode(caller, user, code)
+    return factor ? { right: { user, amr: [], factor } } : { wrong: 'wrong recovery code', user, counted }
   }
 
   /** Nobody can guess at a passkey, so no wait keeps its owner out. */

@@ -78,3 +78,19 @@ export function totpStep({
   // A step in the future was taken by a clock that was wrong: it must not lock its owner out until then.
   return step > after || isFuture(after * periodSeconds * 1000, now) ? step : undefined
 }
+
+/** Ten minutes each way: more than a clock that nobody has noticed is off by. */
+const stepsOffAtMost = 20
+
+/**
+ * How far off the time of a code is, for whoever has to say why it is wrong.
+ *
+ * @returns seconds, negative for a code of the past; undefined for one of no time near
+ */
+export function secondsOff({ secret, code, now }: { secret: string; code: string; now: number }): number | undefined {
+  const token = code.replaceAll(' ', '')
+  if (!/^[0-9]{6}$/.test(token)) return undefined
+  const counter = Math.floor(now / 1000 / periodSeconds)
+  const delta = HOTP.validate({ token, secret: Secret.fromBase32(secret), digits, counter, window: stepsOffAtMost })
+  return delta === null ? undefined : delta * periodSeconds
+}

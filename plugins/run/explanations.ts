@@ -55,8 +55,8 @@ const kind = 'refusal'
 const storedStatuses = [403, 409, 429]
 const ofAccounts: CheckName[] = ['account', 'password']
 
-const isForStore = ({ statusCode, checks: [first] }: Refusal) =>
-  statusCode >= 500 || storedStatuses.includes(statusCode) || (first !== undefined && ofAccounts.includes(first.name))
+const isForStore = ({ statusCode, checks }: Refusal) =>
+  statusCode >= 500 || storedStatuses.includes(statusCode) || checks.some(({ name }) => ofAccounts.includes(name))
 
 /**
  * Why requests were refused, by their `x-request-id`, for administrators. The answer to the request says no more than

@@ -9,7 +9,15 @@ import { type ErrorCode, errorCodes } from '../../errors.ts'
 import { createRecentRefusals } from '../../plugins/run/recent-refusals.ts'
 import { StoreUnavailable } from '../../stores/store.ts'
 import { basic, callerFrom, makeClient } from '../support/client-helper.ts'
-import { begin, challenge, giveRecoveryCodes, giveTotp, leavePasskeyAlone } from '../support/factors.ts'
+import {
+  begin,
+  challenge,
+  codeOf,
+  giveRecoveryCodes,
+  giveTotp,
+  leavePasskeyAlone,
+  wrongCode,
+} from '../support/factors.ts'
 import {
   type Build,
   json,
@@ -391,6 +399,49 @@ overStores('failed logins, 403, 409, 429 and 5xx are kept in the store for a whi
   for (const refused of Object.values(stored)) t.equal((await first.ask(idOf(refused), again)).statusCode, 404)
   await again.sweeper.round()
   t.same(await storedBy(again), [], 'and is swept')
+})
+
+onOneStore('why a second factor was wrong is kept as well, and says whether a clock is', async (t, build) => {
+  const test = await administered(build)
+  const { app, clock, ask } = test
+  const { id } = json(await signUp(app, 'flora'))
+  const { secret } = await giveTotp(app, 'flora')
+  const [recoveryCode] = await giveRecoveryCodes(app, 'flora')
+  const fresh = async () => json(await begin(app, 'flora')).auth_session
+  const show = async (fields: object) => challenge(app, { auth_session: await fresh(), ...fields })
+  const otp = codeOf(secret, clock.now)
+  t.equal((await show({ otp })).statusCode, 200)
+  const refused: [seen: string, answer: LightMyRequestResponse][] = [
+    ['wrong code', await show({ otp: wrongCode(secret, clock.now) })],
+    ['a code that was used before', await show({ otp })],
+    [
+      'a code of 120 s ago: by a clock that is wrong, or typed late',
+      await show({ otp: codeOf(secret, clock.now, -4) }),
+    ],
+    [
+      'a code of 300 s ahead: by a clock that is wrong, or typed late',
+      await show({ otp: codeOf(secret, clock.now, 10) }),
+    ],
+    ['wrong recovery code', await show({ recovery_code: `${recoveryCode}x` })],
+    ['wrong passkey', await show({ webauthn: '{}' })],
+  ]
+  const { app: again } = await test.restart()
+  for (const [seen, answer] of refused) {
+    t.equal(json(answer).error, 'insufficient_authorization')
+    t.notMatch(answer.body, /ago|ahead|before/, 'the client is not told')
+    const told = await ask(idOf(answer), again)
+    const [factor, account, ofSession, ...counted] = json(told).checks
+    t.same(factor, { name: 'second_factor', seen, limit: 'totp, recovery_code' })
+    t.same(account, { name: 'account', seen: `user ${id}` })
+    t.same(ofSession, { name: 'auth_session', seen: '1 wrong so far', limit: 5 })
+    const isCounted = seen !== 'wrong passkey'
+    t.equal(
+      counted.some(({ name }: { name: string }) => name === 'failures_from_network'),
+      isCounted,
+      seen,
+    )
+    t.notMatch(told.body, new RegExp(`${otp}|${recoveryCode}`))
+  }
 })
 
 onOneStore('the id is one of ours, whatever a client sends', async (t, build) => {
