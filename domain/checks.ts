@@ -65,6 +65,7 @@ const settings = {
   sign_in_seconds: undefined,
   auth_session: undefined,
   authorization_code: undefined,
+  sign_ins_under_way: undefined,
   password_length: 'AUTH_PASSWORD_MIN',
   password_policy: undefined,
   client_id: undefined,

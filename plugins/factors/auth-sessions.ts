@@ -58,14 +58,15 @@ export function createAuthSessions(app: Pick<FastifyInstance, 'store' | 'secrets
   return {
     newFlow: (granted: Granted): Flow => ({ granted, misses: 0, expiresAt: app.now() + ttlSeconds * 1000 }),
 
-    /** @throws {Refusal} 429 when there are too many from a network */
+    /** @throws {Refusal} 429 when there are too many from a network, or of a user */
     async issue(caller: Caller, client: Client, flow: Flow): Promise<string> {
       const data: Stored = { ...flow, client: client.id, clientBirth: clientBirth(client) }
       const source = networkText(caller.address)
       const issued = await records.issue('challenge', { owner: flow.userId ?? source, source, data })
       if (issued) return issued.secret
       throw new Refusal('too_many_requests', {
-        reason: 'too many sign-ins under way from one network',
+        reason: 'too many sign-ins under way',
+        checks: [checked('sign_ins_under_way', 'all', record.bounds.perSource), checked('network', source)],
         headers: { 'retry-after': String(ttlSeconds) },
       })
     },

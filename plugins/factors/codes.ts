@@ -47,14 +47,15 @@ function createCodes({ config, store, secrets, now }: Pick<FastifyInstance, 'con
   const keptMs = config.AUTH_ACCESS_TTL.ms
 
   return {
-    /** @throws {Refusal} 429 where a user has a hundred that nobody has fetched */
+    /** @throws {Refusal} 429 where a user has a hundred that nobody has traded in */
     async issue(caller: Caller, client: Client, authorized: Authorized): Promise<string> {
       const data: Stored = { ...authorized, client: client.id, clientBirth: clientBirth(client) }
       const source = networkText(caller.address)
       const issued = await records.issue('code', { owner: authorized.userId, source, data })
       if (issued) return issued.secret
       throw new Refusal('too_many_requests', {
-        reason: 'too many codes that nobody has fetched',
+        reason: 'too many codes that nobody has traded in',
+        checks: [checked('sign_ins_under_way', 'all', codeRecord.bounds.perOwner)],
         headers: { 'retry-after': String(codeRecord.ttlSeconds) },
       })
     },
