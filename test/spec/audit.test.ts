@@ -7,6 +7,7 @@ import { type EventName, events } from '../../events.ts'
 import { createFailureBudget } from '../../plugins/run/failure-budget.ts'
 import { StoreUnavailable } from '../../stores/store.ts'
 import { basic, callerFrom, makeClient, tokenOf, until } from '../support/client-helper.ts'
+import { challenge, codeOf, exchange, giveTotp, signInWithCode } from '../support/factors.ts'
 import {
   json,
   logIn,
@@ -61,11 +62,28 @@ const ofSettings = [
   ...['key.added', 'client.changed', 'webhook.disabled', 'webhook.enabled', 'webhook.resent'],
   'mail.failed',
 ] as const
-/** Told by tests of their own, for they need a second factor. */
-const ofFactors = [
-  ...['session.raised', 'factor.added', 'factor.removed', 'factors.reset'],
-  ...['recovery_codes.made', 'recovery_code.used', 'passkey.cloned'],
-] as const
+/** Told by a test of its own, for it needs an authenticator. */
+const ofPasskeys = ['passkey.cloned'] as const
+
+/** Does what is told of second factors. @returns the id of the user */
+async function useFactors({ app, clock }: TestApp): Promise<string> {
+  const { id } = json(await signUp(app, 'grace'))
+  const { secret } = await giveTotp(app, 'grace')
+  const tokens = await signInWithCode(app, codeOf(secret, clock.now), 'grace')
+  const ask = (method: 'POST' | 'DELETE', url: string) =>
+    withToken(app, tokens.access_token, { method, url: `/users/me/factors${url}` })
+  const { codes } = json(await ask('POST', '/recovery-codes'))
+  const stepUp = { acr_values: 'urn:latchkey:acr:2', max_age: '0' }
+  const raising = await challenge(app, stepUp, { headers: { authorization: `Bearer ${tokens.access_token}` } })
+  const withPassword = await challenge(app, { auth_session: json(raising).auth_session, password })
+  const { auth_session } = json(withPassword)
+  const { authorization_code } = json(await challenge(app, { auth_session, recovery_code: codes[0] }))
+  t.equal((await exchange(app, authorization_code)).statusCode, 200)
+  const other = await giveTotp(app, 'grace')
+  t.equal((await ask('DELETE', `/${other.id}`)).statusCode, 204)
+  await app.userAdmin.resetFactors(callerFrom('198.51.100.7', app.log), id)
+  return id
+}
 
 overStores('every event that the app tells is a row in the store, with what the log says of it', async (t, build) => {
   const test = await build(await mailsInto(t))
@@ -80,6 +98,7 @@ overStores('every event that the app tells is a row in the store, with what the 
 
   const token = await adminOf(test)
   const { id } = json(await signUp(app))
+  const graceId = await useFactors(test)
   await tryLogIn(app, 'ada')
   for (let i = 0; i < 11; i++) await tryLogIn(app, `nobody`)
   const first = await logIn(app)
@@ -139,7 +158,7 @@ overStores('every event that the app tells is a row in the store, with what the 
   }
   const names = (of: { event: string }[]) => of.map(({ event }) => event).sort()
   t.same(names(rows), names(told), 'one row for each')
-  const untold = [...notOfTheApp, ...ofTheDisk, ...ofSettings, ...ofFactors] as string[]
+  const untold = [...notOfTheApp, ...ofTheDisk, ...ofSettings, ...ofPasskeys] as string[]
   t.same(
     Object.keys(events).filter((event) => !told.some((one) => one.event === event) && !untold.includes(event)),
     [],
@@ -151,6 +170,15 @@ overStores('every event that the app tells is a row in the store, with what the 
   t.match(rowOf('user.roles_set'), { user: id, detail: { roles: ['editor'] } })
   t.match(rowOf('key.rotated'), { detail: { kid: String, alg: 'ES256', signs_from: String } })
   t.match(rowOf('refresh.reused'), { user: id, session: String, client: 'first-party' })
+  t.match(rowOf('factor.added'), { user: graceId, detail: { kind: 'totp', factor: String } })
+  t.match(rowOf('recovery_code.used'), { user: graceId, detail: { left: 9 } })
+  t.match(rowOf('session.raised'), { user: graceId, session: String, detail: { acr: 'urn:latchkey:acr:2' } })
+  const ofGrace = rows.filter(({ event, user }) => event === 'login.succeeded' && user === graceId)
+  t.match(
+    ofGrace,
+    [{ detail: { amr: ['pwd', 'otp', 'mfa'] } }],
+    'how somebody has signed in, where it was not a password',
+  )
   const revoked = rowOf('token.revoked')
   t.match(revoked, { client: 'orders', detail: { jti: String } })
   t.equal(revoked?.user, undefined, 'a client is no user')
