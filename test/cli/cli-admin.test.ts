@@ -156,6 +156,29 @@ t.test('beside a running service', async (running) => {
     t.match(await latchkey('user delete grace --yes'), { code: 0 })
   })
 
+  await running.test('second factors are listed, and reset for somebody who has lost them', async (t) => {
+    const row = { username: 'flo', password, totp_secret: 'GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ' }
+    await latchkey('user import - --from latchkey', JSON.stringify(row))
+    const { status, body } = await server.logIn('flo', password)
+    t.match([status, body], [403, { error: 'insufficient_authorization', challenges: ['totp'] }])
+    t.match((await say('user show flo')).stdout, /^second factor +an authenticator app$/m)
+    t.match(await say('user factors list FLO'), {
+      code: 0,
+      stdout: /^kind +name +id +created +last used\ntotp +Authenticator app +[-0-9a-f]{36} +\S+ \S+Z\n$/,
+    })
+    t.match(await say('user factors reset flo'), { code: 64, stdout: '', stderr: /--yes/ })
+    t.equal((await server.logIn('flo', password)).status, 403, 'nothing was done')
+    const reset = await runJson(['user', 'factors', 'reset', 'flo', '--yes'], { ...env, LOG_LEVEL: 'info' })
+    t.match(reset, { code: 0, username: 'flo', removed: 1 })
+    t.match(eventsOf(reset.stderr), [{ event: 'factors.reset', sub: reset['id'], by: 'latchkey cli' }])
+    t.equal((await server.logIn('flo', password)).status, 200, 'by the password alone')
+    t.match(await say('user factors reset flo --yes'), { code: 0, stdout: 'flo had none: nothing was done.\n' })
+    t.match(await latchkey('user factors list flo'), { code: 0, factors: [] })
+    t.match(await say('user factors list nobody'), { code: 1, stderr: 'There is no user nobody\n' })
+    t.match(await say('user factors'), { code: 64 })
+    t.match(await latchkey('user delete flo --yes'), { code: 0 })
+  })
+
   await running.test('why a request was refused', async (t) => {
     const { id } = await server.logIn('ada', 'wrong horse battery staple')
     t.ok(await withinASecond(async () => (await say(`explain ${id}`)).code === 0))
