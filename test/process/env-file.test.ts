@@ -62,7 +62,7 @@ t.test(
 
 t.test('.env of the directory is read by the service and by every command, and the environment wins', async (t) => {
   const cwd = await newDir(t)
-  const inFile = ['AUTH_ISSUER=http://from.file', 'AUTH_DATA_DIR=./elsewhere', 'AUTH_SIGNING_ALG=RS256']
+  const inFile = ['AUTH_ISSUER=http://192.0.2.7', 'AUTH_DATA_DIR=./elsewhere', 'AUTH_SIGNING_ALG=RS256']
   // None of this is good where it is taken.
   inFile.push('PORT=none', 'AUTH_ARGON2_MEMORY=none')
   await writeFile(join(cwd, '.env'), inFile.join('\n'))
@@ -70,7 +70,13 @@ t.test('.env of the directory is read by the service and by every command, and t
   await service.listening()
   t.match(await service.stop(), { code: 0 })
   const line = service.output.stdout.split('\n').find((line) => /Latchkey listens/.test(line))
-  t.match(JSON.parse(line ?? '{}'), { issuer: 'http://from.file', data_dir: './elsewhere', alg: 'EdDSA' })
+  const said = JSON.parse(line ?? '{}')
+  t.match(said, { issuer: 'http://192.0.2.7', data_dir: './elsewhere', alg: 'EdDSA' })
+  t.match(
+    said.passkeys,
+    /^off: the host of AUTH_ISSUER is an address, 192\.0\.2\.7/,
+    'and it says what is off, and why',
+  )
   const listed = await runProgram(t, cheapHashing, { cwd, args: ['cli/latchkey.js', 'user', 'list', '--json'] })
   t.match(await listed.ended, { code: 0 }, listed.output.stderr)
 
