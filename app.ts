@@ -20,6 +20,7 @@ import codes from './plugins/factors/codes.ts'
 import factors from './plugins/factors/factors.ts'
 import fresh from './plugins/factors/fresh.ts'
 import ownFactors from './plugins/factors/own-factors.ts'
+import ownPasskeys from './plugins/factors/own-passkeys.ts'
 import passkeys from './plugins/factors/passkeys.ts'
 import caller from './plugins/http/caller.ts'
 import clientAddress from './plugins/http/client-address.ts'
@@ -61,6 +62,7 @@ import emailRoute from './routes/account/email.ts'
 import factorRoutes from './routes/account/factors.ts'
 import mailLinkRoutes from './routes/account/mail-links.ts'
 import userRoutes from './routes/account/me.ts'
+import passkeyRoutes from './routes/account/passkeys.ts'
 import protectedRoute from './routes/account/protected.ts'
 import sessionRoutes from './routes/account/sessions.ts'
 import signupRoute from './routes/account/signup.ts'
@@ -226,6 +228,7 @@ export async function buildApp(
     // A command needs the routes of /admin/ only.
     if (!command) {
       await app.register(ownFactors)
+      await app.register(ownPasskeys)
       await app.register(outbox)
       await app.register(sweeper)
       await app.register(indexes)
@@ -251,6 +254,7 @@ export async function buildApp(
         await ofUsers.register(protectedRoute)
         await ofUsers.register(sessionRoutes)
         await ofUsers.register(factorRoutes)
+        await ofUsers.register(passkeyRoutes)
         await ofUsers.register(ownAuditRoute)
       })
     }

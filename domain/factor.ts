@@ -1,3 +1,4 @@
+import type { Amr } from './authentication.ts'
 import type { User } from './user.ts'
 
 /** What a user has beside the password to sign in with: the names are those of the challenges that they answer. */
@@ -67,6 +68,14 @@ export function withFactors({ hasFactors: _, ...user }: User, factors: Factor[])
 /** Whether the factor that a sign-in relied on, if any, is still the user's. */
 export const hasFactor = (of: UserFactors | undefined, factorId: string | undefined): boolean =>
   factorId === undefined || (of?.factors.some(({ id }) => id === factorId) ?? false)
+
+export const isPasskey = (factor: Factor): factor is Passkey => factor.kind === 'webauthn'
+
+/** By which methods a passkey has shown a user, RFC 8176 §2: one that may be copied is no longer bound to its hardware. */
+export const amrOf = ({ isBackupEligible }: Pick<Passkey, 'isBackupEligible'>): Amr[] => [
+  isBackupEligible ? 'swk' : 'hwk',
+  'user',
+]
 
 /** What the sealed secret of an authenticator app is bound to. */
 export const totpContext = (userId: string, factorId: string): string => `totp ${userId} ${factorId}`

@@ -40,6 +40,28 @@ export const RecoveryCodeList = Type.Object({
   codes: Type.Array(Type.String({ examples: ['ABCD-EFGH-IJKL-MNOP'] }), { minItems: 10, maxItems: 10 }),
 })
 
+/** PublicKeyCredentialCreationOptionsJSON, WebAuthn §5.1.9: as the library makes it. */
+export const CreationOptions = Type.Unsafe<object>({ type: 'object', additionalProperties: true })
+
+const Base64Url = Type.String({ pattern: '^[\\w-]+$' })
+
+/** RegistrationResponseJSON, WebAuthn §5.1.8, as browsers and apps make it: with other members, too. */
+export const RegistrationResponse = Type.Object(
+  {
+    id: Base64Url,
+    rawId: Base64Url,
+    type: Type.Literal('public-key'),
+    response: Type.Object({ clientDataJSON: Base64Url, attestationObject: Base64Url }, { additionalProperties: true }),
+  },
+  { additionalProperties: true, description: 'What `navigator.credentials.create` has made, by its `toJSON()`' },
+)
+
+export const NewPasskey = Type.Object({
+  id: Id,
+  name: Type.String({ examples: ['Google Password Manager'] }),
+  created_at: Timestamp,
+})
+
 /** In the order in which they were added. */
 export const toFactorList = (factors: Factor[]): Static<typeof FactorList> => ({ factors: factors.map(toListed) })
 

@@ -2,18 +2,12 @@ import { randomUUID } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import type { Amr } from '../../domain/authentication.ts'
 import type { Caller } from '../../domain/caller.ts'
-import type { Passkey } from '../../domain/factor.ts'
+import { amrOf } from '../../domain/factor.ts'
 import type { User } from '../../domain/user.ts'
 import type { Flow } from './auth-sessions.ts'
 import { newTotpSecret, showTotp, totpStep } from './totp.ts'
 
 type EnrollingTotp = Extract<NonNullable<Flow['enrolling']>, { kind: 'totp' }>
-
-/** By which methods a passkey has shown a user, RFC 8176 §2: one that may be copied is no longer bound to its hardware. */
-export const amrOf = ({ isBackupEligible }: Pick<Passkey, 'isBackupEligible'>): Amr[] => [
-  isBackupEligible ? 'swk' : 'hwk',
-  'user',
-]
 
 /** First factors, added in the middle of a sign-in that may not end without one. */
 export function createEnrolments({

@@ -2,12 +2,12 @@ import type { FastifyInstance } from 'fastify'
 import type { Amr } from '../../domain/authentication.ts'
 import type { Caller } from '../../domain/caller.ts'
 import type { Check } from '../../domain/checks.ts'
-import type { Factor, Passkey } from '../../domain/factor.ts'
+import { amrOf, type Factor, type Passkey } from '../../domain/factor.ts'
 import { mayHaveTokens, type User } from '../../domain/user.ts'
 import { Refusal } from '../../errors.ts'
 import type { LoginFailure } from '../../events.ts'
 import type { Flow } from './auth-sessions.ts'
-import { amrOf, createEnrolments } from './enrolments.ts'
+import { createEnrolments } from './enrolments.ts'
 
 /** What comes with an `auth_session`; one of them. */
 export type Shown =

@@ -5,12 +5,11 @@ import type { Caller } from '../../domain/caller.ts'
 import { checked } from '../../domain/checks.ts'
 import { type Factor, isSecondFactor, lacksFactor, type RecoveryCodes, type Totp } from '../../domain/factor.ts'
 import { networkText } from '../../domain/network.ts'
-import { authenticationOf } from '../../domain/session.ts'
 import { noPassword, type User } from '../../domain/user.ts'
 import { Refusal } from '../../errors.ts'
 import { retryUntilApplied } from '../../stores/compare-and-set.ts'
 import { createRecords } from '../records/records.ts'
-import { mostFactors } from './factors.ts'
+import { type Prove, refuseTooMany, showing } from './adding.ts'
 import type { Fresh } from './fresh.ts'
 import { hashRecoveryCode, makeRecoveryCodes } from './recovery-codes.ts'
 import { newTotpSecret, showTotp, totpStep } from './totp.ts'
@@ -37,9 +36,6 @@ const enrolment = {
 } as const
 const enrolmentId = /^[\w-]{43}$/
 
-/** Shows that a sign-in is fresh and of the highest level, as it is now: `requireFresh` of the app. */
-type Prove = () => Promise<Fresh>
-
 /** What users do about their own factors. Each is for a sign-in that is fresh, and decided anew where others come first. */
 function createOwnFactors({
   config,
@@ -50,11 +46,6 @@ function createOwnFactors({
   now,
 }: Pick<FastifyInstance, 'config' | 'store' | 'secrets' | 'mail' | 'factors' | 'now'>) {
   const records = createRecords({ store, secrets, now }, { totp: enrolment })
-
-  function refuseTooMany({ factors: { factors } }: Fresh): void {
-    if (factors.length >= mostFactors)
-      throw new Refusal('too_many_factors', { checks: [checked('second_factor', factors.length, mostFactors)] })
-  }
 
   /** Whoever has no password signs in by passkey alone; whoever has to have a second factor has to keep one. */
   function refuseLast(user: User, left: Factor[]): void {
@@ -100,7 +91,7 @@ function createOwnFactors({
     confirmTotp: (caller: Caller, prove: Prove, id: string, code: string): Promise<unknown> =>
       retryUntilApplied('The factors', async () => {
         const fresh = await prove()
-        const { user, session } = fresh
+        const { user } = fresh
         const named = enrolmentId.test(id) ? await records.name('totp', id) : undefined
         if (named?.record.owner !== user.id) throw noSuch('There is no such authenticator app to confirm')
         refuseTooMany(fresh)
@@ -112,16 +103,7 @@ function createOwnFactors({
         }
         const sealed = factors.sealSecret(user.id, id, secret)
         const totp: Totp = { kind: 'totp', id, name, createdAt: now(), secret: sealed, step }
-        const isFirst = session.factor === undefined
-        const { amr } = authenticationOf(session)
-        // As by a step-up with a code: the user was there a moment ago.
-        const raising = {
-          sessionId: session.id,
-          authAt: now(),
-          amr: [...new Set([...amr, 'otp', 'mfa'] as const)],
-          factor: id,
-        }
-        return factors.add(caller, user, totp, { isFirst, taking: named.taking, ...(isFirst && { raising }) })
+        return factors.add(caller, user, totp, { ...showing(fresh, id, ['otp'], now()), taking: named.taking })
       }),
 
     /** Makes recovery codes, in the place of those before. @returns them, once */

@@ -41,6 +41,11 @@ export interface Passkeys {
   /** Verifies a registration, WebAuthn §7.1. @param log gets the reason of a refusal */
   register(response: unknown, challenge: string, log?: Log): Promise<RegisteredPasskey | undefined>
   /**
+   * Reads to which challenge a response says that it is, before anything is verified; undefined for what is none of a
+   * passkey.
+   */
+  challengeOf(response: unknown): string | undefined
+  /**
    * Reads which credential a response is of, and whose it says that it is, before anything is verified.
    *
    * @returns `userId` only where the response has a user handle: whoever knows the user by then compares the two.
@@ -150,6 +155,13 @@ function createPasskeys({ config }: Pick<FastifyInstance, 'config'>): Passkeys {
       })
     },
 
+    challengeOf(response) {
+      const { clientDataJSON } = membersOf(membersOf(response)['response'])
+      if (typeof clientDataJSON !== 'string') return undefined
+      const { challenge } = membersOf(parse(clientDataJSON))
+      return typeof challenge === 'string' ? Buffer.from(challenge, 'base64url').toString() : undefined
+    },
+
     credentialOf(response) {
       const { id, response: signed } = membersOf(response)
       if (typeof id !== 'string' || id === '') return undefined
@@ -200,6 +212,15 @@ const described = ({ credentialId, transports }: Passkey) => ({ id: credentialId
 const membersOf = (value: unknown): Record<string, unknown> =>
   typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {}
 
+/** Reads JSON in base64url; undefined where it is none. */
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(Buffer.from(text, 'base64url').toString())
+  } catch {
+    return undefined
+  }
+}
+
 /**
  * The response as if its authenticator had attested nothing. Nobody was asked to, and some do all the same: what they
  * say is not believed, so it is not read, and its certificates name no addresses to be fetched.
@@ -218,7 +239,7 @@ function withoutAttestation(
 
 /** A page that shows another one in a frame could have its user sign in to what they do not see, WebAuthn §13.4.2. */
 function refuseFrame(clientData: string): void {
-  const { crossOrigin, topOrigin } = JSON.parse(Buffer.from(clientData, 'base64url').toString())
+  const { crossOrigin, topOrigin } = membersOf(parse(clientData))
   if (crossOrigin === true || topOrigin !== undefined) throw new Error('it was made in a frame of another origin')
 }
 

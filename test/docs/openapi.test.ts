@@ -29,6 +29,8 @@ const routes: Record<string, string[]> = {
   '/users/me/factors/totp/{id}/confirm': ['post'],
   '/users/me/factors/{id}/confirm': ['post'],
   '/users/me/factors/recovery-codes': ['post'],
+  '/users/me/factors/passkeys/options': ['post'],
+  '/users/me/factors/passkeys': ['post'],
   '/logout': ['post'],
   '/revoke': ['post'],
   '/verify': ['get'],

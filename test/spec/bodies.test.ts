@@ -50,7 +50,7 @@ const unread = bodies.filter((_, at) => at % 5 === 0)
 const withoutBody = (method: string, url: string) =>
   method === 'GET' ||
   method === 'HEAD' ||
-  /^(DELETE|POST) \/(admin\/(users|clients|sessions|keys)\/:|users\/me\/sessions|logout|admin\/keys\/rotate|admin\/invitations)/.test(
+  /^(DELETE|POST) \/(admin\/(users|clients|sessions|keys)\/:|users\/me\/(sessions|factors\/(totp|recovery-codes|passkeys\/options)$)|logout|admin\/keys\/rotate|admin\/invitations)/.test(
     `${method} ${url}`,
   )
 

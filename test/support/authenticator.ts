@@ -31,6 +31,8 @@ export interface Lies {
   /** null: none */
   userHandle?: string | null
   id?: string
+  /** of the new credential, in the place of random bytes */
+  credentialId?: Buffer
   /** signs in the place of the credential's own */
   key?: KeyObject
   signature?: Buffer
@@ -135,7 +137,7 @@ export function createAuthenticator({
       if (options.excludeCredentials?.some(({ id }) => credentials.some((one) => one.id === id)))
         throw new Error('InvalidStateError')
       const rpId = options.rp.id ?? ''
-      const id = randomBytes(32)
+      const id = lies.credentialId ?? randomBytes(32)
       const made = makeKey(algorithm)
       const credential: Credential = {
         ...{ id: id.toString('base64url'), rpId, userHandle: options.user.id, algorithm, counter: counts ? 1 : 0 },
