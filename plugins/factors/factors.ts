@@ -14,7 +14,7 @@ import { retryUntilApplied } from '../../stores/compare-and-set.ts'
 import type { FactorsChange } from '../../stores/tables/factors.ts'
 import type { Change } from '../run/changes.ts'
 import { hashRecoveryCode } from './recovery-codes.ts'
-import { secondsOff, totpStep } from './totp.ts'
+import { isTaken, secondsOff, totpStep } from './totp.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -131,7 +131,8 @@ function createFactors({
     spendTotp: (caller: Caller, user: User, used: Totp): Promise<boolean> =>
       change(caller, user, (factors) => {
         const stored = factors.find(({ id }) => id === used.id)
-        return stored?.kind === 'totp' && stored.step < used.step ? { next: replaced(factors, used) } : undefined
+        const isFree = stored?.kind === 'totp' && !isTaken(used.step, stored.step, now())
+        return isFree ? { next: replaced(factors, used) } : undefined
       }),
 
     /** Whether a recovery code is one that is not spent. */

@@ -46,38 +46,46 @@ export async function qrOf(text: string): Promise<string> {
   )
 }
 
+/** What an authenticator app has, what was typed, with spaces or without, and when: milliseconds since the epoch. */
+interface Typed {
+  /** base32 */
+  secret: string
+  code: string
+  now: number
+}
+
+const stepAt = (now: number) => Math.floor(now / 1000 / periodSeconds)
+
+/** How many steps from now a code is of, where that is not more than so many. */
+function stepsOff({ secret, code, now }: Typed, window: number): number | undefined {
+  const token = code.replaceAll(' ', '')
+  // The library compares bytes, and throws where other digits than ASCII's have more of them.
+  if (!/^[0-9]{6}$/.test(token)) return undefined
+  return HOTP.validate({ token, secret: Secret.fromBase32(secret), digits, counter: stepAt(now), window }) ?? undefined
+}
+
 /**
  * Judges a code of an authenticator app, RFC 6238.
  *
  * It does not keep the code from being taken again: whoever accepts the step keeps it, in one step with what is given for
  * it, and passes it as `after` from then on.
  *
- * @param of the secret in base32; the code as it was typed, with spaces or without; milliseconds since the epoch; the
- *   step of the last code that was taken, or -1
- * @returns the step whose code it is, the present one or one beside it; undefined where there is none, or none later than
- *   `after`
+ * @param of.after the step of the last code that was taken, or -1
+ * @returns the step whose code it is, the present one or one beside it; undefined where there is none, or where it is
+ *   taken
  */
-export function totpStep({
-  secret,
-  code,
-  now,
-  after,
-}: {
-  secret: string
-  code: string
-  now: number
-  after: number
-}): number | undefined {
-  const token = code.replaceAll(' ', '')
-  // The library compares bytes, and throws where other digits than ASCII's have more of them.
-  if (!/^[0-9]{6}$/.test(token)) return undefined
-  const counter = Math.floor(now / 1000 / periodSeconds)
-  const delta = HOTP.validate({ token, secret: Secret.fromBase32(secret), digits, counter, window })
-  if (delta === null) return undefined
-  const step = counter + delta
-  // A step in the future was taken by a clock that was wrong: it must not lock its owner out until then.
-  return step > after || isFuture(after * periodSeconds * 1000, now) ? step : undefined
+export function totpStep({ after, ...typed }: Typed & { after: number }): number | undefined {
+  const off = stepsOff(typed, window)
+  const step = stepAt(typed.now) + (off ?? 0)
+  return off === undefined || isTaken(step, after, typed.now) ? undefined : step
 }
+
+/**
+ * Whether no code of a step is good any more, by the last step of which one was. A last one in the future was by a clock
+ * that was wrong, and must not lock its owner out until then.
+ */
+export const isTaken = (step: number, last: number, now: number): boolean =>
+  step <= last && !isFuture(last * periodSeconds * 1000, now)
 
 /** Ten minutes each way: more than a clock that nobody has noticed is off by. */
 const stepsOffAtMost = 20
@@ -87,10 +95,7 @@ const stepsOffAtMost = 20
  *
  * @returns seconds, negative for a code of the past; undefined for one of no time near
  */
-export function secondsOff({ secret, code, now }: { secret: string; code: string; now: number }): number | undefined {
-  const token = code.replaceAll(' ', '')
-  if (!/^[0-9]{6}$/.test(token)) return undefined
-  const counter = Math.floor(now / 1000 / periodSeconds)
-  const delta = HOTP.validate({ token, secret: Secret.fromBase32(secret), digits, counter, window: stepsOffAtMost })
-  return delta === null ? undefined : delta * periodSeconds
+export function secondsOff(typed: Typed): number | undefined {
+  const off = stepsOff(typed, stepsOffAtMost)
+  return off === undefined ? undefined : off * periodSeconds
 }

@@ -71,6 +71,13 @@ overStores('what is no code of hers, of now, and new, is refused', async (t, bui
 
   clock.now += 60 * stepMs
   t.ok(isIn(await show(app, { otp: codeOf(secret, clock.now) })))
+  const ada = await storeOf(app).findUserByName('ada')
+  const { factors, version } = await app.factors.of(ada?.id ?? '')
+  const ahead = factors.map((factor) => (factor.kind === 'totp' ? { ...factor, step: factor.step + 2880 } : factor))
+  await storeOf(app).changeFactors({ userId: ada?.id ?? '', expectedVersion: version, next: ahead })
+  clock.now += stepMs
+  t.ok(isIn(await show(app, { otp: codeOf(secret, clock.now) })), 'a clock that was a day ahead locks nobody out')
+  isRefused(t, await show(app, { otp: codeOf(secret, clock.now) }), 'and then there is no replay')
   const user = await storeOf(app).findUserByName('bob')
   await storeOf(app).changeFactors({ userId: user?.id ?? '', expectedVersion: 2, next: [] })
   await giveTotp(app, 'bob')
