@@ -68,15 +68,18 @@ export const isFirstParty = ({ id, firstParty = id === firstPartyId }: Pick<Clie
   firstParty
 
 /**
- * Whether a client was given a grant. `first-party` has `authorization_code` with `password`: those who made one of its
- * name before there were second factors gave it what there was, and their users could not sign in with a factor.
+ * The grants of a client. `first-party` has `authorization_code` with `password`: those who made one of its name before
+ * there were second factors gave it what there was, and its users could not sign in with a factor.
  */
-export const mayUse = (client: ClientDefinition, grant: string): boolean =>
-  client.grants.includes(grant) ||
-  (grant === 'authorization_code' &&
-    client.id === firstPartyId &&
-    isFirstParty(client) &&
-    client.grants.includes('password'))
+export function grantsOf(client: ClientDefinition): string[] {
+  const { id, grants } = client
+  const isOlder = id === firstPartyId && grants.includes('password') && !grants.includes('authorization_code')
+  return isOlder && isFirstParty(client) ? [...grants, 'authorization_code'] : grants
+}
+
+/** Whether a client may sign users in by `POST /challenge`. */
+export const mayChallenge = (client: ClientDefinition): boolean =>
+  isFirstParty(client) && grantsOf(client).includes('authorization_code')
 
 /**
  * Which client of its id this is, for the sessions that it opens: another may be made under the same id. The built-in

@@ -1,5 +1,5 @@
 import { type Static, Type } from '@sinclair/typebox'
-import { type Client, type ClientDefinition, firstPartyId, isFirstParty } from '../domain/client.ts'
+import { type Client, type ClientDefinition, firstPartyId, grantsOf, isFirstParty } from '../domain/client.ts'
 import { grantTypes } from '../domain/grant.ts'
 import { scopeCharacter } from '../domain/scope.ts'
 import { Timestamp, toTimestamp } from './parts.ts'
@@ -80,11 +80,11 @@ const toRight = (introspect: boolean | 'audience' | 'all'): Client['introspect']
 
 /** @param now milliseconds since the epoch; expired secrets are left out */
 export function toClient(client: Client, now: number): Static<typeof AdminClient> {
-  const { id, type, grants, scopes, audience, introspect, isDeclared, createdAt, disabledAt, secrets } = client
+  const { id, type, scopes, audience, introspect, isDeclared, createdAt, disabledAt, secrets } = client
   return {
     client_id: id,
     type,
-    grants,
+    grants: grantsOf(client),
     scopes,
     audience,
     introspect: introspect === 'all' ? 'all' : introspect === 'audience',

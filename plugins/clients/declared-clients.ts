@@ -5,7 +5,7 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { ConfigError } from '../../config.ts'
 import type { Client, ClientSecret } from '../../domain/client.ts'
-import { type ClientDefinition, isFirstParty, mayUse, validateClient } from '../../domain/client.ts'
+import { type ClientDefinition, isFirstParty, mayChallenge, validateClient } from '../../domain/client.ts'
 import { Refusal } from '../../errors.ts'
 import { clientMembers, newClientMembers, toDefinition } from '../../schemas/clients.ts'
 import { retryUntilApplied } from '../../stores/compare-and-set.ts'
@@ -159,8 +159,8 @@ async function applyDeclarations({
           `take letters, digits and -._~, for example from "openssl rand -hex 32"`,
       )
     }
-    const takesPasswords = config.AUTH_PASSWORD_GRANT === 'on' && mayUse(definition, 'password')
-    if (takesPasswords && !(isFirstParty(definition) && mayUse(definition, 'authorization_code'))) {
+    const takesPasswords = config.AUTH_PASSWORD_GRANT === 'on' && definition.grants.includes('password')
+    if (takesPasswords && !mayChallenge(definition)) {
       log.warn(
         `AUTH_CLIENTS_FILE: ${JSON.stringify(definition.id)} takes passwords and may not use /challenge, so whoever has ` +
           'a second factor cannot sign in by it; give it "first_party": true and the grant authorization_code',

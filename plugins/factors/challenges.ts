@@ -14,7 +14,7 @@ import {
 } from '../../domain/authentication.ts'
 import type { Caller } from '../../domain/caller.ts'
 import { type Check, checked } from '../../domain/checks.ts'
-import { type Client, isFirstParty } from '../../domain/client.ts'
+import { type Client, mayChallenge } from '../../domain/client.ts'
 import { type Factor, lacksFactor, type Passkey } from '../../domain/factor.ts'
 import { type Granted, mayHaveScope } from '../../domain/grant.ts'
 import { omitUndefined } from '../../domain/omit-undefined.ts'
@@ -30,9 +30,6 @@ declare module 'fastify' {
     challenges: ReturnType<typeof createChallenges>
   }
 }
-
-/** Whether a client may use `POST /challenge`. */
-const mayGoOn = (client: Client) => isFirstParty(client) && client.grants.includes('authorization_code')
 
 const noPasskeys = () => new Refusal('invalid_request', { detail: 'There are no passkeys here' })
 
@@ -105,7 +102,7 @@ function createChallenges(
     const { webauthn: _, ...kept } = flow
     const next: Flow = kept
     const members: Record<string, unknown> = { challenges: names }
-    if (!mayGoOn(client)) {
+    if (!mayChallenge(client)) {
       return new Refusal('insufficient_authorization', {
         ...(status && { status }),
         detail: 'More is needed to sign in, for which the client needs first_party and the grant authorization_code',

@@ -2,12 +2,14 @@ import { createHash } from 'node:crypto'
 import type { FastifyInstance, InjectOptions } from 'fastify'
 import type { Client } from '../../domain/client.ts'
 import { basic, isOAuthError, makeClient } from '../support/client-helper.ts'
+import { challenge, codeOf as codeOfApp, giveTotp } from '../support/factors.ts'
 import {
   type Build,
   challenges,
   challengeTo,
   claimsOf,
   giveRoles,
+  isAccepted,
   json,
   onOneStore,
   overStores,
@@ -98,8 +100,10 @@ onOneStore('a code is good for a minute, for its own client, and is not spent by
   for (const text of ['lkc_x', code.slice(0, -1), `${code} `, code.replace('lkc_', 'lka_'), code.toLowerCase()])
     isOAuthError(t, await trade(app, text, {}, basic(one)), 400, 'invalid_grant', 'another text')
   isOAuthError(t, await trade(app, '', {}, basic(one)), 400, 'invalid_request', 'none')
-  t.equal((await trade(app, code, {}, basic(one))).statusCode, 200, 'and it is still good')
-  t.equal((await trade(app, code, {}, basic(other))).statusCode, 400)
+  const traded = await trade(app, code, {}, basic(one))
+  t.equal(traded.statusCode, 200, 'and it is still good')
+  isOAuthError(t, await trade(app, code, {}, basic(other)), 400, 'invalid_grant', "another client's, and spent")
+  t.ok(await isAccepted(app, json(traded).access_token), 'which ends nothing')
   isOAuthError(t, await trade(app, await codeOf(app), {}, basic(other)), 400, 'invalid_grant', "first-party's")
 
   const [late, last] = [await codeOf(app), await codeOf(app)]
@@ -240,6 +244,13 @@ overStores(
     }
     await put(['password', 'refresh_token'])
     t.equal((await trade(app, await codeOf(app))).statusCode, 200)
+    await signUp(app, 'bob')
+    const { secret } = await giveTotp(app, 'bob')
+    const needed = await postForm(app, '/token', { grant_type: 'password', username: 'bob', password })
+    isOAuthError(t, needed, 403, 'insufficient_authorization')
+    const { auth_session } = json(needed)
+    const { authorization_code } = json(await challenge(app, { auth_session, otp: codeOfApp(secret, clock.now) }))
+    t.equal((await trade(app, authorization_code)).statusCode, 200, 'and goes on there, where a factor is needed')
     await put(['refresh_token'])
     isOAuthError(t, await signIn(app), 400, 'unauthorized_client', 'not where it took none')
     await put(['password', 'refresh_token'], { firstParty: false })
@@ -248,6 +259,6 @@ overStores(
 )
 
 const created = async (app: FastifyInstance): Promise<Client> => {
-  const of = { scopes: [], audience: [], introspect: 'none', type: 'public' } as const
-  return (await app.clients.create(app, { ...of, id: 'first-party', grants: [], scopes: [], audience: [] })).client
+  const of = { id: 'first-party', type: 'public', introspect: 'none' } as const
+  return (await app.clients.create(app, { ...of, grants: [], scopes: [], audience: [] })).client
 }

@@ -1,7 +1,7 @@
 import type { TOptional, TString } from '@fastify/type-provider-typebox'
 import type { Config } from '../../../config.ts'
 import { checked } from '../../../domain/checks.ts'
-import { type Client, mayUse } from '../../../domain/client.ts'
+import { type Client, grantsOf } from '../../../domain/client.ts'
 import { type GrantType, grantTypes } from '../../../domain/grant.ts'
 import { Refusal } from '../../../errors.ts'
 import { authorizationCode } from './authorization-code.ts'
@@ -30,7 +30,8 @@ export const servedGrants = (config: Config): GrantType[] =>
 
 /** @throws {Refusal} 400 `unauthorized_client` where the client may not use the grant */
 export function checkGrant(client: Client, type: GrantType): void {
-  if (mayUse(client, type)) return
-  const checks = [checked('client_grants', type, client.grants.join(', ') || 'none'), checked('client', client.id)]
+  const given = grantsOf(client)
+  if (given.includes(type)) return
+  const checks = [checked('client_grants', type, given.join(', ') || 'none'), checked('client', client.id)]
   throw new Refusal('unauthorized_client', { checks })
 }
