@@ -131,7 +131,7 @@ const notes = {
     client_id?: string
   }>('an account waits after failed logins'),
   'client.refused': warn<{ reason: string; client_id?: string; address: string }>('a client could not authenticate'),
-  'secret.rotated': info<{ signing_keys: number; records: number }>(
+  'secret.rotated': info<{ signing_keys: number; factors: number; records: number }>(
     'a change of secrets is over: so many were sealed anew',
   ),
   'key.lost': warn<OfKey>('a signing key was removed that no secret opens any more'),

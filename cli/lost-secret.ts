@@ -9,6 +9,8 @@ import { opener, openPlace, readPlace, readSettings, sealedSigner } from './plac
 const noticed = `What people notice:
 - everyone logs in again: refresh tokens are worth nothing without the secret, and access tokens without their keys
 - services fetch the JWKS again by themselves, within five minutes
+- no code of an authenticator app is right any more: its users come in by a passkey or a recovery code, or you reset
+  their factors
 - clients of AUTH_CLIENTS_FILE go on with their secrets once the service was started with that file
 Accounts, passwords, roles and clients stay.`
 

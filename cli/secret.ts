@@ -5,8 +5,10 @@ import { readDeclarations } from '../plugins/clients/declared-clients.ts'
 import {
   changedAt,
   countSealed,
+  everySealed,
   markChanged,
   type Sealed,
+  type SealedTable,
   sealedTables,
   sessionsBefore,
 } from '../plugins/keys/resealing.ts'
@@ -21,13 +23,11 @@ import { fields, type Output, when } from './output.ts'
 import { opener, openPlace, type Place, readPlace, readSettings, sealedSigner } from './places.ts'
 
 /** What there is to say about a change of secrets. */
-interface Report {
+interface Report extends Record<SealedTable, Sealed> {
   store: string
   /** `may_go` also when nothing was ever under it */
   previous: 'not_set' | 'needed' | 'may_go'
-  signing_keys: Sealed
-  records: Sealed
-  resealed?: { signing_keys: number; records: number }
+  resealed?: Record<SealedTable, number>
   /** when `secret rotate` was run first, RFC 3339 */
   changed_at?: string
   sessions?: { live: number; not_refreshed: number }
@@ -51,7 +51,7 @@ async function withStore(io: Io, output: Output, reseal: boolean): Promise<numbe
     const report = await examine(store, place, config, { io, output, reseal })
     output.endProgress()
     output.print(output.isJson ? JSON.stringify(report) : textOf(report))
-    const isLeft = reseal && report.signing_keys.previous + report.records.previous > 0
+    const isLeft = reseal && isStillUnderPrevious(report)
     return isLeft ? exitCodes.problems : exitCodes.fine
   } finally {
     output.endProgress()
@@ -74,7 +74,7 @@ async function examine(
   const onProgress = (table: string, rows: number) =>
     output.progress(`reading ${table.replace('_', ' ')}: ${rows.toLocaleString('en-US')}`)
 
-  const resealed = { signing_keys: 0, records: 0 }
+  const resealed = everySealed(() => 0)
   for (let round = 0; reseal && previous !== undefined && round < roundsAtMost; round++) {
     const counts = await countSealed(store, secrets, { now, reseal, onProgress })
     for (const table of sealedTables) resealed[table] += counts[table].resealed
@@ -82,20 +82,20 @@ async function examine(
   }
   // Read back, whatever was written.
   const counts = await countSealed(store, secrets, { now, reseal: false, onProgress })
-  const [signingKeys, records] = sealedTables.map((table) => {
+  const sealed = everySealed((table) => {
     const { resealed: _, ...sealed } = counts[table]
     return sealed
-  }) as [Sealed, Sealed]
-  const report: Report = { store: place.label, previous: 'not_set', signing_keys: signingKeys, records }
+  })
+  const report: Report = { store: place.label, previous: 'not_set', ...sealed }
   if (reseal) report.resealed = resealed
   if (previous === undefined) return report
 
   const pair: [string, string] = [current, previous]
-  const isSealed = signingKeys.previous + records.previous === 0
+  const isSealed = !isStillUnderPrevious(report)
   if (reseal && isSealed) {
     const isFirst = (await changedAt(store, pair, now)) === undefined
     const at = await markChanged(store, pair, now)
-    if (isFirst || resealed.signing_keys + resealed.records > 0) await tell(io, store, 'secret.rotated', resealed)
+    if (isFirst || sealedTables.some((table) => resealed[table] > 0)) await tell(io, store, 'secret.rotated', resealed)
     report.changed_at = new Date(at).toISOString()
   }
   const at = report.changed_at ? Date.parse(report.changed_at) : await changedAt(store, pair, now)
@@ -148,21 +148,31 @@ async function clientsBefore(store: Store, current: string, config: Config): Pro
   return ids
 }
 
+const isStillUnderPrevious = (report: Report) => sealedTables.some((table) => report[table].previous > 0)
+
+/** What has become of what no secret opens. */
+const ofNeither: Record<SealedTable, string> = {
+  signing_keys: 'they only verify',
+  factors: 'no code of theirs is right any more',
+  records: 'they expire',
+}
+
 function textOf(report: Report): string {
   const { previous, resealed, sessions, clients = [], changed_at, needed_until } = report
-  const sealedLine = (table: 'signing_keys' | 'records') => {
+  const sealedLine = (table: SealedTable) => {
     const { current, previous, another } = report[table]
     const anew = resealed ? resealed[table] : 0
     const parts = [
       `${current} under AUTH_SECRET${anew > 0 ? ` (${anew} sealed anew)` : ''}`,
       ...(previous > 0 ? [`${previous} under AUTH_SECRET_PREVIOUS`] : []),
-      ...(another > 0 ? [`${another} under neither: ${table === 'records' ? 'they expire' : 'they only verify'}`] : []),
+      ...(another > 0 ? [`${another} under neither: ${ofNeither[table]}`] : []),
     ]
     return parts.join(', ')
   }
   const lines = fields({
     store: report.store,
     'signing keys': sealedLine('signing_keys'),
+    'authenticator apps': sealedLine('factors'),
     records: sealedLine('records'),
     sessions: sessions && `${sessions.live} live, ${sessions.not_refreshed} not refreshed since ${when(changed_at)}`,
     clients: clients.length > 0 ? clients.join(' ') : undefined,
@@ -172,7 +182,7 @@ function textOf(report: Report): string {
   function verdictOf(): string {
     if (previous === 'not_set') return 'AUTH_SECRET_PREVIOUS is not set, and nothing needs it.'
     if (previous === 'may_go') return 'AUTH_SECRET_PREVIOUS may go.'
-    if (report.signing_keys.previous + report.records.previous > 0 && resealed)
+    if (isStillUnderPrevious(report) && resealed)
       return 'AUTH_SECRET_PREVIOUS is needed: a process still seals under it.\nStart each with the new AUTH_SECRET, and repeat.'
     if (!sessions)
       return 'AUTH_SECRET_PREVIOUS is needed.\nWhen every process has the new AUTH_SECRET: latchkey secret rotate'

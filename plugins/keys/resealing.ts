@@ -1,3 +1,4 @@
+import { totpContext } from '../../domain/factor.ts'
 import { isExpired, type SessionLimits } from '../../domain/session.ts'
 import { pagesOf } from '../../stores/moving/copy.ts'
 import type { Store } from '../../stores/store.ts'
@@ -9,19 +10,22 @@ import { createSecrets } from './secrets.ts'
  * After AUTH_SECRET was changed: what of a store is still under AUTH_SECRET_PREVIOUS, and sealing that anew.
  */
 
-export const sealedTables = ['signing_keys', 'records'] as const
+export const sealedTables = ['signing_keys', 'factors', 'records'] as const
+export type SealedTable = (typeof sealedTables)[number]
+export const everySealed = <Value>(of: (table: SealedTable) => Value) =>
+  Object.fromEntries(sealedTables.map((table) => [table, of(table)])) as Record<SealedTable, Value>
 
 /** How many there are of what is sealed, by the secret that opens it. */
 export interface Sealed {
   current: number
   previous: number
-  /** neither: a signing key that only verifies, a record that nobody can take any more */
+  /** neither: a signing key that only verifies, an authenticator app or a record that is good for nothing any more */
   another: number
 }
 
 /** Something that is sealed at rest. */
 interface Item {
-  table: (typeof sealedTables)[number]
+  table: SealedTable
   sealed: Uint8Array
   /** what it is bound to */
   context: string
@@ -44,6 +48,18 @@ async function* sealedItems(store: Store, now: number): AsyncGenerator<Item[]> {
         ]
       : [],
   )
+  for await (const rows of pagesOf(store, 'factors')) {
+    yield rows.flatMap(({ userId, factors }) =>
+      factors
+        .filter((factor) => factor.kind === 'totp')
+        .map(
+          ({ id, secret }): Item => ({
+            ...{ table: 'factors', sealed: Buffer.from(secret, 'base64url'), context: totpContext(userId, id) },
+            replace: (next) => store.resealTotp(userId, secret, next.toString('base64url')),
+          }),
+        ),
+    )
+  }
   for await (const records of pagesOf(store, 'records')) {
     yield records
       .filter(({ data, spentAt, expiresAt }) => spentAt === undefined && now < expiresAt && looksSealed.test(data))
@@ -65,9 +81,9 @@ export async function countSealed(
   store: Store,
   secrets: string[],
   { now, reseal, onProgress }: { now: number; reseal: boolean; onProgress(table: string, rows: number): void },
-): Promise<Record<Item['table'], Sealed & { resealed: number }>> {
+): Promise<Record<SealedTable, Sealed & { resealed: number }>> {
   const { seal, open } = createSecrets(secrets)
-  const counts = { signing_keys: noneYet(), records: noneYet() }
+  const counts = everySealed(noneYet)
   for await (const items of sealedItems(store, now)) {
     const judge = async ({ table, sealed, context, replace }: Item) => {
       const opened = open(sealed, context)

@@ -21,6 +21,11 @@ export interface FactorTable {
    * @returns false when the session has ended, the factor is gone, or there is no such record
    */
   raiseSession(raised: Raised, taking: RecordTaking, audit?: Audit): Promise<boolean>
+  /**
+   * Puts the secret of an authenticator app sealed anew in the place of what sealed it before, of a disabled user too.
+   * @returns false when it is not that any more
+   */
+  resealTotp(userId: string, expected: string, sealed: string): Promise<boolean>
   /** Forgets the factors of a user, whether there is one: for the moving of a store. */
   removeFactors(userId: string): Promise<void>
 }

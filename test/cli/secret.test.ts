@@ -7,11 +7,14 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { readConfig } from '../../config.ts'
+import { totpContext } from '../../domain/factor.ts'
 import { countSealed } from '../../plugins/keys/resealing.ts'
 import { createSecrets } from '../../plugins/keys/secrets.ts'
 import { createRecords } from '../../plugins/records/records.ts'
 import { chosenStore, openStore } from '../../stores/open.ts'
 import type { Store } from '../../stores/store.ts'
+import { makeTotp } from '../stores/factors.ts'
+import { makeUser } from '../stores/fill.ts'
 import { run, runJson, start } from '../support/cli.ts'
 import { cheapHashing, newDir, stores } from '../support/helper.ts'
 import { startHere, until } from '../support/processes.ts'
@@ -39,6 +42,26 @@ const issueUnder = async (store: Store, secret: string, data: unknown) =>
   (await recordsUnder(store, secret).issue('code', { owner: randomUUID(), source: randomUUID(), data }))
     ?.secret as string
 
+/** Gives a new user authenticator apps. @returns what reads their secrets under a secret */
+async function enrol(store: Store, secret: string, apps: number) {
+  const user = makeUser()
+  const next = Array.from({ length: apps }, (_, i) => {
+    const totp = makeTotp()
+    const sealed = createSecrets([secret]).seal(Buffer.from(`secret ${i}`), totpContext(user.id, totp.id))
+    return { ...totp, secret: sealed.toString('base64url') }
+  })
+  await store.createUser(user)
+  await store.changeFactors({ userId: user.id, expectedVersion: 0, next })
+  return async (by: string) =>
+    (await store.findFactors(user.id))?.factors.map(
+      (factor) =>
+        factor.kind === 'totp' &&
+        createSecrets([by])
+          .open(Buffer.from(factor.secret, 'base64url'), totpContext(user.id, factor.id))
+          ?.plaintext.toString(),
+    )
+}
+
 for (const [name, storeSettings] of Object.entries(stores)) {
   t.test(`AUTH_SECRET is changed, and nobody is logged out [${name}]`, async (t) => {
     const clients = join(await newDir(t), 'clients.json')
@@ -62,6 +85,7 @@ for (const [name, storeSettings] of Object.entries(stores)) {
     const [first, second, third] = [await old.logIn('ada'), await old.logIn('ada'), await old.logIn('ada')]
     t.match(await latchkey('secret status', before), { code: 0, previous: 'not_set', signing_keys: { current: 1 } })
     const store = await openOf(t, before)
+    const totps = await enrol(store, a, 2)
     const record = await issueUnder(store, a, { code: 4711 })
     await issueUnder(store, c, 'of a secret that is long gone')
     await old.close()
@@ -76,6 +100,7 @@ for (const [name, storeSettings] of Object.entries(stores)) {
         code: 0,
         previous: 'needed',
         signing_keys: { previous: 1 },
+        factors: { current: 0, previous: 2, another: 0 },
         records: { previous: 1, another: 1 },
         sessions: undefined,
       },
@@ -83,16 +108,21 @@ for (const [name, storeSettings] of Object.entries(stores)) {
     )
     const told = await runJson(['secret', 'rotate'], { ...both, LOG_LEVEL: 'info' })
     t.match(told, {
-      ...{ code: 0, previous: 'needed', resealed: { signing_keys: 1, records: 1 }, changed_at: String },
-      ...{ signing_keys: { previous: 0 }, records: { current: 1, previous: 0, another: 1 }, clients: [] },
+      ...{ code: 0, previous: 'needed', resealed: { signing_keys: 1, factors: 2, records: 1 }, changed_at: String },
+      ...{
+        signing_keys: { previous: 0 },
+        factors: { current: 2, previous: 0 },
+        records: { current: 1, previous: 0, another: 1 },
+        clients: [],
+      },
       sessions: { live: 3, not_refreshed: 3 },
-      stderr: /"event":"secret\.rotated","signing_keys":1,"records":1/,
+      stderr: /"event":"secret\.rotated","signing_keys":1,"factors":2,"records":1/,
     })
     const inDays = (Date.parse(told['needed_until']) - Date.now()) / day
     t.ok(inDays > 29.9 && inDays <= 30, 'at the latest when the last session has been idle for too long')
     t.match(await latchkey('secret rotate'), {
       code: 0,
-      resealed: { signing_keys: 0, records: 0 },
+      resealed: { signing_keys: 0, factors: 0, records: 0 },
       changed_at: told['changed_at'],
     })
     t.match(
@@ -128,6 +158,7 @@ for (const [name, storeSettings] of Object.entries(stores)) {
       t.equal((await service.refresh(refresh_token)).status, 200)
     }
     t.same((await recordsUnder(store, b).take('code', record))?.data, { code: 4711 })
+    t.same(await totps(b), ['secret 0', 'secret 1'])
     t.match(await latchkey('secret status', after), { code: 0, previous: 'not_set', signing_keys: { previous: 0 } })
     await service.close()
 

@@ -1872,6 +1872,7 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
         findFactors: () => closing.findFactors(user.id),
         changeFactors: () => closing.changeFactors({ userId: user.id, expectedVersion: 0, next: [] }),
         raiseSession: () => closing.raiseSession({ sessionId: session.id, authAt: now, amr: [] }, recordKey),
+        resealTotp: () => closing.resealTotp(user.id, 'a', 'b'),
         removeFactors: () => closing.removeFactors(user.id),
         createSession: () => closing.createSession(session),
         rotateSession: () => closing.rotateSession(present(session), theft),

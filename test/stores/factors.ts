@@ -445,6 +445,29 @@ export async function factorContract(t: Test, name: string, open: () => Promise<
     t.equal(await give(user, [makeTotp()]), false)
   })
 
+  t.test(`[${name}] a secret is sealed anew once, and what is written beside it is lost by neither`, async (t) => {
+    for (let round = 0; round < rounds; round++) {
+      const [first, second] = [makeTotp(), makeTotp()]
+      const user = await addUserWith(first, second, makeCodes())
+      const [resealed, isStepped] = await Promise.all([
+        race(10, (from, i) => from.resealTotp(user.id, first.secret, `anew_${i}-`)),
+        other.changeFactors({ userId: user.id, expectedVersion: 1, next: [first, { ...second, step: 7 }] }),
+      ])
+      const [won, ...more] = winners(resealed)
+      t.same(more, [])
+      const found = await store.findFactors(user.id)
+      t.match(found, { version: isStepped ? 3 : 2, factors: [{ ...first, secret: `anew_${won}-` }, { id: second.id }] })
+      t.match(found?.factors[1], isStepped ? { step: 7 } : second)
+    }
+    const user = await addUserWith(makeCodes({ name: '"secret":"a"' }), makeTotp({ secret: 'b' }))
+    const before = await store.findFactors(user.id)
+    t.equal(await store.resealTotp(user.id, 'a', 'c'), false)
+    for (const id of [randomUUID(), 'x', '']) t.equal(await store.resealTotp(id, 'b', 'c'), false)
+    t.strictSame(await store.findFactors(user.id), before)
+    await store.disableUser(user.id, end)
+    t.equal(await store.resealTotp(user.id, 'b', 'c'), true, 'of a disabled user too')
+  })
+
   t.test(`[${name}] a sweep takes the factors of users who are gone, and of nobody else`, async (t) => {
     const users = await Promise.all(Array.from({ length: 12 }, () => addUserWith(makeTotp())))
     const orphans = Array.from({ length: 12 }, () => makeFactors({ ...(users[0] as User), id: randomUUID() }, []))

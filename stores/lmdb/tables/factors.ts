@@ -77,6 +77,15 @@ export function createFactors(databases: Databases, { read, write, change }: Run
         raise(session, raised)
         return true
       }),
+    resealTotp: (userId, expected, sealed) =>
+      write(() => {
+        const row = factors.get(userId)
+        const isIt = (factor: Factor) => factor.kind === 'totp' && factor.secret === expected
+        if (!row?.factors.some(isIt)) return false
+        const next = row.factors.map((factor) => (isIt(factor) ? ({ ...factor, secret: sealed } as Factor) : factor))
+        factors.put(userId, { ...row, factors: next, version: row.version + 1 })
+        return true
+      }),
     removeFactors: (userId) => write(() => factorRows.remove(userId)),
   }
 }

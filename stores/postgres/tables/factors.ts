@@ -89,6 +89,9 @@ const changeValues = ({ userId, expectedVersion, next, raising, lowering, ...rec
 const raisedValues = (raised: Raised | undefined) => [raised?.sessionId, raised?.authAt, raised?.amr, raised?.factor]
 const raisedCount = 4
 
+/** As the factors of a row have it: base64url needs no escaping. */
+const secretMember = (sealed: string) => `"secret":"${sealed}"`
+
 const ownerOfSession = '(SELECT o.user_id FROM latchkey_sessions o WHERE o.id = $1::uuid)'
 
 const planned = plan({
@@ -107,6 +110,11 @@ const prepared = prepare({
     SELECT id FROM changed`,
   changeFactorsAndEnd: recording(4 + changingCount, `${changing(4, 1)}, ${endedOf('changed')}`),
   lowerSessions: 'UPDATE latchkey_sessions SET factor = NULL WHERE user_id = $1 AND factor = $2',
+  // As in `relying`: what is found as text is the member.
+  resealTotp: `
+    UPDATE latchkey_factors SET factors = replace(factors, $2::text, $3::text), version = version + 1
+    WHERE user_id = $1::uuid AND strpos(factors, $2::text) > 0
+    RETURNING user_id`,
   removeFactors: `
     WITH locked AS (UPDATE latchkey_users SET has_factors = NULL WHERE id = $1::uuid RETURNING id)
     DELETE FROM latchkey_factors WHERE user_id = $1::uuid AND (SELECT count(*) FROM locked) >= 0`,
@@ -151,6 +159,8 @@ export function createFactors({ run, runForOne, hadEffect }: Runs): FactorTable 
         ...takingValues(taking),
         ...toldValues(audit, true),
       )),
+    resealTotp: async (userId, expected, sealed) =>
+      isUuid(userId) && (await hadEffect(statements.resealTotp, userId, ...[expected, sealed].map(secretMember))),
     removeFactors: async (userId) => void (isUuid(userId) && (await run(statements.removeFactors, userId))),
   }
 }
