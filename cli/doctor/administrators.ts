@@ -41,6 +41,7 @@ export const administrators: Check<Facts>[] = [
     async find({ store, config }) {
       const { found, lacking, isAll } = await needed(store('administrators'), 'store')
       const among = isAll ? '' : ', among the users that there was time to look at'
+      if (found === 0) return ok(`no administrator${among}`)
       const all = count(found, 'administrator')
       if (lacking.length === 0) return ok(`${all}, none without a second factor${among}`)
       const names = lacking.slice(0, namesShown).map(printable).join(', ')
