@@ -36,7 +36,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         ...ofFactors,
         summary: 'Remove a second factor, or your recovery codes',
         params,
-        response: { 204: Done, ...problemResponses(401, 403, 404, 409, 503) },
+        response: { 204: Done, ...problemResponses(400, 401, 403, 404, 409, 413, 415, 503) },
       },
     },
     async (request, reply) => {

@@ -28,7 +28,7 @@ function isRefused(t: Test, answer: LightMyRequestResponse, what: string) {
   t.equal(json(answer).error, 'insufficient_authorization', what)
 }
 
-overStores('what is no code of hers, of now, and new, is refused', async (t, build) => {
+onOneStore('what is no code of hers, of now, and new, is refused', async (t, build) => {
   const { app, clock, secret, recoveryCodes } = await start(build, { AUTH_THROTTLE: 'off' })
   await signUp(app, 'bob')
   const bob = { ...(await giveTotp(app, 'bob')), recoveryCodes: await giveRecoveryCodes(app, 'bob') }
