@@ -60,6 +60,7 @@ const settings = {
   username: undefined,
   email: undefined,
   second_factor: undefined,
+  factor_changes: 'AUTH_THROTTLE',
   mfa_policy: 'AUTH_MFA',
   sign_in_level: undefined,
   sign_in_seconds: undefined,

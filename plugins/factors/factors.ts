@@ -1,6 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Caller } from '../../domain/caller.ts'
+import { checked } from '../../domain/checks.ts'
 import {
   type Factor,
   isSecondFactor,
@@ -10,6 +11,8 @@ import {
   type UserFactors,
 } from '../../domain/factor.ts'
 import type { User } from '../../domain/user.ts'
+import { Refusal } from '../../errors.ts'
+import type { EventName } from '../../events.ts'
 import { retryUntilApplied } from '../../stores/compare-and-set.ts'
 import type { FactorsChange } from '../../stores/tables/factors.ts'
 import type { Change } from '../run/changes.ts'
@@ -25,6 +28,11 @@ declare module 'fastify' {
 /** Of all kinds together. */
 export const mostFactors = 20
 
+/** Each is a mail and a row of the audit trail, and whoever has signed in could make them without end. */
+const changesAnHour = 30
+const hourMs = 3_600_000
+const limited: ReadonlySet<EventName> = new Set(['factor.added', 'factor.removed', 'recovery_codes.made'])
+
 /** What goes with a change of factors, in one step. */
 type Also = Pick<FactorsChange, 'taking' | 'raising' | 'lowering'>
 
@@ -33,14 +41,29 @@ type Edit = (factors: Factor[]) => { next: Factor[]; told?: Change[]; also?: Als
 
 /** What users have beside their passwords to sign in with. */
 function createFactors({
+  config,
   store,
   secrets,
   changes,
   now,
-}: Pick<FastifyInstance, 'store' | 'secrets' | 'changes' | 'now'>) {
+}: Pick<FastifyInstance, 'config' | 'store' | 'secrets' | 'changes' | 'now'>) {
   /** The factors of a user; none of version 0 where there is no row. */
   const of = async (userId: string): Promise<UserFactors> =>
     (await store.findFactors(userId)) ?? { userId, factors: [], version: 0 }
+
+  /** Counts a change of a user's own. @throws {Refusal} 429 */
+  async function countChange(userId: string): Promise<void> {
+    if (config.AUTH_THROTTLE === 'off') return
+    const hour = Math.floor(now() / hourMs)
+    const [counted] = await store.recordFailure([{ key: `factors ${userId}`, tag: String(hour) }], now())
+    const count = counted?.count ?? 0
+    if (count <= changesAnHour) return
+    throw new Refusal('too_many_requests', {
+      reason: 'too many changes of second factors',
+      checks: [checked('factor_changes', count, changesAnHour)],
+      headers: { 'retry-after': String(Math.ceil(((hour + 1) * hourMs - now()) / 1000)) },
+    })
+  }
 
   /**
    * Changes the factors of a user. Repeated until no other change comes between, with `edit` deciding anew: so a code
@@ -49,9 +72,11 @@ function createFactors({
    * @param edit makes the next factors of those that there are
    * @returns false where `edit` leaves them, where the user is gone or disabled, or where the record or session that
    *   goes with it is gone
+   * @throws {Refusal} 429 where it is told, and as many were within the hour
    */
   async function change(caller: Caller, user: Pick<User, 'id'>, edit: Edit): Promise<boolean> {
     let seen: number | undefined
+    let isCounted = false
     const result = await retryUntilApplied('The factors', async () => {
       const { factors, version } = await of(user.id)
       // Nobody was first, so it was something else that the store has refused.
@@ -60,6 +85,8 @@ function createFactors({
       if (!edited) return 'refused'
       seen = version
       const { next, told = [], also } = edited
+      if (!isCounted && told.some(({ event }) => limited.has(event))) await countChange(user.id)
+      isCounted = true
       const isDone = await changes.makeAll(caller, told, (store) =>
         store.changeFactors({ userId: user.id, expectedVersion: version, next, ...also }),
       )

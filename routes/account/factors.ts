@@ -36,7 +36,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         ...ofFactors,
         summary: 'Remove a second factor, or your recovery codes',
         params,
-        response: { 204: Done, ...problemResponses(400, 401, 403, 404, 409, 413, 415, 503) },
+        response: { 204: Done, ...problemResponses(400, 401, 403, 404, 409, 413, 415, 429, 503) },
       },
     },
     async (request, reply) => {
@@ -80,7 +80,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
             'The code is spent by that. The fifth wrong one is the last; the session has shown a second factor.',
           params,
           body: strictObject({ code: Type.String({ maxLength: 32, examples: ['123456'] }) }),
-          response: { 204: Done, ...problemResponses(400, 401, 403, 404, 409, 413, 415, 503) },
+          response: { 204: Done, ...problemResponses(400, 401, 403, 404, 409, 413, 415, 429, 503) },
         },
       },
       async (request, reply) => {
@@ -103,7 +103,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         summary: 'Make recovery codes; the old ones die',
         description: 'Each is good once, in the place of a second factor. They are shown now and never again.',
         body: strictObject({}),
-        response: { 201: RecoveryCodeList, ...problemResponses(400, 401, 403, 413, 415, 503) },
+        response: { 201: RecoveryCodeList, ...problemResponses(400, 401, 403, 413, 415, 429, 503) },
       },
     },
     async (request, reply) => {

@@ -53,7 +53,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
         description:
           'The session has shown a second factor by that. Its name is that of its maker, where none is given.',
         body: strictObject({ name: Type.Optional(FactorName), response: RegistrationResponse }),
-        response: { 201: NewPasskey, ...problemResponses(400, 401, 403, 409, 413, 415, 503) },
+        response: { 201: NewPasskey, ...problemResponses(400, 401, 403, 409, 413, 415, 429, 503) },
       },
     },
     async (request, reply) => {

@@ -284,6 +284,33 @@ onOneStore('recovery codes are shown once, and a new set is in the place of the 
   t.equal((await call(app, ada, 'DELETE', `/${set.id}`)).statusCode, 204, 'they can be removed, and the id has stayed')
 })
 
+overStores(
+  'whoever has signed in fills neither the audit trail nor a mailbox: 30 changes an hour',
+  async (t, build) => {
+    const { app, clock, ada, beside } = await start(build)
+    const { app: other } = await beside()
+    const make = (i: number) => call(i % 2 ? app : other, ada, 'POST', '/recovery-codes')
+    const answers = await Promise.all(Array.from({ length: 40 }, (_, i) => make(i)))
+    let refused = await make(0)
+    for (let i = 0; refused.statusCode === 201 && i < 40; i++) {
+      answers.push(refused)
+      refused = await make(i)
+    }
+    const made = answers.filter(({ statusCode }) => statusCode === 201).length
+    t.ok(made > 10 && made <= 30, `${made} over two replicas, 40 of them at once`)
+    t.equal(refused.statusCode, 429)
+    t.match(json(refused), { type: 'urn:latchkey:problem:too_many_requests' })
+    const seconds = Number(refused.headers['retry-after'])
+    t.ok(seconds > 0 && seconds <= 3_600)
+    t.same((await list(app, ada)).length, 1, 'those that were made last are good')
+    clock.now += seconds * second
+    clock.passedMs = seconds * second
+    await app.revocations.poll()
+    const again = await logIn(app)
+    t.equal((await call(app, again, 'POST', '/recovery-codes')).statusCode, 201, 'the next hour')
+  },
+)
+
 onOneStore('the last way in cannot be removed', async (t, build) => {
   const { app, clock, ada } = await start(build, { AUTH_MFA: 'admins' })
   const user = await storeOf(app).findUserByName('ada')
