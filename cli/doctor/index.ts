@@ -1,4 +1,5 @@
 import { administrators } from './administrators.ts'
+import { appClients } from './app-clients.ts'
 import type { Check } from './check.ts'
 import { clock } from './clock.ts'
 import { database } from './database.ts'
@@ -27,6 +28,7 @@ export const checks: Check<Facts>[] = [
   ...database,
   ...store,
   ...administrators,
+  ...appClients,
   ...keys,
   ...clock,
   ...issuer,

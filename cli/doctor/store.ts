@@ -6,6 +6,7 @@ import { createPositions } from '../../plugins/webhooks/positions.ts'
 import type { Store } from '../../stores/store.ts'
 import { openPlace, type Place } from '../places.ts'
 import { type Administrators, readAdministrators } from './administrators.ts'
+import { readDeadEnds } from './app-clients.ts'
 import { type Check, failed, median, NotKnown, needed, ok, warning } from './check.ts'
 import type { Facts } from './facts.ts'
 
@@ -19,6 +20,8 @@ export interface StoreStages {
   readMs: number
   writeMs: number
   administrators: Administrators
+  /** ids of clients by which nobody with a second factor can sign in */
+  deadEnds: string[]
 }
 
 /** What is looked for, and where. */
@@ -56,6 +59,7 @@ export async function* lookInto({ place, webhooks }: Sought): AsyncGenerator<Sta
       ),
     ]
     yield ['administrators', await readAdministrators(store)]
+    yield ['deadEnds', await readDeadEnds(store)]
   } finally {
     await store.close()
   }

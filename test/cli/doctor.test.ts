@@ -1,4 +1,5 @@
 import t from 'tap'
+import { readDeadEnds } from '../../cli/doctor/app-clients.ts'
 import { runChecks } from '../../cli/doctor/check.ts'
 import type { Facts } from '../../cli/doctor/facts.ts'
 import { NoAnswer } from '../../cli/doctor/http.ts'
@@ -6,6 +7,7 @@ import { checks } from '../../cli/doctor/index.ts'
 import { remote } from '../../cli/doctor/remote.ts'
 import { bitsOf } from '../../cli/doctor/secret.ts'
 import { ConfigError } from '../../config.ts'
+import type { Client } from '../../domain/client.ts'
 import type { Position } from '../../domain/webhook.ts'
 import { MailFailed } from '../../plugins/mail/transports/transport.ts'
 import { FetchFailed } from '../../plugins/run/guarded-fetch.ts'
@@ -311,6 +313,21 @@ const setUps: Record<string, SetUp> = {
     env: { AUTH_MFA: 'admins' },
     facts: { store: stages({ administrators: { found: 2, lacking: ['ada'], isAll: false } }) },
     says: ['warning mfa.admins: AUTH_MFA'],
+  },
+
+  'a client takes passwords and may not use /challenge, and nobody has to have a second factor': {
+    facts: { store: stages({ deadEnds: ['web'] }) },
+    says: [],
+  },
+  'a client takes passwords and may not use /challenge, where AUTH_MFA demands a second factor': {
+    env: { AUTH_MFA: 'required' },
+    facts: { store: stages({ deadEnds: ['web'] }) },
+    says: ['warning mfa.clients: the clients'],
+  },
+  'a client may not use /challenge where none takes passwords': {
+    env: { AUTH_MFA: 'required', AUTH_PASSWORD_GRANT: 'off' },
+    facts: { store: stages({ deadEnds: ['web'] }) },
+    says: [],
   },
 
   // The store and its keys
@@ -664,3 +681,27 @@ t.test('a check that hangs is told of, and does not hold up the others without e
   t.match(lines[0], { verdict: 'failed' })
   t.match(lines.at(-1), { verdict: 'skipped' })
 })
+
+t.test(
+  'a client that takes passwords and may not use /challenge is found on any page, disabled ones aside',
+  async (t) => {
+    const grants = ['password', 'refresh_token']
+    const pages: Partial<Client>[][] = [
+      [
+        { id: 'first-party', grants },
+        { id: 'own', grants: [...grants, 'authorization_code'], firstParty: true },
+      ],
+      [
+        { id: 'web', grants },
+        { id: 'half', grants, firstParty: true },
+        { id: 'off', grants, disabledAt: 1 },
+      ],
+      [{ id: 'service', grants: ['client_credentials'] }],
+    ]
+    const listClients = async ({ after = '0' }: { after?: string }) => {
+      const next = String(Number(after) + 1)
+      return { clients: pages[Number(after)] as Client[], ...(Number(next) < pages.length && { next }) }
+    }
+    t.same(await readDeadEnds({ listClients }), ['web', 'half'])
+  },
+)

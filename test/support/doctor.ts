@@ -90,15 +90,17 @@ export const rejecting = (error: Error | NoAnswer) => async () => {
   throw error
 }
 
-const administrators = { found: 1, lacking: [], isAll: true }
+const goodStages: Record<StageName, unknown> = {
+  ...{ opened: true, signingKeys: [], webhooks: {}, readMs: 1, writeMs: 5 },
+  administrators: { found: 1, lacking: [], isAll: true },
+  deadEnds: [],
+}
 
 /** A store. @param changed what is slow, or fails */
 export const stages =
   (changed: Partial<Record<StageName, object | number | Error>> = {}): Facts['store'] =>
   async (name) => {
-    const found = { opened: true, signingKeys: [], webhooks: {}, administrators, readMs: 1, writeMs: 5, ...changed }[
-      name
-    ]
+    const found = { ...goodStages, ...changed }[name]
     if (found instanceof Error) throw found
     return found as StoreStages[typeof name]
   }
