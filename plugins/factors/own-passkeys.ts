@@ -20,7 +20,7 @@ declare module 'fastify' {
 
 /** Its secret is the challenge of a registration. Its life is how long somebody may take over it. */
 const registration = {
-  prefix: 'lkp_',
+  prefix: 'lkw_',
   ttlSeconds: 600,
   bounds: { perOwner: 10, perSource: 1_000 },
 } as const
