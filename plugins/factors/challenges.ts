@@ -23,6 +23,7 @@ import { mayHaveTokens, noPassword, type User } from '../../domain/user.ts'
 import { adminScopeRefused, Refusal } from '../../errors.ts'
 import type { LoginFailure } from '../../events.ts'
 import { createAuthSessions, type Flow, mostMisses } from './auth-sessions.ts'
+import type { Authorized } from './codes.ts'
 import { createJudging, type Judged, type Right, type Shown } from './judging.ts'
 
 declare module 'fastify' {
@@ -134,11 +135,19 @@ function createChallenges(
   }
 
   /** The code of a sign-in. @param authentication left out for a mere password */
-  const authorize = (caller: Caller, client: Client, flow: Flow, user: User, authentication?: Authentication) =>
+  const authorize = (
+    caller: Caller,
+    client: Client,
+    flow: Flow,
+    user: User,
+    authentication?: Authentication,
+    also: Pick<Authorized, 'isUnchanged'> = {},
+  ) =>
     codes.issue(caller, client, {
       userId: user.id,
       generation: flow.generation ?? user.generation,
       granted: flow.granted,
+      ...also,
       ...omitUndefined({ authentication, codeChallenge: flow.codeChallenge, session: flow.session }),
     })
 
@@ -242,7 +251,7 @@ function createChallenges(
         ...begin({ scope: session.scope, aud }, codeChallenge),
         ...{ session: session.id, needsFactor: acr === twoFactors },
       }
-      if (isFresh && !needsFactor) return authorize(caller, client, flow, user, authentication)
+      if (isFresh && !needsFactor) return authorize(caller, client, flow, user, authentication, { isUnchanged: true })
       const amr = authentication.amr.filter((method) => method !== 'mfa')
       throw await ask(caller, client, ofUser(flow, user, isFresh ? amr : undefined), user)
     },

@@ -29,6 +29,8 @@ export interface Authorized {
   codeChallenge?: string
   /** that is raised, in the place of one that is opened */
   session?: string
+  /** whether that session is good enough as it is: nobody has signed in anew */
+  isUnchanged?: true
 }
 
 interface Stored extends Authorized {

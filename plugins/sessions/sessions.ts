@@ -191,7 +191,7 @@ function createSessions({
       client: Client,
       { authorized, takingFor }: { authorized: Authorized; takingFor(sid: string): RecordTaking },
     ): Promise<TokenResponse | undefined> {
-      const { userId, generation, granted, authentication, session: sid } = authorized
+      const { userId, generation, granted, authentication, session: sid, isUnchanged } = authorized
       const user = await store.findUser(userId)
       // A step-up gives its session the level that it shows, and no other.
       const factor = authentication?.factor ?? sid
@@ -200,7 +200,8 @@ function createSessions({
       const raised = authentication && { ...authentication, sessionId: sid }
       if (!raised) return undefined
       const acr = acrOf(raised, now(), config.AUTH_STEP_UP_TTL.ms)
-      const told = { sub: userId, client_id: client.id, sid, acr }
+      // Whoever has a token could have it told without end.
+      const told = isUnchanged ? () => undefined : { sub: userId, client_id: client.id, sid, acr }
       const isRaised = await changes.make(caller, 'session.raised', told, (store) =>
         store.raiseSession(raised, takingFor(sid)),
       )
