@@ -17,8 +17,8 @@ import { createSite, type Site, type StoreName } from './site.ts'
 const graceMs = 30_000
 /** Before a strike, so many writes are acknowledged at least, and then there is some time. In the long form it is more. */
 const size = {
-  short: { accounts: 8, clients: 2, guessers: 1, leastWrites: 25, loadMs: 100 },
-  long: { accounts: 20, clients: 5, guessers: 1, leastWrites: 100, loadMs: 500 },
+  short: { accounts: 8, clients: 2, guessers: 1, factors: 2, leastWrites: 25, loadMs: 100 },
+  long: { accounts: 20, clients: 5, guessers: 1, factors: 6, leastWrites: 100, loadMs: 500 },
 } as const
 /** The strike comes so long after such a write was sent, at most. */
 const writeMs = 12
@@ -38,6 +38,8 @@ const writes = [
   ...['creation of a client', "replacement of a client's secret", "rotation of a client's secret"],
   ...['disabling of a client', 'enabling of a client', 'deletion of a client'],
   ...['rotation of the signing key', 'rotation of the signing key after a leak'],
+  ...['confirmation of an authenticator app', 'removal of an authenticator app', 'making of recovery codes'],
+  ...['spending of a code', 'spending of a recovery code', 'exchange of a code'],
 ]
 
 export interface Campaign {

@@ -6,6 +6,7 @@ import { OAuthClient } from './client.ts'
 import type { Entity, World } from './entity.ts'
 import { Guesser } from './guesser.ts'
 import type { SigningKeys } from './keys.ts'
+import { SecondFactor } from './second-factor.ts'
 
 /** How many act at once. */
 const actors = 8
@@ -19,6 +20,7 @@ export interface Size {
   accounts: number
   clients: number
   guessers: number
+  factors: number
 }
 
 /** Everybody who uses the service, and what they do at once. */
@@ -34,6 +36,7 @@ export function createPopulation(world: World, keys: SigningKeys, size: Size) {
     fillWith(Account, size.accounts)
     fillWith(OAuthClient, size.clients)
     fillWith(Guesser, size.guessers)
+    fillWith(SecondFactor, size.factors)
   }
 
   function retire(one: Entity): void {
