@@ -42,7 +42,8 @@ export const mostMisses = 5
 const record = {
   prefix: 'lka_',
   ttlSeconds,
-  bounds: { perOwner: 1_000, perSource: 1_000 },
+  // Strangers have their network as owner. Of one network may be many users, each of whom has shown something.
+  bounds: { perOwner: 1_000, perSource: 100_000 },
   isSealed: true,
 } as const
 
@@ -58,11 +59,22 @@ export function createAuthSessions(app: Pick<FastifyInstance, 'store' | 'secrets
   return {
     newFlow: (granted: Granted): Flow => ({ granted, misses: 0, expiresAt: app.now() + ttlSeconds * 1000 }),
 
-    /** @throws {Refusal} 429 when there are too many from a network, or of a user */
+    /**
+     * Issues a value. Where a user, or the strangers of a network, have too many sign-ins under way, those before end:
+     * else whoever begins a thousand would keep everybody there from signing in until the last has expired.
+     *
+     * @throws {Refusal} 429 when there are too many from a network all the same
+     */
     async issue(caller: Caller, client: Client, flow: Flow): Promise<string> {
       const data: Stored = { ...flow, client: client.id, clientBirth: clientBirth(client) }
       const source = networkText(caller.address)
-      const issued = await records.issue('challenge', { owner: flow.userId ?? source, source, data })
+      const owner = flow.userId ?? source
+      const issue = () => records.issue('challenge', { owner, source, data })
+      let issued = await issue()
+      if (!issued) {
+        await records.end(owner, ['challenge'])
+        issued = await issue()
+      }
       if (issued) return issued.secret
       throw new Refusal('too_many_requests', {
         reason: 'too many sign-ins under way',
