@@ -28,9 +28,9 @@ export function showing(
   factor: string,
   methods: Amr[],
   now: number,
-): { isFirst: boolean; raising?: Raised } {
+): { isFirst: true; raising: Raised } | { by: string } {
   const { amr, factor: shown } = authenticationOf(session)
-  if (shown !== undefined) return { isFirst: false }
+  if (shown !== undefined) return { by: shown }
   const all = [...new Set([...amr, ...methods, 'mfa' as const])]
   return { isFirst: true, raising: { sessionId: session.id, authAt: now, amr: all, factor } }
 }

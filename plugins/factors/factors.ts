@@ -28,10 +28,13 @@ declare module 'fastify' {
 /** Of all kinds together. */
 export const mostFactors = 20
 
-/** Each is a mail and a row of the audit trail, and whoever has signed in could make them without end. */
+/**
+ * Each is a mail and a row of the audit trail, and whoever has signed in could make them without end. There are no more
+ * removals than that, and they are not kept waiting: what a thief has added goes, however much they have done.
+ */
 const changesAnHour = 30
 const hourMs = 3_600_000
-const limited: ReadonlySet<EventName> = new Set(['factor.added', 'factor.removed', 'recovery_codes.made'])
+const limited: ReadonlySet<EventName> = new Set(['factor.added', 'recovery_codes.made'])
 
 /** What goes with a change of factors, in one step. */
 type Also = Pick<FactorsChange, 'taking' | 'raising' | 'lowering'>
@@ -100,16 +103,18 @@ function createFactors({
    *
    * @param isFirst whether it is refused where there is a second factor by now: who has only shown a password may not
    *   add another
+   * @param by the factor that was shown for it: it is refused where that is gone by now
    * @returns false as `change` does, and where the user has as many as anybody may
    */
   const add = (
     caller: Caller,
     user: User,
     factor: Factor,
-    { isFirst = false, ...also }: Also & { isFirst?: boolean } = {},
+    { isFirst = false, by, ...also }: Also & { isFirst?: boolean; by?: string } = {},
   ) =>
     change(caller, user, (factors) => {
       if (factors.length >= mostFactors || (isFirst && factors.some(isSecondFactor))) return undefined
+      if (by !== undefined && !factors.some(({ id }) => id === by)) return undefined
       const { id, kind } = factor
       const told: Change = { event: 'factor.added', members: { sub: user.id, factor: id, kind } }
       return { next: [...factors, factor], told: [told], also }

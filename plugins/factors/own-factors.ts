@@ -146,9 +146,12 @@ function createOwnFactors({
   }
 }
 
-/** Whether the session is of the highest level of the account: it may have got its first second factor meanwhile. */
+/**
+ * Whether the session is of the highest level of the account: it may have got its first second factor meanwhile, or lost
+ * the one that the session has shown.
+ */
 const isHighest = ({ session }: Fresh, known: Factor[]): boolean =>
-  session.factor !== undefined || !known.some(isSecondFactor)
+  known.some(({ id }) => id === session.factor) || !known.some(isSecondFactor)
 
 const noSuch = (detail: string) => new Refusal('not_found', { detail })
 
