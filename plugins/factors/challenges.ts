@@ -14,11 +14,11 @@ import {
 } from '../../domain/authentication.ts'
 import type { Caller } from '../../domain/caller.ts'
 import { type Check, checked } from '../../domain/checks.ts'
-import { type Client, mayChallenge } from '../../domain/client.ts'
+import { type Client, clientBirth, mayChallenge } from '../../domain/client.ts'
 import { type Factor, lacksFactor, type Passkey } from '../../domain/factor.ts'
-import { type Granted, mayHaveScope } from '../../domain/grant.ts'
+import { type Granted, mayHaveScope, parseScope } from '../../domain/grant.ts'
 import { omitUndefined } from '../../domain/omit-undefined.ts'
-import { authenticationOf, type Session } from '../../domain/session.ts'
+import { authenticationOf, isExpired, isOfClient, type Session } from '../../domain/session.ts'
 import { mayHaveTokens, noPassword, type User } from '../../domain/user.ts'
 import { adminScopeRefused, Refusal } from '../../errors.ts'
 import type { LoginFailure } from '../../events.ts'
@@ -120,13 +120,12 @@ function createChallenges(
           : await passkeys.requestOptions({ challenge: next.webauthn, allowed: ofUser })
     }
     if (user && flow.enrolling?.kind === 'totp') members['totp'] = await showEnrolling(user, flow.enrolling)
-    const seen = failed && (failed.seen ?? failed.wrong)
     return new Refusal('insufficient_authorization', {
       ...(status && { status }),
       detail: failed ? 'That was wrong' : 'More is needed to sign in: one of the challenges',
-      reason: seen ?? 'the sign-in goes on',
+      reason: failed?.wrong ?? 'the sign-in goes on',
       checks: [
-        checked('second_factor', seen ?? 'none yet', names.join(', ')),
+        checked('second_factor', failed ? (failed.seen ?? failed.wrong) : 'none yet', names.join(', ')),
         ...(names.includes('enroll') ? [checked('mfa_policy', 'the user has no second factor', config.AUTH_MFA)] : []),
         ...(failed ? checksOf(failed, flow) : []),
       ],
@@ -134,21 +133,21 @@ function createChallenges(
     })
   }
 
-  /** The code of a sign-in. @param authentication left out for a mere password */
+  /** The code of a sign-in. @param authentication left out for a mere password @param more what is said of the code */
   const authorize = (
     caller: Caller,
     client: Client,
     flow: Flow,
     user: User,
     authentication?: Authentication,
-    also: Pick<Authorized, 'isUnchanged'> = {},
+    more?: Pick<Authorized, 'lastsUntil'>,
   ) =>
     codes.issue(caller, client, {
       userId: user.id,
       generation: flow.generation ?? user.generation,
       granted: flow.granted,
-      ...also,
       ...omitUndefined({ authentication, codeChallenge: flow.codeChallenge, session: flow.session }),
+      ...more,
     })
 
   /** The answer to whoever has signed in. */
@@ -216,7 +215,7 @@ function createChallenges(
 
     /**
      * Begins a step-up of the session of an access token, RFC 9470. @returns an authorization code, where the session is
-     * good enough as it is
+     * good enough as it is: for an access token that is no more than the one that came
      *
      * @throws {Refusal} `insufficient_authorization` with what is needed; `invalid_grant` for a token that stands for no
      * session of this client
@@ -224,22 +223,30 @@ function createChallenges(
     async stepUp(
       caller: Caller,
       client: Client,
-      { sid, sub, act }: AccessTokenClaims,
+      { sid, sub, act, scope = '', exp }: AccessTokenClaims,
       { aud, acr: asked, maxAgeSeconds, codeChallenge }: Demands & { aud: Granted['aud']; codeChallenge?: string },
     ): Promise<string> {
       const [session, user] = await Promise.all([
         sid === undefined ? undefined : store.findSession(sid),
         store.findUser(sub),
       ])
-      const isIts = session?.userId === sub && session.clientId === client.id && act === undefined
-      if (!isIts || !mayHaveTokens(user, session.generation)) {
+      const isIts = session?.userId === sub && isOfClient(session, client.id, clientBirth(client)) && act === undefined
+      const limits = {
+        now: now(),
+        idleTtlMs: config.AUTH_REFRESH_IDLE_TTL.ms,
+        maxTtlMs: config.AUTH_REFRESH_MAX_TTL.ms,
+      }
+      if (!isIts || isExpired(session, limits) || !mayHaveTokens(user, session.generation)) {
         throw new Refusal('invalid_grant', {
           detail: 'The access token stands for no session of this client',
-          checks: [checked('session', 'it has ended, or is of another client or of a user who is gone')],
+          checks: [checked('session', 'it has ended or expired, or is of another client or of a user who is gone')],
         })
       }
       const authentication = authenticationOf(session)
-      const acr = asked ?? (user.hasFactors ? twoFactors : undefined)
+      // One that AUTH_MFA demands is asked for now: without it the code would give nothing.
+      const acr = lacksFactor(user, config.AUTH_MFA)
+        ? twoFactors
+        : (asked ?? (user.hasFactors ? twoFactors : undefined))
       const isHigh = acrOf(authentication, now(), config.AUTH_STEP_UP_TTL.ms) === twoFactors
       const needsFactor = acr === twoFactors && !isHigh
       // A factor may be added by whoever has just signed in only, or a stolen token would do.
@@ -248,10 +255,10 @@ function createChallenges(
         maxAgeSeconds !== 0 &&
         isWithin(authTimeOf(authentication) * 1000, Math.min(maxAgeSeconds ?? mostSeconds, mostSeconds) * 1000, now())
       const flow: Flow = {
-        ...begin({ scope: session.scope, aud }, codeChallenge),
+        ...begin({ scope: parseScope(scope) ?? [], aud }, codeChallenge),
         ...{ session: session.id, needsFactor: acr === twoFactors },
       }
-      if (isFresh && !needsFactor) return authorize(caller, client, flow, user, authentication, { isUnchanged: true })
+      if (isFresh && !needsFactor) return authorize(caller, client, flow, user, authentication, { lastsUntil: exp })
       const amr = authentication.amr.filter((method) => method !== 'mfa')
       throw await ask(caller, client, ofUser(flow, user, isFresh ? amr : undefined), user)
     },

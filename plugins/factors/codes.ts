@@ -29,8 +29,11 @@ export interface Authorized {
   codeChallenge?: string
   /** that is raised, in the place of one that is opened */
   session?: string
-  /** whether that session is good enough as it is: nobody has signed in anew */
-  isUnchanged?: true
+  /**
+   * `exp` of the access token that was all that came for it: it gives another that lasts no longer, and no refresh token.
+   * An access token gets around among APIs, and what it gives must not be more than it is.
+   */
+  lastsUntil?: number
 }
 
 interface Stored extends Authorized {

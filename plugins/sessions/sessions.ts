@@ -87,7 +87,14 @@ function createSessions({
     return { auth_time: authTimeOf({ authAt }), acr, amr }
   }
 
-  async function respond(user: User, client: Client, session: Session, granted: Granted): Promise<TokenResponse> {
+  /** @param lastsUntil as in `Authorized`: where it is given there is no refresh token */
+  async function respond(
+    user: User,
+    client: Client,
+    session: Session,
+    granted: Granted,
+    lastsUntil?: number,
+  ): Promise<TokenResponse> {
     const scope = remainingScope(granted.scope, client, user)
     const scopeText = scope.length > 0 ? { scope: scope.join(' ') } : undefined
     return {
@@ -100,12 +107,14 @@ function createSessions({
         ...(user.roles.length > 0 && { roles: user.roles }),
         ...claimsOfSignIn(user, session),
         generations: { user: user.generation, client: client.generation },
+        ...(lastsUntil !== undefined && { lastsUntil }),
       }),
       token_type: 'Bearer',
-      expires_in: accessTokens.ttlSeconds,
-      ...(client.grants.includes('refresh_token') && {
-        refresh_token: refreshTokens.encode(session.id, session.counter),
-      }),
+      expires_in: lastsUntil === undefined ? accessTokens.ttlSeconds : lastsUntil - Math.floor(now() / 1000),
+      ...(lastsUntil === undefined &&
+        client.grants.includes('refresh_token') && {
+          refresh_token: refreshTokens.encode(session.id, session.counter),
+        }),
       ...scopeText,
     }
   }
@@ -191,22 +200,22 @@ function createSessions({
       client: Client,
       { authorized, takingFor }: { authorized: Authorized; takingFor(sid: string): RecordTaking },
     ): Promise<TokenResponse | undefined> {
-      const { userId, generation, granted, authentication, session: sid, isUnchanged } = authorized
+      const { userId, generation, granted, authentication, session: sid, lastsUntil } = authorized
       const user = await store.findUser(userId)
       // A step-up gives its session the level that it shows, and no other.
       const factor = authentication?.factor ?? sid
       if (!user || whyNoTokens(user, { generation, factor, mfa: config.AUTH_MFA }) !== undefined) return undefined
       if (sid === undefined) return open(caller, omitUndefined({ user, authentication }), client, granted, takingFor)
       const raised = authentication && { ...authentication, sessionId: sid }
-      if (!raised) return undefined
+      if (!raised || (lastsUntil !== undefined && lastsUntil * 1000 <= now())) return undefined
       const acr = acrOf(raised, now(), config.AUTH_STEP_UP_TTL.ms)
-      // Whoever has a token could have it told without end.
-      const told = isUnchanged ? () => undefined : { sub: userId, client_id: client.id, sid, acr }
+      const told = { sub: userId, client_id: client.id, sid, acr }
       const isRaised = await changes.make(caller, 'session.raised', told, (store) =>
         store.raiseSession(raised, takingFor(sid)),
       )
       const session = isRaised ? await store.findSession(sid) : undefined
-      return session && respond(user, client, session, granted)
+      if (!session || isExpired(session, limits())) return undefined
+      return respond(user, client, session, granted, lastsUntil)
     },
 
     /**

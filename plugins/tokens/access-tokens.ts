@@ -34,6 +34,8 @@ export type AccessTokenSubject = Pick<
   generations: Generations
   /** the administrator who is to hold it, and the jti of their own token */
   actor?: { sub: string; jti: string }
+  /** `exp` at the latest, seconds since the epoch */
+  lastsUntil?: number
 }
 
 /** A token that passed every check that does not change with time. */
@@ -89,7 +91,7 @@ function createAccessTokens({
      * @param where it is signed: on this thread, or on one of libuv's pool
      */
     async issue(
-      { generations, actor, ...subject }: AccessTokenSubject,
+      { generations, actor, lastsUntil, ...subject }: AccessTokenSubject,
       where: 'here' | 'pool' = 'here',
     ): Promise<string> {
       const iat = Math.floor(now() / 1000)
@@ -97,7 +99,10 @@ function createAccessTokens({
       const signer = signers.get(key) ?? traced('sign', createSigner(key))
       signers.set(key, signer)
       const jti = jtiOf(generations, randomUUID(), actor?.jti)
-      if (!actor) return signer({ iss, ...subject, iat, exp: iat + ttlSeconds, jti }, where)
+      if (!actor) {
+        const exp = Math.min(iat + ttlSeconds, lastsUntil ?? Number.POSITIVE_INFINITY)
+        return signer({ iss, ...subject, iat, exp, jti }, where)
+      }
       return signer({ iss, ...subject, act: { sub: actor.sub }, iat, exp: iat + actingTtlSeconds, jti }, where)
     },
 

@@ -1,9 +1,11 @@
 import { type FastifyPluginAsyncTypebox, type Static, Type } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
+import { hasAudience } from '../../domain/access-token.ts'
 import { type Acr, acrValues } from '../../domain/authentication.ts'
 import { isBearer } from '../../domain/bearer.ts'
 import { checked } from '../../domain/checks.ts'
 import { isFirstParty } from '../../domain/client.ts'
+import { audienceOf } from '../../domain/grant.ts'
 import { missingParameter, Refusal } from '../../errors.ts'
 import type { Shown } from '../../plugins/factors/judging.ts'
 import { acceptForms } from '../../plugins/http/form.ts'
@@ -122,17 +124,21 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     const withCodeChallenge = codeChallenge !== undefined && { codeChallenge }
     if (form.auth_session) return challenges.goOn(caller, client, form.auth_session, readShown(form), codeChallenge)
 
-    const aud = grantAudience(client, form.resource, config)
     const acr = readAcr(form)
     const withAcr = acr && { acr }
     if (isStepUp) {
       if (form.username) throw invalid('Either an access token or a username is needed')
       await app.requireAnyToken(request)
+      // What the step-up gives may be for fewer APIs than the token that came, and for no other.
+      const audience = audienceOf(client, config.AUTH_AUDIENCE).filter((name) => hasAudience(request.token, name))
+      if (audience.length === 0) throw new Refusal('invalid_target')
+      const aud = grantAudience({ ...client, audience }, form.resource, config)
       const maxAgeSeconds = readMaxAge(form)
       const withMaxAge = maxAgeSeconds !== undefined && { maxAgeSeconds }
       return challenges.stepUp(caller, client, request.token, { aud, ...withAcr, ...withMaxAge, ...withCodeChallenge })
     }
     // Before the password is checked: what is refused anyway costs no hash.
+    const aud = grantAudience(client, form.resource, config)
     const granted = { scope: grantScope(client, form.scope, { ofUser: true }), aud }
     if (form.method === 'webauthn') throw await challenges.byPasskey(caller, client, granted, codeChallenge)
     if (form.method) throw invalid('The method must be webauthn')
