@@ -91,7 +91,7 @@ for (const [from, to] of [
       t.same(await errorsOf(store), [])
       return allRows(store)
     })
-    for (const table of ['clients', 'users', 'sessions', 'failures'] as const)
+    for (const table of ['clients', 'users', 'factors', 'sessions', 'failures'] as const)
       t.strictSame(after[table], before[table], table)
     t.same(after.revocations.map(({ id }) => id).sort(), before.revocations.map(({ id }) => id).sort())
     t.same(after.records, [])

@@ -161,6 +161,27 @@ export async function factorContract(t: Test, name: string, open: () => Promise<
     },
   )
 
+  t.test(`[${name}] a row of factors is as small as docs/operations.md says, and who has none has none`, async (t) => {
+    const bytesOf = async (factor: Factor) => {
+      const user = await addUserWith(factor)
+      return Buffer.byteLength(JSON.stringify(await store.findFactors(user.id)))
+    }
+    const es256 = {
+      publicKey: randomBytes(77).toString('base64url'),
+      credentialId: randomBytes(32).toString('base64url'),
+    }
+    const name = 'Authenticator app'
+    const [app, passkey, codes] = [
+      await bytesOf(makeTotp({ name, usedAt: now })),
+      await bytesOf(makePasskey({ name, ...es256, transports: ['internal', 'hybrid'] })),
+      await bytesOf(makeCodes({ name, usedAt: now })),
+    ]
+    t.ok(app <= 350 && passkey <= 550 && codes <= 700, `${app}, ${passkey}, ${codes} bytes`)
+    const user = await addUser()
+    await addSession(user)
+    t.same(await store.findRows('factors', [user.id]), [undefined])
+  })
+
   t.test(
     `[${name}] nothing is changed of a version that is another, of a user who is gone, disabled or nobody`,
     async (t) => {
