@@ -120,12 +120,13 @@ function createChallenges(
           : await passkeys.requestOptions({ challenge: next.webauthn, allowed: ofUser })
     }
     if (user && flow.enrolling?.kind === 'totp') members['totp'] = await showEnrolling(user, flow.enrolling)
+    const seen = failed && (failed.seen ?? failed.wrong)
     return new Refusal('insufficient_authorization', {
       ...(status && { status }),
       detail: failed ? 'That was wrong' : 'More is needed to sign in: one of the challenges',
-      reason: failed?.wrong ?? 'the sign-in goes on',
+      reason: seen ?? 'the sign-in goes on',
       checks: [
-        checked('second_factor', failed ? (failed.seen ?? failed.wrong) : 'none yet', names.join(', ')),
+        checked('second_factor', seen ?? 'none yet', names.join(', ')),
         ...(names.includes('enroll') ? [checked('mfa_policy', 'the user has no second factor', config.AUTH_MFA)] : []),
         ...(failed ? checksOf(failed, flow) : []),
       ],

@@ -46,19 +46,19 @@ export function createEnrolments({
       return (await factors.add(caller, user, totp, { isFirst: true })) ? id : undefined
     },
 
-    /** @returns the id and the methods of the passkey; undefined where it is not good, or the user has a factor by now */
+    /** @returns the id and the methods of the passkey; or what is wrong with it */
     async addPasskey(
       caller: Caller,
       user: User,
       response: unknown,
       challenge: string,
-    ): Promise<{ factor: string; amr: Amr[] } | undefined> {
-      const made = await passkeys.register(response, challenge, caller.log)
-      if (!made) return undefined
+    ): Promise<{ factor: string; amr: Amr[] } | { wrong: string }> {
+      const made = await passkeys.register(response, challenge)
+      if ('wrong' in made) return made
       const id = randomUUID()
-      const passkey = { ...made, kind: 'webauthn', id, createdAt: now(), usedAt: now() } as const
+      const passkey = { ...made.good, kind: 'webauthn', id, createdAt: now(), usedAt: now() } as const
       const isAdded = await factors.add(caller, user, passkey, { isFirst: true })
-      return isAdded ? { factor: id, amr: amrOf(passkey) } : undefined
+      return isAdded ? { factor: id, amr: amrOf(passkey) } : { wrong: 'the user has a factor by now' }
     },
   }
 }

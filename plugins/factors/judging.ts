@@ -2,7 +2,7 @@ import type { FastifyInstance } from 'fastify'
 import type { Amr } from '../../domain/authentication.ts'
 import type { Caller } from '../../domain/caller.ts'
 import type { Check } from '../../domain/checks.ts'
-import { amrOf, type Factor, type Passkey } from '../../domain/factor.ts'
+import { amrOf, isPasskey } from '../../domain/factor.ts'
 import { mayHaveTokens, type User } from '../../domain/user.ts'
 import { Refusal } from '../../errors.ts'
 import type { LoginFailure } from '../../events.ts'
@@ -72,26 +72,33 @@ export function createJudging(
 
   /** Nobody can guess at a passkey, so no wait keeps its owner out. */
   async function judgePasskey(caller: Caller, flow: Flow, of: User | undefined, json: string): Promise<Judged> {
-    const wrong: Judged = { wrong: 'wrong passkey', ...(of && { user: of }) }
+    const isWrong = (why: string, user = of): Judged => ({
+      ...{ wrong: 'wrong passkey', seen: `wrong passkey: ${why}` },
+      ...(user && { user }),
+    })
     const response = parseJson(json)
     const { webauthn: challenge, enrolling } = flow
-    if (challenge === undefined) return wrong
+    if (challenge === undefined) return isWrong('none was asked for')
     if (of && enrolling?.kind === 'webauthn') {
-      const factor = await enrolments.addPasskey(caller, of, response, challenge)
-      return factor ? { right: { user: of, ...factor } } : wrong
+      const added = await enrolments.addPasskey(caller, of, response, challenge)
+      return 'wrong' in added ? isWrong(added.wrong) : { right: { user: of, ...added } }
     }
     const credential = passkeys.credentialOf(response)
     const user = of ?? (credential?.userId === undefined ? undefined : await store.findUser(credential.userId))
-    if (!credential || !mayHaveTokens(user) || (credential.userId ?? user.id) !== user.id) return wrong
-    const known = (await factors.of(user.id)).factors
-    const isIt = (factor: Factor): factor is Passkey =>
-      factor.kind === 'webauthn' && factor.credentialId === credential.credentialId
-    const passkey = known.find(isIt)
-    const used = passkey && (await passkeys.verify(passkey, response, challenge, caller.log))
-    const isCloned = used === 'cloned'
-    if (passkey && isCloned) events.emit(caller, 'passkey.cloned', { sub: user.id, factor: passkey.id })
-    if (!used || isCloned || !(await factors.usePasskey(caller, user, used))) return { wrong: 'wrong passkey', user }
-    return { right: { user, amr: amrOf(used), factor: used.id } }
+    if (!credential || !mayHaveTokens(user) || (credential.userId ?? user.id) !== user.id)
+      return isWrong('of no such user')
+    const passkey = (await factors.of(user.id)).factors
+      .filter(isPasskey)
+      .find(({ credentialId }) => credentialId === credential.credentialId)
+    if (!passkey) return isWrong('none of the passkeys of the user', user)
+    const verified = await passkeys.verify(passkey, response, challenge)
+    if ('wrong' in verified) {
+      if (verified.isCloned) events.emit(caller, 'passkey.cloned', { sub: user.id, factor: passkey.id })
+      return isWrong(verified.wrong, user)
+    }
+    const { good } = verified
+    if (!(await factors.usePasskey(caller, user, good))) return isWrong('used a moment ago', user)
+    return { right: { user, amr: amrOf(good), factor: good.id } }
   }
 
   async function judge(caller: Caller, flow: Flow, user: User | undefined, shown: Shown): Promise<Judged> {

@@ -83,10 +83,10 @@ function createOwnPasskeys({
      */
     async add(caller: Caller, prove: Prove, response: unknown, name?: string): Promise<Passkey> {
       const challenge = await takeChallenge(await prove(), response)
-      const made = await passkeys.register(response, challenge, caller.log)
-      if (!made) throw wrongResponse('wrong passkey')
+      const made = await passkeys.register(response, challenge)
+      if ('wrong' in made) throw wrongResponse(made.wrong)
       const passkey: Passkey = {
-        ...made,
+        ...made.good,
         ...(name !== undefined && { name }),
         ...{ kind: 'webauthn', id: randomUUID(), createdAt: now() },
       }
@@ -109,7 +109,7 @@ const wrongResponse = (reason: string) =>
     detail: 'The response is not that of a passkey that was asked for here, a moment ago',
     errors: [{ pointer: '/response', detail: 'is not that of a passkey that was asked for here, a moment ago' }],
     reason,
-    checks: [checked('second_factor', reason)],
+    checks: [checked('second_factor', `wrong passkey: ${reason}`)],
   })
 
 export default fp(

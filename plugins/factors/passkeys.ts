@@ -8,7 +8,6 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { serviceName } from '../../config/mail.ts'
 import { rpIdOf } from '../../config/passkeys.ts'
-import type { Log } from '../../domain/caller.ts'
 import type { Passkey } from '../../domain/factor.ts'
 import { isUuid } from '../../domain/ids.ts'
 import type { User } from '../../domain/user.ts'
@@ -22,6 +21,9 @@ declare module 'fastify' {
 
 /** What a new passkey is, as its authenticator says; it has no id yet, and its `name` is that of the model. */
 export type RegisteredPasskey = Omit<Passkey, 'id' | 'kind' | 'createdAt' | 'usedAt'>
+
+/** What came of a message: what is good, or what is wrong with it, for the log and for whoever has to explain it. */
+export type Verified<Good> = { good: Good } | { wrong: string; isCloned?: true }
 
 /**
  * The ceremonies of WebAuthn Level 3. A `challenge` is text that the caller has made, keeps, and takes before anything
@@ -38,8 +40,8 @@ export interface Passkeys {
   ): Promise<PublicKeyCredentialCreationOptionsJSON>
   /** Options for `navigator.credentials.get`, in JSON. @param of.allowed none: whichever the device has for the service */
   requestOptions(of: { challenge: string; allowed: Passkey[] }): Promise<PublicKeyCredentialRequestOptionsJSON>
-  /** Verifies a registration, WebAuthn §7.1. @param log gets the reason of a refusal */
-  register(response: unknown, challenge: string, log?: Log): Promise<RegisteredPasskey | undefined>
+  /** Verifies a registration, WebAuthn §7.1. */
+  register(response: unknown, challenge: string): Promise<Verified<RegisteredPasskey>>
   /**
    * Reads to which challenge a response says that it is, before anything is verified; undefined for what is none of a
    * passkey.
@@ -55,11 +57,10 @@ export interface Passkeys {
   /**
    * Verifies a sign-in, WebAuthn §7.2.
    *
-   * @param log gets the reason of a refusal
-   * @returns the passkey with its new counter, which has to be stored; `cloned` where the signature is right and the
-   *   counter is not larger than the one before; undefined where it is wrong
+   * @returns the passkey with its new counter, which has to be stored; `isCloned` where the signature is right and the
+   *   counter is not larger than the one before
    */
-  verify(passkey: Passkey, response: unknown, challenge: string, log?: Log): Promise<Passkey | 'cloned' | undefined>
+  verify(passkey: Passkey, response: unknown, challenge: string): Promise<Verified<Passkey>>
 }
 
 /** COSE numbers of ES256, EdDSA and RS256, WebAuthn §5.8.5. */
@@ -127,9 +128,9 @@ function createPasskeys({ config }: Pick<FastifyInstance, 'config'>): Passkeys {
       })
     },
 
-    async register(response, challenge, log) {
+    async register(response, challenge) {
       const { verifyRegistrationResponse } = await import('@simplewebauthn/server')
-      return refusing(log, async () => {
+      return judging(async () => {
         const given = withoutAttestation(await import('@simplewebauthn/server/helpers'), response)
         const { registrationInfo } = await verifyRegistrationResponse({
           ...expected(challenge),
@@ -172,9 +173,9 @@ function createPasskeys({ config }: Pick<FastifyInstance, 'config'>): Passkeys {
       return isUuid(userId) ? { credentialId: id, userId } : undefined
     },
 
-    async verify(passkey, response, challenge, log) {
+    async verify(passkey, response, challenge) {
       const { verifyAuthenticationResponse } = await import('@simplewebauthn/server')
-      return refusing(log, async () => {
+      return judging(async () => {
         const given = response as AuthenticationResponseJSON
         if (given.id !== passkey.credentialId) throw new Error('it is of another credential')
         const { verified, authenticationInfo } = await verifyAuthenticationResponse({
@@ -192,19 +193,23 @@ function createPasskeys({ config }: Pick<FastifyInstance, 'config'>): Passkeys {
         if ((credentialDeviceType === 'multiDevice') !== passkey.isBackupEligible)
           throw new Error('whether it may be backed up has changed')
         const isCounted = counter > 0 || passkey.counter > 0
-        return isCounted && counter <= passkey.counter ? 'cloned' : { ...passkey, counter, isBackedUp }
+        if (isCounted && counter <= passkey.counter)
+          throw new Cloned(`its counter is ${counter}, behind ${passkey.counter}`)
+        return { ...passkey, counter, isBackedUp }
       })
     },
   }
 }
 
+class Cloned extends Error {}
+
 /** Nothing that a stranger sends is a failure of the service, wherever in the library it fails. */
-async function refusing<Good>(log: Log | undefined, work: () => Promise<Good>): Promise<Good | undefined> {
+async function judging<Good>(work: () => Promise<Good>): Promise<Verified<Good>> {
   try {
-    return await work()
+    return { good: await work() }
   } catch (error) {
-    log?.info({ reason: (error as Error).message.slice(0, mostReasonLength) }, 'a passkey was refused')
-    return undefined
+    const wrong = (error as Error).message.slice(0, mostReasonLength)
+    return error instanceof Cloned ? { wrong, isCloned: true } : { wrong }
   }
 }
 

@@ -209,7 +209,8 @@ function createSessions({
       const raised = authentication && { ...authentication, sessionId: sid }
       if (!raised || (lastsUntil !== undefined && lastsUntil * 1000 <= now())) return undefined
       const acr = acrOf(raised, now(), config.AUTH_STEP_UP_TTL.ms)
-      const told = { sub: userId, client_id: client.id, sid, acr }
+      // Whoever has a token could have it told without end.
+      const told = lastsUntil !== undefined ? () => undefined : { sub: userId, client_id: client.id, sid, acr }
       const isRaised = await changes.make(caller, 'session.raised', told, (store) =>
         store.raiseSession(raised, takingFor(sid)),
       )

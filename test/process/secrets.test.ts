@@ -4,6 +4,7 @@ import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { gunzipSync } from 'node:zlib'
+import { TOTP } from 'otpauth'
 import t from 'tap'
 import { buildApp } from '../../app.ts'
 import { readConfig } from '../../config.ts'
@@ -45,13 +46,21 @@ interface Hunt {
   >
 }
 
+const namesOfSecrets = [
+  ...['access_token', 'refresh_token', 'client_secret', 'password', 'link', 'token'],
+  ...['secret', 'auth_session', 'authorization_code'],
+]
+
 /** What is shown once, to whom it is for, is a secret from then on. @returns the text without it */
 function keepShown({ secrets }: Hunt, text: string, shown: Record<string, unknown>): string {
   let rest = text
-  for (const name of ['access_token', 'refresh_token', 'client_secret', 'password', 'link', 'token']) {
-    const secret = shown[name]
+  const { totp, codes = [], ...others } = shown
+  const named = Object.entries({ ...others, ...(totp as object) }).filter(([name]) => namesOfSecrets.includes(name))
+  const recoveryCodes = (codes as string[]).map((code) => ['recovery code', code] as const)
+  for (const [name, secret] of [...named, ...recoveryCodes]) {
     if (typeof secret !== 'string') continue
-    rest = rest.replace(secret, '')
+    // The key URI of an authenticator app has its secret once more.
+    rest = rest.replaceAll(secret, '')
     const count = Object.keys(secrets).length
     if (name === 'access_token') secrets[`signature of ${name} ${count}`] = secret.split('.')[2] as string
     else secrets[`${name} ${count}`] = secret
@@ -120,6 +129,7 @@ async function callAll(hunt: Hunt, origin: string, mails: MailServer): Promise<v
   await call('/users/me', { method: 'DELETE', token: newToken, json: { password: wrongPassword } })
 
   await useMails(hunt, mails, call, newToken, service.call)
+  await useFactors(call)
   const { access_token: lastToken } = await logIn('ada.lovelace', newPassword)
   await call('/users/me', { token: lastToken })
 
@@ -204,6 +214,41 @@ async function useMails(
   await post('/email/undo', { token: back.token })
   await post('/password/reset', { token: second.token, new_password: newPassword })
   await post('/token', { [back.token]: second.code })
+}
+
+/** Adds second factors, and signs in by them, right and wrong. */
+async function useFactors(call: (path: string, options?: Call) => Promise<Answer>): Promise<void> {
+  const challenge = async (form: Record<string, string>, options: Call = {}) =>
+    (await call('/challenge', { form, ...options })).body
+  const byPassword = () => challenge({ username: 'gail', password })
+  const redeem = async (code: string) =>
+    (await call('/token', { form: { grant_type: 'authorization_code', code } })).body.access_token
+  await call('/signup', { json: { username: 'gail', password } })
+  const token = await redeem((await byPassword()).authorization_code)
+  const { id, secret } = (await call('/users/me/factors/totp', { token, json: {} })).body
+  const confirm = (code: string) => call(`/users/me/factors/totp/${id}/confirm`, { token, json: { code } })
+  const codeIn = (seconds: number) => new TOTP({ secret }).generate({ timestamp: Date.now() + seconds * 1000 })
+  for (const code of [secret, codeIn(-3_600), codeIn(0)]) await confirm(code)
+  const { codes } = (await call('/users/me/factors/recovery-codes', { token, json: {} })).body
+  await call('/users/me/factors', { token })
+
+  const { auth_session } = await byPassword()
+  const wrong = await challenge({ auth_session, otp: secret })
+  await challenge({ auth_session, otp: codeIn(30) })
+  await challenge({ auth_session: wrong.auth_session, recovery_code: codes[0], otp: codeIn(30) })
+  await call(`/challenge?auth_session=${wrong.auth_session}&recovery_code=${codes[0]}`, { method: 'POST' })
+  await call('/challenge', { json: { auth_session: wrong.auth_session, recovery_code: codes[0] } })
+  const next = await challenge({ auth_session: (await byPassword()).auth_session, recovery_code: `${codes[1]}A` })
+  const { authorization_code } = await challenge({ auth_session: next.auth_session, recovery_code: codes[1] })
+  await call('/token', { form: { grant_type: 'authorization_code', code: codes[2] } })
+  const raised = await redeem(authorization_code)
+  await challenge({ max_age: '0', acr_values: codes[3] }, { headers: { authorization: `Bearer ${raised}` } })
+  await challenge({ max_age: '0' }, { headers: { authorization: `Bearer ${raised}` } })
+  await call('/users/me/factors/passkeys/options', { token: raised, method: 'POST' })
+  await call('/users/me/factors/passkeys', { token: raised, json: { response: { id: codes[4], rawId: secret } } })
+  await challenge({ method: 'webauthn', webauthn: codes[5] })
+  await redeem(authorization_code)
+  await call('/token', { form: { username: 'gail', password } })
 }
 
 /** Does by command what can be done, beside the service. */
@@ -325,7 +370,12 @@ for (const [name, storeSettings] of Object.entries(stores)) {
     const { privateKeys, passwordHash } = await openStore(settings)
     Object.assign(hunt.secrets, { AUTH_SECRET: settings['AUTH_SECRET'] }, privateKeys)
 
-    t.ok(Object.keys(hunt.secrets).length > 30, 'there are secrets')
+    t.ok(Object.keys(hunt.secrets).length > 50, 'there are secrets')
+    for (const kind of ['secret', 'recovery code', 'auth_session', 'authorization_code'])
+      t.ok(
+        Object.keys(hunt.secrets).some((name) => name.startsWith(`${kind} `)),
+        kind,
+      )
     t.same(findSecrets(hunt.secrets, hunt.places), [])
     t.ok(Object.keys(hunt.codes).length > 2, 'there are codes')
     t.same(findCodes(hunt.codes, { ...hunt.places, heap }), [])
@@ -355,7 +405,8 @@ for (const [name, storeSettings] of Object.entries(stores)) {
       'hashes are where they have to be, and names neither in the log nor in webhooks',
     )
     for (const place of ['log', 'webhooks', 'store'] as const)
-      t.ok(hunt.places[place].includes('refresh.reused'), `what happened is in the ${place}`)
+      for (const event of ['refresh.reused', 'factor.added', 'recovery_code.used'])
+        t.ok(hunt.places[place].includes(event), `${event} is in the ${place}`)
     t.ok(inHeap.includes('AUTH_SECRET in heap'))
   })
 }

@@ -3,6 +3,7 @@ import type { FastifyInstance } from 'fastify'
 import { readAdministrators } from '../../cli/doctor/administrators.ts'
 import type { Factor } from '../../domain/factor.ts'
 import { administered, isProblem, logInAs } from '../support/admin.ts'
+import { begin, challenge, codeOf, exchange, giveTotp } from '../support/factors.ts'
 import { giveRoles, isAccepted, json, logIn, overStores, refresh, signUp, storeOf } from '../support/helper.ts'
 
 /* Second factors, as administrators look after them: docs/administration.md#second-factors. */
@@ -85,6 +86,23 @@ overStores('a reset takes all of them, recovery codes too, and ends sessions and
   t.equal((await logInAs(service, 'ada')).statusCode, 200, 'by the password alone')
   t.match(json(await call('GET', `/admin/audit?event=factors.reset`)).events, [{ user: id, by: adminId }, {}])
 })
+
+overStores(
+  'a reset ends the sign-ins that are under way, and the codes that nobody has traded in',
+  async (t, build) => {
+    const { app: service, call, clock } = await administered(build)
+    const { id } = json(await signUp(service))
+    const { secret } = await giveTotp(service)
+    const open = json(await begin(service)).auth_session
+    const other = json(await begin(service)).auth_session
+    const otp = codeOf(secret, clock.now)
+    const { authorization_code } = json(await challenge(service, { auth_session: other, otp }))
+    t.equal((await call('DELETE', `/admin/users/${id}/factors`)).statusCode, 204)
+    const next = { auth_session: open, otp: codeOf(secret, clock.now, 1) }
+    t.equal(json(await challenge(service, next)).error, 'invalid_session')
+    t.equal(json(await exchange(service, authorization_code)).error, 'invalid_grant')
+  },
+)
 
 overStores('resets at two replicas, and additions meanwhile: each change is told once', async (t, build) => {
   const test = await administered(build)

@@ -257,7 +257,7 @@ onOneStore('who may use it: first-party clients with the grant', async (t, build
 })
 
 overStores('step-up: the same session is raised, and falls back (RFC 9470)', async (t, build) => {
-  const { app, clock } = await build()
+  const { app, clock, logs } = await build()
   await signUp(app)
   const before = await logIn(app)
   const { secret } = await giveTotp(app)
@@ -274,11 +274,11 @@ overStores('step-up: the same session is raised, and falls back (RFC 9470)', asy
   t.equal((await withToken(app, raised.access_token, { url: '/users/me/sessions' })).json().sessions.length, 1)
   const refreshed = json(await refresh(app, old.refresh_token))
   t.match(claimsOf(refreshed.access_token), { acr: twoFactors, auth_time: claims['auth_time'] }, 'refreshes carry it')
-  t.equal(
-    (await stepUp(refreshed.access_token, { acr_values: twoFactors, max_age: '300' })).statusCode,
-    200,
-    'good enough: a code at once',
-  )
+  const enough = await stepUp(refreshed.access_token, { acr_values: twoFactors, max_age: '300' })
+  t.equal(enough.statusCode, 200, 'good enough: a code at once')
+  const same = json(await exchange(app, json(enough).authorization_code))
+  t.match(claimsOf(same.access_token), { sid: claims['sid'], acr: twoFactors, auth_time: claims['auth_time'] })
+  t.equal(logs.filter(({ event }) => event === 'session.raised').length, 1, 'and nothing is told that has not happened')
 
   clock.now += 16 * minute
   const fallen = json(await refresh(app, refreshed.refresh_token))

@@ -1,6 +1,8 @@
 import { randomUUID } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import type { Test } from 'tap'
+import type { User } from '../../domain/user.ts'
+import { callerFrom } from '../support/client-helper.ts'
 import { codeOf, giveTotp, leavePasskeyAlone, signInWithCode, wrongCode } from '../support/factors.ts'
 import {
   type Build,
@@ -335,6 +337,32 @@ onOneStore('the last way in cannot be removed', async (t, build) => {
   const passkey = await leavePasskeyAlone(app, ada.access_token)
   await refuses(passkey, 'where there is no password')
   t.equal((await call(app, ada, 'DELETE', `/${id}`)).statusCode, 204, 'the app was no way in by itself')
+})
+
+onOneStore('who had shown enough when a change began, and does not when it is made, is refused', async (t, build) => {
+  const { app, clock, ada } = await start(build)
+  const by = callerFrom('192.0.2.1', app.log)
+  await call(app, ada, 'POST', '/recovery-codes')
+  const [set] = await list(app, ada)
+  const { id, secret } = await beginTotp(app, ada)
+  const user = (await storeOf(app).findUserByName('ada')) as User
+  const fresh = { user, session: await sessionOf(app, ada), factors: await app.factors.of(user.id) }
+  /** What is asked anew where another change has come first: here each time an authenticator app. */
+  const proving = () => {
+    let asked = 0
+    return async () => {
+      if (asked++ > 0) throw new Error('not fresh')
+      await giveTotp(app)
+      return fresh
+    }
+  }
+  for (const change of [
+    () => app.ownFactors.makeRecoveryCodes(by, proving()),
+    () => app.ownFactors.remove(by, proving(), set.id),
+    () => app.ownFactors.confirmTotp(by, proving(), id, codeOf(secret, clock.now)),
+  ])
+    await t.rejects(change(), /not fresh/)
+  t.match(await list(app, ada), [{ id: set.id, left: 10 }, { kind: 'totp' }, { kind: 'totp' }, { kind: 'totp' }])
 })
 
 onOneStore(

@@ -184,7 +184,8 @@ onOneStore('a passkey does not sign in', async (t, build) => {
     t.match(json(refused), { error: 'insufficient_authorization', challenges: ['webauthn'] }, what)
     t.equal(refused.statusCode, 400, what)
   }
-  t.match(logs.filter(({ event }) => event === 'login.failed').length, lies.length)
+  t.equal(logs.filter(({ event }) => event === 'login.failed').length, lies.length)
+  t.match(JSON.stringify(logs), 'evil.example', 'the log says why, and with it latchkey explain')
   t.match(await signInByPasskey(app, device), { access_token: String }, 'and its owner is not kept out by any of it')
 
   const one = json(await beginByPasskey(app))

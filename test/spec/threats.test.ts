@@ -1,6 +1,7 @@
 import { generateKeyPairSync, type KeyObject, randomUUID, sign } from 'node:crypto'
 import { createSecrets } from '../../plugins/keys/secrets.ts'
 import { clientCredentials, makeClient } from '../support/client-helper.ts'
+import { begin, challenge, giveRecoveryCodes, giveTotp } from '../support/factors.ts'
 import {
   claimsOf,
   giveRoles,
@@ -36,6 +37,18 @@ onOneStore('what the store has of a secret cannot be presented in its place', as
   const asSecret = await clientCredentials(app, { id: 'reports', secret: stored?.secrets[0]?.hash as string })
   t.equal(asSecret.statusCode, 401)
   t.equal((await refresh(app, claimsOf(access_token)['sid'] as string)).statusCode, 400)
+
+  await giveTotp(app)
+  const [recoveryCode] = await giveRecoveryCodes(app)
+  for (const factor of (await app.factors.of(id)).factors) {
+    const kept = factor.kind === 'recovery_code' ? factor.hashes[0] : factor.kind === 'totp' ? factor.secret : ''
+    const { auth_session } = json(await begin(app))
+    const wrong = await challenge(app, { auth_session, [factor.kind === 'totp' ? 'otp' : 'recovery_code']: kept ?? '' })
+    t.equal(json(wrong).error, 'insufficient_authorization', factor.kind)
+  }
+  const { auth_session } = json(await begin(app))
+  const right = await challenge(app, { auth_session, recovery_code: recoveryCode as string })
+  t.equal(right.statusCode, 200, 'where the code itself is good')
 })
 
 /** A refresh token, made by who knows the secret and the id of a session. */
