@@ -1,8 +1,11 @@
 import type { FastifyInstance, LightMyRequestResponse } from 'fastify'
 import type { Test } from 'tap'
+import type { Session } from '../../domain/session.ts'
+import type { User } from '../../domain/user.ts'
 import { createAuthenticator, type Lies, makeKey } from '../support/authenticator.ts'
+import { callerFrom } from '../support/client-helper.ts'
 import { begin } from '../support/factors.ts'
-import { claimsOf, json, logIn, onOneApp, onOneStore, overStores, signUp } from '../support/helper.ts'
+import { claimsOf, json, logIn, onOneApp, onOneStore, overStores, signUp, storeOf } from '../support/helper.ts'
 import {
   addPasskey,
   answerWith,
@@ -147,6 +150,26 @@ onOneStore('a passkey is not added', async (t, build) => {
   isRefused(t, await hand(app, mine.access_token, { response: swapped }), 'to the challenge of a sign-in')
   t.equal((await hand(app, '', { response })).statusCode, 401, 'by nobody')
   t.equal((await app.factors.of(id)).factors.length, 1)
+})
+
+onOneStore('a passkey is not added by a sign-in whose own factor goes meanwhile', async (t, build) => {
+  const { app } = await build()
+  await signUp(app)
+  const { tokens } = await givePasskey(app)
+  const by = callerFrom('192.0.2.1', app.log)
+  const user = (await storeOf(app).findUserByName('ada')) as User
+  const session = (await storeOf(app).findSession(claimsOf(tokens.access_token).sid as string)) as Session
+  const fresh = { user, session, factors: await app.factors.of(user.id) }
+  let asked = 0
+  const prove = async () => {
+    asked += 1
+    if (asked === 3) await app.factors.change(by, user, () => ({ next: [] }))
+    if (asked > 3) throw new Error('not fresh')
+    return fresh
+  }
+  const response = createAuthenticator().create(await app.ownPasskeys.begin(by, prove))
+  await t.rejects(app.ownPasskeys.add(by, prove, response), /not fresh/)
+  t.same((await app.factors.of(user.id)).factors, [])
 })
 
 onOneStore('a passkey does not sign in', async (t, build) => {
