@@ -1,11 +1,13 @@
 import { once } from 'node:events'
+import { writeFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
 import { TOTP } from 'otpauth'
 import type { Page } from 'playwright-core'
 import t, { type Test } from 'tap'
 import { startChromium, withoutChromium } from '../support/chromium.ts'
-import { type Build, listen, onOneStore, password, signUp } from '../support/helper.ts'
+import { type Build, listen, newDir, onOneStore, password, signUp } from '../support/helper.ts'
 import { readPage } from '../support/pages.ts'
 
 /* The snippets of docs/integrating/apps.md for a web page, as they stand there, in a browser with an authenticator. */
@@ -21,7 +23,7 @@ async function serveFiles(t: Test, authOf: () => string): Promise<string> {
   const server = createServer(({ url = '' }, response) => {
     const code = files.get(url.slice(1))
     if (code !== undefined) {
-      const body = code.replace('http://localhost:3000', authOf()).replace("'web'", "'first-party'")
+      const body = code.replace('http://localhost:3000', authOf())
       response.writeHead(200, { 'content-type': 'text/javascript' }).end(body)
     } else if (url === '/') response.writeHead(200, { 'content-type': 'text/html' }).end(`<!doctype html>${html}`)
     else response.writeHead(404).end()
@@ -83,7 +85,11 @@ async function useThePage(t: Test, build: Build): Promise<void> {
   t.same([...files.keys()], ['session.js', 'sign-in.js', 'page.js', 'factors.js'])
   let auth = ''
   const origin = await serveFiles(t, () => auth)
-  const started = await build({ AUTH_CORS_ORIGINS: origin, AUTH_WEBAUTHN_ORIGINS: origin })
+  const clients = join(await newDir(t), 'clients.json')
+  const web = { client_id: 'web', first_party: true, grants: ['authorization_code', 'refresh_token'] }
+  await writeFile(clients, JSON.stringify([web]))
+  const origins = { AUTH_CORS_ORIGINS: origin, AUTH_WEBAUTHN_ORIGINS: origin }
+  const started = await build({ AUTH_CLIENTS_FILE: clients, ...origins })
   const { app, clock } = started
   auth = await listen(app)
   await signUp(app)
@@ -122,6 +128,12 @@ async function useThePage(t: Test, build: Build): Promise<void> {
   await page.click('text=Go on')
   await page.click('text=Use a passkey')
   await isSignedIn(page)
+  const kept = () => page.evaluate("localStorage.getItem('refresh_token')")
+  const before = await kept()
+  const again = "([{ step }, { call }]) => step({ max_age: '300' }, call)"
+  await page.evaluate(`Promise.all([import('/sign-in.js'), import('/session.js')]).then(${again})`)
+  t.match(before, /^lkr_/)
+  t.equal(await kept(), before, 'a step-up with nothing to show has no refresh token')
   const { status, body: phone } = await factors(page, "addApp('Phone')")
   t.equal(status, 201)
   t.equal((await factors(page, `confirmApp('${phone.id}', '${codeOf(phone.secret)}')`)).status, 204)
@@ -144,9 +156,9 @@ async function useThePage(t: Test, build: Build): Promise<void> {
     await page.click('text=Go on')
     await isSignedIn(page)
   }
-  const kept = (await factors(page, 'list()')).body.factors
-  t.same(kept.map(({ kind }: { kind: string }) => kind).sort(), ['recovery_code', 'totp', 'webauthn'])
-  for (const { id } of kept) t.equal((await factors(page, `remove('${id}')`)).status, 204)
+  const known = (await factors(page, 'list()')).body.factors
+  t.same(known.map(({ kind }: { kind: string }) => kind).sort(), ['recovery_code', 'totp', 'webauthn'])
+  for (const { id } of known) t.equal((await factors(page, `remove('${id}')`)).status, 204)
 
   const { app: strict } = await started.restart({ AUTH_MFA: 'required' })
   auth = await listen(strict)
