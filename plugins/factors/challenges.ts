@@ -76,6 +76,7 @@ function createChallenges(
 ) {
   const { config, store, signIn, factors, passkeys, codes, events, now } = app
   const authSessions = createAuthSessions(app)
+  const counts = { begun: 0, finished: 0 }
   const { judge, showEnrolling } = createJudging(app)
 
   /** What may come next. */
@@ -173,10 +174,19 @@ function createChallenges(
     ...(codeChallenge !== undefined && { codeChallenge }),
   })
 
+  /** As `ask`, of a sign-in that begins. */
+  const askFirst: typeof ask = (...of) => {
+    counts.begun += 1
+    return ask(...of)
+  }
+
   return {
+    /** Sign-ins of several steps, and how many of them came to an end. */
+    counts,
+
     /** What `/token` answers where a password was right and more is needed. */
     afterPassword: (caller: Caller, client: Client, user: User, granted: Granted): Promise<Refusal> =>
-      ask(caller, client, ofUser(begin(granted, undefined), user, ['pwd']), user, { status: 403 }),
+      askFirst(caller, client, ofUser(begin(granted, undefined), user, ['pwd']), user, { status: 403 }),
 
     /** A session that may not be refreshed before its user has a factor. */
     toGoOn: (
@@ -186,7 +196,7 @@ function createChallenges(
       aud: Granted['aud'],
     ): Promise<Refusal> => {
       const flow = { ...begin({ scope: session.scope, aud }, undefined), session: session.id }
-      return ask(caller, client, ofUser(flow, user, undefined), user, { status: 403 })
+      return askFirst(caller, client, ofUser(flow, user, undefined), user, { status: 403 })
     },
 
     /**
@@ -205,13 +215,13 @@ function createChallenges(
       const needsFactor = acr === twoFactors
       const flow = ofUser({ ...begin(granted, codeChallenge), needsFactor }, user, ['pwd'])
       if ('done' in step && !needsFactor) return finish(caller, client, flow, { user, amr: [] })
-      throw await ask(caller, client, flow, user)
+      throw await askFirst(caller, client, flow, user)
     },
 
     /** Begins by a passkey: whose it is shows when it has signed. @returns the refusal with the options */
     byPasskey: (caller: Caller, client: Client, granted: Granted, codeChallenge?: string): Promise<Refusal> => {
       if (!passkeys.isOn) throw noPasskeys()
-      return ask(caller, client, begin(granted, codeChallenge), undefined)
+      return askFirst(caller, client, begin(granted, codeChallenge), undefined)
     },
 
     /**
@@ -261,7 +271,7 @@ function createChallenges(
       }
       if (isFresh && !needsFactor) return authorize(caller, client, flow, user, authentication, { lastsUntil: exp })
       const amr = authentication.amr.filter((method) => method !== 'mfa')
-      throw await ask(caller, client, ofUser(flow, user, isFresh ? amr : undefined), user)
+      throw await askFirst(caller, client, ofUser(flow, user, isFresh ? amr : undefined), user)
     },
 
     /**
@@ -303,7 +313,11 @@ function createChallenges(
       const { right } = judged
       const next = ofUser(flow, right.user, undefined)
       const isEnough = right.factor !== undefined || !(right.user.hasFactors || needsFactor)
-      if (isEnough) return finish(caller, client, next, right)
+      if (isEnough) {
+        const code = await finish(caller, client, next, right)
+        counts.finished += 1
+        return code
+      }
       throw await ask(caller, client, { ...next, amr: right.amr }, right.user)
     },
   }

@@ -39,6 +39,14 @@ const readLogins: Reading<'events'> = ({ counter }, { events }) => {
 }
 const labelOf = (reason: string) => reason.replaceAll(' ', '_')
 
+const readChallenges: Reading<'challenges'> = ({ totals }, { challenges }) =>
+  totals(
+    'latchkey_challenges_total',
+    'Sign-ins of several steps, by whether they came to an end',
+    'outcome',
+    () => challenges.counts,
+  )
+
 const readHashing: Reading<'hashing'> = ({ gauge, histogram, totals }, { hashing }) => {
   gauge('latchkey_hashes_running', 'Password hashes being computed', () => hashing.load.running)
   gauge('latchkey_hashes_waiting', 'Requests that wait for a password hash', () => hashing.load.waiting)
@@ -199,6 +207,7 @@ export default fp(
   async (app: FastifyInstance, { droppedLines = () => 0 }: { droppedLines?: (() => number) | undefined }) => {
     const { meters } = app.metrics as NonNullable<FastifyInstance['metrics']>
     readLogins(meters, app)
+    readChallenges(meters, app)
     readHashing(meters, app)
     readRevocations(meters, app)
     readKeys(meters, app)
@@ -225,6 +234,7 @@ export default fp(
     dependencies: [
       'metrics',
       'events',
+      'challenges',
       'hashing',
       'revocations',
       'signing-keys',

@@ -278,6 +278,7 @@ overStores('step-up: the same session is raised, and falls back (RFC 9470)', asy
   t.equal(enough.statusCode, 200, 'good enough: a code at once')
   const same = json(await exchange(app, json(enough).authorization_code))
   t.match(claimsOf(same.access_token), { sid: claims['sid'], acr: twoFactors, auth_time: claims['auth_time'] })
+  t.same(app.challenges.counts, { begun: 1, finished: 1 }, 'of several steps there was one')
   t.equal(logs.filter(({ event }) => event === 'session.raised').length, 1, 'and nothing is told that has not happened')
 
   clock.now += 16 * minute
