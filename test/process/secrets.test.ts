@@ -4,7 +4,7 @@ import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { gunzipSync } from 'node:zlib'
-import { TOTP } from 'otpauth'
+import { Secret, TOTP } from 'otpauth'
 import t from 'tap'
 import { buildApp } from '../../app.ts'
 import { readConfig } from '../../config.ts'
@@ -37,7 +37,7 @@ const operator = { id: 'operator', secret: 'a secret that the operator has chose
 
 /** Secrets by name, and texts by the place where they were found. */
 interface Hunt {
-  /** of mails: eight digits */
+  /** of mails, eight digits, and of an authenticator app, six */
   codes: Record<string, string>
   secrets: Record<string, string | Buffer>
   places: Record<
@@ -129,7 +129,7 @@ async function callAll(hunt: Hunt, origin: string, mails: MailServer): Promise<v
   await call('/users/me', { method: 'DELETE', token: newToken, json: { password: wrongPassword } })
 
   await useMails(hunt, mails, call, newToken, service.call)
-  await useFactors(call)
+  await useFactors(hunt, call)
   const { access_token: lastToken } = await logIn('ada.lovelace', newPassword)
   await call('/users/me', { token: lastToken })
 
@@ -217,7 +217,7 @@ async function useMails(
 }
 
 /** Adds second factors, and signs in by them, right and wrong. */
-async function useFactors(call: (path: string, options?: Call) => Promise<Answer>): Promise<void> {
+async function useFactors(hunt: Hunt, call: (path: string, options?: Call) => Promise<Answer>): Promise<void> {
   const challenge = async (form: Record<string, string>, options: Call = {}) =>
     (await call('/challenge', { form, ...options })).body
   const byPassword = () => challenge({ username: 'gail', password })
@@ -228,10 +228,17 @@ async function useFactors(call: (path: string, options?: Call) => Promise<Answer
   const { id, secret } = (await call('/users/me/factors/totp', { token, json: {} })).body
   const confirm = (code: string) => call(`/users/me/factors/totp/${id}/confirm`, { token, json: { code } })
   const codeIn = (seconds: number) => new TOTP({ secret }).generate({ timestamp: Date.now() + seconds * 1000 })
-  for (const code of [secret, codeIn(-3_600), codeIn(0)]) await confirm(code)
+  hunt.secrets['bytes of the secret of an app'] = Buffer.from(Secret.fromBase32(secret).bytes)
+  Object.assign(hunt.codes, { 'code that confirms': codeIn(0), 'code that signs in': codeIn(30) })
+  for (const code of [secret, password, codeIn(-3_600), codeIn(0)]) await confirm(code)
   const { codes } = (await call('/users/me/factors/recovery-codes', { token, json: {} })).body
   await call('/users/me/factors', { token })
 
+  // People paste the wrong thing, and into the wrong field.
+  for (const name of ['otp', 'recovery_code', 'webauthn', 'enroll'])
+    await challenge({ auth_session: (await byPassword()).auth_session, [name]: password })
+  for (const name of ['auth_session', 'method', 'acr_values', 'max_age', 'code_challenge', 'resource'])
+    await challenge({ username: 'gail', password, otp: codeIn(30), [name]: password })
   const { auth_session } = await byPassword()
   const wrong = await challenge({ auth_session, otp: secret })
   await challenge({ auth_session, otp: codeIn(30) })

@@ -83,12 +83,13 @@ const startAt = (text: string, at: number): number =>
   (text.charCodeAt(at) ^ (text.charCodeAt(at + 1) << 5) ^ (text.charCodeAt(at + 2) << 9)) & 0xffff
 
 /**
- * Looks for codes of eight digits, alone or as they are written: within longer numbers some are by chance.
+ * Looks for codes of six or eight digits, alone or as they are written: within longer numbers some are by chance.
  * @returns the names of those that are somewhere, with where
  */
 export function findCodes(codes: Record<string, string>, places: Record<string, string>): string[] {
   return Object.entries(codes).flatMap(([what, code]) => {
-    const written = new RegExp(`(?<!\\d)${code.slice(0, 4)}[ -]?${code.slice(4)}(?!\\d)`)
+    const half = code.length / 2
+    const written = new RegExp(`(?<![\\d.])${code.slice(0, half)}[ -]?${code.slice(half)}(?!\\d)`)
     return Object.entries(places).flatMap(([place, text]) => (written.test(text) ? [`${what} in ${place}`] : []))
   })
 }
