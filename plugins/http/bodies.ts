@@ -31,5 +31,6 @@ export function ignoreBodies(scope: FastifyInstance): void {
 
 /** A preValidation hook for a route whose body may be left out. */
 export async function allowNoBody(request: FastifyRequest): Promise<void> {
-  request.body ??= {}
+  // A null that was sent is no object.
+  if (request.body === undefined) request.body = {}
 }

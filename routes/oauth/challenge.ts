@@ -126,6 +126,8 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
 
     const acr = readAcr(form)
     const withAcr = acr && { acr }
+    const maxAgeSeconds = readMaxAge(form)
+    const withMaxAge = maxAgeSeconds !== undefined && { maxAgeSeconds }
     if (isStepUp) {
       if (form.username) throw invalid('Either an access token or a username is needed')
       await app.requireAnyToken(request)
@@ -133,8 +135,6 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       const audience = audienceOf(client, config.AUTH_AUDIENCE).filter((name) => hasAudience(request.token, name))
       if (audience.length === 0) throw new Refusal('invalid_target')
       const aud = grantAudience({ ...client, audience }, form.resource, config)
-      const maxAgeSeconds = readMaxAge(form)
-      const withMaxAge = maxAgeSeconds !== undefined && { maxAgeSeconds }
       return challenges.stepUp(caller, client, request.token, { aud, ...withAcr, ...withMaxAge, ...withCodeChallenge })
     }
     // Before the password is checked: what is refused anyway costs no hash.
