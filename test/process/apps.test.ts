@@ -39,7 +39,7 @@ async function open(t: Test, origin: string) {
   const browser = await startChromium(t)
   const context = await browser.newContext()
   const page = await context.newPage()
-  page.setDefaultTimeout(10_000)
+  page.setDefaultTimeout(30_000)
   const problems: string[] = []
   page.on('pageerror', (error) => problems.push(String(error)))
   const devtools = await context.newCDPSession(page)
