@@ -52,15 +52,26 @@ function createCodes({ config, store, secrets, now }: Pick<FastifyInstance, 'con
   const keptMs = config.AUTH_ACCESS_TTL.ms
 
   return {
-    /** @throws {Refusal} 429 where a user has a hundred that nobody has traded in */
+    /**
+     * Issues a code. Where a user has a hundred that nobody has traded in, those before end: else whoever has an access
+     * token of theirs could keep them from signing in.
+     *
+     * @throws {Refusal} 429 where there are too many from a network
+     */
     async issue(caller: Caller, client: Client, authorized: Authorized): Promise<string> {
       const data: Stored = { ...authorized, client: client.id, clientBirth: clientBirth(client) }
       const source = networkText(caller.address)
-      const issued = await records.issue('code', { owner: authorized.userId, source, data })
+      const owner = authorized.userId
+      const issue = () => records.issue('code', { owner, source, data })
+      let issued = await issue()
+      if (!issued) {
+        await records.end(owner, ['code'])
+        issued = await issue()
+      }
       if (issued) return issued.secret
       throw new Refusal('too_many_requests', {
         reason: 'too many codes that nobody has traded in',
-        checks: [checked('sign_ins_under_way', 'all', codeRecord.bounds.perOwner)],
+        checks: [checked('sign_ins_under_way', 'all', codeRecord.bounds.perSource)],
         headers: { 'retry-after': String(codeRecord.ttlSeconds) },
       })
     },

@@ -115,9 +115,11 @@ export function createJudging(
       if (user.hasFactors) throw new Refusal('invalid_request', { detail: 'There is a factor already' })
       return { enrolling: enrolments.begin(shown.enroll) }
     }
-    return 'otp' in shown
-      ? judgeOtp(caller, flow, user, shown.otp)
-      : judgeRecoveryCode(caller, user, shown.recoveryCode)
+    if ('otp' in shown) return judgeOtp(caller, flow, user, shown.otp)
+    // They are in the place of a second factor, and where there is none they are no way around having one.
+    return user.hasFactors
+      ? judgeRecoveryCode(caller, user, shown.recoveryCode)
+      : { wrong: 'wrong recovery code', user }
   }
 
   return { judge, showEnrolling: enrolments.show }

@@ -157,7 +157,13 @@ onOneStore('who begins a thousand sign-ins keeps nobody in the network from thei
   const { auth_session } = json(await begin(app))
   const flood = await times(1_001, () => challenge(app, { method: 'webauthn' }))
   t.ok(flood.every((answer) => json(answer).error === 'insufficient_authorization'))
-  t.equal((await challenge(app, { auth_session, otp: codeOf(secret, clock.now) })).statusCode, 200)
+  const { authorization_code } = json(await challenge(app, { auth_session, otp: codeOf(secret, clock.now) }))
+  const { access_token } = json(await exchange(app, authorization_code))
+  const codes = await times(101, () => stepUp(app, access_token))
+  t.ok(
+    codes.every(({ statusCode }) => statusCode === 200),
+    'nor who has an access token, and asks for codes',
+  )
 })
 
 onOneStore(
@@ -172,7 +178,10 @@ onOneStore(
     const answers = await times(1_001, () => refresh(app, tokens.refresh_token))
     t.ok(answers.every(({ statusCode }) => statusCode === 403))
     const { auth_session } = json(await begin(app))
-    const { totp, ...next } = json(await challenge(app, { auth_session, enroll: 'totp' }))
+    const [recovery_code = ''] = await giveRecoveryCodes(app)
+    const around = await challenge(app, { auth_session, recovery_code })
+    isOAuthError(t, around, 400, 'insufficient_authorization', 'a recovery code is no way around')
+    const { totp, ...next } = json(await challenge(app, { auth_session: json(around).auth_session, enroll: 'totp' }))
     const otp = codeOf(totp.secret, clock.now)
     t.equal((await challenge(app, { auth_session: next.auth_session, otp })).statusCode, 200, 'its user signs in')
   },
