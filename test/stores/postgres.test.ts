@@ -3,6 +3,7 @@ import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
+import type { Authentication } from '../../domain/authentication.ts'
 import type { End } from '../../domain/lifetimes.ts'
 import type { PresentedRefresh, Session } from '../../domain/session.ts'
 import type { User } from '../../domain/user.ts'
@@ -12,12 +13,15 @@ import { openPool } from '../../stores/postgres/pool.ts'
 import { everyStatement, parts } from '../../stores/postgres/sql.ts'
 import { openPostgresStore } from '../../stores/postgres/store.ts'
 import { type Store, StoreUnavailable } from '../../stores/store.ts'
+import { until } from '../support/basics.ts'
 import { sharedPostgres } from '../support/helper.ts'
 import { startNetwork } from '../support/network.ts'
 import { startPostgres } from '../support/postgres.ts'
 import { isLong } from '../support/processes.ts'
 import { moduleFile, root } from '../support/program.ts'
 import { storeContract } from './contract.ts'
+import { makeTotp } from './factors.ts'
+import { makeRecord } from './records.ts'
 
 const postgres = await sharedPostgres()
 const now = 1_800_000_000_000
@@ -205,6 +209,44 @@ t.test('a start needs no more than the right to read and write when the schema i
   await postgres.execute('GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO reader', url)
   const store = await openStore(t, url.replace('postgres:test@', 'reader:reader@'))
   t.equal(await store.createUser(makeUser()), true)
+})
+
+t.test('a factor that is removed while it opens and raises sessions lowers these too', async (t) => {
+  const url = await postgres.createSchema()
+  const store = await openStore(t, url)
+  const holder = openPool(url)
+  t.teardown(() => holder.close())
+  const waiting = async () => {
+    const rows = await postgres.execute('SELECT pid FROM pg_locks WHERE NOT granted')
+    return rows.length
+  }
+  for (const how of ['opened', 'raised'] as const) {
+    const [user, totp, record] = [makeUser(), makeTotp(), makeRecord()]
+    await store.createUser(user)
+    await store.changeFactors({ userId: user.id, expectedVersion: 0, next: [totp] })
+    await store.issueRecord(record, { perOwner: 5, perSource: 5 })
+    const session = makeSession(user)
+    if (how === 'raised') await store.createSession(session)
+    const by: Authentication = { authAt: now, amr: ['pwd', 'otp', 'mfa'], factor: totp.id }
+    const taking = { kind: record.kind, id: record.id, now }
+    const sent: Promise<boolean>[] = []
+    // What waits for the record has its snapshot of before the removal already.
+    await holder.transaction('', async (query) => {
+      await query({ text: 'SELECT id FROM latchkey_records WHERE id = $1 FOR UPDATE' }, [record.id])
+      sent.push(
+        how === 'opened'
+          ? store.createSession({ ...session, ...by }, taking)
+          : store.raiseSession({ sessionId: session.id, ...by }, taking),
+      )
+      await until(async () => (await waiting()) === 1)
+      const removal = store.changeFactors({ userId: user.id, expectedVersion: 1, next: [], lowering: totp.id })
+      sent.push(removal)
+      await Promise.race([removal, until(async () => (await waiting()) === 2)])
+    })
+    t.same(await Promise.all(sent), [true, true], how)
+    const { factor: _, ...lowered } = { ...session, ...by }
+    t.strictSame(await store.findSession(session.id), lowered, how)
+  }
 })
 
 t.test('refreshes that come together share statements, and each is told of its own session', async (t) => {
