@@ -161,6 +161,11 @@ function createSessions({
     return isOpen ? respond(user, client, session, granted) : undefined
   }
 
+  const authenticationNow = async (sid: string) => {
+    const session = await store.findSession(sid)
+    return session && authenticationOf(session)
+  }
+
   /** Finds a session. Where there is none, the access tokens of one that ended a moment ago are refused by then. */
   async function find(id: string): Promise<Session | undefined> {
     const session = await store.findSession(id)
@@ -206,8 +211,11 @@ function createSessions({
       const factor = authentication?.factor ?? sid
       if (!user || whyNoTokens(user, { generation, factor, mfa: config.AUTH_MFA }) !== undefined) return undefined
       if (sid === undefined) return open(caller, omitUndefined({ user, authentication }), client, granted, takingFor)
-      const raised = authentication && { ...authentication, sessionId: sid }
-      if (!raised || (lastsUntil !== undefined && lastsUntil * 1000 <= now())) return undefined
+      if (lastsUntil !== undefined && lastsUntil * 1000 <= now()) return undefined
+      // Where nothing was shown the session stays as it is now: its user may have shown something meanwhile.
+      const shown = lastsUntil === undefined ? authentication : await authenticationNow(sid)
+      if (!shown) return undefined
+      const raised = { ...shown, sessionId: sid }
       const acr = acrOf(raised, now(), config.AUTH_STEP_UP_TTL.ms)
       // Whoever has a token could have it told without end.
       const told = lastsUntil !== undefined ? () => undefined : { sub: userId, client_id: client.id, sid, acr }
