@@ -15,7 +15,7 @@ import {
 import type { Caller } from '../../domain/caller.ts'
 import { type Check, checked } from '../../domain/checks.ts'
 import { type Client, clientBirth, mayChallenge } from '../../domain/client.ts'
-import { type Factor, lacksFactor, type Passkey } from '../../domain/factor.ts'
+import { type Factor, isSecondFactor, lacksFactor, type Passkey } from '../../domain/factor.ts'
 import { type Granted, mayHaveScope, parseScope } from '../../domain/grant.ts'
 import { omitUndefined } from '../../domain/omit-undefined.ts'
 import { authenticationOf, isExpired, isOfClient, type Session } from '../../domain/session.ts'
@@ -85,7 +85,7 @@ function createChallenges(
     const passkey: ChallengeName[] = passkeys.isOn && known.some(({ kind }) => kind === 'webauthn') ? ['webauthn'] : []
     if (!flow.amr) return user.passwordHash === noPassword ? passkey : ['password', ...passkey]
     if (flow.enrolling) return [flow.enrolling.kind]
-    if (!user.hasFactors) return ['enroll']
+    if (!known.some(isSecondFactor)) return ['enroll']
     const has = (kind: Factor['kind']) => known.some((factor) => factor.kind === kind)
     const codes = known.some((factor) => factor.kind === 'recovery_code' && factor.hashes.length > 0)
     return [...(has('totp') ? (['totp'] as const) : []), ...passkey, ...(codes ? (['recovery_code'] as const) : [])]
@@ -100,9 +100,11 @@ function createChallenges(
     { status, failed }: { status?: 403; failed?: Extract<Judged, { wrong: LoginFailure }> } = {},
   ): Promise<Refusal> {
     const known = user ? (await factors.of(user.id)).factors : []
-    const names = challengesOf(flow, user, known)
-    const { webauthn: _, ...kept } = flow
-    const next: Flow = kept
+    const { webauthn: _, enrolling: begun, ...kept } = flow
+    // Another may have been first: then that factor is the one to show.
+    const enrolling = known.some(isSecondFactor) ? undefined : begun
+    const next: Flow = { ...kept, ...(enrolling && { enrolling }) }
+    const names = challengesOf(next, user, known)
     const members: Record<string, unknown> = { challenges: names }
     if (!mayChallenge(client)) {
       return new Refusal('insufficient_authorization', {
@@ -116,11 +118,11 @@ function createChallenges(
       next.webauthn = randomBytes(32).toString('base64url')
       const ofUser = known.filter((factor): factor is Passkey => factor.kind === 'webauthn')
       members['webauthn'] =
-        flow.enrolling && user
+        enrolling && user
           ? await passkeys.creationOptions(user, { challenge: next.webauthn, known: ofUser })
           : await passkeys.requestOptions({ challenge: next.webauthn, allowed: ofUser })
     }
-    if (user && flow.enrolling?.kind === 'totp') members['totp'] = await showEnrolling(user, flow.enrolling)
+    if (user && enrolling?.kind === 'totp') members['totp'] = await showEnrolling(user, enrolling)
     const seen = failed && (failed.seen ?? failed.wrong)
     return new Refusal('insufficient_authorization', {
       ...(status && { status }),

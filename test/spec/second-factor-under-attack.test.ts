@@ -1,4 +1,5 @@
 import type { FastifyInstance, LightMyRequestResponse } from 'fastify'
+import type { User } from '../../domain/user.ts'
 import { isOAuthError, makeClient } from '../support/client-helper.ts'
 import {
   begin,
@@ -64,6 +65,13 @@ onOneStore('an access token alone gives an access token that is no more than it 
   t.equal(given.expires_in, 540)
   const resource = 'https://b.example'
   isOAuthError(t, await stepUp(app, narrow.access_token, { client_id, resource }), 400, 'invalid_target', 'another API')
+
+  const lowering = json(await stepUp(app, narrow.access_token, { client_id, acr_values: 'urn:latchkey:acr:1' }))
+  const { auth_session } = json(await stepUp(app, narrow.access_token, { client_id, max_age: '0' }))
+  const raising = json(await challenge(app, { client_id, auth_session, password }))
+  const raised = claimsOf(json(await exchange(app, raising.authorization_code, { client_id })).access_token)
+  const low = claimsOf(json(await exchange(app, lowering.authorization_code, { client_id })).access_token)
+  t.equal(low['auth_time'], raised['auth_time'], 'nor does it take back what the user has shown meanwhile')
 
   const spare = json(await stepUp(app, narrow.access_token, { client_id })).authorization_code
   clock.now += 9 * minute
@@ -294,5 +302,98 @@ overStores(
         t.ok(again.filter(({ statusCode }) => statusCode === 200).length <= 1, `${what}, twice more`)
       }
     }
+  },
+)
+
+/** What ends whatever a user has under way, by somebody who is not that. */
+const ends: Record<string, (app: FastifyInstance, user: User, elsewhere: Tokens) => Promise<unknown>> = {
+  'another password': (app, _, elsewhere) =>
+    withToken(app, elsewhere.access_token, {
+      ...{ method: 'POST', url: '/users/me/password' },
+      payload: { current_password: password, new_password: 'another horse, another battery' },
+    }),
+  'the end of all sessions': (app, _, elsewhere) =>
+    withToken(app, elsewhere.access_token, { method: 'DELETE', url: '/users/me/sessions' }),
+  'a reset of the factors': (app, { id }) => app.userAdmin.resetFactors({ log: app.log }, id),
+  'being disabled, and enabled again': async (app, { id }) => {
+    await app.userAdmin.disable({ log: app.log }, id)
+    await app.userAdmin.enable({ log: app.log }, id)
+  },
+  'being deleted, and another of the name': async (app, { id, username }) => {
+    await app.userAdmin.delete({ log: app.log }, id)
+    await signUp(app, username)
+    await giveTotp(app, username)
+  },
+}
+
+overStores('whatever a user has under way ends with what ends their sessions', async (t, build) => {
+  const { app, clock } = await build()
+  for (const [n, [what, end]] of Object.entries(ends).entries()) {
+    const name = `ada${n}`
+    await signUp(app, name)
+    const { secret } = await giveTotp(app, name)
+    const user = await storeOf(app).findUserByName(name)
+    if (!user) throw new Error('there is none')
+    const next = () => {
+      clock.now += 30_000
+      return codeOf(secret, clock.now)
+    }
+    const elsewhere = await signInWithCode(app, next(), name)
+    const { access_token: token } = await signInWithCode(app, next(), name)
+    const post = (url: string, payload: object) => withToken(app, token, { method: 'POST', url, payload })
+    const answerTo = async (answer: Promise<LightMyRequestResponse>) => json(await answer)
+    const whole = await answerTo(begin(app, name))
+    const { authorization_code: code } = await answerTo(
+      challenge(app, { auth_session: whole.auth_session, otp: next() }),
+    )
+    const { auth_session: flow } = await answerTo(begin(app, name))
+    const { auth_session: raising } = await answerTo(stepUp(app, token, { max_age: '0' }))
+    const { authorization_code: raised } = await answerTo(stepUp(app, token))
+    const enrolling = await answerTo(post('/users/me/factors/totp', {}))
+
+    await end(app, user, elsewhere)
+    await app.revocations.pull()
+    const otp = next()
+    for (const fields of [{ otp }, { password }, { recovery_code: 'x' }, { enroll: 'totp' }])
+      isOAuthError(t, await challenge(app, { auth_session: flow, ...fields }), 400, 'invalid_session', what)
+    isOAuthError(t, await challenge(app, { auth_session: raising, password }), 400, 'invalid_session', what)
+    for (const one of [code, raised]) isOAuthError(t, await exchange(app, one), 400, 'invalid_grant', what)
+    const payload = { code: codeOf(enrolling.secret, clock.now) }
+    t.equal((await post(`/users/me/factors/totp/${enrolling.id}/confirm`, payload)).statusCode, 401, what)
+    t.equal((await stepUp(app, token)).statusCode, 401, what)
+  }
+})
+
+overStores(
+  'AUTH_MFA=required: of the owner and a thief of the password, one adds the first factor',
+  async (t, build) => {
+    const { app, clock, beside } = await build({ AUTH_MFA: 'required' })
+    const both = [app, (await beside()).app] as const
+    await signUp(app)
+    const flows = await Promise.all(both.map((app) => begin(app)))
+    const offers = await Promise.all(
+      flows.map((flow, i) =>
+        challenge(both[i] as FastifyInstance, { auth_session: json(flow).auth_session, enroll: 'totp' }),
+      ),
+    )
+    // Each is sent twice, over both replicas: four that would be the first.
+    const answers = await Promise.all(
+      [...offers, ...offers].map((offer, i) => {
+        const { auth_session, totp } = json(offer)
+        return challenge(both[i % 2 === Math.floor(i / 2) ? 0 : 1], {
+          auth_session,
+          otp: codeOf(totp.secret, clock.now),
+        })
+      }),
+    )
+    t.equal(answers.filter(({ statusCode }) => statusCode === 200).length, 1)
+    const user = await storeOf(app).findUserByName('ada')
+    t.equal((await app.factors.of(user?.id ?? '')).factors.length, 1)
+    const others = answers.filter(({ statusCode }) => statusCode !== 200).map((answer) => json(answer))
+    for (const { error, totp } of others)
+      t.ok(
+        !totp && ['insufficient_authorization', 'invalid_session'].includes(error),
+        `${error}, and nothing to add any more`,
+      )
   },
 )
