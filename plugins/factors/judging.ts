@@ -4,7 +4,6 @@ import type { Caller } from '../../domain/caller.ts'
 import type { Check } from '../../domain/checks.ts'
 import { amrOf, isPasskey } from '../../domain/factor.ts'
 import { mayHaveTokens, type User } from '../../domain/user.ts'
-import { Refusal } from '../../errors.ts'
 import type { LoginFailure } from '../../events.ts'
 import type { Flow } from './auth-sessions.ts'
 import { createEnrolments } from './enrolments.ts'
@@ -29,6 +28,7 @@ export type Judged =
   | { right: Right }
   /** with what was seen, for whoever has to explain it */
   | { wrong: LoginFailure; user?: User; seen?: string; counted?: Check[] | undefined }
+  /** which is passed over where there is a factor already */
   | { enrolling: NonNullable<Flow['enrolling']> }
 
 /** Judges what comes with a step of a sign-in. */
@@ -111,10 +111,7 @@ export function createJudging(
     }
     // No code is looked at before the password: whoever has none must not learn of the other.
     if (!flow.amr) return { wrong: 'wrong code', user }
-    if ('enroll' in shown) {
-      if (user.hasFactors) throw new Refusal('invalid_request', { detail: 'There is a factor already' })
-      return { enrolling: enrolments.begin(shown.enroll) }
-    }
+    if ('enroll' in shown) return { enrolling: enrolments.begin(shown.enroll) }
     if ('otp' in shown) return judgeOtp(caller, flow, user, shown.otp)
     // They are in the place of a second factor, and where there is none they are no way around having one.
     return user.hasFactors

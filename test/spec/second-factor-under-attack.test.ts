@@ -390,10 +390,12 @@ overStores(
     const user = await storeOf(app).findUserByName('ada')
     t.equal((await app.factors.of(user?.id ?? '')).factors.length, 1)
     const others = answers.filter(({ statusCode }) => statusCode !== 200).map((answer) => json(answer))
-    for (const { error, totp } of others)
-      t.ok(
-        !totp && ['insufficient_authorization', 'invalid_session'].includes(error),
-        `${error}, and nothing to add any more`,
-      )
+    for (const { error, totp, auth_session } of others) {
+      t.notOk(totp, `${error}: there is nothing to add any more`)
+      if (error === 'invalid_session') continue
+      const again = await challenge(app, { auth_session, enroll: 'totp' })
+      isOAuthError(t, again, 400, 'insufficient_authorization', 'who asks all the same')
+      t.match(json(again), { challenges: ['totp'], totp: undefined }, 'is asked for what there is')
+    }
   },
 )
