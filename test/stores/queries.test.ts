@@ -39,6 +39,7 @@ const ignoring = new Set([
     '/protected',
     '/sign-up',
     '/users/me',
+    '/users/me/factors',
     '/admin/users/:id',
     '/admin/users/:id/factors',
     '/admin/clients/:id',

@@ -1346,10 +1346,12 @@ for (const [status, advice] of Object.entries({ 401: /clientId and clientSecret/
       const server = await startIssuer(t)
       const usual = server.handlers.stream
       server.handlers.stream = (_request, response) => response.writeHead(Number(status)).end()
+      const startedMs = performance.now()
       const verifier = verifierFor(t, server, withFeed)
       t.equal(await judged(verifier, await server.token()), 'unavailable', 'and not "revoked", nor "invalid"')
       await sleep(quick.feed.refusedAgainMs / 2)
-      t.equal(server.seen.streams.length, 1)
+      const most = Math.ceil((performance.now() - startedMs) / quick.feed.refusedAgainMs)
+      t.ok(server.seen.streams.length <= most, 'once in each pause')
       t.equal(server.seen.polls.length, 0)
       t.match(
         verifier.events.filter(({ level }) => level === 'error'),
