@@ -55,17 +55,18 @@ export const takingValues = ({ kind, id, now, keep }: RecordTaking) => [kind, id
 
 /**
  * A slot that no live record of an owner or source has. Rows that were moved here have none, and count all the same.
+ * The slots are looked at one after another: in FROM all that there may be would be written down first.
  *
  * @param most parameter: how many there are @param start parameter: where the search begins, so that two at once seldom
  *   choose the same
  */
 const freeSlot = (holder: 'owner' | 'source', most: string, start: string) => `
-      SELECT g.n % ${most}::bigint AS slot
-      FROM generate_series(${start}::bigint, ${start}::bigint + ${most}::bigint - 1) AS g (n)
+      SELECT g.slot
+      FROM (SELECT generate_series(${start}::bigint, ${start}::bigint + ${most}::bigint - 1) % ${most}::bigint AS slot) g
       WHERE NOT EXISTS (
           SELECT 1 FROM latchkey_records r
           WHERE r.kind = ${records.parameter('kind')} AND r.${holder} = ${records.parameter(holder)}
-            AND r.${holder}_slot = g.n % ${most}::bigint)
+            AND r.${holder}_slot = g.slot)
         AND ${most}::bigint > (
           SELECT count(*) FROM latchkey_records r
           WHERE r.kind = ${records.parameter('kind')} AND r.${holder} = ${records.parameter(holder)}
