@@ -49,7 +49,8 @@ const wellFormedVerifier = /^[A-Za-z0-9._~-]{43,128}$/
 /** Authorization codes, RFC 6749 §4.1.2: good once, for a minute, for one client. */
 function createCodes({ config, store, secrets, now }: Pick<FastifyInstance, 'config' | 'store' | 'secrets' | 'now'>) {
   const records = createRecords({ store, secrets, now }, { code: codeRecord })
-  const keptMs = config.AUTH_ACCESS_TTL.ms
+  // A second use is seen for as long as tokens of the first may be about, and for as long as the code would be good.
+  const keptMs = Math.max(config.AUTH_ACCESS_TTL.ms, codeRecord.ttlSeconds * 1000)
 
   return {
     /**

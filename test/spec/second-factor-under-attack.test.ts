@@ -116,6 +116,16 @@ onOneStore('tokens that raise no session', async (t, build) => {
   isOAuthError(t, await exchange(app, last), 400, 'invalid_grant', 'that was over meanwhile')
 })
 
+onOneStore('a code that comes again ends what it gave, however short access tokens live', async (t, build) => {
+  const { app, clock } = await build({ AUTH_ACCESS_TTL: '5s' })
+  await signUp(app)
+  const { authorization_code: code } = json(await begin(app))
+  const tokens = json(await exchange(app, code))
+  clock.now += 59_000
+  isOAuthError(t, await exchange(app, code), 400, 'invalid_grant', 'a second use')
+  isOAuthError(t, await refresh(app, tokens.refresh_token), 400, 'invalid_grant', 'the session')
+})
+
 overStores('a clock that was wrong locks nobody out, and takes no code twice', async (t, build) => {
   const { app, clock } = await build({ AUTH_THROTTLE: 'off' })
   await signUp(app)
