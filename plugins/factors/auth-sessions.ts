@@ -98,3 +98,5 @@ export function createAuthSessions(app: Pick<FastifyInstance, 'store' | 'secrets
     gone,
   }
 }
+
+export type AuthSessions = ReturnType<typeof createAuthSessions>

@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { AccessTokenClaims } from '../../domain/access-token.ts'
@@ -13,18 +12,18 @@ import {
   twoFactors,
 } from '../../domain/authentication.ts'
 import type { Caller } from '../../domain/caller.ts'
-import { type Check, checked } from '../../domain/checks.ts'
-import { type Client, clientBirth, mayChallenge } from '../../domain/client.ts'
-import { type Factor, isSecondFactor, lacksFactor, type Passkey } from '../../domain/factor.ts'
+import { checked } from '../../domain/checks.ts'
+import { type Client, clientBirth } from '../../domain/client.ts'
+import { lacksFactor } from '../../domain/factor.ts'
 import { type Granted, mayHaveScope, parseScope } from '../../domain/grant.ts'
 import { omitUndefined } from '../../domain/omit-undefined.ts'
 import { authenticationOf, isExpired, isOfClient, type Session } from '../../domain/session.ts'
-import { mayHaveTokens, noPassword, type User } from '../../domain/user.ts'
+import { mayHaveTokens, type User } from '../../domain/user.ts'
 import { adminScopeRefused, Refusal } from '../../errors.ts'
-import type { LoginFailure } from '../../events.ts'
-import { createAuthSessions, type Flow, mostMisses } from './auth-sessions.ts'
+import { createAsking } from './asking.ts'
+import { createAuthSessions, type Flow } from './auth-sessions.ts'
 import type { Authorized } from './codes.ts'
-import { createJudging, type Judged, type Right, type Shown } from './judging.ts'
+import { createJudging, type Right, type Shown } from './judging.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -33,20 +32,6 @@ declare module 'fastify' {
 }
 
 const noPasskeys = () => new Refusal('invalid_request', { detail: 'There are no passkeys here' })
-
-/** What an answer asks for: any one of them may come next. */
-export const challengeNames = ['password', 'totp', 'webauthn', 'recovery_code', 'enroll'] as const
-type ChallengeName = (typeof challengeNames)[number]
-
-/** What is known of a step that has failed. */
-const checksOf = (
-  { user, counted = [] }: { user?: User; counted?: Check[] | undefined },
-  { misses }: Flow,
-): Check[] => [
-  checked('account', user ? `user ${user.id}` : 'unknown user'),
-  checked('auth_session', `${misses} wrong so far`, mostMisses),
-  ...counted,
-]
 
 /** What a step-up asks for. */
 export interface Demands {
@@ -74,68 +59,11 @@ function createChallenges(
     | 'now'
   >,
 ) {
-  const { config, store, signIn, factors, passkeys, codes, events, now } = app
+  const { config, store, signIn, passkeys, codes, events, now } = app
   const authSessions = createAuthSessions(app)
+  const ask = createAsking(app, authSessions)
   const counts = { begun: 0, finished: 0 }
-  const { judge, showEnrolling } = createJudging(app)
-
-  /** What may come next. */
-  function challengesOf(flow: Flow, user: User | undefined, known: Factor[]): ChallengeName[] {
-    if (!user) return ['webauthn']
-    const passkey: ChallengeName[] = passkeys.isOn && known.some(({ kind }) => kind === 'webauthn') ? ['webauthn'] : []
-    if (!flow.amr) return user.passwordHash === noPassword ? passkey : ['password', ...passkey]
-    if (flow.enrolling) return [flow.enrolling.kind]
-    if (!known.some(isSecondFactor)) return ['enroll']
-    const has = (kind: Factor['kind']) => known.some((factor) => factor.kind === kind)
-    const codes = known.some((factor) => factor.kind === 'recovery_code' && factor.hashes.length > 0)
-    return [...(has('totp') ? (['totp'] as const) : []), ...passkey, ...(codes ? (['recovery_code'] as const) : [])]
-  }
-
-  /** The answer that asks for the next step, as a refusal: there is nothing yet. */
-  async function ask(
-    caller: Caller,
-    client: Client,
-    flow: Flow,
-    user: User | undefined,
-    { status, failed }: { status?: 403; failed?: Extract<Judged, { wrong: LoginFailure }> } = {},
-  ): Promise<Refusal> {
-    const known = user ? (await factors.of(user.id)).factors : []
-    const { webauthn: _, enrolling: begun, ...kept } = flow
-    // Another may have been first: then that factor is the one to show.
-    const enrolling = known.some(isSecondFactor) ? undefined : begun
-    const next: Flow = { ...kept, ...(enrolling && { enrolling }) }
-    const names = challengesOf(next, user, known)
-    const members: Record<string, unknown> = { challenges: names }
-    if (!mayChallenge(client)) {
-      return new Refusal('insufficient_authorization', {
-        ...(status && { status }),
-        detail: 'More is needed to sign in, for which the client needs first_party and the grant authorization_code',
-        checks: [checked('client', client.id, 'first_party, authorization_code')],
-        members,
-      })
-    }
-    if (names.includes('webauthn')) {
-      next.webauthn = randomBytes(32).toString('base64url')
-      const ofUser = known.filter((factor): factor is Passkey => factor.kind === 'webauthn')
-      members['webauthn'] =
-        enrolling && user
-          ? await passkeys.creationOptions(user, { challenge: next.webauthn, known: ofUser })
-          : await passkeys.requestOptions({ challenge: next.webauthn, allowed: ofUser })
-    }
-    if (user && enrolling?.kind === 'totp') members['totp'] = await showEnrolling(user, enrolling)
-    const seen = failed && (failed.seen ?? failed.wrong)
-    return new Refusal('insufficient_authorization', {
-      ...(status && { status }),
-      detail: failed ? 'That was wrong' : 'More is needed to sign in: one of the challenges',
-      reason: seen ?? 'the sign-in goes on',
-      checks: [
-        checked('second_factor', seen ?? 'none yet', names.join(', ')),
-        ...(names.includes('enroll') ? [checked('mfa_policy', 'the user has no second factor', config.AUTH_MFA)] : []),
-        ...(failed ? checksOf(failed, flow) : []),
-      ],
-      members: { ...members, auth_session: await authSessions.issue(caller, client, next) },
-    })
-  }
+  const judge = createJudging(app)
 
   /** The code of a sign-in. @param authentication left out for a mere password @param more what is said of the code */
   const authorize = (

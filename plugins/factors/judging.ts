@@ -119,7 +119,7 @@ export function createJudging(
       : { wrong: 'wrong recovery code', user }
   }
 
-  return { judge, showEnrolling: enrolments.show }
+  return judge
 }
 
 /** @returns undefined for what is no JSON: that is as wrong as any other answer */

@@ -4,7 +4,7 @@ import type { Session } from '../../domain/session.ts'
 import type { User } from '../../domain/user.ts'
 import { createAuthenticator, type Lies, makeKey } from '../support/authenticator.ts'
 import { callerFrom } from '../support/client-helper.ts'
-import { begin } from '../support/factors.ts'
+import { begin, challenge } from '../support/factors.ts'
 import { claimsOf, json, logIn, onOneApp, onOneStore, overStores, signUp, storeOf } from '../support/helper.ts'
 import {
   addPasskey,
@@ -63,6 +63,11 @@ overStores('a passkey is added by whoever has just signed in, and signs them in 
   const withBoth = await signInWithPasskey(app, device)
   t.match(claimsOf(withBoth.access_token), { sub, acr: twoFactors, amr: ['pwd', 'hwk', 'user', 'mfa'] })
   t.match(await app.factors.of(sub), { factors: [{ id, counter: 3, usedAt: clock.now }] })
+
+  const authorization = `Bearer ${withBoth.access_token}`
+  const raising = json(await challenge(app, { max_age: '0' }, { headers: { authorization } }))
+  t.match(raising, { challenges: ['password', 'webauthn'] })
+  t.same(raising.webauthn.allowCredentials, [], 'an access token is not told which passkeys there are')
 })
 
 async function renewed(app: FastifyInstance, refreshToken: string) {
