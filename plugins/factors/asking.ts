@@ -6,20 +6,16 @@ import { type Client, mayChallenge } from '../../domain/client.ts'
 import { type Factor, isPasskey, isSecondFactor } from '../../domain/factor.ts'
 import { noPassword, type User } from '../../domain/user.ts'
 import { Refusal } from '../../errors.ts'
-import type { LoginFailure } from '../../events.ts'
 import { type AuthSessions, type Flow, mostMisses } from './auth-sessions.ts'
 import { createEnrolments } from './enrolments.ts'
-import type { Judged } from './judging.ts'
+import type { Wrong } from './judging.ts'
 
 /** What an answer asks for: any one of them may come next. */
 export const challengeNames = ['password', 'totp', 'webauthn', 'recovery_code', 'enroll'] as const
 type ChallengeName = (typeof challengeNames)[number]
 
 /** What is known of a step that has failed. */
-const checksOf = (
-  { user, counted = [] }: { user?: User; counted?: Check[] | undefined },
-  { misses }: Flow,
-): Check[] => [
+const checksOf = ({ user, counted = [] }: Wrong, { misses }: Flow): Check[] => [
   checked('account', user ? `user ${user.id}` : 'unknown user'),
   checked('auth_session', `${misses} wrong so far`, mostMisses),
   ...counted,
@@ -50,7 +46,7 @@ export function createAsking(
     client: Client,
     flow: Flow,
     user: User | undefined,
-    { status, failed }: { status?: 403; failed?: Extract<Judged, { wrong: LoginFailure }> } = {},
+    { status, failed }: { status?: 403; failed?: Wrong } = {},
   ): Promise<Refusal> {
     const known = user ? (await factors.of(user.id)).factors : []
     const { webauthn: _, enrolling: begun, ...kept } = flow

@@ -23,7 +23,7 @@ import { adminScopeRefused, Refusal } from '../../errors.ts'
 import { createAsking } from './asking.ts'
 import { createAuthSessions, type Flow } from './auth-sessions.ts'
 import type { Authorized } from './codes.ts'
-import { createJudging, type Right, type Shown } from './judging.ts'
+import { createJudging, type Right, type Shown, type Wrong } from './judging.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -235,20 +235,22 @@ function createChallenges(
       }
       const judged = await judge(caller, flow, before, shown)
       if ('enrolling' in judged) throw await ask(caller, client, { ...flow, ...judged }, before)
-      if ('wrong' in judged) {
-        const { wrong, user } = judged
+      const refuse = async (failed: Wrong): Promise<Refusal> => {
+        const { wrong, user } = failed
         events.emit(caller, 'login.failed', { reason: wrong, ...(user && { sub: user.id }), address: caller.address })
-        throw await ask(caller, client, { ...flow, misses: flow.misses + 1 }, before, { failed: judged })
+        return ask(caller, client, { ...flow, misses: flow.misses + 1 }, before, { failed })
       }
+      if ('wrong' in judged) throw await refuse(judged)
       const { right } = judged
       const next = ofUser(flow, right.user, undefined)
       const isEnough = right.factor !== undefined || !(right.user.hasFactors || needsFactor)
-      if (isEnough) {
-        const code = await finish(caller, client, next, right)
-        counts.finished += 1
-        return code
-      }
-      throw await ask(caller, client, { ...next, amr: right.amr }, right.user)
+      if (!isEnough) throw await ask(caller, client, { ...next, amr: right.amr }, right.user)
+      // Before anything is spent for it: a store that fails now takes no recovery code from anybody.
+      const code = await finish(caller, client, next, right)
+      const lost = await right.spend?.()
+      if (lost) throw await refuse(lost)
+      counts.finished += 1
+      return code
     },
   }
 }

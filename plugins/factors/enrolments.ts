@@ -1,8 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
-import type { Amr } from '../../domain/authentication.ts'
 import type { Caller } from '../../domain/caller.ts'
-import { amrOf } from '../../domain/factor.ts'
+import type { Passkey } from '../../domain/factor.ts'
 import type { User } from '../../domain/user.ts'
 import type { Flow } from './auth-sessions.ts'
 import { newTotpSecret, showTotp, totpStep } from './totp.ts'
@@ -28,10 +27,10 @@ export function createEnrolments({
 
     isRight: (enrolling: EnrollingTotp, code: string): boolean => stepOf(enrolling, code) !== undefined,
 
-    /** @returns the id of the factor; undefined where the user has one by now */
-    async addTotp(caller: Caller, user: User, enrolling: EnrollingTotp, code: string): Promise<string | undefined> {
+    /** @returns false where the user has a factor by now */
+    async addTotp(caller: Caller, user: User, enrolling: EnrollingTotp, code: string): Promise<boolean> {
       const step = stepOf(enrolling, code)
-      if (step === undefined) return undefined
+      if (step === undefined) return false
       const { id } = enrolling
       const secret = factors.sealSecret(user.id, id, enrolling.secret)
       const totp = {
@@ -43,22 +42,14 @@ export function createEnrolments({
         secret,
         step,
       } as const
-      return (await factors.add(caller, user, totp, { isFirst: true })) ? id : undefined
+      return factors.add(caller, user, totp, { isFirst: true })
     },
 
-    /** @returns the id and the methods of the passkey; or what is wrong with it */
-    async addPasskey(
-      caller: Caller,
-      user: User,
-      response: unknown,
-      challenge: string,
-    ): Promise<{ factor: string; amr: Amr[] } | { wrong: string }> {
+    /** The passkey that a response is of, or what is wrong with it. */
+    async passkeyOf(response: unknown, challenge: string): Promise<Passkey | { wrong: string }> {
       const made = await passkeys.register(response, challenge)
       if ('wrong' in made) return made
-      const id = randomUUID()
-      const passkey = { ...made.good, kind: 'webauthn', id, createdAt: now(), usedAt: now() } as const
-      const isAdded = await factors.add(caller, user, passkey, { isFirst: true })
-      return isAdded ? { factor: id, amr: amrOf(passkey) } : { wrong: 'the user has a factor by now' }
+      return { ...made.good, kind: 'webauthn', id: randomUUID(), createdAt: now(), usedAt: now() }
     },
   }
 }

@@ -6,6 +6,7 @@ import {
   type Factor,
   isSecondFactor,
   type Passkey,
+  type RecoveryCodes,
   type Totp,
   totpContext,
   type UserFactors,
@@ -123,6 +124,12 @@ function createFactors({
   const openSecret = (user: User, { id, secret }: Totp): string | undefined =>
     secrets.open(Buffer.from(secret, 'base64url'), totpContext(user.id, id))?.plaintext.toString()
 
+  /** The set that a recovery code is of; undefined where it is wrong, or was taken before. */
+  const findRecoveryCode = (user: User, factors: Factor[], code: string): RecoveryCodes | undefined =>
+    factors
+      .filter((factor) => factor.kind === 'recovery_code')
+      .find(({ hashes }) => hashes.includes(hashRecoveryCode(user.id, code)))
+
   return {
     of,
     change,
@@ -167,26 +174,17 @@ function createFactors({
         return isFree ? { next: replaced(factors, used) } : undefined
       }),
 
-    /** Whether a recovery code is one that is not spent. */
-    isRecoveryCode: (user: User, factors: Factor[], code: string): boolean =>
-      factors.some(
-        (factor) => factor.kind === 'recovery_code' && factor.hashes.includes(hashRecoveryCode(user.id, code)),
-      ),
+    findRecoveryCode,
 
-    /** Takes a recovery code. @returns the id of its set; undefined where another has taken it */
-    async spendRecoveryCode(caller: Caller, user: User, code: string): Promise<string | undefined> {
-      const hash = hashRecoveryCode(user.id, code)
-      let spent: string | undefined
-      const isDone = await change(caller, user, (factors) => {
-        const set = factors.find((factor) => factor.kind === 'recovery_code')
-        if (!set?.hashes.includes(hash)) return undefined
-        spent = set.id
-        const hashes = set.hashes.filter((one) => one !== hash)
+    /** Takes a recovery code: of all who present it, one gets true. */
+    spendRecoveryCode: (caller: Caller, user: User, code: string): Promise<boolean> =>
+      change(caller, user, (factors) => {
+        const set = findRecoveryCode(user, factors, code)
+        if (!set) return undefined
+        const hashes = set.hashes.filter((one) => one !== hashRecoveryCode(user.id, code))
         const told: Change = { event: 'recovery_code.used', members: { sub: user.id, left: hashes.length } }
         return { next: replaced(factors, { ...set, hashes, usedAt: now() }), told: [told] }
-      })
-      return isDone ? spent : undefined
-    },
+      }),
 
     /** Keeps what a passkey has said of itself. @returns false where its counter has not risen since */
     usePasskey: (caller: Caller, user: User, used: Passkey): Promise<boolean> =>

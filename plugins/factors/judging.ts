@@ -16,18 +16,27 @@ export type Shown =
   | { webauthn: string }
   | { enroll: 'totp' | 'webauthn' }
 
+/** What was shown was wrong, with what was seen, for whoever has to explain it. */
+export interface Wrong {
+  wrong: LoginFailure
+  user?: User
+  seen?: string
+  counted?: Check[] | undefined
+}
+
 /** What was shown was right: how much of a sign-in that is. */
 export interface Right {
   user: User
   amr: Amr[]
   factor?: string
+  /** Uses it up, or adds what was enrolled: of all who have shown the same, one gets undefined. */
+  spend?: () => Promise<Wrong | undefined>
 }
 
 /** What the step of a sign-in came to; the next may have other factors in view. */
 export type Judged =
   | { right: Right }
-  /** with what was seen, for whoever has to explain it */
-  | { wrong: LoginFailure; user?: User; seen?: string; counted?: Check[] | undefined }
+  | Wrong
   /** which is passed over where there is a factor already */
   | { enrolling: NonNullable<Flow['enrolling']> }
 
@@ -49,8 +58,9 @@ export function createJudging(
     if (flow.enrolling?.kind === 'totp') {
       const { enrolling } = flow
       const counted = await guess(caller, user, () => enrolments.isRight(enrolling, otp))
-      const factor = counted ? undefined : await enrolments.addTotp(caller, user, enrolling, otp)
-      return factor ? { right: { user, amr: ['otp'], factor } } : { wrong: 'wrong code', user, counted }
+      const wrong: Wrong = { wrong: 'wrong code', user, counted }
+      const spend = async () => ((await enrolments.addTotp(caller, user, enrolling, otp)) ? undefined : wrong)
+      return counted ? wrong : { right: { user, amr: ['otp'], factor: enrolling.id, spend } }
     }
     const known = (await factors.of(user.id)).factors
     let used: ReturnType<typeof factors.findTotp>
@@ -58,21 +68,26 @@ export function createJudging(
       used = factors.findTotp(user, known, otp)
       return used !== undefined
     })
-    if (!counted && used && (await factors.spendTotp(caller, user, used)))
-      return { right: { user, amr: ['otp'], factor: used.id } }
-    return { wrong: 'wrong code', user, seen: factors.whyWrong(user, known, otp), counted }
+    const wrong: Wrong = { wrong: 'wrong code', user, seen: factors.whyWrong(user, known, otp), counted }
+    if (counted || !used) return wrong
+    const right = used
+    const spend = async () => ((await factors.spendTotp(caller, user, right)) ? undefined : wrong)
+    return { right: { user, amr: ['otp'], factor: right.id, spend } }
   }
 
   async function judgeRecoveryCode(caller: Caller, user: User, code: string): Promise<Judged> {
     const known = (await factors.of(user.id)).factors
-    const counted = await guess(caller, user, () => factors.isRecoveryCode(user, known, code))
-    const factor = counted ? undefined : await factors.spendRecoveryCode(caller, user, code)
-    return factor ? { right: { user, amr: [], factor } } : { wrong: 'wrong recovery code', user, counted }
+    const set = factors.findRecoveryCode(user, known, code)
+    const counted = await guess(caller, user, () => set !== undefined)
+    const wrong: Wrong = { wrong: 'wrong recovery code', user, counted }
+    if (counted || !set) return wrong
+    const spend = async () => ((await factors.spendRecoveryCode(caller, user, code)) ? undefined : wrong)
+    return { right: { user, amr: [], factor: set.id, spend } }
   }
 
   /** Nobody can guess at a passkey, so no wait keeps its owner out. */
   async function judgePasskey(caller: Caller, flow: Flow, of: User | undefined, json: string): Promise<Judged> {
-    const isWrong = (why: string, user = of): Judged => ({
+    const isWrong = (why: string, user = of): Wrong => ({
       ...{ wrong: 'wrong passkey', seen: `wrong passkey: ${why}` },
       ...(user && { user }),
     })
@@ -80,8 +95,11 @@ export function createJudging(
     const { webauthn: challenge, enrolling } = flow
     if (challenge === undefined) return isWrong('none was asked for')
     if (of && enrolling?.kind === 'webauthn') {
-      const added = await enrolments.addPasskey(caller, of, response, challenge)
-      return 'wrong' in added ? isWrong(added.wrong) : { right: { user: of, ...added } }
+      const made = await enrolments.passkeyOf(response, challenge)
+      if ('wrong' in made) return isWrong(made.wrong)
+      const add = () => factors.add(caller, of, made, { isFirst: true })
+      const spend = async () => ((await add()) ? undefined : isWrong('the user has a factor by now'))
+      return { right: { user: of, amr: amrOf(made), factor: made.id, spend } }
     }
     const credential = passkeys.credentialOf(response)
     const user = of ?? (credential?.userId === undefined ? undefined : await store.findUser(credential.userId))
@@ -97,8 +115,9 @@ export function createJudging(
       return isWrong(verified.wrong, user)
     }
     const { good } = verified
-    if (!(await factors.usePasskey(caller, user, good))) return isWrong('used a moment ago', user)
-    return { right: { user, amr: amrOf(good), factor: good.id } }
+    const use = () => factors.usePasskey(caller, user, good)
+    const spend = async () => ((await use()) ? undefined : isWrong('used a moment ago', user))
+    return { right: { user, amr: amrOf(good), factor: good.id, spend } }
   }
 
   async function judge(caller: Caller, flow: Flow, user: User | undefined, shown: Shown): Promise<Judged> {

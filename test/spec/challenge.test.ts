@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import type { FastifyInstance, LightMyRequestResponse } from 'fastify'
 import type { Test } from 'tap'
-import { callerFrom, from, isOAuthError, makeClient } from '../support/client-helper.ts'
+import { callerFrom, failStore, from, isOAuthError, makeClient } from '../support/client-helper.ts'
 import {
   begin,
   challenge,
@@ -445,4 +445,20 @@ overStores('factors that come and go while a sign-in is under way', async (t, bu
   const last = isMore(t, refused, ['totp'], 'one came first: who has a password alone adds no other')
   t.notOk('totp' in json(refused), 'nothing is offered any more')
   t.equal((await challenge(app, { auth_session: last, otp: codeOf(other.secret, clock.now) })).statusCode, 200)
+})
+
+overStores('a store that fails in the last step has spent nothing', async (t, build) => {
+  const { app, clock } = await build()
+  await signUp(app)
+  const { secret } = await giveTotp(app)
+  const [recovery_code = ''] = await giveRecoveryCodes(app)
+  for (const shown of [{ otp: codeOf(secret, clock.now) }, { recovery_code }] as Record<string, string>[]) {
+    const failing = json(await begin(app)).auth_session
+    const mend = failStore(app, /^issueRecord$/)
+    const failed = await challenge(app, { auth_session: failing, ...shown })
+    mend()
+    isOAuthError(t, failed, 503, 'temporarily_unavailable', Object.keys(shown).join())
+    const { auth_session } = json(await begin(app))
+    t.equal((await challenge(app, { auth_session, ...shown })).statusCode, 200, 'and it is good when asked again')
+  }
 })
