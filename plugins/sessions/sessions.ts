@@ -2,11 +2,11 @@ import { randomUUID } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { AccessTokenClaims } from '../../domain/access-token.ts'
-import { acrOf, authTimeOf } from '../../domain/authentication.ts'
+import { acrOf } from '../../domain/authentication.ts'
 import type { Caller } from '../../domain/caller.ts'
-import { type Check, checked, shortWord } from '../../domain/checks.ts'
+import { checked } from '../../domain/checks.ts'
 import { type Client, clientBirth } from '../../domain/client.ts'
-import { type Granted, mayHaveScope, remainingScope } from '../../domain/grant.ts'
+import { type Granted, mayHaveScope } from '../../domain/grant.ts'
 import { omitUndefined } from '../../domain/omit-undefined.ts'
 import type { RecordTaking } from '../../domain/record.ts'
 import {
@@ -14,7 +14,6 @@ import {
   isCurrent,
   isExpired,
   isOfClient,
-  type RotationOutcome,
   type Session,
   type SessionLimits,
 } from '../../domain/session.ts'
@@ -23,6 +22,8 @@ import { adminScopeRefused, Refusal } from '../../errors.ts'
 import type { TokenResponse } from '../../schemas/oauth.ts'
 import type { Authorized } from '../factors/codes.ts'
 import type { SignedIn } from '../login/sign-in.ts'
+import { createAnswers } from './answers.ts'
+import { createRefreshing } from './refreshing.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -34,42 +35,25 @@ declare module 'fastify' {
  * Sessions: opened by a login, kept alive by refreshing, ended. Each is one row for its whole life, and its refresh
  * tokens are numbers with a MAC; what a presented one means is decided by the store in one step (`judgeRotation`).
  */
-function createSessions({
-  config,
-  store,
-  changes,
-  challenges,
-  clients,
-  refreshTokens,
-  accessTokens,
-  revocations,
-  now,
-  leaps,
-}: Pick<
-  FastifyInstance,
-  | 'config'
-  | 'store'
-  | 'changes'
-  | 'challenges'
-  | 'clients'
-  | 'refreshTokens'
-  | 'accessTokens'
-  | 'revocations'
-  | 'now'
-  | 'leaps'
->) {
-  const graceMs = config.AUTH_REFRESH_GRACE.ms
+function createSessions(
+  app: Pick<
+    FastifyInstance,
+    | 'config'
+    | 'store'
+    | 'changes'
+    | 'challenges'
+    | 'clients'
+    | 'refreshTokens'
+    | 'accessTokens'
+    | 'revocations'
+    | 'now'
+    | 'leaps'
+  >,
+) {
+  const { config, store, changes, clients, refreshTokens, revocations, now } = app
+  const respond = createAnswers(app)
   const idleTtlMs = config.AUTH_REFRESH_IDLE_TTL.ms
   const maxTtlMs = config.AUTH_REFRESH_MAX_TTL.ms
-
-  const whyRefused: Record<'unknown' | 'expired' | 'wrong_client', Check[]> = {
-    unknown: [checked('session', 'it has ended, or its user is gone or disabled')],
-    wrong_client: [checked('client', 'another than the session was opened by')],
-    expired: [
-      checked('session_idle_seconds', 'this or the next is over', config.AUTH_REFRESH_IDLE_TTL.seconds),
-      checked('session_seconds', 'this or the one before is over', config.AUTH_REFRESH_MAX_TTL.seconds),
-    ],
-  }
 
   const limits = (): SessionLimits => ({ now: now(), idleTtlMs, maxTtlMs })
 
@@ -77,46 +61,6 @@ function createSessions({
   async function hasItsClient(session: Session): Promise<boolean> {
     const client = await clients.find(session.clientId)
     return client !== undefined && isOfClient(session, client.id, clientBirth(client))
-  }
-
-  /** What tokens say of the sign-in: nothing where there never was a question of a second factor. */
-  function claimsOfSignIn(user: User, session: Session) {
-    if (!user.hasFactors && session.authAt === undefined) return undefined
-    const { authAt, amr, factor } = authenticationOf(session)
-    const acr = acrOf({ authAt, ...(factor !== undefined && { factor }) }, now(), config.AUTH_STEP_UP_TTL.ms)
-    return { auth_time: authTimeOf({ authAt }), acr, amr }
-  }
-
-  /** @param lastsUntil as in `Authorized`: where it is given there is no refresh token */
-  async function respond(
-    user: User,
-    client: Client,
-    session: Session,
-    granted: Granted,
-    lastsUntil?: number,
-  ): Promise<TokenResponse> {
-    const scope = remainingScope(granted.scope, client, user)
-    const scopeText = scope.length > 0 ? { scope: scope.join(' ') } : undefined
-    return {
-      access_token: await accessTokens.issue({
-        aud: granted.aud,
-        sub: user.id,
-        client_id: session.clientId,
-        sid: session.id,
-        ...scopeText,
-        ...(user.roles.length > 0 && { roles: user.roles }),
-        ...claimsOfSignIn(user, session),
-        generations: { user: user.generation, client: client.generation },
-        ...(lastsUntil !== undefined && { lastsUntil }),
-      }),
-      token_type: 'Bearer',
-      expires_in: lastsUntil === undefined ? accessTokens.ttlSeconds : lastsUntil - Math.floor(now() / 1000),
-      ...(lastsUntil === undefined &&
-        client.grants.includes('refresh_token') && {
-          refresh_token: refreshTokens.encode(session.id, session.counter),
-        }),
-      ...scopeText,
-    }
   }
 
   /**
@@ -227,77 +171,7 @@ function createSessions({
       return respond(user, client, session, granted, lastsUntil)
     },
 
-    /**
-     * Trades a refresh token for the next pair, RFC 6749 §6 and RFC 9700 §4.14.2.
-     *
-     * @param asked of the access token: undefined for the whole scope of the session, which keeps its own
-     * @throws {Refusal} `invalid_grant` or `invalid_scope`; a spent token ends its session
-     */
-    async refresh(
-      caller: Caller,
-      token: string,
-      client: Client,
-      asked: { scope: string[] | undefined; aud: Granted['aud'] },
-    ): Promise<TokenResponse> {
-      const presented = refreshTokens.decode(token)
-      if (!presented) throw refused('not a refresh token of ours', checked('refresh_token', 'none of ours'))
-      const ofSession = () => checked('refresh_token', `of session ${presented.sessionId}`)
-      const respondTo = ({ user, session }: { user: User; session: Session }) =>
-        respond(user, client, session, { scope: asked.scope ?? session.scope, aud: asked.aud })
-      // Signed while the disk writes and this thread would only wait, and handed out when it has.
-      let prepared: Promise<TokenResponse> | undefined
-      const prepare = (decided: RotationOutcome) => {
-        if (!('user' in decided)) return
-        prepared = respondTo(decided)
-        // Where the write fails nobody asks for it any more.
-        prepared.catch(() => {})
-      }
-      const told = (result: RotationOutcome) => {
-        if (result.outcome !== 'reused') return undefined
-        const { id: sid, userId: sub, clientId: client_id } = result.session
-        return { sub, sid, client_id, address: caller.address }
-      }
-      const result = await changes.make(caller, 'refresh.reused', told, (store, end) => {
-        const ending = end()
-        // Each by its name: an object that is spread, and then added to, is slow.
-        const presentation = {
-          now: ending.now,
-          idleTtlMs,
-          maxTtlMs,
-          sessionId: presented.sessionId,
-          counter: presented.counter,
-          address: caller.address,
-          userAgent: caller.userAgent,
-          clientId: client.id,
-          clientCreatedAt: clientBirth(client),
-          scope: asked.scope,
-          graceMs,
-          mayBeWithin: leaps.mayBeWithin,
-          mfa: config.AUTH_MFA,
-        }
-        return store.rotateSession(presentation, ending, prepare)
-      })
-      switch (result.outcome) {
-        case 'rotated':
-        case 'repeated':
-          return prepared ?? respondTo(result)
-        case 'reused':
-          throw refused(
-            'a spent refresh token came back, and its session was ended',
-            checked('refresh_token', `a spent one of session ${presented.sessionId}, which was ended`),
-            checked('refresh_grace_seconds', 'over', config.AUTH_REFRESH_GRACE.seconds),
-          )
-        case 'scope_exceeded':
-          throw new Refusal('invalid_scope', {
-            detail: 'The scope is wider than the session',
-            checks: [checked('session_scope', asked.scope?.map(shortWord).join(' ') ?? ''), ofSession()],
-          })
-        case 'factor_missing':
-          throw await challenges.toGoOn(caller, client, result, asked.aud)
-        default:
-          throw refused(`refresh refused: ${result.outcome}`, ...whyRefused[result.outcome], ofSession())
-      }
-    },
+    refresh: createRefreshing(app, respond),
 
     /** The live sessions of a user, newest first; a page may be short of those whose client is gone. */
     async list(
@@ -351,9 +225,6 @@ function createSessions({
     limits,
   }
 }
-
-const refused = (reason: string, ...checks: Check[]) =>
-  new Refusal('invalid_grant', { detail: 'The refresh token is not valid', reason, checks })
 
 export default fp(
   async (app: FastifyInstance) => {

@@ -1,0 +1,62 @@
+import type { FastifyInstance } from 'fastify'
+import { acrOf, authTimeOf } from '../../domain/authentication.ts'
+import type { Client } from '../../domain/client.ts'
+import { type Granted, remainingScope } from '../../domain/grant.ts'
+import { authenticationOf, type Session } from '../../domain/session.ts'
+import type { User } from '../../domain/user.ts'
+import type { TokenResponse } from '../../schemas/oauth.ts'
+
+/** What the client of a session gets. */
+export type Respond = ReturnType<typeof createAnswers>
+
+/**
+ * Makes the tokens of a session, RFC 6749 §5.1.
+ *
+ * @returns a function of the user, the client, the session, what is granted, and `lastsUntil` as in `Authorized`: where
+ * that is given there is no refresh token
+ */
+export function createAnswers({
+  config,
+  accessTokens,
+  refreshTokens,
+  now,
+}: Pick<FastifyInstance, 'config' | 'accessTokens' | 'refreshTokens' | 'now'>) {
+  /** What tokens say of the sign-in: nothing where there never was a question of a second factor. */
+  function claimsOfSignIn(user: User, session: Session) {
+    if (!user.hasFactors && session.authAt === undefined) return undefined
+    const { authAt, amr, factor } = authenticationOf(session)
+    const acr = acrOf({ authAt, ...(factor !== undefined && { factor }) }, now(), config.AUTH_STEP_UP_TTL.ms)
+    return { auth_time: authTimeOf({ authAt }), acr, amr }
+  }
+
+  return async function respond(
+    user: User,
+    client: Client,
+    session: Session,
+    granted: Granted,
+    lastsUntil?: number,
+  ): Promise<TokenResponse> {
+    const scope = remainingScope(granted.scope, client, user)
+    const scopeText = scope.length > 0 ? { scope: scope.join(' ') } : undefined
+    return {
+      access_token: await accessTokens.issue({
+        aud: granted.aud,
+        sub: user.id,
+        client_id: session.clientId,
+        sid: session.id,
+        ...scopeText,
+        ...(user.roles.length > 0 && { roles: user.roles }),
+        ...claimsOfSignIn(user, session),
+        generations: { user: user.generation, client: client.generation },
+        ...(lastsUntil !== undefined && { lastsUntil }),
+      }),
+      token_type: 'Bearer',
+      expires_in: lastsUntil === undefined ? accessTokens.ttlSeconds : lastsUntil - Math.floor(now() / 1000),
+      ...(lastsUntil === undefined &&
+        client.grants.includes('refresh_token') && {
+          refresh_token: refreshTokens.encode(session.id, session.counter),
+        }),
+      ...scopeText,
+    }
+  }
+}
