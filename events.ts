@@ -79,6 +79,10 @@ const changes = {
   /** `amr` of more than a password */
   'login.succeeded': info<OfUser & OfClient & { sid: string; address: string; amr?: Amr[] }>('a login'),
   'session.raised': info<OfUser & OfClient & { sid: string; acr: Acr }>('a user signed in anew within a session'),
+  'browser.signed_in': info<OfUser & { browser: string; address: string; amr: Amr[] }>('a user signed in in a browser'),
+  'browser.signed_out': info<OfUser & { browser: string }>('a user was signed out in a browser, and of its apps'),
+  'consent.given': info<OfUser & OfClient & { scope: string }>('a user has allowed an app'),
+  'consent.withdrawn': info<OfUser & OfClient>('a user has taken back what an app was allowed'),
   'session.ended': info<OfUser & { sid: string }>('a session was ended'),
   'sessions.ended': info<OfUser>('all sessions of a user were ended'),
   'factor.added': info<OfUser & OfFactor>('a second factor was added'),
@@ -115,6 +119,10 @@ export type LoginFailure = (typeof loginFailures)[number]
 
 /** Events of which the store knows nothing, and of commands that act on it without the service's app. */
 const notes = {
+  'code.reused': warn<OfClient & { sid: string }>('an authorization code came back, and the session of it was ended'),
+  'logout.failed': warn<OfUser & OfClient & { sid: string; reason: string; tries: number }>(
+    'a client was told at no try that a session has ended',
+  ),
   'login.failed': warn<{ reason: LoginFailure; sub?: string; account?: string; address: string }>('a login failed'),
   'passkey.cloned': warn<OfUser & { factor: string }>(
     'a passkey was refused whose counter went back: there may be a copy',

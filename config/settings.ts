@@ -170,7 +170,22 @@ export const Settings = Type.Object({
   }),
   AUTH_PAGES: OneOf(['on', 'off'], {
     default: 'on',
-    description: 'Whether the pages that links in mails open are served',
+    description: 'Whether people sign in in the browser: the pages, OpenID Connect, and what links in mails open',
+  }),
+  AUTH_BROWSER_IDLE_TTL: DurationFrom('1s', '3650d', {
+    default: '7d',
+    description: 'How long a browser stays signed in that nobody uses',
+  }),
+  AUTH_BROWSER_MAX_TTL: DurationFrom('1s', '3650d', {
+    default: '30d',
+    description: 'How long a browser stays signed in, used or not',
+  }),
+  AUTH_THEME_DIR: Type.Optional(
+    Type.String({ description: 'A directory with theme.css and logo.svg, for the pages: see docs/pages.md' }),
+  ),
+  AUTH_CIMD: Type.String({
+    default: 'off',
+    description: 'Whether apps that nobody has registered may come by the URL of their metadata: on, off, or hosts',
   }),
   AUTH_PAGES_URL: Type.Optional(
     Type.String({

@@ -1,4 +1,5 @@
 import { isUuid } from './ids.ts'
+import type { SigningAlg } from './signing-key.ts'
 
 /** Who asks for tokens, RFC 6749 §2. */
 export interface Client {
@@ -14,6 +15,22 @@ export interface Client {
   introspect: 'none' | 'audience' | 'all'
   /** whether it is an app of the service's own, which asks for the password itself; see `isFirstParty` */
   firstParty?: boolean
+  /** what people know it by; its id, where it has none */
+  name?: string
+  /** where a browser may be sent back to, compared as text; none, where the client is no app with a browser */
+  redirectUris?: string[]
+  /** where a browser may be sent after signing out */
+  postLogoutRedirectUris?: string[]
+  /** who is told that a session of its has ended with the browser's, OpenID Connect Back-Channel Logout 1.0 */
+  backchannelLogoutUri?: string
+  /** see `pkceOf` */
+  pkce?: 'required' | 'optional'
+  /** see `consentOf` */
+  consent?: 'ask' | 'implicit'
+  /** what its ID tokens are signed by; RS256 when not given, which every client has to know (OIDC Discovery §3) */
+  idTokenAlg?: SigningAlg
+  /** whether its requests for authorization have to be pushed, RFC 9126 §6 */
+  requirePar?: boolean
   /** that are good, the newest first */
   secrets: ClientSecret[]
   createdAt: number
@@ -37,7 +54,21 @@ export interface ClientSecret {
 /** The members of a client that its administrator decides. */
 export type ClientDefinition = Pick<
   Client,
-  'id' | 'type' | 'grants' | 'scopes' | 'audience' | 'introspect' | 'firstParty'
+  | 'id'
+  | 'type'
+  | 'grants'
+  | 'scopes'
+  | 'audience'
+  | 'introspect'
+  | 'firstParty'
+  | 'name'
+  | 'redirectUris'
+  | 'postLogoutRedirectUris'
+  | 'backchannelLogoutUri'
+  | 'pkce'
+  | 'consent'
+  | 'idTokenAlg'
+  | 'requirePar'
 >
 
 /** The client that is meant when a request names none. */
@@ -58,6 +89,17 @@ export const builtInFirstParty: Client = {
   createdAt: 0,
   isDeclared: false,
   generation: 0,
+}
+
+/**
+ * The pages of this service, by which people sign in in a browser: a client of `/challenge` in this process, which no
+ * request can name, for it is never stored.
+ */
+export const pagesClient: Client = {
+  ...builtInFirstParty,
+  id: 'latchkey:pages',
+  grants: ['authorization_code'],
+  scopes: [],
 }
 
 /**
@@ -90,6 +132,14 @@ export const mayChallenge = (client: ClientDefinition): boolean =>
 export const clientBirth = ({ id, createdAt }: Client): number | undefined =>
   id === firstPartyId ? undefined : createdAt
 
+/** Whether its codes need a code_challenge (RFC 7636): always, unless an administrator has said otherwise. */
+export const needsPkce = ({ type, pkce = 'required' }: Pick<Client, 'type' | 'pkce'>): boolean =>
+  type === 'public' || pkce === 'required'
+
+/** Whether its users are asked before it gets anything. What the service's own apps may have needs no asking. */
+export const asksConsent = (client: Pick<Client, 'id' | 'firstParty' | 'consent'>): boolean =>
+  (client.consent ?? (isFirstParty(client) ? 'implicit' : 'ask')) === 'ask'
+
 /** RFC 6749 appendix A.1 without the space; it goes into header fields and keys of the store. */
 export const wellFormedClientId = /^[\x21-\x7e]{1,128}$/
 
@@ -102,6 +152,7 @@ export function validateClient({
 }: ClientDefinition): { pointer: string; detail: string } | undefined {
   if (!wellFormedClientId.test(id))
     return { pointer: '/client_id', detail: 'must be 1 to 128 visible ASCII characters' }
+  if (id === pagesClient.id) return { pointer: '/client_id', detail: 'must not be that of the pages of this service' }
   if (id === '.' || id === '..') return { pointer: '/client_id', detail: 'must not be . or .., which no URL can name' }
   // The `sub` of a token must not be taken for the other kind.
   if (isUuid(id.toLowerCase())) return { pointer: '/client_id', detail: 'must not look like the id of a user' }

@@ -24,6 +24,8 @@ export interface Session {
   authAt?: number
   /** by which methods; undefined for a password alone */
   amr?: Amr[]
+  /** the `BrowserSession` that it was opened from, and ends with unless its scope has `offline_access` */
+  parent?: string
   /** the second factor, or the passkey, of the sign-in; undefined for one factor, or when that factor is gone */
   factor?: string
 }

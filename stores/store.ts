@@ -1,7 +1,9 @@
 import type { Moving } from './moving/moving.ts'
 import type { Sweeping } from './sweeping.ts'
 import type { AuditTable } from './tables/audit.ts'
+import type { BrowserSessionTable } from './tables/browser-sessions.ts'
 import type { ClientTable } from './tables/clients.ts'
+import type { ConsentTable } from './tables/consents.ts'
 import type { FactorTable } from './tables/factors.ts'
 import type { FailureTable } from './tables/failures.ts'
 import type { RecordTable } from './tables/records.ts'
@@ -30,6 +32,8 @@ export interface Store
     ClientTable,
     SessionTable,
     FactorTable,
+    BrowserSessionTable,
+    ConsentTable,
     RevocationTable,
     SigningKeyTable,
     FailureTable,
@@ -86,6 +90,10 @@ export type ToldWrite =
   | 'rotateSession'
   | 'raiseSession'
   | 'endSession'
+  | 'createBrowserSession'
+  | 'renewBrowserSession'
+  | 'endBrowserSession'
+  | 'changeConsents'
   | 'endUserSessions'
   | 'addSigningKey'
   | 'removeSigningKey'

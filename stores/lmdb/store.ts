@@ -1,4 +1,5 @@
 import { createHealth, writeTrial } from '../health.ts'
+import { comingTables } from '../not-yet.ts'
 import type { Store } from '../store.ts'
 import { revocationsPerPage } from '../tables/revocations.ts'
 import { openDatabases } from './databases.ts'
@@ -62,6 +63,7 @@ export function openLmdbStore(dataDir: string): Store {
     ...createClients(databases, runs),
     ...createSessions(databases, runs),
     ...createRotations(databases, runs),
+    ...comingTables,
     ...createFactors(databases, runs),
     ...createRevocations(databases, runs),
     ...createSigningKeys(databases, runs),

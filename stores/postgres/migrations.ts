@@ -214,6 +214,40 @@ export const migrations: readonly { version: number; statements: readonly string
       )`,
     ],
   },
+  {
+    version: 10,
+    statements: [
+      'ALTER TABLE latchkey_clients ADD COLUMN IF NOT EXISTS name text',
+      'ALTER TABLE latchkey_clients ADD COLUMN IF NOT EXISTS redirect_uris text[]',
+      'ALTER TABLE latchkey_clients ADD COLUMN IF NOT EXISTS post_logout_redirect_uris text[]',
+      'ALTER TABLE latchkey_clients ADD COLUMN IF NOT EXISTS backchannel_logout_uri text',
+      'ALTER TABLE latchkey_clients ADD COLUMN IF NOT EXISTS pkce text',
+      'ALTER TABLE latchkey_clients ADD COLUMN IF NOT EXISTS consent text',
+      'ALTER TABLE latchkey_clients ADD COLUMN IF NOT EXISTS id_token_alg text',
+      'ALTER TABLE latchkey_clients ADD COLUMN IF NOT EXISTS require_par boolean',
+      'ALTER TABLE latchkey_sessions ADD COLUMN IF NOT EXISTS parent uuid',
+      'CREATE INDEX IF NOT EXISTS latchkey_sessions_by_parent ON latchkey_sessions (parent) WHERE parent IS NOT NULL',
+      `CREATE TABLE IF NOT EXISTS latchkey_browser_sessions (
+        id uuid PRIMARY KEY,
+        user_id uuid NOT NULL,
+        generation bigint NOT NULL,
+        secret_hash text NOT NULL,
+        created_at bigint NOT NULL,
+        seen_at bigint NOT NULL,
+        address text NOT NULL,
+        user_agent text NOT NULL,
+        auth_at bigint NOT NULL,
+        amr text[] NOT NULL,
+        factor text
+      )`,
+      'CREATE INDEX IF NOT EXISTS latchkey_browser_sessions_by_user ON latchkey_browser_sessions (user_id, created_at)',
+      `CREATE TABLE IF NOT EXISTS latchkey_consents (
+        user_id uuid PRIMARY KEY,
+        consents text NOT NULL,
+        version bigint NOT NULL
+      )`,
+    ],
+  },
 ]
 
 /** The steps that were taken, one row each. */

@@ -1,4 +1,5 @@
 import { createHealth, writeTrial } from '../health.ts'
+import { comingTables } from '../not-yet.ts'
 import type { Store } from '../store.ts'
 import { migrate } from './migrations.ts'
 import { openPool, type PoolOptions, type Postgres } from './pool.ts'
@@ -65,6 +66,7 @@ export function createMethods(postgres: Postgres, isNew: boolean): Omit<Store, '
     ...createClients(runs),
     ...createSessions(runs),
     ...createRotations(runs),
+    ...comingTables,
     ...createFactors(runs),
     ...createRevocations(runs),
     ...createSigningKeys(runs),

@@ -9,6 +9,7 @@ import type { SigningKeyRecord } from '../../domain/signing-key.ts'
 import { clockSkewMs } from '../../domain/time.ts'
 import type { User } from '../../domain/user.ts'
 import type { Finding } from '../../stores/moving/moving.ts'
+import { comingTables } from '../../stores/not-yet.ts'
 import { keyOf, type TableName, type Tables } from '../../stores/rows.ts'
 import { type Store, StoreUnavailable } from '../../stores/store.ts'
 import type { SweepStep } from '../../stores/sweeping.ts'
@@ -1850,6 +1851,7 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
         Exclude<keyof Store, 'name' | 'product' | 'isNew' | 'broken' | 'usage' | 'close' | 'completeIndexes'>,
         () => Promise<unknown>
       > = {
+        ...comingTables,
         ping: () => closing.ping(),
         createUser: () => closing.createUser(makeUser()),
         findUser: () => closing.findUser(user.id),

@@ -1,0 +1,56 @@
+import type { Audit } from '../../domain/audit.ts'
+import type { Authentication } from '../../domain/authentication.ts'
+import type { BrowserSession } from '../../domain/browser-session.ts'
+import type { End } from '../../domain/lifetimes.ts'
+import type { RecordTaking } from '../../domain/record.ts'
+import type { Session } from '../../domain/session.ts'
+
+/** What is asked of the table of people who are signed in in a browser. */
+export interface BrowserSessionTable {
+  /**
+   * Opens one.
+   * @param taking the code of a finished sign-in, taken in the same step
+   * @returns false as of `createSession`
+   */
+  createBrowserSession(session: BrowserSession, taking: RecordTaking, audit?: Audit): Promise<boolean>
+  findBrowserSession(id: string): Promise<BrowserSession | undefined>
+  /**
+   * Says that its user has signed in anew in it: another secret is good from then on.
+   * @returns false when its secret is another by now, it has ended, its user may not have tokens, the factor is gone, or
+   *   there is no such record
+   */
+  renewBrowserSession(renewed: RenewedBrowserSession, taking?: RecordTaking, audit?: Audit): Promise<boolean>
+  /** Says when one was seen last, where that is later. It need not be on disk when this resolves. */
+  seeBrowserSession(id: string, seenAt: number): Promise<void>
+  /** Those of a user that are alive but for their age, the newest first; at most a hundred. */
+  listBrowserSessions(userId: string): Promise<BrowserSession[]>
+  /** The sessions of apps that one has opened, those too that outlive it; at most a thousand. */
+  listChildren(parent: string): Promise<Session[]>
+  /**
+   * Ends one, and the sessions of apps that it has opened but for those with `offline_access`, and records the
+   * revocation of each. For every one, those with `offline_access` too, a record of kind `logout` is due from `end.now`
+   * on: its client is to be told.
+   * @param userId whose it has to be; undefined for any user's
+   * @returns false when there is no such one
+   */
+  endBrowserSession(id: string, end: End, userId?: string, audit?: Audit): Promise<boolean>
+}
+
+export interface RenewedBrowserSession extends Authentication {
+  id: string
+  /** as the caller has read it */
+  expectedHash: string
+  secretHash: string
+  seenAt: number
+}
+
+/** What a record of kind `logout` has in its data, as JSON; its id is `logout.` and the `sid`, its owner the `sid`. */
+export interface LogoutDue {
+  sub: string
+  sid: string
+  clientId: string
+  clientCreatedAt?: number
+}
+export const logoutKind = 'logout'
+/** From when it is due: after this the client will have heard from its own users. */
+export const logoutTtlSeconds = 3_600
