@@ -1,8 +1,11 @@
 import type { Locale } from '../../domain/user.ts'
-import { en } from './en.ts'
-import { ko } from './ko.ts'
+import { en } from './en/index.ts'
+import { ko } from './ko/index.ts'
 
-/** Every language says the same things: what one lacks, the compiler finds. */
+/**
+ * What the pages say: a folder for each language, and in it a file for each group of pages. Every language says the same
+ * things: what one lacks, the compiler finds.
+ */
 export type PageTexts = typeof en
 
 const texts: Record<Locale, PageTexts> = { en, ko }

@@ -1,0 +1,7 @@
+import { common } from './common.ts'
+import * as email from './e-mail.ts'
+import * as failures from './failures.ts'
+import * as signUp from './sign-up.ts'
+
+/** What the pages say, in English: a group for each page. Names and addresses stand on lines of their own, see `page.ts`. */
+export const en = { ...common, ...email, ...failures, ...signUp }
