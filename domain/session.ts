@@ -31,7 +31,12 @@ export interface Session {
 }
 
 /** How the user of a session has signed in. */
-export const authenticationOf = ({ authAt, createdAt, amr = ['pwd'], factor }: Session): Authentication => ({
+export const authenticationOf = ({
+  authAt,
+  createdAt,
+  amr = ['pwd'],
+  factor,
+}: Pick<Session, 'authAt' | 'createdAt' | 'amr' | 'factor'>): Authentication => ({
   authAt: authAt ?? createdAt,
   amr,
   ...(factor !== undefined && { factor }),

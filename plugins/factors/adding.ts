@@ -1,4 +1,4 @@
-import type { Amr } from '../../domain/authentication.ts'
+import type { Amr, Authentication } from '../../domain/authentication.ts'
 import { checked } from '../../domain/checks.ts'
 import { authenticationOf } from '../../domain/session.ts'
 import { Refusal } from '../../errors.ts'
@@ -19,7 +19,7 @@ export function refuseTooMany({ factors: { factors } }: Fresh): void {
 
 /**
  * What becomes of the session: one that has shown no second factor yet has shown this one, the first of its user, as by
- * a step-up with it.
+ * a step-up with it. That of a browser is left to whoever has its request, for it gets another secret: see `raisedBy`.
  *
  * @param methods by which it has been shown @param now milliseconds since the epoch
  */
@@ -28,9 +28,14 @@ export function showing(
   factor: string,
   methods: Amr[],
   now: number,
-): { isFirst: true; raising: Raised } | { by: string } {
-  const { amr, factor: shown } = authenticationOf(session)
-  if (shown !== undefined) return { by: shown }
-  const all = [...new Set([...amr, ...methods, 'mfa' as const])]
-  return { isFirst: true, raising: { sessionId: session.id, authAt: now, amr: all, factor } }
+): { isFirst: true; raising?: Raised } | { by: string } {
+  if (session.factor !== undefined) return { by: session.factor }
+  if (!('clientId' in session)) return { isFirst: true }
+  return { isFirst: true, raising: { sessionId: session.id, ...raisedBy(session, factor, methods, now) } }
+}
+
+/** How a session has been signed in to that has shown its first second factor now. */
+export function raisedBy(session: Fresh['session'], factor: string, methods: Amr[], now: number): Authentication {
+  const amr = [...new Set([...authenticationOf(session).amr, ...methods, 'mfa' as const])]
+  return { authAt: now, amr, factor }
 }

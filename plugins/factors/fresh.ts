@@ -1,6 +1,7 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { acrOf, authTimeOf, freshForSeconds, lackOf, oneFactor, twoFactors } from '../../domain/authentication.ts'
+import type { BrowserSession } from '../../domain/browser-session.ts'
 import type { UserFactors } from '../../domain/factor.ts'
 import { authenticationOf, type Session } from '../../domain/session.ts'
 import { mayHaveTokens, type User } from '../../domain/user.ts'
@@ -21,7 +22,8 @@ declare module 'fastify' {
 /** As they are in the store now. */
 export interface Fresh {
   user: User
-  session: Session
+  /** that of an app, or the browser's */
+  session: Session | BrowserSession
   factors: UserFactors
 }
 

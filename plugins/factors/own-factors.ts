@@ -8,7 +8,7 @@ import { networkText } from '../../domain/network.ts'
 import { noPassword, type User } from '../../domain/user.ts'
 import { Refusal } from '../../errors.ts'
 import { retryUntilApplied } from '../../stores/compare-and-set.ts'
-import { createRecords } from '../records/records.ts'
+import { createRecords, type Presented } from '../records/records.ts'
 import { type Prove, refuseTooMany, showing } from './adding.ts'
 import type { Fresh } from './fresh.ts'
 import { hashRecoveryCode, makeRecoveryCodes } from './recovery-codes.ts'
@@ -56,6 +56,18 @@ function createOwnFactors({
       throw new Refusal('last_factor', { checks: [checked('mfa_policy', 'it is the last', config.AUTH_MFA)] })
   }
 
+  const show = ({ username: account }: User, { secret }: Enrolling) =>
+    showTotp({ secret, issuer: mail.service, account })
+
+  /** What a user has begun to add; undefined where it is another's, took too long, or is confirmed. */
+  async function enrolling(
+    { id: owner }: User,
+    id: string,
+  ): Promise<(Enrolling & Pick<Presented, 'taking'>) | undefined> {
+    const named = enrolmentId.test(id) ? await records.name('totp', id) : undefined
+    return named?.record.owner === owner ? { ...(named.data as Enrolling), taking: named.taking } : undefined
+  }
+
   return {
     enrolmentTtlSeconds: enrolment.ttlSeconds,
 
@@ -68,7 +80,7 @@ function createOwnFactors({
     async beginTotp(caller: Caller, prove: Prove, name = 'Authenticator app') {
       const fresh = await prove()
       refuseTooMany(fresh)
-      const { id: owner, username: account } = fresh.user
+      const { id: owner } = fresh.user
       const data: Enrolling = { secret: newTotpSecret(), name }
       const issued = await records.issue('totp', { owner, source: networkText(caller.address), data })
       if (!issued) {
@@ -77,7 +89,13 @@ function createOwnFactors({
           headers: { 'retry-after': String(enrolment.ttlSeconds) },
         })
       }
-      return { id: issued.id, ...(await showTotp({ secret: data.secret, issuer: mail.service, account })) }
+      return { id: issued.id, ...(await show(fresh.user, data)) }
+    },
+
+    /** Shows a user the authenticator app again that they have begun to add. @returns undefined where there is none */
+    async showTotp(user: User, id: string) {
+      const begun = await enrolling(user, id)
+      return begun && { id, ...(await show(user, begun)) }
     },
 
     /**
@@ -92,10 +110,10 @@ function createOwnFactors({
       retryUntilApplied('The factors', async () => {
         const fresh = await prove()
         const { user } = fresh
-        const named = enrolmentId.test(id) ? await records.name('totp', id) : undefined
-        if (named?.record.owner !== user.id) throw noSuch('There is no such authenticator app to confirm')
+        const begun = await enrolling(user, id)
+        if (!begun) throw noSuch('There is no such authenticator app to confirm')
         refuseTooMany(fresh)
-        const { secret, name } = named.data as Enrolling
+        const { secret, name, taking } = begun
         const step = totpStep({ secret, code, now: now(), after: -1 })
         if (step === undefined) {
           await records.miss('totp', id)
@@ -103,7 +121,7 @@ function createOwnFactors({
         }
         const sealed = factors.sealSecret(user.id, id, secret)
         const totp: Totp = { kind: 'totp', id, name, createdAt: now(), secret: sealed, step }
-        return factors.add(caller, user, totp, { ...showing(fresh, id, ['otp'], now()), taking: named.taking })
+        return factors.add(caller, user, totp, { ...showing(fresh, id, ['otp'], now()), taking })
       }),
 
     /** Makes recovery codes, in the place of those before. @returns them, once */
