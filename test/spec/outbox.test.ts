@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
-import { leaseMs, retriesMs } from '../../plugins/mail/outbox.ts'
+import { retriesMs } from '../../plugins/mail/outbox.ts'
+import { leaseMs } from '../../plugins/records/due.ts'
 import { failStore, until } from '../support/client-helper.ts'
 import { onOneStore, overStores, type Scope, signUp, storeOf, type TestApp } from '../support/helper.ts'
 import { fieldOf, type MailServer, partOf, startMailServer } from '../support/mail-server.ts'
