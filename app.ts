@@ -227,6 +227,7 @@ export async function buildApp(
     await app.register(webhooks)
     // A command needs the routes of /admin/ only.
     if (!command) {
+      if (app.config.AUTH_PAGES === 'on') await app.register(import('./plugins/authorization/index.ts'))
       await app.register(ownFactors)
       await app.register(ownPasskeys)
       await app.register(outbox)

@@ -77,7 +77,9 @@ const changes = {
   'password.set': info<OfUser>('a password was set by an administrator'),
   'password.reset': info<OfUser>('a forgotten password was replaced'),
   /** `amr` of more than a password */
-  'login.succeeded': info<OfUser & OfClient & { sid: string; address: string; amr?: Amr[] }>('a login'),
+  'login.succeeded': info<OfUser & OfClient & { sid: string; address: string; amr?: Amr[]; browser?: string }>(
+    'a login',
+  ),
   'session.raised': info<OfUser & OfClient & { sid: string; acr: Acr }>('a user signed in anew within a session'),
   'browser.signed_in': info<OfUser & { browser: string; address: string; amr: Amr[] }>('a user signed in in a browser'),
   'browser.signed_out': info<OfUser & { browser: string }>('a user was signed out in a browser, and of its apps'),

@@ -27,6 +27,10 @@ const settings = {
   client_grants: undefined,
   client_scopes: undefined,
   client_audience: undefined,
+  redirect_uri: undefined,
+  response_type: undefined,
+  authorization_request: undefined,
+  code_challenge: undefined,
   client_introspect: undefined,
 
   // What is presented
@@ -66,6 +70,8 @@ const settings = {
   sign_in_seconds: undefined,
   auth_session: undefined,
   authorization_code: undefined,
+  browser_session: 'AUTH_BROWSER_IDLE_TTL',
+  consent: undefined,
   sign_ins_under_way: undefined,
   password_length: 'AUTH_PASSWORD_MIN',
   password_policy: undefined,

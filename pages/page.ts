@@ -28,6 +28,8 @@ export interface Page {
   title: string
   /** whether a form comes back with what is wrong: who hears the page is told so by its title first */
   hasErrors?: boolean
+  /** where a browser may be led to when a form of the page is sent, beside our own pages */
+  formTargets?: string[]
   body: Content
 }
 

@@ -29,6 +29,14 @@ export interface Authorized {
   codeChallenge?: string
   /** that is raised, in the place of one that is opened */
   session?: string
+  /** where the code was sent: to be said again (RFC 6749 §4.1.3). None for a code of `POST /challenge` */
+  redirectUri?: string
+  /** the `BrowserSession` that the user allowed it in, and where that is: the client may be a server elsewhere */
+  browser?: { id: string; address: string; userAgent: string }
+  /** for the ID token, OpenID Connect Core §3.1.2.1 */
+  nonce?: string
+  /** claims of the user that the ID token is to have, too (OpenID Connect Core §5.5) */
+  idTokenClaims?: string[]
   /**
    * `exp` of the access token that was all that came for it: it gives another that lasts no longer, and no refresh token.
    * An access token gets around among APIs, and what it gives must not be more than it is.
@@ -45,6 +53,12 @@ const codeRecord = { prefix: 'lkc_', ttlSeconds: 60, bounds: { perOwner: 100, pe
 
 /** RFC 7636 §4.1 */
 const wellFormedVerifier = /^[A-Za-z0-9._~-]{43,128}$/
+
+/** What comes with a code. */
+export interface CodeProof {
+  verifier?: string | undefined
+  redirectUri?: string | undefined
+}
 
 /** Authorization codes, RFC 6749 §4.1.2: good once, for a minute, for one client. */
 function createCodes({ config, store, secrets, now }: Pick<FastifyInstance, 'config' | 'store' | 'secrets' | 'now'>) {
@@ -82,12 +96,13 @@ function createCodes({ config, store, secrets, now }: Pick<FastifyInstance, 'con
      *
      * @returns what it stands for; or, of one that was spent, what it gave: whoever brings it a second time may have
      *   stolen it, or the first one has (RFC 6749 §4.1.2)
-     * @throws {Refusal} `invalid_grant` for one that is unknown, expired, another client's, or without its verifier
+     * @throws {Refusal} `invalid_grant` for one that is unknown, expired, another client's, or without its verifier or its
+     * `redirect_uri`
      */
     async present(
       client: Client,
       code: string,
-      verifier: string | undefined,
+      { verifier, redirectUri }: CodeProof,
     ): Promise<{ authorized: Authorized; takingFor(sid: string): RecordTaking } | { gave: string }> {
       const found = await records.find('code', code)
       if (!found) throw codeRefused('unknown, or expired')
@@ -95,6 +110,9 @@ function createCodes({ config, store, secrets, now }: Pick<FastifyInstance, 'con
       if (record.spentAt !== undefined) return { gave: record.gave ?? '' }
       const { client: id, clientBirth: birth, ...authorized } = data as Stored
       if (id !== client.id || birth !== clientBirth(client)) throw codeRefused("another client's")
+      // Else a code that was sent to another address of the client, and caught there, could be traded in here.
+      if (redirectUri !== authorized.redirectUri)
+        throw codeRefused('the redirect_uri is another, or one of the two is missing')
       // A verifier that nothing asked for is refused as well: the challenge may have been taken out (RFC 9700 §4.8.2).
       const isVerified =
         verifier === undefined

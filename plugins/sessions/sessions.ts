@@ -76,6 +76,7 @@ function createSessions(
     client: Client,
     granted: Granted,
     takingFor?: (sid: string) => RecordTaking,
+    browser?: Authorized['browser'],
   ): Promise<TokenResponse | undefined> {
     const { scope } = granted
     if (!mayHaveScope(user, scope)) throw adminScopeRefused(user.roles)
@@ -93,12 +94,18 @@ function createSessions(
       counter: 0,
       createdAt: openedAt,
       refreshedAt: openedAt,
-      address: caller.address,
-      userAgent: caller.userAgent,
+      // The person is where the browser is; the app may be a server elsewhere.
+      address: browser?.address ?? caller.address,
+      userAgent: browser?.userAgent ?? caller.userAgent,
       ...authentication,
+      ...(browser && { parent: browser.id }),
     }
     const { id: sid, clientId: client_id, address } = session
-    const opened = { sub: user.id, sid, client_id, address, ...(authentication && { amr: authentication.amr }) }
+    const opened = {
+      ...{ sub: user.id, sid, client_id, address },
+      ...(authentication && { amr: authentication.amr }),
+      ...(browser && { browser: browser.id }),
+    }
     const isOpen = await changes.make(caller, 'login.succeeded', opened, (store) =>
       store.createSession(session, takingFor?.(sid)),
     )
@@ -149,12 +156,13 @@ function createSessions(
       client: Client,
       { authorized, takingFor }: { authorized: Authorized; takingFor(sid: string): RecordTaking },
     ): Promise<TokenResponse | undefined> {
-      const { userId, generation, granted, authentication, session: sid, lastsUntil } = authorized
+      const { userId, generation, granted, authentication, session: sid, lastsUntil, browser } = authorized
       const user = await store.findUser(userId)
       // A step-up gives its session the level that it shows, and no other.
       const factor = authentication?.factor ?? sid
       if (!user || whyNoTokens(user, { generation, factor, mfa: config.AUTH_MFA }) !== undefined) return undefined
-      if (sid === undefined) return open(caller, omitUndefined({ user, authentication }), client, granted, takingFor)
+      if (sid === undefined)
+        return open(caller, omitUndefined({ user, authentication }), client, granted, takingFor, browser)
       if (lastsUntil !== undefined && lastsUntil * 1000 <= now()) return undefined
       // Where nothing was shown the session stays as it is now: its user may have shown something meanwhile.
       const shown = lastsUntil === undefined ? authentication : await authenticationNow(sid)

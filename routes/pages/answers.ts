@@ -18,24 +18,24 @@ export function frameFor(request: FastifyRequest): Frame {
  * No script, nothing from elsewhere, in no frame; and no address of a page, which may hold the secret of a link, leaves
  * with a request that it makes.
  */
-const pageHeaders = {
+const pageHeaders = (formTargets: string[]) => ({
   'content-security-policy': [
     "default-src 'none'",
     "style-src 'self'",
     "img-src 'self' data:",
     "base-uri 'none'",
     "frame-ancestors 'none'",
-    "form-action 'self'",
+    ["form-action 'self'", ...formTargets].join(' '),
   ].join('; '),
   'referrer-policy': 'no-referrer',
   'cross-origin-opener-policy': 'same-origin',
   'cross-origin-resource-policy': 'same-origin',
-}
+})
 
 export const sendPage = (reply: FastifyReply, page: Page, status = 200): FastifyReply =>
   reply
     .code(status)
-    .headers(pageHeaders)
+    .headers(pageHeaders(page.formTargets ?? []))
     .type('text/html; charset=utf-8')
     .send(renderPage(frameFor(reply.request), page))
 

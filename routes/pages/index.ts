@@ -1,3 +1,4 @@
+import cookie from '@fastify/cookie'
 import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import { checked } from '../../domain/checks.ts'
 import { Refusal } from '../../errors.ts'
@@ -6,10 +7,18 @@ import { style, styleName } from '../../pages/style.ts'
 import { noteRefusal, toRefusal } from '../../plugins/http/errors.ts'
 import { acceptForms } from '../../plugins/http/form.ts'
 import { frameFor, sendPage } from './answers.ts'
+import authorizeRoute from './authorize.ts'
 import emailPages from './emails.ts'
 import forgotPage from './forgot.ts'
 import resetPage from './reset.ts'
 import signUpPage from './sign-up.ts'
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** a form that any site may send here: it does nothing by itself */
+    isForAnySite?: true
+  }
+}
 
 const keptForSeconds = 365 * 86_400
 
@@ -34,8 +43,9 @@ const plugin: FastifyPluginAsync = async (app) => {
   }
 
   app.addHook('onRequest', async (request) => {
-    if (request.method === 'POST') refuseForeign(request)
+    if (request.method === 'POST' && !request.routeOptions.config.isForAnySite) refuseForeign(request)
   })
+  await app.register(cookie)
   await acceptForms(app)
   app.setErrorHandler((error, request, reply) => {
     const refusal = toRefusal(error, request)
@@ -49,6 +59,7 @@ const plugin: FastifyPluginAsync = async (app) => {
     const caching = params.name === styleName ? `public, max-age=${keptForSeconds}, immutable` : 'no-store'
     return reply.header('cache-control', caching).type('text/css; charset=utf-8').send(style)
   })
+  await app.register(authorizeRoute)
   await app.register(signUpPage)
   if (!mail.isOn) return
   await app.register(forgotPage)

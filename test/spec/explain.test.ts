@@ -8,6 +8,7 @@ import type { CheckName } from '../../domain/checks.ts'
 import { type ErrorCode, errorCodes } from '../../errors.ts'
 import { createRecentRefusals } from '../../plugins/run/recent-refusals.ts'
 import { StoreUnavailable } from '../../stores/store.ts'
+import { openBrowser } from '../support/browser.ts'
 import { basic, callerFrom, makeClient } from '../support/client-helper.ts'
 import {
   begin,
@@ -120,6 +121,13 @@ onOneStore('for each error that there is, an administrator is told which check f
     return access_token
   }
 
+  const redirectUri = 'https://app.example/callback'
+  await makeClient(app, { id: 'web', type: 'public', grants: ['authorization_code'], redirectUris: [redirectUri] })
+  const browser = openBrowser(app)
+  const challenged = { code_challenge: 'x'.repeat(43), code_challenge_method: 'S256' }
+  const authorize = (more: Record<string, string>) =>
+    `/authorize?${new URLSearchParams({ client_id: 'web', redirect_uri: redirectUri, response_type: 'code', ...challenged, ...more })}`
+
   type Provoke = () => Promise<LightMyRequestResponse | string>
   /** how each is provoked, the check that decides, and its limit and setting where there are such */
   const table: Record<ErrorCode, [Provoke, CheckName, limit?: string | number | undefined, setting?: string]> = {
@@ -154,6 +162,39 @@ onOneStore('for each error that there is, an administrator is told which check f
       'second_factor',
     ],
     invalid_code: [() => post('/email/verify', { token: 'lkv_x' }), 'mail_link'],
+    unsupported_response_type: [() => browser.open(authorize({ response_type: 'token' })), 'response_type', 'code'],
+    request_not_supported: [() => browser.open(authorize({ request: 'e30.e30.' })), 'authorization_request'],
+    request_uri_not_supported: [
+      () => browser.open(authorize({ request_uri: 'https://app.example/request' })),
+      'authorization_request',
+    ],
+    login_required: [
+      () => browser.open(authorize({ prompt: 'none' })),
+      'browser_session',
+      undefined,
+      'AUTH_BROWSER_IDLE_TTL',
+    ],
+    consent_required: [
+      async () => {
+        await app.users.signUp(callerFrom('198.51.100.1', app.log), { username: 'ines', password })
+        await browser.signIn('ines')
+        return browser.open(authorize({ prompt: 'none' }))
+      },
+      'consent',
+    ],
+    access_denied: [
+      async () => browser.submit(await browser.open(authorize({})), { decision: 'deny' }, '/consent'),
+      'consent',
+    ],
+    interaction_required: [
+      async () => {
+        secrets.push((await giveTotp(app, 'ines')).secret)
+        return browser.open(authorize({ prompt: 'none' }))
+      },
+      'browser_session',
+      undefined,
+      'AUTH_BROWSER_IDLE_TTL',
+    ],
     invalid_scope: [
       () => postForm(app, '/token', { grant_type: 'client_credentials', scope: 'write' }, basic(machine)),
       'client_scopes',
@@ -329,7 +370,8 @@ onOneStore('for each error that there is, an administrator is told which check f
     const { request_id, at, route, status, checks, code: told, ...rest } = json(answer)
     if (answer.statusCode !== 200) t.fail(`${code}: ${answer.body}`)
     t.same([told, request_id, rest], [code, id, {}])
-    if (typeof refused !== 'string') t.equal(status, refused.statusCode, code)
+    // What goes back to an app by the browser is a redirect.
+    if (typeof refused !== 'string' && refused.statusCode !== 303) t.equal(status, refused.statusCode, code)
     t.match({ at, route }, { at: /^\d{4}-.*Z$/, route: /^\(no request\)$|^[A-Z]+ (\/[\w/:.*-]*|\(no route\))$/ }, code)
     const [first] = checks
     t.same([first.name, first.limit, first.setting], [name, limit, setting], `${code}: ${JSON.stringify(checks)}`)

@@ -10,22 +10,26 @@ export const authorizationCode = grant({
       Type.String({ description: 'RFC 7636: of the code_challenge, where one was sent', examples: [''] }),
     ),
     redirect_uri: Type.Optional(
-      Type.String({ description: 'Not for a code of `POST /challenge`, which has none', examples: [''] }),
+      Type.String({
+        description: 'Of the request at `/authorize`, again; a code of `POST /challenge` has none',
+        examples: [''],
+      }),
     ),
   },
 
-  async handle({ store, codes, sessions }, { caller, client, form }) {
+  async handle({ store, codes, sessions, events }, { caller, client, form }) {
     const code = required(form, 'code')
-    // RFC 6749 §4.1.3: the same as in the request of the code, and that had none.
-    if (form.redirect_uri) throw codeRefused('there was no redirect_uri')
-    const verifier = form.code_verifier || undefined
-    const presented = await codes.present(client, code, verifier)
+    const proof = { verifier: form.code_verifier || undefined, redirectUri: form.redirect_uri || undefined }
+    const presented = await codes.present(client, code, proof)
     const answer = 'gave' in presented ? undefined : await sessions.openByCode(caller, client, presented)
     if (answer) return answer
-    const spent = 'gave' in presented ? presented : await codes.present(client, code, verifier)
+    const spent = 'gave' in presented ? presented : await codes.present(client, code, proof)
     if ('gave' in spent) {
       const session = await store.findSession(spent.gave)
-      if (session?.clientId === client.id) await sessions.end(caller, session.id, session.userId)
+      if (session?.clientId === client.id) {
+        await sessions.end(caller, session.id, session.userId)
+        events.emit(caller, 'code.reused', { client_id: client.id, sid: session.id })
+      }
       throw codeRefused('it came a second time, and what it gave was ended')
     }
     throw codeRefused('its user has changed, or may not have tokens')

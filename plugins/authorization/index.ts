@@ -1,0 +1,17 @@
+import type { FastifyInstance } from 'fastify'
+import fp from 'fastify-plugin'
+import browserSessions from '../browser/browser-sessions.ts'
+import forms from '../browser/forms.ts'
+import authorization from './authorization.ts'
+import consents from './consents.ts'
+
+/** All that sign-in in the browser has, and is not there without AUTH_PAGES. */
+export default fp(
+  async (app: FastifyInstance) => {
+    await app.register(forms)
+    await app.register(browserSessions)
+    await app.register(consents)
+    await app.register(authorization)
+  },
+  { name: 'sign-in-in-the-browser' },
+)

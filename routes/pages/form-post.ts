@@ -1,0 +1,13 @@
+import type { FastifyReply } from 'fastify'
+import { renderForm } from '../../pages/form.ts'
+import { paragraph } from '../../pages/page.ts'
+import { formTargetOf } from '../../plugins/authorization/answers.ts'
+import { frameFor, sendPage } from './answers.ts'
+
+/** OAuth 2.0 Form Post Response Mode: a form that sends itself to the app; without script, by its button. */
+export function sendFormPost(reply: FastifyReply, action: string, hidden: Record<string, string>): FastifyReply {
+  const frame = frameFor(reply.request)
+  const { title, text, button } = frame.texts.formPost
+  const body = [paragraph(text), renderForm(frame, { action, hidden, button })]
+  return sendPage(reply, { title, body, formTargets: [formTargetOf(action)] })
+}
