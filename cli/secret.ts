@@ -135,7 +135,10 @@ async function clientsBefore(store: Store, current: string, config: Config): Pro
   const { hashDeclared, isGuessable } = createClientSecrets({ secrets: createSecrets([current]), now: Date.now })
   const path = config.AUTH_CLIENTS_FILE
   const declared = new Map(
-    (path === undefined ? [] : readDeclarations(path)).map(({ definition, secrets }) => [definition.id, secrets]),
+    (path === undefined ? [] : readDeclarations(path, config.AUTH_FETCH_ALLOW)).map(({ definition, secrets }) => [
+      definition.id,
+      secrets,
+    ]),
   )
   const ids: string[] = []
   for await (const clients of pagesOf(store, 'clients')) {

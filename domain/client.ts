@@ -1,4 +1,3 @@
-import { isUuid } from './ids.ts'
 import type { SigningAlg } from './signing-key.ts'
 
 /** Who asks for tokens, RFC 6749 §2. */
@@ -23,11 +22,11 @@ export interface Client {
   postLogoutRedirectUris?: string[]
   /** who is told that a session of its has ended with the browser's, OpenID Connect Back-Channel Logout 1.0 */
   backchannelLogoutUri?: string
-  /** see `pkceOf` */
+  /** see `needsPkce` */
   pkce?: 'required' | 'optional'
-  /** see `consentOf` */
+  /** see `asksConsent` */
   consent?: 'ask' | 'implicit'
-  /** what its ID tokens are signed by; RS256 when not given, which every client has to know (OIDC Discovery §3) */
+  /** see `idTokenAlgOf` */
   idTokenAlg?: SigningAlg
   /** whether its requests for authorization have to be pushed, RFC 9126 §6 */
   requirePar?: boolean
@@ -140,27 +139,8 @@ export const needsPkce = ({ type, pkce = 'required' }: Pick<Client, 'type' | 'pk
 export const asksConsent = (client: Pick<Client, 'id' | 'firstParty' | 'consent'>): boolean =>
   (client.consent ?? (isFirstParty(client) ? 'implicit' : 'ask')) === 'ask'
 
+/** What its ID tokens are signed by: what every client has to know, OpenID Connect Discovery §3, where it says nothing. */
+export const idTokenAlgOf = ({ idTokenAlg = 'RS256' }: Pick<Client, 'idTokenAlg'>): SigningAlg => idTokenAlg
+
 /** RFC 6749 appendix A.1 without the space; it goes into header fields and keys of the store. */
 export const wellFormedClientId = /^[\x21-\x7e]{1,128}$/
-
-/** Checks a definition. @returns the first member that is not acceptable, as a JSON pointer; undefined when all are */
-export function validateClient({
-  id,
-  type,
-  grants,
-  introspect,
-}: ClientDefinition): { pointer: string; detail: string } | undefined {
-  if (!wellFormedClientId.test(id))
-    return { pointer: '/client_id', detail: 'must be 1 to 128 visible ASCII characters' }
-  if (id === pagesClient.id) return { pointer: '/client_id', detail: 'must not be that of the pages of this service' }
-  if (id === '.' || id === '..') return { pointer: '/client_id', detail: 'must not be . or .., which no URL can name' }
-  // The `sub` of a token must not be taken for the other kind.
-  if (isUuid(id.toLowerCase())) return { pointer: '/client_id', detail: 'must not look like the id of a user' }
-  if (id === firstPartyId && type !== 'public') return { pointer: '/type', detail: 'must be public for first-party' }
-  if (type === 'public' && grants.includes('client_credentials')) {
-    return { pointer: '/grants', detail: 'must not have client_credentials for a public client, which has no secret' }
-  }
-  if (type === 'public' && introspect !== 'none')
-    return { pointer: '/introspect', detail: 'is for confidential clients only' }
-  return undefined
-}

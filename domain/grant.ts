@@ -1,5 +1,5 @@
 import { adminScope, type Client } from './client.ts'
-import { isScopeName } from './scope.ts'
+import { isOpenIdScope, isScopeName } from './scope.ts'
 import type { User } from './user.ts'
 
 /** Values of `grant_type`. What each does is in `routes/oauth/grants/`. */
@@ -33,6 +33,6 @@ const mayHave = ({ roles }: User, name: string): boolean => name !== adminScope 
 /** Whether a user may have every name of a scope. */
 export const mayHaveScope = (user: User, scope: string[]): boolean => scope.every((name) => mayHave(user, name))
 
-/** The part of a granted scope that its client still has, and its user may still have. */
+/** The part of a granted scope that its client may still have, and its user. */
 export const remainingScope = (scope: string[], client: Client, user: User): string[] =>
-  scope.filter((name) => client.scopes.includes(name) && mayHave(user, name))
+  scope.filter((name) => (client.scopes.includes(name) || isOpenIdScope(name)) && mayHave(user, name))

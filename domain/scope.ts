@@ -18,3 +18,4 @@ const scopeName = new RegExp(`^${scopeCharacter}+$`)
 
 export const isScope = (text: string): boolean => scope.test(text)
 export const isScopeName = (text: string): boolean => scopeName.test(text)
+export const isOpenIdScope = (name: string): boolean => (openIdScopes as readonly string[]).includes(name)

@@ -1,6 +1,16 @@
 import { type Static, Type } from '@sinclair/typebox'
-import { type Client, type ClientDefinition, firstPartyId, grantsOf, isFirstParty } from '../domain/client.ts'
+import {
+  asksConsent,
+  type Client,
+  type ClientDefinition,
+  firstPartyId,
+  grantsOf,
+  idTokenAlgOf,
+  isFirstParty,
+  needsPkce,
+} from '../domain/client.ts'
 import { grantTypes } from '../domain/grant.ts'
+import { omitUndefined } from '../domain/omit-undefined.ts'
 import { scopeCharacter } from '../domain/scope.ts'
 import { Timestamp, toTimestamp } from './parts.ts'
 
@@ -9,6 +19,45 @@ import { Timestamp, toTimestamp } from './parts.ts'
 export const ClientId = Type.String({ description: '1 to 128 visible ASCII characters', examples: ['orders'] })
 
 export const ClientSecret = Type.String({ description: 'Shown now and never again', examples: ['lks_…'] })
+
+const RedirectUris = (description: string, path: string) =>
+  Type.Array(Type.String({ maxLength: 2048 }), {
+    uniqueItems: true,
+    maxItems: 100,
+    description,
+    examples: [[`https://app.example.com${path}`]],
+  })
+
+/** Of apps that people sign in to in a browser. */
+const browserMembers = {
+  name: Type.String({
+    minLength: 1,
+    maxLength: 100,
+    description: 'What people know it by; the `client_id` when left out',
+  }),
+  redirect_uris: RedirectUris(
+    'Where a browser may be sent back to: https, http on this device, or the scheme of an app. Compared as text; ' +
+      'for public clients, the port of 127.0.0.1 and [::1] may be any',
+    '/callback',
+  ),
+  post_logout_redirect_uris: RedirectUris('Where a browser may be sent after signing out; compared as text', '/'),
+  backchannel_logout_uri: Type.String({
+    maxLength: 2048,
+    description:
+      'Told that a session of its has ended with that of the browser, OpenID Connect Back-Channel Logout 1.0',
+    examples: ['https://app.example.com/backchannel-logout'],
+  }),
+  pkce: Type.Union([Type.Literal('required'), Type.Literal('optional')], {
+    description: 'Whether a code needs a `code_challenge` (RFC 7636); `optional` for confidential clients only',
+  }),
+  consent: Type.Union([Type.Literal('ask'), Type.Literal('implicit')], {
+    description: 'Whether users are asked before it gets anything; `implicit` by default with `first_party`',
+  }),
+  id_token_alg: Type.Union([Type.Literal('RS256'), Type.Literal('ES256'), Type.Literal('EdDSA')], {
+    description: 'What its ID tokens are signed by; RS256 by default',
+  }),
+  require_par: Type.Boolean({ description: 'Whether it has to push its requests for authorization, RFC 9126' }),
+}
 
 /** What is decided when a client is created. */
 export const clientMembers = {
@@ -37,15 +86,18 @@ export const clientMembers = {
   first_party: Type.Boolean({
     description: 'Whether it is an app of your own, which asks for the password itself and may use `POST /challenge`',
   }),
+  ...browserMembers,
 }
 
 /** The same, each with a default. */
 export const newClientMembers = Type.Partial(Type.Object(clientMembers)).properties
 
-/** A client as administrators see it. */
+/** A client as administrators see it: what nobody has decided with its default. */
 export const AdminClient = Type.Object({
   client_id: ClientId,
   ...clientMembers,
+  name: Type.Optional(clientMembers.name),
+  backchannel_logout_uri: Type.Optional(clientMembers.backchannel_logout_uri),
   // A newer release may have stored others.
   grants: Type.Array(Type.String(), { description: clientMembers.grants.description as string }),
   declared: Type.Boolean({ description: 'Whether it is in AUTH_CLIENTS_FILE' }),
@@ -67,11 +119,21 @@ type NewClient = Partial<Omit<Static<typeof AdminClient>, 'introspect'>> & {
 export function toDefinition(json: NewClient): ClientDefinition {
   const { client_id: id, type, scopes = [], audience = [], ...rest } = json
   const { grants = defaultGrants(json), introspect = false, first_party: firstParty = id === firstPartyId } = rest
-  return { id, type, grants, scopes, audience, introspect: toRight(introspect), firstParty }
+  const ofBrowser = omitUndefined({
+    name: json.name,
+    redirectUris: json.redirect_uris,
+    postLogoutRedirectUris: json.post_logout_redirect_uris,
+    backchannelLogoutUri: json.backchannel_logout_uri,
+    pkce: json.pkce,
+    consent: json.consent,
+    idTokenAlg: json.id_token_alg,
+    requirePar: json.require_par,
+  })
+  return { id, type, grants, scopes, audience, introspect: toRight(introspect), firstParty, ...ofBrowser }
 }
 
-function defaultGrants({ type, first_party }: NewClient): string[] {
-  if (first_party) return ['authorization_code', 'refresh_token']
+function defaultGrants({ type, first_party, redirect_uris = [] }: NewClient): string[] {
+  if (first_party || redirect_uris.length > 0) return ['authorization_code', 'refresh_token']
   return type === 'confidential' ? ['client_credentials'] : []
 }
 
@@ -89,6 +151,14 @@ export function toClient(client: Client, now: number): Static<typeof AdminClient
     audience,
     introspect: introspect === 'all' ? 'all' : introspect === 'audience',
     first_party: isFirstParty(client),
+    ...omitUndefined({ name: client.name }),
+    redirect_uris: client.redirectUris ?? [],
+    post_logout_redirect_uris: client.postLogoutRedirectUris ?? [],
+    ...omitUndefined({ backchannel_logout_uri: client.backchannelLogoutUri }),
+    pkce: needsPkce(client) ? 'required' : 'optional',
+    consent: asksConsent(client) ? 'ask' : 'implicit',
+    id_token_alg: idTokenAlgOf(client),
+    require_par: client.requirePar ?? false,
     declared: isDeclared,
     created_at: toTimestamp(createdAt),
     ...(disabledAt !== undefined && { disabled_at: toTimestamp(disabledAt) }),

@@ -17,6 +17,23 @@ function readOverlap(text: string): number {
   throw new CommandError(`--overlap: ${expected}`, exitCodes.usage)
 }
 
+/** Of an app that people sign in to in a browser, what there is. */
+function describeApp(client: Json): Record<string, string | undefined> {
+  const { name, redirect_uris, post_logout_redirect_uris, backchannel_logout_uri } = client
+  const { pkce, consent, id_token_alg, require_par } = client
+  if (redirect_uris.length === 0) return { name }
+  return {
+    name,
+    redirect_uris: list(redirect_uris),
+    post_logout_redirect_uris: post_logout_redirect_uris.join(' ') || undefined,
+    backchannel_logout_uri,
+    pkce,
+    consent,
+    id_token_alg,
+    require_par: require_par ? 'yes' : 'no',
+  }
+}
+
 function describe(client: Json): string {
   const { client_id, type, grants, scopes, audience, introspect, ...rest } = client
   const { first_party, declared, created_at, disabled_at, secrets } = rest
@@ -31,6 +48,7 @@ function describe(client: Json): string {
     audience: list(audience, 'AUTH_AUDIENCE'),
     introspect: introspect === 'all' ? 'all' : introspect ? 'yes' : 'no',
     first_party: first_party ? 'yes' : 'no',
+    ...describeApp(client),
     declared: declared ? 'in AUTH_CLIENTS_FILE' : undefined,
     created: when(created_at),
     disabled: disabled_at === undefined ? 'no' : `since ${when(disabled_at)}`,
@@ -56,12 +74,29 @@ const add: AdminCommand = {
     '--introspect-all': { about: 'may introspect all tokens', conflicts: 'introspect' },
     '--first-party':
       'an app of your own that asks for passwords itself, by /challenge; grants authorization_code and refresh_token by default',
+    '--name <name>': 'what people know it by, on the pages',
+    '--redirect-uri <url>': {
+      about:
+        'where a browser is sent back to, compared as text; grants authorization_code and refresh_token by default; repeatable',
+      isRepeatable: true,
+    },
+    '--post-logout-redirect-uri <url>': {
+      about: 'where a browser may be sent after signing out; repeatable',
+      isRepeatable: true,
+    },
+    '--backchannel-logout-uri <url>': 'told when a session of its ends with that of the browser',
+    '--pkce <when>': 'required (default) or optional, for a confidential client that knows no PKCE',
+    '--consent <how>': 'ask (default), or implicit for an app of your own',
+    '--id-token-alg <alg>': 'RS256 (default), ES256 or EdDSA',
+    '--require-par': 'has to push its requests for authorization (RFC 9126)',
   },
   help: `
 Examples
   latchkey client add orders --scope files:read --audience https://files.example.com
   latchkey client add files --introspect --audience https://files.example.com
   latchkey client add app --public --first-party
+  latchkey client add shop --name Shop --redirect-uri https://shop.example.com/callback
+  latchkey client add desktop --public --redirect-uri http://127.0.0.1/callback
   latchkey client add old-app --public --grant password --grant refresh_token`,
   mayMakeStore: true,
   act: ({ call }, { args: [client_id], options }) =>
@@ -73,6 +108,14 @@ Examples
       audience: options['audience'],
       introspect: options['introspectAll'] ? 'all' : options['introspect'] === true,
       ...(options['firstParty'] === true && { first_party: true }),
+      name: options['name'],
+      redirect_uris: options['redirectUri'],
+      post_logout_redirect_uris: options['postLogoutRedirectUri'],
+      backchannel_logout_uri: options['backchannelLogoutUri'],
+      pkce: options['pkce'],
+      consent: options['consent'],
+      id_token_alg: options['idTokenAlg'],
+      ...(options['requirePar'] === true && { require_par: true }),
     }),
   text: (made) => describe(made) + (made.client_secret ? `\n\n${secretField(made.client_secret)}` : ''),
 }

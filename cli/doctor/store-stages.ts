@@ -21,7 +21,15 @@ export interface Looking {
  */
 export function startLooking(sought: Sought): Looking {
   const stages = new Map<StageName, PromiseWithResolvers>()
-  for (const name of ['opened', 'signingKeys', 'webhooks', 'readMs', 'writeMs', 'administrators', 'deadEnds'] as const)
+  for (const name of [
+    'opened',
+    'signingKeys',
+    'webhooks',
+    'readMs',
+    'writeMs',
+    'administrators',
+    'appClients',
+  ] as const)
     stages.set(name, withResolvers())
   const reached = ([name, value]: Stage) => stages.get(name)?.resolve(value)
   /** Of what has not been reached. */

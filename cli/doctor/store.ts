@@ -6,7 +6,7 @@ import { createPositions } from '../../plugins/webhooks/positions.ts'
 import type { Store } from '../../stores/store.ts'
 import { openPlace, type Place } from '../places.ts'
 import { type Administrators, readAdministrators } from './administrators.ts'
-import { readDeadEnds } from './app-clients.ts'
+import { type AppClients, readAppClients } from './app-clients.ts'
 import { type Check, failed, median, NotKnown, needed, ok, warning } from './check.ts'
 import type { Facts } from './facts.ts'
 
@@ -20,8 +20,7 @@ export interface StoreStages {
   readMs: number
   writeMs: number
   administrators: Administrators
-  /** ids of clients by which nobody with a second factor can sign in */
-  deadEnds: string[]
+  appClients: AppClients
 }
 
 /** What is looked for, and where. */
@@ -59,7 +58,7 @@ export async function* lookInto({ place, webhooks }: Sought): AsyncGenerator<Sta
       ),
     ]
     yield ['administrators', await readAdministrators(store)]
-    yield ['deadEnds', await readDeadEnds(store)]
+    yield ['appClients', await readAppClients(store)]
   } finally {
     await store.close()
   }

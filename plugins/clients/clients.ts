@@ -9,9 +9,9 @@ import {
   type ClientDefinition,
   type ClientSecret,
   firstPartyId,
-  validateClient,
   wellFormedClientId,
 } from '../../domain/client.ts'
+import { validateClient } from '../../domain/client-definition.ts'
 import { isFuture } from '../../domain/time.ts'
 import { Refusal } from '../../errors.ts'
 import type { ChangeName, MembersOf } from '../../events.ts'
@@ -40,13 +40,14 @@ export const hashSecret = (secret: string): string => `sha256:${hash('sha256', s
 
 /** Who may ask for tokens, RFC 6749 §2: found, made, changed, removed. */
 function createClients({
+  config,
   store,
   changes,
   events,
   revocations,
   now,
   uptimeMs,
-}: Pick<FastifyInstance, 'store' | 'changes' | 'events' | 'revocations' | 'now' | 'uptimeMs'>) {
+}: Pick<FastifyInstance, 'config' | 'store' | 'changes' | 'events' | 'revocations' | 'now' | 'uptimeMs'>) {
   const known = new Lru<{ reading: Promise<Client | undefined>; readAt: number }>(1_000)
   events.on('client', ({ client_id: id }, event) => {
     // Of a wrong secret the store knows nothing.
@@ -151,10 +152,10 @@ function createClients({
      * Makes a client.
      *
      * @returns it, and the secret of a confidential one: shown now and never again
-     * @throws {Refusal} 400 for an id that is not acceptable, 409 for one that is taken
+     * @throws {Refusal} 400 for a member that is not acceptable, 409 for an id that is taken
      */
     async create(by: By, definition: ClientDefinition): Promise<{ client: Client; secret?: string }> {
-      const wrong = validateClient(definition)
+      const wrong = validateClient(definition, config.AUTH_FETCH_ALLOW)
       if (wrong)
         throw new Refusal('invalid_request', { detail: `${wrong.pointer.slice(1)} ${wrong.detail}`, errors: [wrong] })
       const secret = definition.type === 'confidential' ? newSecret() : undefined

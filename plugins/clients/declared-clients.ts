@@ -5,7 +5,9 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { ConfigError } from '../../config.ts'
 import type { Client, ClientSecret } from '../../domain/client.ts'
-import { type ClientDefinition, isFirstParty, mayChallenge, validateClient } from '../../domain/client.ts'
+import { type ClientDefinition, isFirstParty, mayChallenge } from '../../domain/client.ts'
+import { validateClient } from '../../domain/client-definition.ts'
+import { omitUndefined } from '../../domain/omit-undefined.ts'
 import { Refusal } from '../../errors.ts'
 import { clientMembers, newClientMembers, toDefinition } from '../../schemas/clients.ts'
 import { retryUntilApplied } from '../../stores/compare-and-set.ts'
@@ -36,9 +38,13 @@ const listOf = <T>(value: T | T[] | undefined): T[] =>
 /**
  * Reads AUTH_CLIENTS_FILE: a JSON array of clients, or an object with the array as `clients`.
  *
+ * @param allowed AUTH_FETCH_ALLOW
  * @throws {ConfigError} for whatever is not as expected, naming the client and the member, never a secret
  */
-export function readDeclarations(path: string): { definition: ClientDefinition; secrets: string[] }[] {
+export function readDeclarations(
+  path: string,
+  allowed?: string[],
+): { definition: ClientDefinition; secrets: string[] }[] {
   const expected = (what: string) => new ConfigError(`AUTH_CLIENTS_FILE: expected ${what} in ${path}`)
   let content: unknown
   try {
@@ -57,7 +63,7 @@ export function readDeclarations(path: string): { definition: ClientDefinition; 
     const { client_id: id, client_secret: secret, audience, ...members } = declaration
     const { type = secret === undefined ? 'public' : 'confidential' } = members
     const definition = toDefinition({ client_id: id, ...members, type, audience: listOf(audience) })
-    const wrong = validateClient(definition)
+    const wrong = validateClient(definition, allowed)
     if (wrong) throw expected(`for ${JSON.stringify(id)} that ${wrong.pointer.slice(1)} ${wrong.detail}`)
     if ((type === 'confidential') !== (secret !== undefined)) {
       throw expected(`for ${JSON.stringify(id)} a client_secret if it is confidential, and none if it is public`)
@@ -97,7 +103,7 @@ async function applyDeclarations({
 >): Promise<void> {
   const path = config.AUTH_CLIENTS_FILE
   if (path === undefined) return
-  const declarations = readDeclarations(path)
+  const declarations = readDeclarations(path, config.AUTH_FETCH_ALLOW)
   const { hashDeclared, isSecretOf } = clientAuthentication
 
   /**
@@ -123,15 +129,19 @@ async function applyDeclarations({
     await retryUntilApplied(`The client ${definition.id}`, async () => {
       const before = await store.findClient(definition.id)
       const secrets = keptSecrets(before, texts)
-      const next = { ...before, ...definition, secrets, isDeclared: true }
+      const declared = { ...definition, secrets, isDeclared: true }
+      if (!before) {
+        const createdAt = await clients.birthOf(definition.id)
+        return changes.make({ log }, 'client.created', { client_id: definition.id }, (store) =>
+          store.createClient({ ...declared, createdAt, generation: createdAt }),
+        )
+      }
+      const { createdAt, disabledAt, generation } = before
+      const next = { ...declared, createdAt, generation, ...omitUndefined({ disabledAt }) }
       // A row of an earlier release does not say whether it is first-party.
-      if (before && Value.Equal({ ...before, firstParty: isFirstParty(before) }, next)) return true
-      const createdAt = before ? before.createdAt : await clients.birthOf(definition.id)
-      const event = before ? 'client.changed' : 'client.created'
-      return changes.make({ log }, event, { client_id: definition.id }, (store) =>
-        before
-          ? store.replaceClient({ ...before, ...next, generation: before.generation + 1 })
-          : store.createClient({ ...definition, secrets, isDeclared: true, createdAt, generation: createdAt }),
+      if (Value.Equal({ ...before, firstParty: isFirstParty(before) }, next)) return true
+      return changes.make({ log }, 'client.changed', { client_id: definition.id }, (store) =>
+        store.replaceClient({ ...next, generation: generation + 1 }),
       )
     })
   }

@@ -139,7 +139,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     }
     // Before the password is checked: what is refused anyway costs no hash.
     const aud = grantAudience(client, form.resource, config)
-    const granted = { scope: grantScope(client, form.scope, { ofUser: true }), aud }
+    const granted = { scope: grantScope(client, form.scope, { ofUser: true, config }), aud }
     if (form.method === 'webauthn') throw await challenges.byPasskey(caller, client, granted, codeChallenge)
     if (form.method) throw invalid('The method must be webauthn')
     const { username, password } = form

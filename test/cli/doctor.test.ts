@@ -1,5 +1,5 @@
 import t from 'tap'
-import { readDeadEnds } from '../../cli/doctor/app-clients.ts'
+import { readAppClients } from '../../cli/doctor/app-clients.ts'
 import { runChecks } from '../../cli/doctor/check.ts'
 import type { Facts } from '../../cli/doctor/facts.ts'
 import { NoAnswer } from '../../cli/doctor/http.ts'
@@ -20,6 +20,7 @@ import {
   goodRemote,
   key,
   machine,
+  noClients,
   now,
   publicKey,
   rejecting,
@@ -316,17 +317,36 @@ const setUps: Record<string, SetUp> = {
   },
 
   'a client takes passwords and may not use /challenge, and nobody has to have a second factor': {
-    facts: { store: stages({ deadEnds: ['web'] }) },
+    facts: { store: stages({ appClients: { ...noClients, deadEnds: ['web'] } }) },
     says: [],
   },
   'a client takes passwords and may not use /challenge, where AUTH_MFA demands a second factor': {
     env: { AUTH_MFA: 'required' },
-    facts: { store: stages({ deadEnds: ['web'] }) },
+    facts: { store: stages({ appClients: { ...noClients, deadEnds: ['web'] } }) },
     says: ['warning mfa.clients: the clients'],
   },
   'a client may not use /challenge where none takes passwords': {
     env: { AUTH_MFA: 'required', AUTH_PASSWORD_GRANT: 'off' },
-    facts: { store: stages({ deadEnds: ['web'] }) },
+    facts: { store: stages({ appClients: { ...noClients, deadEnds: ['web'] } }) },
+    says: [],
+  },
+
+  'people sign in to a client in the browser, and there are no pages': {
+    env: { AUTH_PAGES: 'off' },
+    facts: { store: stages({ appClients: { ...noClients, inBrowser: ['web'] } }) },
+    says: ['warning clients.browser: AUTH_PAGES'],
+  },
+  'a browser may be sent back to a client, which may not trade its code in': {
+    facts: { store: stages({ appClients: { ...noClients, inBrowser: ['web'], withoutGrant: ['old'] } }) },
+    says: ['warning clients.browser: the clients'],
+  },
+  'a client is told of logouts at an address that may not be called any more': {
+    facts: { store: stages({ appClients: { ...noClients, logoutUris: [['web', 'http://10.0.0.9/logout']] } }) },
+    says: ['warning clients.logout: AUTH_FETCH_ALLOW'],
+  },
+  'a client is told of logouts at a private address that is named': {
+    env: { AUTH_FETCH_ALLOW: '10.0.0.0/24' },
+    facts: { store: stages({ appClients: { ...noClients, logoutUris: [['web', 'http://10.0.0.9/logout']] } }) },
     says: [],
   },
 
@@ -682,26 +702,30 @@ t.test('a check that hangs is told of, and does not hold up the others without e
   t.match(lines.at(-1), { verdict: 'skipped' })
 })
 
-t.test(
-  'a client that takes passwords and may not use /challenge is found on any page, disabled ones aside',
-  async (t) => {
-    const grants = ['password', 'refresh_token']
-    const pages: Partial<Client>[][] = [
-      [
-        { id: 'first-party', grants },
-        { id: 'own', grants: [...grants, 'authorization_code'], firstParty: true },
-      ],
-      [
-        { id: 'web', grants },
-        { id: 'half', grants, firstParty: true },
-        { id: 'off', grants, disabledAt: 1 },
-      ],
-      [{ id: 'service', grants: ['client_credentials'] }],
-    ]
-    const listClients = async ({ after = '0' }: { after?: string }) => {
-      const next = String(Number(after) + 1)
-      return { clients: pages[Number(after)] as Client[], ...(Number(next) < pages.length && { next }) }
-    }
-    t.same(await readDeadEnds({ listClients }), ['web', 'half'])
-  },
-)
+t.test('clients by which people cannot sign in are found on any page, disabled ones aside', async (t) => {
+  const grants = ['password', 'refresh_token']
+  const pages: Partial<Client>[][] = [
+    [
+      { id: 'first-party', grants },
+      { id: 'own', grants: [...grants, 'authorization_code'], firstParty: true },
+    ],
+    [
+      { id: 'web', grants },
+      { id: 'half', grants, firstParty: true },
+      { id: 'off', grants, disabledAt: 1 },
+    ],
+    [
+      { id: 'service', grants: ['client_credentials'], redirectUris: [] },
+      { id: 'shop', grants: ['authorization_code'], redirectUris: ['https://a.example'] },
+      { id: 'lost', grants: ['refresh_token'], redirectUris: ['https://a.example'], backchannelLogoutUri: 'https://b' },
+    ],
+  ]
+  const listClients = async ({ after = '0' }: { after?: string }) => {
+    const next = String(Number(after) + 1)
+    return { clients: pages[Number(after)] as Client[], ...(Number(next) < pages.length && { next }) }
+  }
+  t.same(await readAppClients({ listClients }), {
+    ...{ deadEnds: ['web', 'half'], inBrowser: ['shop'], withoutGrant: ['lost'] },
+    logoutUris: [['lost', 'https://b']],
+  })
+})

@@ -103,7 +103,25 @@ const wrong: Record<string, [content: unknown, says: RegExp]> = {
     [{ client_id: 'a', client_secret: canary, introspect: 'ALL' }],
     /\/0\/introspect/,
   ],
-  'an unknown member': [[{ client_id: 'a', client_secret: canary, redirect_uris: [] }], /\/0\/redirect_uris/],
+  'an unknown member': [[{ client_id: 'a', client_secret: canary, redirect_uri: '' }], /\/0\/redirect_uri/],
+  'an address that is none of the client alone': [
+    [{ client_id: 'a', redirect_uris: ['https://a.example/cb', 'https://*.a.example'] }],
+    /"a" that redirect_uris\/1 must not have a wildcard/,
+  ],
+  'redirect_uris as a text': [[{ client_id: 'a', redirect_uris: 'https://a.example/cb' }], /\/0\/redirect_uris/],
+  'an address after signing out with a fragment': [
+    [{ client_id: 'a', post_logout_redirect_uris: ['https://a.example/#'] }],
+    /post_logout_redirect_uris\/0 must not have a fragment/,
+  ],
+  'a private address to be told of logouts': [
+    [{ client_id: 'a', client_secret: canary, backchannel_logout_uri: 'https://10.0.0.1/logout' }],
+    /backchannel_logout_uri must be one that this service may call: 10\.0\.0\.1 is no public address/,
+  ],
+  'no PKCE for a public client': [[{ client_id: 'a', pkce: 'optional' }], /"a" that pkce must be required/],
+  'an algorithm that signs nothing': [
+    [{ client_id: 'a', client_secret: canary, id_token_alg: 'none' }],
+    /\/0\/id_token_alg/,
+  ],
   'a secret as the name of a member': [[{ client_id: 'a', [`${canary}\n${canary}`]: true }], /\/0/],
   'a client twice': [
     [declare(orders), { client_id: 'b', client_secret: canary }, declare(orders)],

@@ -90,10 +90,13 @@ export const rejecting = (error: Error | NoAnswer) => async () => {
   throw error
 }
 
+/** No client of which there is anything to say. */
+export const noClients = { deadEnds: [], inBrowser: [], withoutGrant: [], logoutUris: [] }
+
 const goodStages: Record<StageName, unknown> = {
   ...{ opened: true, signingKeys: [], webhooks: {}, readMs: 1, writeMs: 5 },
   administrators: { found: 1, lacking: [], isAll: true },
-  deadEnds: [],
+  appClients: noClients,
 }
 
 /** A store. @param changed what is slow, or fails */

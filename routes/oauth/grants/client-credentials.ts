@@ -5,7 +5,7 @@ export const clientCredentials = grant({
   parameters: narrowing,
 
   async handle({ config, accessTokens }, { client, form }) {
-    const names = grantScope(client, form.scope, { ofUser: false })
+    const names = grantScope(client, form.scope, { ofUser: false, config })
     const scope = names.length > 0 && { scope: names.join(' ') }
     const subject = {
       aud: grantAudience(client, form.resource, config),

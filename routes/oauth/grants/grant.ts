@@ -5,6 +5,7 @@ import type { Caller } from '../../../domain/caller.ts'
 import { checked, shortWord } from '../../../domain/checks.ts'
 import { adminScope, type Client } from '../../../domain/client.ts'
 import { audienceOf, parseScope } from '../../../domain/grant.ts'
+import { isOpenIdScope } from '../../../domain/scope.ts'
 import { missingParameter, Refusal } from '../../../errors.ts'
 import type { TokenResponse } from '../../../schemas/oauth.ts'
 import { Scope } from '../../../schemas/parts.ts'
@@ -60,20 +61,22 @@ export function readScope(scope: string | undefined): string[] | undefined {
 }
 
 /**
- * The scope of a new grant, RFC 6749 §3.3: what is asked for, or all scopes of the client. `admin` has to be asked for
- * by name where a user is behind the grant.
+ * The scope of a new grant, RFC 6749 §3.3: what is asked for, or all scopes of the client. Where a user is behind the
+ * grant, `admin` has to be asked for by name, and so may be those of OpenID Connect, which need not be the client's.
  *
  * @throws {Refusal} 400 `invalid_scope`
  */
 export function grantScope(
   { id, type, scopes }: Client,
   scope: string | undefined,
-  { ofUser }: { ofUser: boolean },
+  { ofUser, config }: { ofUser: boolean; config: Pick<Config, 'AUTH_PAGES'> },
 ): string[] {
   const names = readScope(scope)
   if (!names) return ofUser ? scopes.filter((name) => name !== adminScope) : scopes
-  if (names.every((name) => scopes.includes(name))) return names
-  const asked = names.filter((name) => !scopes.includes(name)).map(shortWord)
+  const isAnybodys = (name: string) => ofUser && config.AUTH_PAGES === 'on' && isOpenIdScope(name)
+  const others = names.filter((name) => !scopes.includes(name) && !isAnybodys(name))
+  if (others.length === 0) return names
+  const asked = others.map(shortWord)
   throw new Refusal('invalid_scope', {
     detail: 'The client may not ask for this scope',
     reason: `${type} client`,

@@ -16,7 +16,7 @@ export const password = grant({
     const password = required(form, 'password')
     // Before the password is checked: what is refused anyway costs no hash.
     const granted = {
-      scope: grantScope(client, form.scope, { ofUser: true }),
+      scope: grantScope(client, form.scope, { ofUser: true, config }),
       aud: grantAudience(client, form.resource, config),
     }
     const step = await signIn.withPassword(caller, username, password)
