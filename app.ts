@@ -247,7 +247,10 @@ export async function buildApp(
       await app.register(introspectRoute)
       await app.register(revocationsRoute)
       await app.register(verifyRoute)
-      if (app.config.AUTH_PAGES === 'on') await app.register(import('./routes/pages/index.ts'))
+      if (app.config.AUTH_PAGES === 'on') {
+        await app.register(import('./routes/pages/theme.ts'))
+        await app.register(import('./routes/pages/index.ts'))
+      }
       await app.register(async (ofUsers) => {
         ofUsers.addHook('onRequest', ofUsers.requireUser)
         await ofUsers.register(userRoutes)

@@ -1,28 +1,33 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { Refusal } from '../../errors.ts'
 import type { Field, FormErrors } from '../../pages/form.ts'
-import { type Frame, frameOf, linkButton, type Page, paragraph, renderPage } from '../../pages/page.ts'
+import { type Content, html } from '../../pages/html.ts'
+import { type Frame, frameOf, linkButton, named, type Page, paragraph, renderPage } from '../../pages/page.ts'
+import type { PageTexts } from '../../pages/texts/index.ts'
 import { passwordProblemOf } from '../../plugins/accounts/password-policy.ts'
 import { noteRefusal } from '../../plugins/http/errors.ts'
 import { localeOf } from '../../plugins/http/locale.ts'
 
 /** What the pages of an answer have in common. A language that the URL names stays with its links. */
 export function frameFor(request: FastifyRequest): Frame {
-  const { publicPath, mail } = request.server
+  const { publicPath, mail, theme } = request.server
   const locale = localeOf(request)
   const asked = 'ui_locales' in (request.query as object) ? locale : undefined
-  return frameOf(locale, asked, publicPath, mail.service)
+  return frameOf(locale, asked, { publicPath, serviceName: mail.service, theme })
 }
 
 /**
- * No script, nothing from elsewhere, in no frame; and no address of a page, which may hold the secret of a link, leaves
- * with a request that it makes.
+ * No script but our own, nothing from elsewhere, in no frame; and no address of a page, which may hold the secret of a
+ * link, leaves with a request that it makes.
  */
-const pageHeaders = (formTargets: string[]) => ({
+const pageHeaders = ({ script, formTargets = [] }: Page) => ({
   'content-security-policy': [
     "default-src 'none'",
     "style-src 'self'",
+    "script-src 'self'",
     "img-src 'self' data:",
+    // To ask for what a passkey is to sign.
+    ...(script === 'passkey' ? ["connect-src 'self'"] : []),
     "base-uri 'none'",
     "frame-ancestors 'none'",
     ["form-action 'self'", ...formTargets].join(' '),
@@ -32,12 +37,53 @@ const pageHeaders = (formTargets: string[]) => ({
   'cross-origin-resource-policy': 'same-origin',
 })
 
+/** Answers with a page. */
 export const sendPage = (reply: FastifyReply, page: Page, status = 200): FastifyReply =>
   reply
     .code(status)
-    .headers(pageHeaders(page.formTargets ?? []))
+    .headers(pageHeaders(page))
     .type('text/html; charset=utf-8')
     .send(renderPage(frameFor(reply.request), page))
+
+/**
+ * Answers with a page that says that something did not work, and what to do next; notes why, for the log and for
+ * `latchkey explain`.
+ *
+ * @param of `app`: what an app has asked for in the browser, which must not be sent back to it; the page has the words
+ *   of the error, for whoever runs the app
+ */
+export function sendError(reply: FastifyReply, refusal: Refusal, of?: 'app'): FastifyReply {
+  noteRefusal(reply, refusal)
+  reply.headers(refusal.headers)
+  const { code, statusCode, oauthCode, detail } = refusal
+  const { texts } = frameFor(reply.request)
+  if (code === 'foreign_form') return sendWords(reply, texts.foreign, statusCode)
+  const isOfApp = of === 'app' && statusCode < 500 && statusCode !== 429
+  const body = [
+    paragraph(isOfApp ? texts.appFailed.text : wordsFor(refusal, texts)),
+    isOfApp && html`<p class="what" lang="en"><code>${oauthCode}: ${detail}</code></p>`,
+    (isOfApp || (statusCode >= 500 && statusCode !== 503)) && named(reply.request.id),
+  ]
+  return sendPage(reply, { title: isOfApp ? texts.appFailed.title : texts.failed.title, body }, statusCode)
+}
+
+function wordsFor(refusal: Refusal, { wait, busy, failed: { missing, inside, unreadable } }: PageTexts): string {
+  const { statusCode } = refusal
+  if (statusCode === 429) return wait(minutesOf(refusal))
+  if (statusCode === 503) return busy
+  if (statusCode === 404) return missing
+  return statusCode >= 500 ? inside : unreadable
+}
+
+/** A page of a few words, on which nothing can be done. */
+export const sendWords = (
+  reply: FastifyReply,
+  { title, text }: { title: string; text: string },
+  status = 200,
+  ...more: Content[]
+): FastifyReply => sendPage(reply, { title, body: [paragraph(text), ...more] }, status)
+
+const minutesOf = ({ headers }: Refusal): number => Math.ceil(Number(headers['retry-after'] ?? 60) / 60)
 
 /** What a link was for, with the page where another may be had, if there is one. */
 const ways = { reset: '/forgot', verify: undefined, undo: '/forgot', invitation: undefined } as const
@@ -105,9 +151,9 @@ export function returnedFor(reply: FastifyReply, error: unknown): Returned {
 }
 
 function errorsOf(refusal: Refusal, texts: Frame['texts'], leastCharacters: number): FormErrors | undefined {
-  const { code, errors: [invalid] = [], headers, statusCode } = refusal
+  const { code, errors: [invalid] = [], statusCode } = refusal
   const name = invalid?.pointer.slice(1) ?? ''
-  if (statusCode === 429) return { '': texts.wait(Math.ceil(Number(headers['retry-after'] ?? 60) / 60)) }
+  if (statusCode === 429) return { '': texts.wait(minutesOf(refusal)) }
   if (statusCode === 503) return { '': texts.busy }
   if (code === 'username_taken') return { username: texts.usernameTaken }
   if (code !== 'invalid_request') return undefined

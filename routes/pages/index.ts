@@ -1,12 +1,11 @@
 import cookie from '@fastify/cookie'
-import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyPluginAsync, FastifyRequest } from 'fastify'
 import { checked } from '../../domain/checks.ts'
 import { Refusal } from '../../errors.ts'
-import { named, paragraph } from '../../pages/page.ts'
-import { style, styleName } from '../../pages/style.ts'
-import { noteRefusal, toRefusal } from '../../plugins/http/errors.ts'
+import { styleSheet } from '../../pages/assets.ts'
+import { toRefusal } from '../../plugins/http/errors.ts'
 import { acceptForms } from '../../plugins/http/form.ts'
-import { frameFor, sendPage } from './answers.ts'
+import { sendError } from './answers.ts'
 import authorizeRoute from './authorize.ts'
 import emailPages from './emails.ts'
 import forgotPage from './forgot.ts'
@@ -47,17 +46,16 @@ const plugin: FastifyPluginAsync = async (app) => {
   })
   await app.register(cookie)
   await acceptForms(app)
-  app.setErrorHandler((error, request, reply) => {
-    const refusal = toRefusal(error, request)
-    noteRefusal(reply, refusal)
-    return sendFailure(reply.headers(refusal.headers), refusal)
-  })
+  app.setErrorHandler((error, request, reply) => sendError(reply, toRefusal(error, request)))
 
   app.get<{ Params: { name: string } }>('/pages/:name', { schema: { hide: true } }, async ({ params }, reply) => {
+    const asset = app.pageAssets.get(params.name)
     // A replica of another release may have sent the page: it gets this style, and does not keep it.
-    if (!params.name.endsWith('.css')) throw new Refusal('not_found')
-    const caching = params.name === styleName ? `public, max-age=${keptForSeconds}, immutable` : 'no-store'
-    return reply.header('cache-control', caching).type('text/css; charset=utf-8').send(style)
+    const { type, body } = asset ?? (params.name.endsWith('.css') ? styleSheet : missing())
+    const caching = asset ? `public, max-age=${keptForSeconds}, immutable` : 'no-store'
+    // By itself in a window, a picture may do nothing.
+    const policy = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
+    return reply.headers({ 'cache-control': caching, 'content-security-policy': policy }).type(type).send(body)
   })
   await app.register(authorizeRoute)
   await app.register(signUpPage)
@@ -67,17 +65,8 @@ const plugin: FastifyPluginAsync = async (app) => {
   await app.register(emailPages)
 }
 
-/** What cannot be put right in a form. */
-function sendFailure(reply: FastifyReply, { code, statusCode }: Refusal): FastifyReply {
-  const { texts } = frameFor(reply.request)
-  if (code === 'foreign_form') {
-    const { title, text } = texts.foreign
-    return sendPage(reply, { title, body: paragraph(text) }, statusCode)
-  }
-  const { title, unreadable, missing, inside } = texts.failed
-  const words = statusCode === 503 ? texts.busy : statusCode === 404 ? missing : statusCode >= 500 ? inside : unreadable
-  const body = [paragraph(words), words === inside && named(reply.request.id)]
-  return sendPage(reply, { title, body }, statusCode)
+function missing(): never {
+  throw new Refusal('not_found')
 }
 
 export default plugin

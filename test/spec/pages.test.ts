@@ -1,4 +1,5 @@
 import type { FastifyInstance, LightMyRequestResponse } from 'fastify'
+import { ConfigError } from '../../config.ts'
 import { callerFrom } from '../support/client-helper.ts'
 import {
   type Build,
@@ -72,7 +73,7 @@ onPages(
       t.match(page.headers, {
         'content-type': 'text/html; charset=utf-8',
         'content-security-policy':
-          "default-src 'none'; style-src 'self'; img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'; form-action 'self'",
+          "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'; form-action 'self'",
         'referrer-policy': 'no-referrer',
         'cache-control': 'no-store',
         'cross-origin-opener-policy': 'same-origin',
@@ -266,7 +267,7 @@ onPages('a form of another site is refused, and does nothing', async (t, { post,
     { origin: 'null', 'sec-fetch-site': 'cross-site' },
   ]) {
     const answer = await post('/forgot', { name }, headers)
-    t.same([answer.statusCode, titleOf(answer)], [403, 'This form came from elsewhere'], JSON.stringify(headers))
+    t.same([answer.statusCode, titleOf(answer)], [403, 'This form could not be accepted'], JSON.stringify(headers))
   }
   t.equal(outbox.mails.length, before)
   for (const headers of [
@@ -348,3 +349,36 @@ onOneStore('with an issuer that has a path, all that a page links to is below it
   t.match(body, '<span>Latchkey</span>', 'which is called what its mails call it')
   t.match((await get('/reset')).body, 'href="/auth/forgot"')
 })
+
+onOneStore(
+  'AUTH_THEME_DIR gives the pages colours and a picture, under names that change with them',
+  async (t, build) => {
+    const dir = t.testdir({
+      'theme.css': ':root { --accent: #7a1f5c }',
+      'logo.svg': '<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>',
+    })
+    const { get } = await start(t, build, { AUTH_THEME_DIR: dir })
+    const { body } = await get('/forgot')
+    const [, theme = ''] = [...body.matchAll(/rel="stylesheet" href="([^"]+)"/g)].map(([, href]) => href as string)
+    t.match((await get(theme)).body, '#7a1f5c', 'behind our own')
+    const logo = await get(/<img src="([^"]+)" alt="">/.exec(body)?.[1] as string)
+    t.match(logo.headers, {
+      'content-type': 'image/svg+xml; charset=utf-8',
+      'cache-control': /immutable/,
+      'content-security-policy': "default-src 'none'; style-src 'unsafe-inline'; sandbox",
+    })
+    for (const [what, files, words] of [
+      ['neither', {}, /^AUTH_THEME_DIR: expected theme.css or logo.svg in /],
+      ['a directory', { 'theme.css': {} }, /^AUTH_THEME_DIR: expected a theme.css that can be read, got EISDIR, in /],
+      ['another picture', { 'logo.svg': 'GIF89a' }, /^AUTH_THEME_DIR: expected an SVG picture as logo.svg in /],
+      [
+        'too much',
+        { 'theme.css': 'x'.repeat(100_001) },
+        /^AUTH_THEME_DIR: expected a theme.css of at most 100000 bytes in /,
+      ],
+    ] as const)
+      await t.test(what, async (t) => {
+        await t.rejects(build({ AUTH_THEME_DIR: t.testdir(files) }), { constructor: ConfigError, message: words })
+      })
+  },
+)
