@@ -6,18 +6,6 @@ import type { AuthorizationRequest } from './pending.ts'
 /** Where an answer goes, and how. */
 export type Returning = Pick<AuthorizationRequest, 'redirectUri' | 'responseMode'> & { state?: string | undefined }
 
-/**
- * What a page of ours may lead to when its form is sent: browsers hold redirects behind it to `form-action`, too.
- *
- * @returns a source of Content Security Policy Level 3, §2.3.1
- */
-export function formTargetOf(redirectUri: string): string {
-  const { protocol, host } = new URL(redirectUri)
-  if (protocol !== 'https:' && protocol !== 'http:') return protocol
-  // Its grammar has no hosts in brackets.
-  return host.startsWith('[') ? `http://*${host.slice(host.indexOf(']') + 1)}` : `${protocol}//${host}`
-}
-
 /** Sends answers to apps, by the browser. */
 export function createAnswers(
   { config }: Pick<FastifyInstance, 'config'>,

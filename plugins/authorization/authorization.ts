@@ -3,6 +3,7 @@ import fp from 'fastify-plugin'
 import { acrOf, twoFactors } from '../../domain/authentication.ts'
 import { checked } from '../../domain/checks.ts'
 import { asksConsent, type Client, clientBirth } from '../../domain/client.ts'
+import { formTargetsOf } from '../../domain/form-targets.ts'
 import { mayHaveScope } from '../../domain/grant.ts'
 import { omitUndefined } from '../../domain/omit-undefined.ts'
 import { elapsedMs } from '../../domain/time.ts'
@@ -10,7 +11,7 @@ import { whyNoTokens } from '../../domain/user.ts'
 import { type ErrorCode, Refusal } from '../../errors.ts'
 import { sendFormPost } from '../../routes/pages/form-post.ts'
 import type { Browser } from '../browser/browser-sessions.ts'
-import { createAnswers, formTargetOf } from './answers.ts'
+import { createAnswers } from './answers.ts'
 import { type AuthorizationRequest, createPending, type PageRequest, type Pending } from './pending.ts'
 import { createRequestReader } from './request.ts'
 
@@ -188,7 +189,7 @@ function createAuthorization(
 
     /** Where forms of the pages on the way may lead to, for `form-action`. */
     formTargets: (pending: Pending | undefined): string[] =>
-      pending?.kind === 'authorization' ? [formTargetOf(pending.redirectUri)] : [],
+      pending?.kind === 'authorization' ? formTargetsOf(pending.redirectUri) : [],
 
     clientOf,
     of: browserSessions.of,

@@ -1,7 +1,7 @@
 import type { FastifyReply } from 'fastify'
+import { formTargetsOf } from '../../domain/form-targets.ts'
 import { renderForm } from '../../pages/form.ts'
 import { paragraph } from '../../pages/page.ts'
-import { formTargetOf } from '../../plugins/authorization/answers.ts'
 import { frameFor, sendPage } from './answers.ts'
 
 /** OAuth 2.0 Form Post Response Mode: a form that sends itself to the app; without script, by its button. */
@@ -9,5 +9,5 @@ export function sendFormPost(reply: FastifyReply, action: string, hidden: Record
   const frame = frameFor(reply.request)
   const { title, text, button } = frame.texts.formPost
   const body = [paragraph(text), renderForm(frame, { action, hidden, button })]
-  return sendPage(reply, { title, body, formTargets: [formTargetOf(action)] })
+  return sendPage(reply, { title, body, script: 'submit', formTargets: formTargetsOf(action) })
 }
