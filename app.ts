@@ -249,6 +249,7 @@ export async function buildApp(
       await app.register(verifyRoute)
       if (app.config.AUTH_PAGES === 'on') {
         await app.register(import('./routes/pages/theme.ts'))
+        await app.register(import('./routes/oauth/device-authorization.ts'))
         await app.register(import('./routes/pages/index.ts'))
       }
       await app.register(async (ofUsers) => {

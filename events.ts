@@ -121,7 +121,11 @@ export type LoginFailure = (typeof loginFailures)[number]
 
 /** Events of which the store knows nothing, and of commands that act on it without the service's app. */
 const notes = {
-  'code.reused': warn<OfClient & { sid: string }>('an authorization code came back, and the session of it was ended'),
+  'code.reused': warn<OfClient & { sid: string }>(
+    'a code that was traded in came back, and the session of it was ended',
+  ),
+  'device.allowed': info<OfUser & OfClient & { device_address: string }>('a user has let a device sign in'),
+  'device.refused': info<OfUser & OfClient & { device_address: string }>('a user has not let a device sign in'),
   'logout.failed': warn<OfUser & OfClient & { sid: string; reason: string; tries: number }>(
     'a client was told at no try that a session has ended',
   ),
@@ -133,7 +137,7 @@ const notes = {
     'somebody asked for a mail to replace a password',
   ),
   'login.throttled': warn<{
-    kind: 'user' | 'client'
+    kind: 'user' | 'client' | 'user_code'
     wait_seconds: number
     account: string | undefined
     address: string

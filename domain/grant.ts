@@ -2,8 +2,17 @@ import { adminScope, type Client } from './client.ts'
 import { isOpenIdScope, isScopeName } from './scope.ts'
 import type { User } from './user.ts'
 
+/** RFC 8628 §3.4: the grant of a device that has no browser of its own. */
+export const deviceGrant = 'urn:ietf:params:oauth:grant-type:device_code'
+
 /** Values of `grant_type`. What each does is in `routes/oauth/grants/`. */
-export const grantTypes = ['password', 'refresh_token', 'authorization_code', 'client_credentials'] as const
+export const grantTypes = [
+  'password',
+  'refresh_token',
+  'authorization_code',
+  'client_credentials',
+  deviceGrant,
+] as const
 export type GrantType = (typeof grantTypes)[number]
 
 /** What a token request is granted. */

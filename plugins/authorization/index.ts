@@ -4,6 +4,7 @@ import browserSessions from '../browser/browser-sessions.ts'
 import forms from '../browser/forms.ts'
 import authorization from './authorization.ts'
 import consents from './consents.ts'
+import deviceCodes from './device-codes.ts'
 
 /** All that sign-in in the browser has, and is not there without AUTH_PAGES. */
 export default fp(
@@ -12,6 +13,7 @@ export default fp(
     await app.register(browserSessions)
     await app.register(consents)
     await app.register(authorization)
+    await app.register(deviceCodes)
   },
   { name: 'sign-in-in-the-browser' },
 )

@@ -20,13 +20,15 @@ const firstWaitSeconds = 30
 const longestWaitSeconds = 3_600
 
 /**
- * What can be guessed at. The address prefixes of an account or client share its slots.
+ * What can be guessed at. The address prefixes of an account or client share its slots. Guesses at codes of devices are
+ * counted for the user who makes them.
  *
  * A client has no limit from anywhere: with one, strangers could stop a service. It has more slots instead.
  */
 const kinds = {
   user: { slots: 64, isLimitedFromAnywhere: true },
   client: { slots: 1_024, isLimitedFromAnywhere: false },
+  user_code: { slots: 64, isLimitedFromAnywhere: true },
 } as const
 type Kind = keyof typeof kinds
 /**
@@ -180,7 +182,7 @@ function createThrottle({
           wait_seconds: seconds,
           account,
           address: caller.address,
-          ...(found && (kind === 'user' ? { sub: found.id } : { client_id: found.id })),
+          ...(found && (kind === 'client' ? { client_id: found.id } : { sub: found.id })),
         })
         throw new Refusal('too_many_failures', {
           detail: `Too many failed attempts; try again in ${seconds} s`,

@@ -69,6 +69,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     authorization_challenge_endpoint: at('/challenge'),
     code_challenge_methods_supported: ['S256'],
     acr_values_supported: acrValues,
+    ...(config.AUTH_PAGES === 'on' && { device_authorization_endpoint: at('/device_authorization') }),
     grant_types_supported: servedGrants(config),
     token_endpoint_auth_methods_supported: ['none', 'client_secret_basic', 'client_secret_post'],
     revocation_endpoint: at('/revoke'),

@@ -29,8 +29,10 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     if (asked === '') throw missingParameter('grant_type')
     const type = served.find((type) => type === asked)
     if (type !== undefined) return type
-    const isOff = grantTypes.some((known) => known === asked)
-    const failed = isOff ? checked('password_grant', 'off') : checked('grant_type', shortWord(asked), served.join(', '))
+    const isOff = grantTypes.find((known) => known === asked)
+    const failed = isOff
+      ? checked(grants[isOff].served?.check ?? 'grant_type', 'off')
+      : checked('grant_type', shortWord(asked), served.join(', '))
     throw new Refusal('unsupported_grant_type', { checks: [failed] })
   }
 

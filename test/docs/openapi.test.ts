@@ -12,6 +12,7 @@ const routes: Record<string, string[]> = {
   '/signup': ['post'],
   '/token': ['post'],
   '/challenge': ['post'],
+  '/device_authorization': ['post'],
   '/refresh': ['post'],
   '/protected': ['get'],
   '/users/me': ['get', 'delete'],

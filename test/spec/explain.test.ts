@@ -5,11 +5,13 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyInstance, InjectOptions, LightMyRequestResponse } from 'fastify'
 import t from 'tap'
 import type { CheckName } from '../../domain/checks.ts'
+import { deviceGrant } from '../../domain/grant.ts'
 import { type ErrorCode, errorCodes } from '../../errors.ts'
 import { createRecentRefusals } from '../../plugins/run/recent-refusals.ts'
 import { StoreUnavailable } from '../../stores/store.ts'
 import { openBrowser } from '../support/browser.ts'
 import { basic, callerFrom, makeClient } from '../support/client-helper.ts'
+import { codesOf, decide, letExpire, makeDeviceClient, poll } from '../support/devices.ts'
 import {
   begin,
   challenge,
@@ -114,6 +116,7 @@ onOneStore('for each error that there is, an administrator is told which check f
   )
   secrets.push(ofMachine, forUs)
 
+  await makeDeviceClient(app)
   async function signedIn(username: string): Promise<string> {
     await app.users.signUp(callerFrom('198.51.100.1', app.log), { username, password })
     const { access_token } = json(await tryLogIn(app, username, password))
@@ -139,7 +142,7 @@ onOneStore('for each error that there is, an administrator is told which check f
     unsupported_grant_type: [
       () => postForm(app, '/token', { grant_type: 'implicit' }),
       'grant_type',
-      'password, refresh_token, authorization_code, client_credentials',
+      `password, refresh_token, authorization_code, client_credentials, ${deviceGrant}`,
     ],
     unauthorized_client: [
       () => postForm(app, '/token', { grant_type: 'client_credentials' }),
@@ -160,6 +163,31 @@ onOneStore('for each error that there is, an administrator is told which check f
     unmet_authentication_requirements: [
       () => challenge(app, { username: 'root', password, acr_values: 'urn:example:gold' }),
       'second_factor',
+    ],
+    authorization_pending: [async () => poll(app, await codesOf(app)), 'device_code'],
+    slow_down: [
+      async () => {
+        const codes = await codesOf(app)
+        await poll(app, codes)
+        return poll(app, codes)
+      },
+      'device_code',
+    ],
+    expired_token: [
+      async () => {
+        const codes = await codesOf(app)
+        await letExpire(app, codes)
+        return poll(app, codes)
+      },
+      'device_code',
+    ],
+    device_refused: [
+      async () => {
+        const codes = await codesOf(app)
+        await decide(app, codes, 'refuse', 'root')
+        return poll(app, codes)
+      },
+      'device_code',
     ],
     invalid_code: [() => post('/email/verify', { token: 'lkv_x' }), 'mail_link'],
     unsupported_response_type: [() => browser.open(authorize({ response_type: 'token' })), 'response_type', 'code'],

@@ -2,7 +2,9 @@ import { createHash, createHmac, generateKeyPairSync, sign } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import { createLocalJWKSet, jwtVerify } from 'jose'
 import type { Test } from 'tap'
+import { deviceGrant } from '../../domain/grant.ts'
 import { basic, type Credentials, inForm, isOAuthError, makeClient, tokenOf } from '../support/client-helper.ts'
+import { type Codes, decide } from '../support/devices.ts'
 import { type Build, json, logIn, onOneStore, password, postForm, signUp } from '../support/helper.ts'
 
 /* The document of RFC 8414 drives: everything that it advertises works, and nothing that it does not is accepted. */
@@ -11,6 +13,7 @@ interface Metadata {
   issuer: string
   token_endpoint: string
   authorization_challenge_endpoint: string
+  device_authorization_endpoint: string
   code_challenge_methods_supported: string[]
   acr_values_supported: string[]
   revocation_endpoint: string
@@ -25,7 +28,7 @@ interface Metadata {
 }
 
 const wellKnown = '/.well-known/oauth-authorization-server'
-const allGrants = ['password', 'refresh_token', 'authorization_code', 'client_credentials'] as const
+const allGrants = ['password', 'refresh_token', 'authorization_code', 'client_credentials', deviceGrant] as const
 
 /** The service, its document, and clients that may use every grant. */
 async function serve(build: Build, settings: Record<string, string> = {}) {
@@ -68,6 +71,11 @@ async function works(t: Test, { app, client, metadata, pathOf }: Served): Promis
   const tokenPath = pathOf(metadata.token_endpoint)
   const isOff = !metadata.grant_types_supported.includes('password')
   const codePath = pathOf(metadata.authorization_challenge_endpoint)
+  const decided = async (auth: Parameters<typeof send>[3]): Promise<{ device_code: string }> => {
+    const codes: Codes = json(await send(app, pathOf(metadata.device_authorization_endpoint), {}, auth))
+    await decide(app, codes, 'allow')
+    return codes
+  }
   for (const method of metadata.token_endpoint_auth_methods_supported) {
     const auth = (authentications[method] as (typeof authentications)[string])(client)
     const login = isOff
@@ -79,11 +87,12 @@ async function works(t: Test, { app, client, metadata, pathOf }: Served): Promis
       authorization_code: { code },
       refresh_token: { refresh_token: login?.refresh_token ?? 'x' },
       client_credentials: {},
+      [deviceGrant]: method === 'none' ? { device_code: 'x' } : await decided(auth),
     }
     for (const grant_type of metadata.grant_types_supported) {
       const response = await send(app, tokenPath, { grant_type, ...parameters[grant_type] }, auth)
       const what = `${grant_type} with ${method}`
-      if (method === 'none' && grant_type === 'client_credentials')
+      if (method === 'none' && (grant_type === 'client_credentials' || grant_type === deviceGrant))
         isOAuthError(t, response, 400, 'unauthorized_client', what)
       else if (grant_type === 'refresh_token' && !login) isOAuthError(t, response, 400, 'invalid_grant', what)
       else t.equal(response.statusCode, 200, what)
@@ -140,7 +149,7 @@ async function works(t: Test, { app, client, metadata, pathOf }: Served): Promis
 
 /** Tries what the document does not name. */
 async function nothingElse(t: Test, { app, client, metadata }: Served): Promise<void> {
-  const others = ['implicit', 'urn:ietf:params:oauth:grant-type:device_code', 'urn:openid:params:grant-type:ciba']
+  const others = ['implicit', 'urn:openid:params:grant-type:ciba']
   others.push('urn:ietf:params:oauth:grant-type:token-exchange', 'urn:ietf:params:oauth:grant-type:jwt-bearer')
   others.push(
     'urn:ietf:params:oauth:grant-type:saml2-bearer',
@@ -171,16 +180,9 @@ async function nothingElse(t: Test, { app, client, metadata }: Served): Promise<
     'response_types_supported' in metadata,
     'nothing is there that would be empty, though RFC 8414 §2 wants this one',
   )
-  const endpoints = [
-    'authorization',
-    'registration',
-    'userinfo',
-    'end_session',
-    'device_authorization',
-    'pushed_authorization_request',
-  ]
+  const endpoints = ['authorization', 'registration', 'userinfo', 'end_session', 'pushed_authorization_request']
   for (const name of endpoints) t.notOk(`${name}_endpoint` in metadata, name)
-  for (const url of ['/authorize', '/register', '/userinfo', '/device_authorization', '/par']) {
+  for (const url of ['/authorize', '/register', '/userinfo', '/par']) {
     t.equal((await app.inject({ url })).statusCode, 404, url)
   }
 }
@@ -254,6 +256,7 @@ onOneStore('the document says what there is, and may be cached', async (t, build
     token_endpoint: 'http://localhost:3000/token',
     jwks_uri: 'http://localhost:3000/.well-known/jwks.json',
     authorization_challenge_endpoint: 'http://localhost:3000/challenge',
+    device_authorization_endpoint: 'http://localhost:3000/device_authorization',
     code_challenge_methods_supported: ['S256'],
     acr_values_supported: ['urn:latchkey:acr:1', 'urn:latchkey:acr:2'],
     grant_types_supported: [...allGrants],
@@ -283,7 +286,10 @@ onOneStore('a method of authentication that the document does not advertise is n
 
 onOneStore('AUTH_PASSWORD_GRANT=off: the document and what is done agree', async (t, build) => {
   const served = await serve(build, { AUTH_PASSWORD_GRANT: 'off' })
-  t.same(served.metadata.grant_types_supported, ['refresh_token', 'authorization_code', 'client_credentials'])
+  t.same(
+    served.metadata.grant_types_supported,
+    allGrants.filter((grant) => grant !== 'password'),
+  )
   await works(t, served)
   await nothingElse(t, served)
   const implied = await postForm(served.app, '/token', { username: 'ada', password })

@@ -1,6 +1,7 @@
 import type { FastifyInstance, LightMyRequestResponse } from 'fastify'
-import { type GrantType, grantTypes } from '../../domain/grant.ts'
+import { deviceGrant, type GrantType, grantTypes } from '../../domain/grant.ts'
 import { callerFrom } from '../support/client-helper.ts'
+import { codesOf, decide, makeDeviceClient, poll } from '../support/devices.ts'
 import { begin, codeOf, exchange, giveTotp, signInWithCode } from '../support/factors.ts'
 import {
   json,
@@ -31,6 +32,12 @@ const ofUsers: Record<Exclude<GrantType, 'client_credentials'>, Grant> = {
   authorization_code: async (app) => {
     const { authorization_code: code } = json(await begin(app))
     return (now) => exchange(now, code)
+  },
+  [deviceGrant]: async (app) => {
+    await makeDeviceClient(app)
+    const codes = await codesOf(app)
+    await decide(app, codes, 'allow')
+    return (now) => poll(now, codes)
   },
 }
 

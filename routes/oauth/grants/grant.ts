@@ -2,7 +2,7 @@ import { type TOptional, type TString, Type } from '@fastify/type-provider-typeb
 import type { FastifyInstance } from 'fastify'
 import type { Config } from '../../../config.ts'
 import type { Caller } from '../../../domain/caller.ts'
-import { checked, shortWord } from '../../../domain/checks.ts'
+import { type CheckName, checked, shortWord } from '../../../domain/checks.ts'
 import { adminScope, type Client } from '../../../domain/client.ts'
 import { audienceOf, parseScope } from '../../../domain/grant.ts'
 import { isOpenIdScope } from '../../../domain/scope.ts'
@@ -21,8 +21,8 @@ interface TokenRequest<Parameter extends string> {
 export interface Grant<Parameter extends string = string> {
   /** members of the form; an empty one counts as not sent, RFC 6749 §3.2 */
   parameters: Record<Parameter, TOptional<TString>>
-  /** whether the settings allow it; left out where they always do */
-  isServed?(config: Config): boolean
+  /** whether the settings allow it, and the check that it fails where they do not; left out where they always do */
+  served?: { check: CheckName; when(config: Config): boolean }
   handle(app: FastifyInstance, asked: TokenRequest<Parameter>): Promise<TokenResponse>
 }
 

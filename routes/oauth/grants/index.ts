@@ -2,10 +2,11 @@ import type { TOptional, TString } from '@fastify/type-provider-typebox'
 import type { Config } from '../../../config.ts'
 import { checked } from '../../../domain/checks.ts'
 import { type Client, grantsOf } from '../../../domain/client.ts'
-import { type GrantType, grantTypes } from '../../../domain/grant.ts'
+import { deviceGrant, type GrantType, grantTypes } from '../../../domain/grant.ts'
 import { Refusal } from '../../../errors.ts'
 import { authorizationCode } from './authorization-code.ts'
 import { clientCredentials } from './client-credentials.ts'
+import { deviceCode } from './device-code.ts'
 import type { Grant } from './grant.ts'
 import { password } from './password.ts'
 import { refreshToken } from './refresh-token.ts'
@@ -16,6 +17,7 @@ export const grants: Record<GrantType, Grant> = {
   refresh_token: refreshToken,
   authorization_code: authorizationCode,
   client_credentials: clientCredentials,
+  [deviceGrant]: deviceCode,
 }
 
 /** The parameters of all grants, for one form: each grant ignores those of the others, RFC 6749 §3.2. */
@@ -26,7 +28,7 @@ export const grantParameters: Record<string, TOptional<TString>> = Object.assign
 
 /** The grants that these settings allow. */
 export const servedGrants = (config: Config): GrantType[] =>
-  grantTypes.filter((type) => grants[type].isServed?.(config) ?? true)
+  grantTypes.filter((type) => grants[type].served?.when(config) ?? true)
 
 /** @throws {Refusal} 400 `unauthorized_client` where the client may not use the grant */
 export function checkGrant(client: Client, type: GrantType): void {

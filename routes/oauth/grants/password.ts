@@ -9,7 +9,7 @@ export const password = grant({
     password: Type.Optional(PresentedPassword),
     ...narrowing,
   },
-  isServed: ({ AUTH_PASSWORD_GRANT }) => AUTH_PASSWORD_GRANT === 'on',
+  served: { check: 'password_grant', when: ({ AUTH_PASSWORD_GRANT }) => AUTH_PASSWORD_GRANT === 'on' },
 
   async handle({ config, signIn, challenges, sessions }, { caller, client, form }) {
     const username = required(form, 'username')
