@@ -25,6 +25,7 @@ const factor = (about: About) => ({ kind: 'factor_changed' as const, about })
 /** Of which events a user is told. */
 const notices: Partial<Record<EventName, { kind: NoticeKind; about?: About }>> = {
   'login.succeeded': { kind: 'sign_in' },
+  'browser.signed_in': { kind: 'sign_in' },
   'password.changed': { kind: 'password_changed', about: how('changed') },
   'password.reset': { kind: 'password_changed', about: how('reset') },
   'password.set': { kind: 'password_changed', about: how('set') },
@@ -35,7 +36,9 @@ const notices: Partial<Record<EventName, { kind: NoticeKind; about?: About }>> =
   'recovery_codes.made': factor(() => ({ what: 'codes_made' })),
   'recovery_code.used': factor(({ left }) => ({ what: 'code_used', left: String(left) })),
 }
-const signIn: EventName = 'login.succeeded'
+/** Not of an app in a browser: there its user had signed in before, and the row may tell of the app's server. */
+const isSignIn = ({ event, detail }: AuditRow) =>
+  event === 'browser.signed_in' || (event === 'login.succeeded' && detail?.['browser'] === undefined)
 
 /** Between two looks at what has happened. */
 const pollMs = 1000
@@ -96,7 +99,7 @@ async function createNotices(
     const user = await store.findUser(row.user)
     // Anybody may have typed an address that is not verified.
     if (user?.email === undefined || user.emailKey === undefined) return
-    if (row.event === signIn && !(await isNewPlace(row))) return
+    if (notice.kind === 'sign_in' && !(isSignIn(row) && (await isNewPlace(row)))) return
     const { kind, about } = notice
     // Where an administrator sits is nothing to tell.
     const facts = factsOf(row.by === undefined ? row : {}, user.username, row.at)
@@ -112,7 +115,7 @@ async function createNotices(
     for (let looked = 0, limit = rowsOfFirstLook; looked < lookedAtMost; looked += limit, limit = rowsPerLook) {
       const { rows, next } = await store.listAudit({ user: row.user as string }, { after, limit })
       for (const earlier of rows) {
-        if (earlier.event !== signIn) continue
+        if (!isSignIn(earlier)) continue
         if (placeOf(earlier) === place) return false
         hasSignedIn = true
       }
