@@ -7,6 +7,7 @@ import { isFromKubernetes, unknownNames } from './config/names.ts'
 import { rpIdOf } from './config/passkeys.ts'
 import { Settings } from './config/settings.ts'
 import { type Check, membersOf } from './config/types.ts'
+import { isLoopbackHost } from './domain/network.ts'
 
 export { ConfigError, Settings }
 
@@ -75,6 +76,9 @@ export function examineConfig(env: Record<string, string | undefined>): { config
   const { AUTH_AUDIENCE = issuer, AUTH_PAGES_URL = issuer } = settings
   const { AUTH_WEBAUTHN_ORIGINS = [new URL(issuer).origin] } = settings
   warnings.push(...mailAdvice(settings))
+  const { protocol, hostname } = new URL(issuer)
+  if (settings.AUTH_PAGES === 'on' && protocol === 'http:' && !isLoopbackHost(hostname))
+    warnings.push('AUTH_ISSUER is http: and not on this machine, so browsers keep no cookie of a sign-in on its pages')
   if (settings.AUTH_WEBAUTHN_ORIGINS && rpIdOf(issuer) === undefined)
     warnings.push('AUTH_WEBAUTHN_ORIGINS has no use: the host of AUTH_ISSUER is an address, and passkeys are of a name')
   const config = { ...settings, AUTH_ISSUER: issuer, AUTH_AUDIENCE, AUTH_PAGES_URL, AUTH_WEBAUTHN_ORIGINS, warnings }

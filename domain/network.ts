@@ -13,6 +13,10 @@ export function networkOf(address: string, bits: 24 | 32): string {
   return bytes.slice(0, bytes.length === 4 ? bits / 8 : 8).join('.')
 }
 
+/** Whether a host of a URL is this machine: what a browser sends there leaves it for nobody else. */
+export const isLoopbackHost = (host: string): boolean =>
+  host === 'localhost' || host.endsWith('.localhost') || host === '[::1]' || /^127(\.\d{1,3}){3}$/.test(host)
+
 /** The /24 or /64 of an address as people write it. @param address in canonical form */
 export function networkText(address: string): string {
   const bits = { 0: 0, 4: 24, 6: 64 }[isIP(address) as 0 | 4 | 6]

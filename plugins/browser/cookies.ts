@@ -2,10 +2,7 @@ import { randomBytes } from 'node:crypto'
 import type { CookieSerializeOptions } from '@fastify/cookie'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Config } from '../../config.ts'
-
-/** A host that is this machine: what a browser sends there leaves it for nobody else. */
-const isLoopback = (host: string): boolean =>
-  host === 'localhost' || host.endsWith('.localhost') || host === '[::1]' || /^127(\.\d{1,3}){3}$/.test(host)
+import { isLoopbackHost } from '../../domain/network.ts'
 
 /**
  * Cookies of the pages. `__Host-` has a browser take them by https only, for this host alone and from it alone: no
@@ -14,7 +11,7 @@ const isLoopback = (host: string): boolean =>
  */
 export function createCookies({ AUTH_ISSUER }: Pick<Config, 'AUTH_ISSUER'>) {
   const { protocol, hostname } = new URL(AUTH_ISSUER)
-  const isSecure = protocol === 'https:' || !isLoopback(hostname)
+  const isSecure = protocol === 'https:' || !isLoopbackHost(hostname)
   const nameOf = (name: string) => (isSecure ? `__Host-${name}` : name)
   const options: CookieSerializeOptions = { path: '/', httpOnly: true, sameSite: 'lax', secure: isSecure }
   const names = { session: nameOf('latchkey'), visit: nameOf('latchkey-form') }

@@ -4,6 +4,7 @@ import fp from 'fastify-plugin'
 const tags = {
   accounts: 'Sign up, and manage your own account',
   tokens: 'Log in, refresh, revoke; and tokens for services',
+  browser: 'Sign in in the browser: OAuth 2.0 authorization code, and OpenID Connect',
   sessions: 'List and end your own sessions',
   factors: 'Your own second factors: authenticator apps, recovery codes, passkeys',
   checking: 'Check tokens: for services and reverse proxies',

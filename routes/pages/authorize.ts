@@ -1,6 +1,8 @@
+import { Type } from '@sinclair/typebox'
 import type { FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import { Refusal } from '../../errors.ts'
 import { type Parameters, parameterOf } from '../../plugins/authorization/parameters.ts'
+import { AuthorizationParameters } from '../../schemas/authorization.ts'
 
 /** The authorization endpoint, RFC 6749 §3.1: where an app sends a browser to have its user sign in. */
 const plugin: FastifyPluginAsync = async (app) => {
@@ -21,8 +23,24 @@ const plugin: FastifyPluginAsync = async (app) => {
     }
   }
 
-  app.get('/authorize', { schema: { hide: true } }, async (request, reply) =>
-    authorize(request, reply, request.query as Parameters),
+  app.get(
+    '/authorize',
+    {
+      schema: {
+        operationId: 'authorize',
+        summary: 'Have a user sign in in the browser, to an authorization code (RFC 6749 §4.1, OpenID Connect)',
+        description:
+          'For browsers: it answers with a redirect to the app, with `code` or `error`, and `state` and `iss`; or to a ' +
+          'page of the service, where the user has to do something. Where the client or its `redirect_uri` is not good, ' +
+          'it answers with a page.',
+        tags: ['browser'],
+        querystring: AuthorizationParameters,
+        response: { 303: Type.Null({ description: 'To the app, or to a page of the service' }) },
+      },
+      // What is wrong is told to the app, once it is known that it may be: `plugins/authorization/request.ts`.
+      validatorCompiler: () => () => true,
+    },
+    async (request, reply) => authorize(request, reply, request.query as Parameters),
   )
 
   // From any site, so no cookie comes with it (SameSite=Lax), and nobody would be signed in.
