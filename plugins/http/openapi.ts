@@ -42,6 +42,8 @@ export default fp(
   async (app: FastifyInstance, { version }: { version: string }) => {
     const { publicPath: path } = app
     await app.register(import('@fastify/swagger'), {
+      // By text: with the path /auth it would make /orize of /authorize.
+      stripBasePath: false,
       openapi: {
         openapi: '3.1.0',
         info: {

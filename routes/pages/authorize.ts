@@ -4,6 +4,8 @@ import { Refusal } from '../../errors.ts'
 import { type Parameters, parameterOf } from '../../plugins/authorization/parameters.ts'
 import { AuthorizationParameters } from '../../schemas/authorization.ts'
 
+const page = (description: string) => ({ description, content: { 'text/html': { schema: Type.String() } } })
+
 /** The authorization endpoint, RFC 6749 §3.1: where an app sends a browser to have its user sign in. */
 const plugin: FastifyPluginAsync = async (app) => {
   const { authorization, browserSessions } = app
@@ -35,7 +37,11 @@ const plugin: FastifyPluginAsync = async (app) => {
           'it answers with a page.',
         tags: ['browser'],
         querystring: AuthorizationParameters,
-        response: { 303: Type.Null({ description: 'To the app, or to a page of the service' }) },
+        response: {
+          200: page('A form that sends itself to the app, for `response_mode=form_post`'),
+          303: Type.Null({ description: 'To the app, or to a page of the service' }),
+          400: page('The client or its `redirect_uri` is not good'),
+        },
       },
       // What is wrong is told to the app, once it is known that it may be: `plugins/authorization/request.ts`.
       validatorCompiler: () => () => true,

@@ -59,6 +59,8 @@ t.test('a duration is bounded by what a timer and the calendar hold, contract se
     AUTH_REFRESH_IDLE_TTL: '36500d',
     AUTH_REFRESH_MAX_TTL: '36500d',
     AUTH_REFRESH_GRACE: '7d',
+    AUTH_BROWSER_IDLE_TTL: '3650d',
+    AUTH_BROWSER_MAX_TTL: '3650d',
     AUTH_STEP_UP_TTL: '3650d',
   }
   const durations = Object.keys(Settings.properties).filter((name) => /_(TTL|GRACE|WAIT|ALIVE|ROTATION)$/.test(name))
