@@ -14,6 +14,7 @@ import {
 } from '../plugins/keys/resealing.ts'
 import { ifSecretIsLost, readMadeSecret } from '../plugins/keys/secret-file.ts'
 import { createSecrets } from '../plugins/keys/secrets.ts'
+import { sessionLives } from '../plugins/sessions/lives.ts'
 import { pagesOf } from '../stores/moving/copy.ts'
 import type { Store } from '../stores/store.ts'
 import type { Io, Options } from './command.ts'
@@ -102,7 +103,7 @@ async function examine(
   report.previous = 'needed'
   if (at === undefined) return report
 
-  const limits = { now, idleTtlMs: config.AUTH_REFRESH_IDLE_TTL.ms, maxTtlMs: config.AUTH_REFRESH_MAX_TTL.ms }
+  const limits = { now, ...sessionLives(config) }
   const skewMs = place.kind === 'lmdb' ? 0 : clockSkewMs
   const { live, waiting, until } = await sessionsBefore(store, at + skewMs, limits, onProgress)
   report.changed_at = new Date(at).toISOString()

@@ -51,6 +51,8 @@ const settings = {
   session: undefined,
   session_idle_seconds: 'AUTH_REFRESH_IDLE_TTL',
   session_seconds: 'AUTH_REFRESH_MAX_TTL',
+  browser_session_idle_seconds: 'AUTH_BROWSER_IDLE_TTL',
+  browser_session_seconds: 'AUTH_BROWSER_MAX_TTL',
   session_scope: undefined,
 
   // Accounts, and guesses at them

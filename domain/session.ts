@@ -1,5 +1,7 @@
 import type { Amr, Authentication } from './authentication.ts'
+import { type BrowserLimits, type BrowserSession, isBrowserSessionOver } from './browser-session.ts'
 import { lacksFactor, type MfaPolicy } from './factor.ts'
+import { offlineScope } from './scope.ts'
 import { clockSkewMs, elapsedMs, isFuture } from './time.ts'
 import { mayHaveTokens, type User } from './user.ts'
 
@@ -47,11 +49,35 @@ export interface SessionLimits {
   now: number
   idleTtlMs: number
   maxTtlMs: number
+  /** of what it was opened from */
+  browser: BrowserLimits
 }
 
 /** Whether a session has outlived its idle or its absolute life. */
-export function isExpired({ refreshedAt, createdAt }: Session, { now, idleTtlMs, maxTtlMs }: SessionLimits): boolean {
+export function isExpired(
+  { refreshedAt, createdAt }: Session,
+  { now, idleTtlMs, maxTtlMs }: Omit<SessionLimits, 'browser'>,
+): boolean {
   return elapsedMs(refreshedAt, now) >= idleTtlMs || elapsedMs(createdAt, now) >= maxTtlMs
+}
+
+/** Whether a session ends with the browser session that it was opened from: OpenID Connect Core §11. */
+export const endsWithParent = ({ parent, scope }: Session): boolean =>
+  parent !== undefined && !scope.includes(offlineScope)
+
+/**
+ * Whether the browser session that a session ends with is over. `isSignedOut` in `stores/postgres/tables/sessions.ts` is
+ * the same for one statement.
+ *
+ * @param parent as it is in the store; undefined where it is gone, or the session has none
+ */
+export function isSignedOut(
+  session: Session,
+  parent: BrowserSession | undefined,
+  { now, browser }: Pick<SessionLimits, 'now' | 'browser'>,
+): boolean {
+  if (!endsWithParent(session)) return false
+  return parent === undefined || isBrowserSessionOver(parent, browser, now, session.refreshedAt)
 }
 
 /** Whether a session and its user still belong together. */
@@ -85,8 +111,8 @@ export type RotationOutcome =
   | { outcome: 'rotated' | 'repeated'; session: Session; user: User }
   /** A spent token came back: the session has been ended and its revocation recorded. */
   | { outcome: 'reused'; session: Session }
-  /** Refused, and nothing was touched. */
-  | { outcome: 'unknown' | 'expired' | 'wrong_client' | 'scope_exceeded' }
+  /** Refused, and nothing was touched. `signed_out`: in the browser that it was opened from. */
+  | { outcome: 'unknown' | 'expired' | 'signed_out' | 'wrong_client' | 'scope_exceeded' }
   /** Refused likewise: AUTH_MFA demands a factor, and the user has none. */
   | { outcome: 'factor_missing'; session: Session; user: User }
 
@@ -109,15 +135,19 @@ const isWithinGrace = (rotatedAt: number, { now, graceMs, mayBeWithin = () => tr
 /**
  * What presenting a counter to a session means, by the table in `docs/architecture.md`. Both stores decide by this,
  * inside their atomic step.
+ *
+ * @param parent of the session, as in {@link isSignedOut}
  */
 export function judgeRotation(
   session: Session | undefined,
   user: User | undefined,
   presented: PresentedRefresh,
+  parent: BrowserSession | undefined,
 ): RotationOutcome['outcome'] {
   if (!session || !isCurrent(session, user)) return 'unknown'
   if (!isOfClient(session, presented.clientId, presented.clientCreatedAt)) return 'wrong_client'
   if (isExpired(session, presented)) return 'expired'
+  if (isSignedOut(session, parent, presented)) return 'signed_out'
   const inGrace = presented.counter === session.counter - 1 && isWithinGrace(session.refreshedAt, presented)
   if (presented.counter < session.counter && !inGrace) return 'reused'
   if (lacksFactor(user, presented.mfa ?? 'optional')) return 'factor_missing'

@@ -1,7 +1,9 @@
 import { type TSchema, Type } from '@sinclair/typebox'
 import type { AuditRow } from '../domain/audit.ts'
 import { type Amr, amrs } from '../domain/authentication.ts'
+import type { BrowserSession } from '../domain/browser-session.ts'
 import type { Client, ClientSecret } from '../domain/client.ts'
+import type { Consent, UserConsents } from '../domain/consent.ts'
 import type { Factor, UserFactors } from '../domain/factor.ts'
 import type { Failures } from '../domain/failures.ts'
 import { uuid as uuidPattern } from '../domain/ids.ts'
@@ -23,7 +25,9 @@ export interface Tables {
   users: User
   factors: UserFactors
   clients: Client
+  browserSessions: BrowserSession
   sessions: Session
+  consents: UserConsents
   signingKeys: SigningKeyRecord
   failures: Failures & { key: string }
   records: ShortRecord
@@ -112,6 +116,23 @@ const factors: Column<Factor[]> = {
   ),
 }
 
+const amr: Column<Amr[]> = {
+  kind: 'texts',
+  shape: Type.Unsafe<Amr[]>(Type.Array(Type.Union(amrs.map((amr) => Type.Literal(amr))))),
+}
+
+const consents: Column<Consent[]> = {
+  kind: 'json',
+  shape: Type.Array(
+    Type.Object({
+      clientId: Type.String(),
+      clientCreatedAt: Type.Optional(integer(0)),
+      scope: Type.Array(Type.String()),
+      grantedAt: integer(0),
+    }),
+  ),
+}
+
 const detail: Column<Record<string, unknown>> = { kind: 'json', shape: Type.Record(Type.String(), Type.Unknown()) }
 
 /** In the order in which they are moved: no row before one that it refers to. */
@@ -183,6 +204,24 @@ export const tables: { readonly [T in TableName]: Table<Tables[T]> } = {
     rising: ['version'],
     columns: { userId: uuid, factors, version: positive },
   },
+  browserSessions: {
+    name: 'browser_sessions',
+    key: 'id',
+    rising: ['generation', 'authAt', 'seenAt'],
+    columns: {
+      id: uuid,
+      userId: uuid,
+      generation: number,
+      secretHash: name,
+      createdAt: number,
+      seenAt: number,
+      address: text,
+      userAgent: text,
+      authAt: number,
+      amr,
+      factor: optional(name),
+    },
+  },
   sessions: {
     name: 'sessions',
     key: 'id',
@@ -200,13 +239,16 @@ export const tables: { readonly [T in TableName]: Table<Tables[T]> } = {
       address: text,
       userAgent: text,
       authAt: optional(number),
-      amr: optional({
-        kind: 'texts',
-        shape: Type.Unsafe<Amr[]>(Type.Array(Type.Union(amrs.map((amr) => Type.Literal(amr))))),
-      }),
+      amr: optional(amr),
       factor: optional(name),
       parent: optional(uuid),
     },
+  },
+  consents: {
+    name: 'consents',
+    key: 'userId',
+    rising: ['version'],
+    columns: { userId: uuid, consents, version: positive },
   },
   failures: {
     name: 'failures',

@@ -1,7 +1,12 @@
 import type { SessionLimits } from '../domain/session.ts'
 
-/** The tables whose rows expire, or go with those of another table, in the order in which they are swept. */
-export const sweptTables = ['sessions', 'failures', 'revocations', 'records', 'factors', 'audit'] as const
+/**
+ * The tables whose rows expire, or go with those of another table, in the order in which they are swept: browser sessions
+ * first, for the clients of the sessions that end with one are to be told.
+ */
+export const sweptTables = [
+  ...(['browserSessions', 'sessions', 'failures', 'revocations', 'records', 'factors', 'consents', 'audit'] as const),
+] as const
 export type SweptTable = (typeof sweptTables)[number]
 
 /** Housekeeping, in small steps. */

@@ -17,6 +17,7 @@ import { buildApp } from '../../app.ts'
 import { readConfig } from '../../config.ts'
 import type { End } from '../../domain/lifetimes.ts'
 import type { Store } from '../../stores/store.ts'
+import { sweptTables } from '../../stores/sweeping.ts'
 import type { UserPage } from '../../stores/tables/users.ts'
 import { call } from '../load.ts'
 import { inFlight, median, meter, round } from '../meter.ts'
@@ -166,7 +167,7 @@ async function measureCosts(subject: Subject, dir: string): Promise<void> {
   // From anywhere in the sessions but near their end, where a step would be short; nothing there has expired.
   await time(subject, 'sweepStep', 10, 0, async () => {
     const start = (Math.floor(Math.random() * 0x70) + 0x01).toString(16).padStart(2, '0')
-    const cursor = `0 ${start}000000-0000-0000-0000-000000000000`
+    const cursor = `${sweptTables.indexOf('sessions')} ${start}000000-0000-0000-0000-000000000000`
     const { removed } = await store.sweep({ ...limits, failuresBefore: 0, limit: sweepLimit, cursor })
     if (removed > 0) throw new Error('live sessions were swept')
   })

@@ -17,9 +17,10 @@ import { type Client, clientBirth } from '../../domain/client.ts'
 import { lacksFactor } from '../../domain/factor.ts'
 import { type Granted, mayHaveScope, parseScope } from '../../domain/grant.ts'
 import { omitUndefined } from '../../domain/omit-undefined.ts'
-import { authenticationOf, isExpired, isOfClient, type Session } from '../../domain/session.ts'
+import { authenticationOf, isOfClient, type Session } from '../../domain/session.ts'
 import { mayHaveTokens, type User } from '../../domain/user.ts'
 import { adminScopeRefused, Refusal } from '../../errors.ts'
+import { isOver, sessionLives } from '../sessions/lives.ts'
 import { createAsking } from './asking.ts'
 import { createAuthSessions, type Flow } from './auth-sessions.ts'
 import type { Authorized } from './codes.ts'
@@ -172,12 +173,8 @@ function createChallenges(
         store.findUser(sub),
       ])
       const isIts = session?.userId === sub && isOfClient(session, client.id, clientBirth(client)) && act === undefined
-      const limits = {
-        now: now(),
-        idleTtlMs: config.AUTH_REFRESH_IDLE_TTL.ms,
-        maxTtlMs: config.AUTH_REFRESH_MAX_TTL.ms,
-      }
-      if (!isIts || isExpired(session, limits) || !mayHaveTokens(user, session.generation)) {
+      const isGone = !isIts || (await isOver(session, store, { now: now(), ...sessionLives(config) }))
+      if (isGone || !mayHaveTokens(user, session.generation)) {
         throw new Refusal('invalid_grant', {
           detail: 'The access token stands for no session of this client',
           checks: [checked('session', 'it has ended or expired, or is of another client or of a user who is gone')],

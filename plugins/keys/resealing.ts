@@ -1,8 +1,9 @@
 import { totpContext } from '../../domain/factor.ts'
-import { isExpired, type SessionLimits } from '../../domain/session.ts'
+import type { SessionLimits } from '../../domain/session.ts'
 import { pagesOf } from '../../stores/moving/copy.ts'
 import type { Store } from '../../stores/store.ts'
 import { recordContext } from '../records/records.ts'
+import { isOver } from '../sessions/lives.ts'
 import { sealContext } from './key-ring.ts'
 import { createSecrets } from './secrets.ts'
 
@@ -148,7 +149,7 @@ export async function sessionsBefore(
   let [read, live, waiting, until] = [0, 0, 0, 0]
   for await (const sessions of pagesOf(store, 'sessions')) {
     for (const session of sessions) {
-      if (isExpired(session, limits)) continue
+      if (await isOver(session, store, limits)) continue
       live += 1
       if (session.refreshedAt > changedAt) continue
       waiting += 1

@@ -30,8 +30,8 @@ const renewMs = 5_000
 const atOnce = 4
 
 const isLink = (kind: string): kind is LinkKind => (linkKinds as string[]).includes(kind)
-/** Whether a record that is due is a mail. */
-export const isMail = ({ kind }: ShortRecord): boolean => kind === 'notice' || isLink(kind)
+/** The kinds of records that are mails. */
+export const mailKinds: string[] = [...linkKinds, 'notice']
 
 /**
  * Sends the mails that are due: records, each its own mail. One whose record was used or replaced meanwhile does not
@@ -46,7 +46,7 @@ async function createOutbox(
   const transport = await openTransport(config, now)
   const attempts = { sent: 0, failed: 0 }
   const work = createDueWork(app, {
-    isOurs: isMail,
+    kinds: mailKinds,
     pollMs,
     atOnce,
     deliver,

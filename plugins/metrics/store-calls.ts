@@ -7,7 +7,7 @@ const untimed = new Set(['usage', 'close', 'check'])
 
 const rotationOutcomes: RotationOutcome['outcome'][] = [
   ...(['rotated', 'repeated', 'reused'] as const),
-  ...(['unknown', 'expired', 'wrong_client', 'scope_exceeded'] as const),
+  ...(['unknown', 'expired', 'signed_out', 'wrong_client', 'scope_exceeded', 'factor_missing'] as const),
 ]
 
 /** Makes the metrics of the calls of a store. @returns what puts them around each of its methods */

@@ -22,8 +22,8 @@ const partOfGrace = 4
 export type Save = (dueAt?: number, change?: (data: string) => string) => Promise<void>
 
 export interface DueWork {
-  /** whose records these are */
-  isOurs(record: ShortRecord): boolean
+  /** of the records that these are */
+  kinds: string[]
   /** between two looks at what is due */
   pollMs: number
   /** by one process */
@@ -41,7 +41,7 @@ export interface DueWork {
  */
 export function createDueWork(
   { config, store, jobs, log, now }: Pick<FastifyInstance, 'config' | 'store' | 'jobs' | 'log' | 'now'>,
-  { isOurs, pollMs, atOnce, deliver, words }: DueWork,
+  { kinds, pollMs, atOnce, deliver, words }: DueWork,
 ) {
   const running = new Set<Promise<void>>()
   const abort = new AbortController()
@@ -81,7 +81,7 @@ export function createDueWork(
   async function takeDue(): Promise<void> {
     while (!isStopping) {
       const room = atOnce - running.size
-      const due = (await store.dueRecords(now(), Math.max(room, 1))).filter(isOurs)
+      const due = await store.dueRecords(kinds, now(), Math.max(room, 1))
       waitedMs = due[0]?.dueAt === undefined ? 0 : elapsedMs(due[0].dueAt, now())
       const claimed = (await Promise.all(due.slice(0, room).map(claim))).filter((record) => record !== undefined)
       // Nothing, or others have it, who look themselves.

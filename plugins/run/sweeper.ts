@@ -4,7 +4,7 @@ import { failuresLastMs } from '../../domain/failures.ts'
 import { revocationExpiry } from '../../domain/lifetimes.ts'
 import { omitUndefined } from '../../domain/omit-undefined.ts'
 import { believedAfterMs, createSteadyClock } from '../../domain/time.ts'
-import type { SweptTable } from '../../stores/sweeping.ts'
+import { type SweptTable, sweptTables } from '../../stores/sweeping.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -36,14 +36,7 @@ function createSweeper({
   let roundBeganMs = startedMs
   /** What had expired by then is gone; at first, as if a round had ended before the start. */
   let sweptUntilMs = startedMs
-  const removed: Record<SweptTable, number> = {
-    sessions: 0,
-    failures: 0,
-    revocations: 0,
-    records: 0,
-    factors: 0,
-    audit: 0,
-  }
+  const removed = Object.fromEntries(sweptTables.map((table) => [table, 0])) as Record<SweptTable, number>
 
   /** @returns whether the round goes on */
   async function step(): Promise<boolean> {

@@ -8,6 +8,7 @@ import type { User } from '../../domain/user.ts'
 import { Refusal } from '../../errors.ts'
 import type { TokenResponse } from '../../schemas/oauth.ts'
 import type { Respond } from './answers.ts'
+import { sessionLives } from './lives.ts'
 
 /** Keeps sessions alive. What a presented refresh token means is decided by the store in one step (`judgeRotation`). */
 export function createRefreshing(
@@ -21,11 +22,15 @@ export function createRefreshing(
   respond: Respond,
 ) {
   const graceMs = config.AUTH_REFRESH_GRACE.ms
-  const idleTtlMs = config.AUTH_REFRESH_IDLE_TTL.ms
-  const maxTtlMs = config.AUTH_REFRESH_MAX_TTL.ms
+  const { idleTtlMs, maxTtlMs, browser } = sessionLives(config)
 
-  const whyRefused: Record<'unknown' | 'expired' | 'wrong_client', Check[]> = {
+  const whyRefused: Record<'unknown' | 'expired' | 'signed_out' | 'wrong_client', Check[]> = {
     unknown: [checked('session', 'it has ended, or its user is gone or disabled')],
+    signed_out: [
+      checked('browser_session', 'it was ended, or this or the next is over'),
+      checked('browser_session_idle_seconds', 'this or the next is over', config.AUTH_BROWSER_IDLE_TTL.seconds),
+      checked('browser_session_seconds', 'this or the one before is over', config.AUTH_BROWSER_MAX_TTL.seconds),
+    ],
     wrong_client: [checked('client', 'another than the session was opened by')],
     expired: [
       checked('session_idle_seconds', 'this or the next is over', config.AUTH_REFRESH_IDLE_TTL.seconds),
@@ -70,6 +75,7 @@ export function createRefreshing(
         now: ending.now,
         idleTtlMs,
         maxTtlMs,
+        browser,
         sessionId: presented.sessionId,
         counter: presented.counter,
         address: caller.address,

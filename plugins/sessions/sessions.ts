@@ -9,20 +9,14 @@ import { type Client, clientBirth } from '../../domain/client.ts'
 import { type Granted, mayHaveScope } from '../../domain/grant.ts'
 import { omitUndefined } from '../../domain/omit-undefined.ts'
 import type { RecordTaking } from '../../domain/record.ts'
-import {
-  authenticationOf,
-  isCurrent,
-  isExpired,
-  isOfClient,
-  type Session,
-  type SessionLimits,
-} from '../../domain/session.ts'
+import { authenticationOf, isCurrent, isOfClient, type Session, type SessionLimits } from '../../domain/session.ts'
 import { type User, whyNoTokens } from '../../domain/user.ts'
 import { adminScopeRefused, Refusal } from '../../errors.ts'
 import type { TokenResponse } from '../../schemas/oauth.ts'
 import type { Authorized } from '../factors/codes.ts'
 import type { SignedIn } from '../login/sign-in.ts'
 import { createAnswers } from './answers.ts'
+import { isOver, sessionLives } from './lives.ts'
 import { createRefreshing } from './refreshing.ts'
 
 declare module 'fastify' {
@@ -52,10 +46,9 @@ function createSessions(
 ) {
   const { config, store, changes, clients, refreshTokens, revocations, now } = app
   const respond = createAnswers(app)
-  const idleTtlMs = config.AUTH_REFRESH_IDLE_TTL.ms
-  const maxTtlMs = config.AUTH_REFRESH_MAX_TTL.ms
+  const lives = sessionLives(config)
 
-  const limits = (): SessionLimits => ({ now: now(), idleTtlMs, maxTtlMs })
+  const limits = (): SessionLimits => ({ now: now(), ...lives })
 
   /** Whether the client that opened a session is still there, and not another of the same id. */
   async function hasItsClient(session: Session): Promise<boolean> {
@@ -175,7 +168,7 @@ function createSessions(
         store.raiseSession(raised, takingFor(sid)),
       )
       const session = isRaised ? await store.findSession(sid) : undefined
-      if (!session || isExpired(session, limits())) return undefined
+      if (!session || (await isOver(session, store, limits()))) return undefined
       return respond(user, client, session, granted, lastsUntil)
     },
 
@@ -201,8 +194,8 @@ function createSessions(
     async findByRefreshToken(token: string): Promise<{ session: Session; user: User } | undefined> {
       const presented = refreshTokens.decode(token)
       const session = presented && (await store.findSession(presented.sessionId))
-      if (!session || presented.counter < session.counter || isExpired(session, limits())) return undefined
-      if (!(await hasItsClient(session))) return undefined
+      if (!session || presented.counter < session.counter) return undefined
+      if ((await isOver(session, store, limits())) || !(await hasItsClient(session))) return undefined
       const user = await store.findUser(session.userId)
       return isCurrent(session, user) ? { session, user } : undefined
     },

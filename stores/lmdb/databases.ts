@@ -1,6 +1,8 @@
 import type { Database, RootDatabase } from 'lmdb'
 import type { AuditRow } from '../../domain/audit.ts'
+import type { BrowserSession } from '../../domain/browser-session.ts'
 import type { Client } from '../../domain/client.ts'
+import type { UserConsents } from '../../domain/consent.ts'
 import type { UserFactors } from '../../domain/factor.ts'
 import type { Failures } from '../../domain/failures.ts'
 import type { ShortRecord } from '../../domain/record.ts'
@@ -38,12 +40,17 @@ export function openDatabases(root: RootDatabase) {
     clients: open<Client>('clients'),
     sessions: open<Session>('sessions'),
     sessionsByUser: open<0>('sessions_by_user'),
+    /** those of apps, by the browser session that they were opened from */
+    sessionsByParent: open<0>('sessions_by_parent'),
+    browserSessions: open<BrowserSession>('browser_sessions'),
+    browserSessionsByUser: open<0>('browser_sessions_by_user'),
+    consents: open<UserConsents>('consents'),
     signingKeys: open<SigningKeyRecord>('signing_keys'),
     failures: open<Failures>('failures'),
     records: open<ShortRecord>('records'),
     /** of each record that is not spent, when it expires: by its owner, and by its source */
     recordsByHolder: open<number>('records_by_holder'),
-    /** records for which something is to be sent, by when */
+    /** records for which something is to be sent, by kind and when */
     recordsByDue: open<0>('records_by_due'),
     revocations: open<Revocation, number>('revocations'),
     /** the number of the revocation of what is named, see `namesOne` */

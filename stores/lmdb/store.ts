@@ -1,5 +1,4 @@
 import { createHealth, writeTrial } from '../health.ts'
-import { comingTables } from '../not-yet.ts'
 import type { Store } from '../store.ts'
 import { revocationsPerPage } from '../tables/revocations.ts'
 import { openDatabases } from './databases.ts'
@@ -7,7 +6,9 @@ import { openEnvironment } from './open.ts'
 import { createRuns } from './runs.ts'
 import { createSweep } from './sweep.ts'
 import { createAudit, createAuditRows, sweepAudit } from './tables/audit.ts'
+import { createBrowserSessions, sweepBrowserSessions } from './tables/browser-sessions.ts'
 import { createClients } from './tables/clients.ts'
+import { createConsents, sweepConsents } from './tables/consents.ts'
 import { createFactors, sweepFactors } from './tables/factors.ts'
 import { createFailures, sweepFailures } from './tables/failures.ts'
 import { createRecords, sweepRecords } from './tables/records.ts'
@@ -63,7 +64,8 @@ export function openLmdbStore(dataDir: string): Store {
     ...createClients(databases, runs),
     ...createSessions(databases, runs),
     ...createRotations(databases, runs),
-    ...comingTables,
+    ...createBrowserSessions(databases, runs),
+    ...createConsents(databases, runs),
     ...createFactors(databases, runs),
     ...createRevocations(databases, runs),
     ...createSigningKeys(databases, runs),
@@ -73,11 +75,13 @@ export function openLmdbStore(dataDir: string): Store {
 
     sweep: createSweep(
       {
+        browserSessions: sweepBrowserSessions(databases),
         sessions: sweepSessions(databases),
         failures: sweepFailures(databases),
         revocations: sweepRevocations(databases),
         records: sweepRecords(databases),
         factors: sweepFactors(databases),
+        consents: sweepConsents(databases),
         audit: sweepAudit(databases),
       },
       runs,

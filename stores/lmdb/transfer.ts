@@ -5,7 +5,9 @@ import { type Check, findWrong } from './checks.ts'
 import type { Databases } from './databases.ts'
 import type { Runs } from './runs.ts'
 import { checkAudit, createAuditRows } from './tables/audit.ts'
+import { checkBrowserSessions, createBrowserSessionRows } from './tables/browser-sessions.ts'
 import { checkClients } from './tables/clients.ts'
+import { checkConsents } from './tables/consents.ts'
 import { checkFactors, createFactorRows } from './tables/factors.ts'
 import { checkFailures } from './tables/failures.ts'
 import { checkRecords, createRecordRows } from './tables/records.ts'
@@ -23,7 +25,9 @@ const checks: { [T in TableName | 'revocations']: (databases: Databases) => Chec
   users: checkUsers,
   factors: checkFactors,
   clients: checkClients,
+  browserSessions: checkBrowserSessions,
   sessions: checkSessions,
+  consents: checkConsents,
   signingKeys: checkSigningKeys,
   failures: checkFailures,
   records: checkRecords,
@@ -33,7 +37,7 @@ const checks: { [T in TableName | 'revocations']: (databases: Databases) => Chec
 
 /** How a row is put in the place of the one with its key; false where it must not be. Only inside a transaction. */
 function createPuts(databases: Databases): { [T in TableName]: (row: Tables[T]) => unknown } {
-  const { users, clients, signingKeys, failures } = databases
+  const { users, clients, consents, signingKeys, failures } = databases
   const userRows = createUserRows(databases)
   const factorRows = createFactorRows(databases)
   return {
@@ -46,7 +50,9 @@ function createPuts(databases: Databases): { [T in TableName]: (row: Tables[T]) 
     },
     factors: factorRows.put,
     clients: (client) => void clients.put(client.id, client),
+    browserSessions: createBrowserSessionRows(databases).put,
     sessions: createSessionRows(databases).put,
+    consents: (row) => void consents.put(row.userId, row),
     signingKeys: (record) => void signingKeys.put(record.kid, record),
     failures: ({ key, ...row }) => void failures.put(key, row),
     records: createRecordRows(databases).put,

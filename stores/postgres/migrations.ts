@@ -194,7 +194,7 @@ export const migrations: readonly { version: number; statements: readonly string
       'ALTER TABLE latchkey_users ADD COLUMN IF NOT EXISTS locale text',
       'ALTER TABLE latchkey_records ADD COLUMN IF NOT EXISTS due_at bigint',
       // What is to be sent, and no more: a look at it costs the same however many records there are.
-      `CREATE INDEX IF NOT EXISTS latchkey_records_by_due ON latchkey_records (due_at, id)
+      `CREATE INDEX IF NOT EXISTS latchkey_records_by_due ON latchkey_records (kind, due_at, id)
         WHERE due_at IS NOT NULL AND spent_at IS NULL`,
     ],
   },
@@ -239,8 +239,9 @@ export const migrations: readonly { version: number; statements: readonly string
         auth_at bigint NOT NULL,
         amr text[] NOT NULL,
         factor text
-      )`,
-      'CREATE INDEX IF NOT EXISTS latchkey_browser_sessions_by_user ON latchkey_browser_sessions (user_id, created_at)',
+      ) WITH (fillfactor = 70)`,
+      `CREATE INDEX IF NOT EXISTS latchkey_browser_sessions_by_user
+        ON latchkey_browser_sessions (user_id, created_at DESC, id DESC)`,
       `CREATE TABLE IF NOT EXISTS latchkey_consents (
         user_id uuid PRIMARY KEY,
         consents text NOT NULL,

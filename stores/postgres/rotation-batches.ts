@@ -45,7 +45,7 @@ export function createRotationBatches(
   }
 
   function rotateAll(all: PresentedRefresh[]): Promise<Fields[]> {
-    const [{ idleTtlMs, maxTtlMs, ...first }] = all as [PresentedRefresh]
+    const [{ idleTtlMs, maxTtlMs, browser, ...first }] = all as [PresentedRefresh]
     const future = futureFrom(first.now)
     const mfa = first.mfa ?? 'optional'
     if (all.length === 1) {
@@ -65,6 +65,8 @@ export function createRotationBatches(
           clientCreatedAt,
           future,
           mfa,
+          browser.idleTtlMs,
+          browser.maxTtlMs,
         ],
       )
     }
@@ -82,6 +84,8 @@ export function createRotationBatches(
       all.map(({ clientCreatedAt }) => clientCreatedAt),
       future,
       mfa,
+      browser.idleTtlMs,
+      browser.maxTtlMs,
     )
   }
 

@@ -1,7 +1,9 @@
 import { tableNames } from '../rows.ts'
 import { prepare, type Statement } from './statement.ts'
 import { statements as audit } from './tables/audit.ts'
+import { statements as browserSessions } from './tables/browser-sessions.ts'
 import { statements as clients } from './tables/clients.ts'
+import { statements as consents } from './tables/consents.ts'
 import { statements as factors } from './tables/factors.ts'
 import { statements as failures } from './tables/failures.ts'
 import { statements as records } from './tables/records.ts'
@@ -25,6 +27,8 @@ export const parts: Record<string, Statement>[] = [
   clients,
   sessions,
   rotations,
+  browserSessions,
+  consents,
   factors,
   revocations,
   signingKeys,

@@ -1,5 +1,4 @@
 import { createHealth, writeTrial } from '../health.ts'
-import { comingTables } from '../not-yet.ts'
 import type { Store } from '../store.ts'
 import { migrate } from './migrations.ts'
 import { openPool, type PoolOptions, type Postgres } from './pool.ts'
@@ -7,7 +6,9 @@ import { ping } from './sql.ts'
 import { createRuns } from './statement.ts'
 import { createSweep } from './sweep.ts'
 import { createAudit, sweepAudit } from './tables/audit.ts'
+import { createBrowserSessions, sweepBrowserSessions } from './tables/browser-sessions.ts'
 import { createClients } from './tables/clients.ts'
+import { createConsents, sweepConsents } from './tables/consents.ts'
 import { createFactors, sweepFactors } from './tables/factors.ts'
 import { createFailures, sweepFailures } from './tables/failures.ts'
 import { createRecords, sweepRecords } from './tables/records.ts'
@@ -66,7 +67,8 @@ export function createMethods(postgres: Postgres, isNew: boolean): Omit<Store, '
     ...createClients(runs),
     ...createSessions(runs),
     ...createRotations(runs),
-    ...comingTables,
+    ...createBrowserSessions(runs),
+    ...createConsents(runs),
     ...createFactors(runs),
     ...createRevocations(runs),
     ...createSigningKeys(runs),
@@ -75,11 +77,13 @@ export function createMethods(postgres: Postgres, isNew: boolean): Omit<Store, '
     ...createAudit(runs),
 
     sweep: createSweep({
+      browserSessions: sweepBrowserSessions(runs),
       sessions: sweepSessions(runs),
       failures: sweepFailures(runs),
       revocations: sweepRevocations(runs),
       records: sweepRecords(runs),
       factors: sweepFactors(runs),
+      consents: sweepConsents(runs),
       audit: sweepAudit(runs),
     }),
 

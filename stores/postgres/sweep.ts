@@ -6,12 +6,14 @@ import { type SweepStep, type SweptTable, sweptTables } from '../sweeping.ts'
  * seen whose times lie in the future: they are put right by another statement, for none may change a table twice.
  *
  * Whether a row is dead is asked in the DELETE, which looks again at a row that was refreshed meanwhile.
+ *
+ * @param also CTEs for what goes with the rows, whose keys are in `removed`
  */
-export const sweeping = (table: string, key: string, after: string, isDead: string, isAhead = 'false') => `
+export const sweeping = (table: string, key: string, after: string, isDead: string, isAhead = 'false', also = '') => `
   WITH looked AS (
     SELECT ${key}, ${isAhead} AS is_ahead FROM ${table} WHERE (${key}) > (${after}) ORDER BY ${key} LIMIT $1
   ),
-  removed AS (DELETE FROM ${table} t WHERE (${key}) IN (SELECT ${key} FROM looked) AND ${isDead} RETURNING 1 AS one)
+  removed AS (DELETE FROM ${table} t WHERE (${key}) IN (SELECT ${key} FROM looked) AND ${isDead} RETURNING ${key})${also}
   SELECT ${key}, (SELECT count(*) FROM looked) AS looked, (SELECT count(*) FROM removed) AS removed,
     (SELECT count(*) FROM looked WHERE is_ahead) AS ahead
   FROM looked ORDER BY ${key.replaceAll(',', ' DESC,')} DESC LIMIT 1`

@@ -125,7 +125,7 @@ const indexesOfUsers = [
 ] as const
 
 /** A text that is JSON to us is no more than text to the database. */
-const ofJson = ['clients', 'factors'] as const
+const ofJson = ['clients', 'factors', 'consents'] as const
 function isReadable(table: TableName, row: Fields): boolean {
   try {
     tables[table].read(row)

@@ -2,7 +2,8 @@ import type { Audit } from '../../domain/audit.ts'
 import type { Authentication } from '../../domain/authentication.ts'
 import type { BrowserSession } from '../../domain/browser-session.ts'
 import type { End } from '../../domain/lifetimes.ts'
-import type { RecordTaking } from '../../domain/record.ts'
+import { omitUndefined } from '../../domain/omit-undefined.ts'
+import type { RecordTaking, ShortRecord } from '../../domain/record.ts'
 import type { Session } from '../../domain/session.ts'
 
 /** What is asked of the table of people who are signed in in a browser. */
@@ -22,9 +23,9 @@ export interface BrowserSessionTable {
   renewBrowserSession(renewed: RenewedBrowserSession, taking?: RecordTaking, audit?: Audit): Promise<boolean>
   /** Says when one was seen last, where that is later. It need not be on disk when this resolves. */
   seeBrowserSession(id: string, seenAt: number): Promise<void>
-  /** Those of a user that are alive but for their age, the newest first; at most a hundred. */
+  /** Those of a user that are alive but for their age, the newest first; at most {@link browserSessionsListed}. */
   listBrowserSessions(userId: string): Promise<BrowserSession[]>
-  /** The sessions of apps that one has opened, those too that outlive it; at most a thousand. */
+  /** The sessions of apps that one has opened, those too that outlive it; at most {@link childrenListed}. */
   listChildren(parent: string): Promise<Session[]>
   /**
    * Ends one, and the sessions of apps that it has opened but for those with `offline_access`, and records the
@@ -44,6 +45,10 @@ export interface RenewedBrowserSession extends Authentication {
   seenAt: number
 }
 
+/** Most that are listed. */
+export const browserSessionsListed = 100
+export const childrenListed = 1_000
+
 /** What a record of kind `logout` has in its data, as JSON; its id is `logout.` and the `sid`, its owner the `sid`. */
 export interface LogoutDue {
   sub: string
@@ -52,5 +57,22 @@ export interface LogoutDue {
   clientCreatedAt?: number
 }
 export const logoutKind = 'logout'
-/** From when it is due: after this the client will have heard from its own users. */
+/** After this the client will have heard from its own users. */
 export const logoutTtlSeconds = 3_600
+
+/** That the client of a session is to be told of its end, see {@link LogoutDue}. */
+export function logoutRecord({ id: sid, userId: sub, clientId, clientCreatedAt }: Session, now: number): ShortRecord {
+  const due: LogoutDue = omitUndefined({ sub, sid, clientId, clientCreatedAt })
+  return {
+    id: `${logoutKind}.${sid}`,
+    kind: logoutKind,
+    owner: sid,
+    source: logoutKind,
+    data: JSON.stringify(due),
+    createdAt: now,
+    expiresAt: now + logoutTtlSeconds * 1000,
+    misses: 0,
+    version: 1,
+    dueAt: now,
+  }
+}

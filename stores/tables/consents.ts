@@ -10,6 +10,8 @@ export interface ConsentTable {
    * @returns false when the version is another, or the user is gone
    */
   changeConsents(change: ConsentsChange, audit?: Audit): Promise<boolean>
+  /** Forgets what a user has allowed: for the moving of a store. */
+  removeConsents(userId: string): Promise<void>
 }
 
 export interface ConsentsChange {

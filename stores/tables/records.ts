@@ -28,8 +28,8 @@ export interface RecordTable {
    * @returns false when its version is no longer `expectedVersion`
    */
   replaceRecord(key: RecordKey, expectedVersion: number, data: string, dueAt?: number): Promise<boolean>
-  /** The live records for which something is to be sent by `now`, those that wait longest first. */
-  dueRecords(now: number, limit: number): Promise<ShortRecord[]>
+  /** The live records of some kinds for which something is to be sent by `now`, those that wait longest first. */
+  dueRecords(kinds: string[], now: number, limit: number): Promise<ShortRecord[]>
   /** Removes the records of an owner that are not spent. @returns how many there were */
   endRecords(owner: string, kinds: string[]): Promise<number>
   removeRecord(id: string): Promise<void>

@@ -9,7 +9,8 @@ export interface SessionTable {
    * Opens a session.
    * @param taking a record that is taken in the same step, such as an authorization code
    * @returns false when the user is gone, disabled, or no longer of the generation that the session was made for, when the
-   *   factor that it relies on is gone, or when there is no such record: then neither is done
+   *   factor that it relies on is gone, or the browser session that is its parent, or when there is no such record: then
+   *   neither is done
    */
   createSession(session: Session, taking?: RecordTaking, audit?: Audit): Promise<boolean>
   /**

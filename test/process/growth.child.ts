@@ -30,7 +30,8 @@ const kept = 1_000
 const forgottenAtOnce = 100
 /** Three months in all. */
 const msPerRefresh = (90 * 86_400_000) / refreshes
-const ttl = { idleTtlMs: 30 * 86_400_000, maxTtlMs: 3_650 * 86_400_000 }
+const lives = { idleTtlMs: 30 * 86_400_000, maxTtlMs: 3_650 * 86_400_000 }
+const ttl = { ...lives, browser: lives }
 const seen = {
   address: '203.0.113.77',
   userAgent: 'Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0',

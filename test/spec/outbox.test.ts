@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
-import { retriesMs } from '../../plugins/mail/outbox.ts'
+import { mailKinds, retriesMs } from '../../plugins/mail/outbox.ts'
 import { leaseMs } from '../../plugins/records/due.ts'
 import { failStore, until } from '../support/client-helper.ts'
 import { onOneStore, overStores, type Scope, signUp, storeOf, type TestApp } from '../support/helper.ts'
@@ -134,7 +134,7 @@ onOneStore('what is not taken is tried again after the pauses of the contract, t
   clock.now += retriesMs[0] as number
   await look(app)
   t.equal(server.taken.length, 1, 'a refusal for good is no end, either')
-  t.same(await storeOf(app).dueRecords(Number.MAX_SAFE_INTEGER, 10), [], 'nothing is left of a notice')
+  t.same(await storeOf(app).dueRecords(mailKinds, Number.MAX_SAFE_INTEGER, 10), [], 'nothing is left of a notice')
 })
 
 onOneStore('nothing is sent for a link that has expired, was used, or has another in its place', async (t, build) => {
@@ -192,7 +192,7 @@ overStores('of a process that is gone another sends on, as soon as nobody has th
   const { server, ...test } = await buildWith(t, build)
   const { app, clock } = test
   const { id } = await issue(app)
-  const [record] = await storeOf(app).dueRecords(clock.now, 1)
+  const [record] = await storeOf(app).dueRecords(mailKinds, clock.now, 1)
   if (!record) throw new Error('not due')
   // As the process had it that was killed in the middle.
   await storeOf(app).replaceRecord({ ...record, now: clock.now }, record.version, record.data, clock.now + leaseMs)
@@ -260,5 +260,5 @@ onOneStore('where mails are off nothing is sent, and nothing waits', async (t, b
   const { app } = await build()
   await app.mail.tell('password_changed', { owner, to, locale: 'en' })
   await look(app)
-  t.same(await storeOf(app).dueRecords(Number.MAX_SAFE_INTEGER, 10), [])
+  t.same(await storeOf(app).dueRecords(mailKinds, Number.MAX_SAFE_INTEGER, 10), [])
 })

@@ -10,7 +10,8 @@ import type { Store } from '../../stores/store.ts'
 const now = 1_800_000_000_000
 const day = 86_400_000
 const end = { now, expiresAt: now + 600_000 } as End
-const limits = { now, idleTtlMs: day, maxTtlMs: day, failuresBefore: 0, limit: 100 }
+const browser = { idleTtlMs: day, maxTtlMs: day }
+const limits = { now, idleTtlMs: day, maxTtlMs: day, browser, failuresBefore: 0, limit: 100 }
 
 /** With characters that mean something to a database or to JSON. */
 export function makeAuditRow(over: Partial<AuditRow> = {}): AuditRow {
@@ -134,7 +135,15 @@ export async function auditContract(t: Test, name: string, open: () => Promise<S
     const session = { ...makeSession(user), counter: 5 }
     await store.createSession(session)
     const presented = {
-      ...{ now: now + 1000, idleTtlMs: day, maxTtlMs: day, graceMs: 0, sessionId: session.id, clientId: 'app' },
+      ...{
+        now: now + 1000,
+        idleTtlMs: day,
+        maxTtlMs: day,
+        browser,
+        graceMs: 0,
+        sessionId: session.id,
+        clientId: 'app',
+      },
       ...{ scope: undefined, address: '', userAgent: '' },
     }
     const rotate = (counter: number) =>
@@ -168,7 +177,16 @@ export async function auditContract(t: Test, name: string, open: () => Promise<S
     const key = { kid: randomUUID(), alg: 'RS256' as const, publicJwk: '', createdAt: 1, signsFrom: 0 }
     await store.importRows('signingKeys', [key])
     const spent = {
-      ...{ now, idleTtlMs: day, maxTtlMs: day, graceMs: 0, sessionId: session.id, clientId: 'app', counter: 1 },
+      ...{
+        now,
+        idleTtlMs: day,
+        maxTtlMs: day,
+        browser,
+        graceMs: 0,
+        sessionId: session.id,
+        clientId: 'app',
+        counter: 1,
+      },
       ...{ scope: undefined, address: '', userAgent: '' },
     }
     const failing = () => {

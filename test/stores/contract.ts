@@ -9,7 +9,6 @@ import type { SigningKeyRecord } from '../../domain/signing-key.ts'
 import { clockSkewMs } from '../../domain/time.ts'
 import type { User } from '../../domain/user.ts'
 import type { Finding } from '../../stores/moving/moving.ts'
-import { comingTables } from '../../stores/not-yet.ts'
 import { keyOf, type TableName, type Tables } from '../../stores/rows.ts'
 import { type Store, StoreUnavailable } from '../../stores/store.ts'
 import type { SweepStep } from '../../stores/sweeping.ts'
@@ -18,13 +17,14 @@ import { usersLookedAt } from '../../stores/tables/users.ts'
 import { giveRoles } from '../support/basics.ts'
 import { isLong } from '../support/processes.ts'
 import { auditContract, makeAuditRow } from './audit.ts'
+import { browserContract, makeBrowserSession, makeConsents, renewalOf } from './browser-sessions.ts'
 import { factorContract, makeFactors, makePasskey, makeTotp } from './factors.ts'
 import { importContract, makeImportRow } from './imports.ts'
 import { makeRecord, recordContract } from './records.ts'
 
 const day = 86_400_000
 const now = 1_800_000_000_000
-const limits = { idleTtlMs: 30 * day, maxTtlMs: 90 * day }
+const limits = { idleTtlMs: 30 * day, maxTtlMs: 90 * day, browser: { idleTtlMs: 7 * day, maxTtlMs: 30 * day } }
 const graceMs = 30_000
 const end = { now, expiresAt: now + 600_000 } as End
 /** of a session whose spent token comes back */
@@ -574,7 +574,7 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
         t.match(await store.findUser(user.id), { username: 'Other', generation: ending ? 2 : 1 })
         t.same(await Promise.all([reset, verify, early, kept, others].map(isLive)), [false, false, true, true, true])
         t.same(
-          (await store.dueRecords(now + 1, 1000)).filter(({ id }) => id === verify.id),
+          (await store.dueRecords(['verify'], now + 1, 1000)).filter(({ id }) => id === verify.id),
           [],
           'and no mail goes for it',
         )
@@ -1671,11 +1671,18 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
     t.equal(await store.importRows('factors', factors), 1)
     withFactors.hasFactors = true
 
+    const browserSessions = users.slice(0, 3).map((user) => makeBrowserSession(user, { factor: 'a factor' }))
+    t.equal(await store.importRows('browserSessions', browserSessions), 3)
+    const consents = users.slice(0, 3).map((user) => makeConsents(user, 3))
+    t.equal(await store.importRows('consents', consents), 3)
+
     const given: { [T in TableName]: Tables[T][] } = {
       users: [...users, disabled],
       factors,
       clients,
+      browserSessions,
       sessions,
+      consents,
       signingKeys: keys,
       failures,
       records,
@@ -1831,6 +1838,7 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
 
   await recordContract(t, name, open)
   await factorContract(t, name, open)
+  await browserContract(t, name, open)
   await importContract(t, name, open)
   await auditContract(t, name, open)
 
@@ -1851,7 +1859,6 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
         Exclude<keyof Store, 'name' | 'product' | 'isNew' | 'broken' | 'usage' | 'close' | 'completeIndexes'>,
         () => Promise<unknown>
       > = {
-        ...comingTables,
         ping: () => closing.ping(),
         createUser: () => closing.createUser(makeUser()),
         findUser: () => closing.findUser(user.id),
@@ -1881,6 +1888,16 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
         findSession: () => closing.findSession(session.id),
         listSessions: () => closing.listSessions(user.id, { ...limits, now }, { limit: 1 }),
         endSession: () => closing.endSession(session.id, end),
+        createBrowserSession: () => closing.createBrowserSession(makeBrowserSession(user), recordKey),
+        findBrowserSession: () => closing.findBrowserSession(session.id),
+        renewBrowserSession: () => closing.renewBrowserSession(renewalOf(makeBrowserSession(user))),
+        seeBrowserSession: () => closing.seeBrowserSession(session.id, now),
+        listBrowserSessions: () => closing.listBrowserSessions(user.id),
+        listChildren: () => closing.listChildren(session.id),
+        endBrowserSession: () => closing.endBrowserSession(session.id, end),
+        findConsents: () => closing.findConsents(user.id),
+        changeConsents: () => closing.changeConsents({ userId: user.id, expectedVersion: 0, next: [] }),
+        removeConsents: () => closing.removeConsents(user.id),
         endUserSessions: () => closing.endUserSessions(user.id, end),
         revoke: () => closing.revoke(makeJti()),
         revocationsSince: () => closing.revocationsSince(),
@@ -1898,7 +1915,7 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
         takeRecord: () => closing.takeRecord(recordKey),
         missRecord: () => closing.missRecord(recordKey, 5),
         replaceRecord: () => closing.replaceRecord(recordKey, 1, ''),
-        dueRecords: () => closing.dueRecords(now, 5),
+        dueRecords: () => closing.dueRecords(['code'], now, 5),
         endRecords: () => closing.endRecords('owner', ['kind']),
         removeRecord: () => closing.removeRecord('id'),
         addAudit: () => closing.addAudit([makeAuditRow()]),

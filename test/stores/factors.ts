@@ -106,7 +106,8 @@ export async function factorContract(t: Test, name: string, open: () => Promise<
   /** A round of sweeps. @returns how many rows went, by table */
   async function sweepRound(): Promise<Record<string, number>> {
     const removed: Record<string, number> = { factors: 0 }
-    const limits = { idleTtlMs: 1000 * day, maxTtlMs: 1000 * day, failuresBefore: 0, revocationsBefore: 0, limit: 5 }
+    const lives = { idleTtlMs: 1000 * day, maxTtlMs: 1000 * day }
+    const limits = { ...lives, browser: lives, failuresBefore: 0, revocationsBefore: 0, limit: 5 }
     let cursor: string | undefined
     do {
       const swept = await store.sweep({ ...limits, now: now + 10, ...(cursor !== undefined && { cursor }) })
@@ -121,7 +122,8 @@ export async function factorContract(t: Test, name: string, open: () => Promise<
     from.rotateSession(
       {
         ...{ sessionId: session.id, counter: session.counter, clientId: 'app', scope: undefined, graceMs: 30_000 },
-        ...{ now: now + 1000, idleTtlMs: 30 * day, maxTtlMs: 90 * day, address: '', userAgent: '', ...over },
+        ...{ now: now + 1000, idleTtlMs: 30 * day, maxTtlMs: 90 * day, address: '', userAgent: '' },
+        ...{ browser: { idleTtlMs: 7 * day, maxTtlMs: 30 * day }, ...over },
       },
       end,
     )

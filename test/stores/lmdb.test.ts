@@ -168,7 +168,8 @@ t.test('a process killed in the middle of a read has the file grow no longer tha
   child.stdin?.write('go')
   await ended
   await write(100)
-  await store.sweep({ now: 1, idleTtlMs: 1, maxTtlMs: 1, failuresBefore: 0, limit: 1 })
+  const lives = { idleTtlMs: 1, maxTtlMs: 1 }
+  await store.sweep({ now: 1, ...lives, browser: lives, failuresBefore: 0, limit: 1 })
   const bytes = () => statSync(lmdbFile(dir)).size
   const before = bytes()
   await write(500)

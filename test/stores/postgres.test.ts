@@ -43,6 +43,7 @@ const present = (session: Session, counter: number): PresentedRefresh => ({
     now,
     idleTtlMs: 1000,
     maxTtlMs: 1000,
+    browser: { idleTtlMs: 1000, maxTtlMs: 1000 },
   },
   ...{ graceMs: 100, address: '', userAgent: '' },
 })

@@ -72,8 +72,8 @@ export async function recordContract(t: Test, name: string, open: () => Promise<
     let removed = 0
     let cursor: string | undefined
     do {
-      const limits = { idleTtlMs: 1000 * day, maxTtlMs: 1000 * day }
-      const step = { now, ...limits, failuresBefore: 0, revocationsBefore: 0, limit: 3, ...over }
+      const lives = { idleTtlMs: 1000 * day, maxTtlMs: 1000 * day }
+      const step = { now, ...lives, browser: lives, failuresBefore: 0, revocationsBefore: 0, limit: 3, ...over }
       const swept = await store.sweep({ ...step, ...(cursor !== undefined && { cursor }) })
       removed += swept.removed
       cursor = swept.cursor
@@ -166,13 +166,13 @@ export async function recordContract(t: Test, name: string, open: () => Promise<
 
   t.test(`[${name}] what is to be sent for a record is found when it is due, and claimed by one`, async (t) => {
     // Beside records of other tests, none of which is due.
-    const due = (at: number) => store.dueRecords(at, 100)
+    const due = (at: number) => store.dueRecords(['code'], at, 100)
     const [second, first] = [await issue({ dueAt: now + 2 }), await issue({ dueAt: now + 1 })]
     await issue({ dueAt: now + 100 })
     const gone = await issue({ dueAt: now + 1, expiresAt: now + 2 })
     t.same(await due(now), [])
     t.strictSame(await due(now + 2), [first, second], 'the one that waits longest first, and none that has expired')
-    t.strictSame(await store.dueRecords(now + 2, 1), [first])
+    t.strictSame(await store.dueRecords(['code'], now + 2, 1), [first])
     const claimed = await race(20, (from) => from.replaceRecord(at(first), 1, first.data, now + 50))
     t.equal(claimed.filter(Boolean).length, 1)
     t.strictSame(await due(now + 2), [second])

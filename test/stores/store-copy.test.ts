@@ -47,6 +47,7 @@ const present = (session: Session): PresentedRefresh => ({
     now,
     idleTtlMs: 1e9,
     maxTtlMs: 1e9,
+    browser: { idleTtlMs: 1e9, maxTtlMs: 1e9 },
   },
   ...{ graceMs: 100, address: '', userAgent: '' },
 })

@@ -24,6 +24,7 @@ import { holds } from '../support/property.ts'
 
 const minute = 60_000
 const [idleTtlMs, maxTtlMs, failuresLastMs, graceMs] = [60 * minute, 300 * minute, 120 * minute, 30_000]
+const browser = { idleTtlMs, maxTtlMs }
 /** Counted under again and again: a count that is over by the time that a sweep looks may have begun anew. */
 const keys = Array.from({ length: 8 }, (_, n) => `key ${n}`)
 const wide = { perOwner: 1_000, perSource: 1_000 }
@@ -185,6 +186,7 @@ class World {
       now,
       idleTtlMs,
       maxTtlMs,
+      browser,
       graceMs,
       failuresBefore: now - failuresLastMs,
       limit: this.limit,
@@ -263,7 +265,7 @@ class World {
         if (!session) return nothing
         const { id: sessionId, clientId, counter } = session
         const seen = { clientId, scope: undefined, address: '', userAgent: '' }
-        const presented = { sessionId, counter, now, idleTtlMs, maxTtlMs, graceMs, ...seen }
+        const presented = { sessionId, counter, now, idleTtlMs, maxTtlMs, browser, graceMs, ...seen }
         const { outcome } = await store.rotateSession(presented, this.end)
         if (outcome === 'rotated') return kept(`session ${sessionId}`, session.userId)
         return outcome === 'reused' ? { ...nothing, ended: [`session ${sessionId}`] } : nothing

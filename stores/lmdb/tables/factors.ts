@@ -6,6 +6,7 @@ import { type Check, checkOf } from '../checks.ts'
 import type { Databases } from '../databases.ts'
 import type { Runs } from '../runs.ts'
 import type { Stage } from '../sweep.ts'
+import { createBrowserSessionRows } from './browser-sessions.ts'
 import { createRecordRows } from './records.ts'
 import { createSessionRows } from './sessions.ts'
 import { createUserRows } from './users.ts'
@@ -34,6 +35,7 @@ export function createFactors(databases: Databases, { read, write, change }: Run
   const { beginGeneration } = createUserRows(databases)
   const factorRows = createFactorRows(databases)
   const sessionRows = createSessionRows(databases)
+  const browserSessionRows = createBrowserSessionRows(databases)
   const records = createRecordRows(databases)
 
   /** The session that is to be raised, if it is alive. */
@@ -51,6 +53,7 @@ export function createFactors(databases: Databases, { read, write, change }: Run
       const { factor, ...rest } = session
       if (factor === factorId) sessions.put(session.id, rest)
     }
+    browserSessionRows.lower(userId, factorId)
   }
 
   return {

@@ -35,10 +35,11 @@ export const holderKeys = ({ id, kind, owner, source }: ShortRecord): [string, s
 /** As wide as any number of milliseconds. */
 const digits = 16
 
-const byDueKey = (dueAt: number, id: string) => `${String(dueAt).padStart(digits, '0')}/${id}`
+const byDueKey = (kind: string, dueAt: number, id: string) => `${kind}/${String(dueAt).padStart(digits, '0')}/${id}`
 
 /** The key of a record in the index of those that are due; undefined where nothing is to be sent. */
-const dueKey = ({ id, dueAt }: ShortRecord) => (dueAt === undefined ? undefined : byDueKey(dueAt, id))
+const dueKey = ({ kind, id, dueAt }: ShortRecord) => (dueAt === undefined ? undefined : byDueKey(kind, dueAt, id))
+const idOfDue = (key: string) => key.slice(key.indexOf('/') + digits + 2)
 
 /** The rows of short-lived records, with their indexes. All but `find` only inside a transaction. */
 export function createRecordRows({ records, recordsByHolder, recordsByDue }: Databases) {
@@ -124,14 +125,18 @@ export function createRecordRows({ records, recordsByHolder, recordsByDue }: Dat
       put({ ...(record as ShortRecord), data, version: expectedVersion + 1, ...(dueAt !== undefined && { dueAt }) })
       return true
     },
-    due(now: number, limit: number): ShortRecord[] {
+    due(kinds: string[], now: number, limit: number): ShortRecord[] {
       const found: ShortRecord[] = []
-      // What has expired waits for the sweep.
-      for (const key of recordsByDue.getKeys({ end: byDueKey(now, last) })) {
-        const record = records.get(key.slice(digits + 1))
-        if (record && isLive(record, now) && found.push(record) === limit) break
+      for (const kind of kinds) {
+        const most = found.length + limit
+        // What has expired waits for the sweep.
+        for (const key of recordsByDue.getKeys({ start: byDueKey(kind, 0, ''), end: byDueKey(kind, now, last) })) {
+          const record = records.get(idOfDue(key))
+          if (record && isLive(record, now) && found.push(record) === most) break
+        }
       }
-      return found
+      const dueAt = (record: ShortRecord) => record.dueAt ?? 0
+      return found.sort((a, b) => dueAt(a) - dueAt(b) || (a.id < b.id ? -1 : 1)).slice(0, limit)
     },
     endOf,
   }
@@ -147,7 +152,7 @@ export function createRecords(databases: Databases, { read, write }: Runs): Reco
     missRecord: (key, most) => write(() => records.miss(key, most)),
     replaceRecord: (key, expectedVersion, data, dueAt) =>
       write(() => records.replace(key, expectedVersion, data, dueAt)),
-    dueRecords: (now, limit) => read(() => records.due(now, limit)),
+    dueRecords: (kinds, now, limit) => read(() => records.due(kinds, now, limit)),
     endRecords: (owner, kinds) => write(() => records.endOf(owner, { kinds })),
     removeRecord: (id) => write(() => records.remove(id)),
   }
@@ -192,7 +197,7 @@ export function checkRecords({ records, recordsByHolder, recordsByDue }: Databas
         : 'the index entry has no record'
     }),
     checkOf('records_by_due', recordsByDue, (key) => {
-      const record = records.get(key.slice(digits + 1))
+      const record = records.get(idOfDue(key))
       return record && record.spentAt === undefined && dueKey(record) === key
         ? undefined
         : 'the index entry has no record'

@@ -11,7 +11,7 @@ import { createSessionRows } from './sessions.ts'
 
 /** Refreshes of the embedded store. */
 export function createRotations(databases: Databases, { write }: Runs): Pick<SessionTable, 'rotateSession'> {
-  const { users, sessions } = databases
+  const { users, sessions, browserSessions } = databases
   const { remove: removeSession, putRight } = createSessionRows(databases)
   const { record } = createRevocationRows(databases)
   const audits = createAuditRows(databases)
@@ -21,7 +21,8 @@ export function createRotations(databases: Databases, { write }: Runs): Pick<Ses
   function rotate(presented: PresentedRefresh, end: End, audit?: Audit<RotationOutcome>): RotationOutcome {
     const session = sessions.get(presented.sessionId)
     const user = session && users.get(session.userId)
-    const outcome = judgeRotation(session, user, presented)
+    const parent = session?.parent === undefined ? undefined : browserSessions.get(session.parent)
+    const outcome = judgeRotation(session, user, presented, parent)
     if (!session || !user) return { outcome: 'unknown' }
     switch (outcome) {
       case 'rotated': {

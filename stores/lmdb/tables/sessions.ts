@@ -1,5 +1,6 @@
+import type { BrowserSession } from '../../../domain/browser-session.ts'
 import { hasFactor } from '../../../domain/factor.ts'
-import { isCurrent, isExpired, type Session } from '../../../domain/session.ts'
+import { isCurrent, isExpired, isSignedOut, type Session } from '../../../domain/session.ts'
 import { isFuture } from '../../../domain/time.ts'
 import { beforeGrace, clockOf, longAgo, type SweepStep } from '../../sweeping.ts'
 import type { SessionTable } from '../../tables/sessions.ts'
@@ -12,30 +13,49 @@ import { createRevocationRows } from './revocations.ts'
 
 /** Orders the sessions of a user by age: milliseconds keep 13 digits until the year 2286. */
 export const byUserKey = (session: Session) => `${session.userId}/${session.createdAt}/${session.id}`
+const byParentKey = ({ parent, id }: Session) => (parent === undefined ? undefined : `${parent}/${id}`)
 const uuidLength = 36
 
 /** Sorts behind every UUID, so that a range `[prefix, prefix + last]` holds all keys that begin with the prefix. */
 const last = '\uffff'
 
-/** The rows of sessions, with the index of users. Only inside a transaction. */
-export function createSessionRows({ sessions, sessionsByUser }: Databases) {
+/** The rows of sessions, with the indexes of users and parents. Only inside a transaction. */
+export function createSessionRows({ sessions, sessionsByUser, sessionsByParent }: Databases) {
+  function add(session: Session): void {
+    sessions.put(session.id, session)
+    sessionsByUser.put(byUserKey(session), 0)
+    const child = byParentKey(session)
+    if (child !== undefined) sessionsByParent.put(child, 0)
+  }
+  function remove(session: Session): void {
+    sessions.remove(session.id)
+    sessionsByUser.remove(byUserKey(session))
+    const child = byParentKey(session)
+    if (child !== undefined) sessionsByParent.remove(child)
+  }
+
   return {
+    /** One whose id nobody has. */
+    add,
+    remove,
     /** Puts a session in the place of the one with its id. */
     put(session: Session): void {
       const before = sessions.get(session.id)
-      if (before) sessionsByUser.remove(byUserKey(before))
-      sessionsByUser.put(byUserKey(session), 0)
-      sessions.put(session.id, session)
+      if (before) remove(before)
+      add(session)
     },
+    /** Those that a browser session has opened, in the order of their ids. @param after id of the last one before */
+    childrenOf: (parent: string, limit: number, after?: string): Session[] =>
+      [...sessionsByParent.getKeys({ start: `${parent}/${after ?? ''}`, end: `${parent}/${last}`, limit: limit + 1 })]
+        .map((key) => sessions.get(key.slice(-uuidLength)))
+        // Another release, which did not know the index, may have removed one.
+        .filter((session) => session !== undefined && session.id !== after)
+        .slice(0, limit) as Session[],
     /** All sessions of a user, the dead too. */
     of: (userId: string): Session[] =>
       [...sessionsByUser.getKeys({ start: `${userId}/`, end: `${userId}/${last}` })]
         .map((key) => sessions.get(key.slice(-uuidLength)))
         .filter((session) => session !== undefined),
-    remove(session: Session): void {
-      sessions.remove(session.id)
-      sessionsByUser.remove(byUserKey(session))
-    },
     /** Sets the creation of `next`, a new version of a session, to now where it lies in the future. */
     putRight(session: Session, next: Session, now: number): void {
       if (!isFuture(session.createdAt, now)) return
@@ -48,7 +68,7 @@ export function createSessionRows({ sessions, sessionsByUser }: Databases) {
 
 /** The sessions of the embedded store, but for their refreshes. */
 export function createSessions(databases: Databases, { read, change }: Runs): Omit<SessionTable, 'rotateSession'> {
-  const { users, factors, sessions, sessionsByUser } = databases
+  const { users, factors, sessions, sessionsByUser, browserSessions } = databases
   const sessionRows = createSessionRows(databases)
   const records = createRecordRows(databases)
   const { record } = createRevocationRows(databases)
@@ -57,9 +77,9 @@ export function createSessions(databases: Databases, { read, change }: Runs): Om
       change(audit, () => {
         if (!isCurrent(session, users.get(session.userId))) return false
         if (session.factor !== undefined && !hasFactor(factors.get(session.userId), session.factor)) return false
+        if (session.parent !== undefined && !isOfParent(session, browserSessions.get(session.parent))) return false
         if (taking && !records.take(taking)) return false
-        sessions.put(session.id, session)
-        sessionsByUser.put(byUserKey(session), 0)
+        sessionRows.add(session)
         return true
       }),
     findSession: (id) => read(() => sessions.get(id)),
@@ -76,6 +96,7 @@ export function createSessions(databases: Databases, { read, change }: Runs): Om
         for (const key of sessionsByUser.getKeys(newestFirst)) {
           const session = sessions.get(key.slice(-uuidLength))
           if (!session || !isCurrent(session, user) || isExpired(session, live)) continue
+          if (session.parent !== undefined && isSignedOut(session, browserSessions.get(session.parent), live)) continue
           if (found.length === limit)
             return { sessions: found, next: byUserKey(found.at(-1) as Session).slice(userId.length + 1) }
           found.push(session)
@@ -93,12 +114,18 @@ export function createSessions(databases: Databases, { read, change }: Runs): Om
   }
 }
 
+/** Whether a session may be opened from a browser session. */
+const isOfParent = ({ userId, generation }: Session, parent: BrowserSession | undefined) =>
+  parent !== undefined && parent.userId === userId && parent.generation === generation
+
 /** Removes sessions that are dead. */
 export function sweepSessions(databases: Databases): Stage {
-  const { users, sessions } = databases
+  const { users, sessions, browserSessions } = databases
   const { remove, putRight } = createSessionRows(databases)
   const isDead = (session: Session, step: SweepStep) =>
-    !isCurrent(session, users.get(session.userId)) || isExpired(session, step)
+    !isCurrent(session, users.get(session.userId)) ||
+    isExpired(session, step) ||
+    (session.parent !== undefined && isSignedOut(session, browserSessions.get(session.parent), step))
   return {
     table: sessions,
     isDue: (session: Session, step: SweepStep) => isDead(session, step) || isFuture(latestOf(session), clockOf(step)),
@@ -119,12 +146,19 @@ export function sweepSessions(databases: Databases): Stage {
 const latestOf = ({ createdAt, refreshedAt, authAt = 0 }: Session) => Math.max(createdAt, refreshedAt, authAt)
 
 /** What `store check` finds wrong with each entry. */
-export function checkSessions({ sessions, sessionsByUser }: Databases): Check[] {
+export function checkSessions({ sessions, sessionsByUser, sessionsByParent }: Databases): Check[] {
   return [
     checkOf('sessions', sessions, (id) => {
       const session = sessions.get(id)
       if (session?.id !== id) return 'the row does not fit its key'
+      const child = byParentKey(session)
+      if (child !== undefined && !sessionsByParent.doesExist(child))
+        return 'the session is missing in the index of parents'
       return sessionsByUser.doesExist(byUserKey(session)) ? undefined : 'the session is missing in the index of users'
+    }),
+    checkOf('sessions_by_parent', sessionsByParent, (key) => {
+      const session = sessions.get(key.slice(-uuidLength))
+      return session && byParentKey(session) === key ? undefined : 'the index entry has no session'
     }),
     checkOf('sessions_by_user', sessionsByUser, (key) => {
       const session = sessions.get(key.slice(-uuidLength))

@@ -1,5 +1,6 @@
 import { isDeepStrictEqual } from 'node:util'
 import type { Database } from 'lmdb'
+import type { BrowserSession } from '../../../domain/browser-session.ts'
 import type { End } from '../../../domain/lifetimes.ts'
 import { everyGeneration } from '../../../domain/revocation.ts'
 import type { Session } from '../../../domain/session.ts'
@@ -24,7 +25,7 @@ export const byCreationKey = ({ createdAt, id }: Pick<User, 'createdAt' | 'id'>)
 
 /** The rows of users, with their indexes. Writes only inside a transaction. */
 export function createUserRows(databases: Databases) {
-  const { users, usersByName, usersByEmail, usersByCreation, usersByExternalId, sessions } = databases
+  const { users, usersByName, usersByEmail, usersByCreation, usersByExternalId, sessions, browserSessions } = databases
   const { record } = createRevocationRows(databases)
   interface Index {
     index: Database<string, string>
@@ -59,11 +60,16 @@ export function createUserRows(databases: Databases) {
     findByName: (nameKey: string) => holderOf(byName, nameKey),
     findByEmail: (emailKey: string) => holderOf(byEmail, emailKey),
     put,
-    /** Puts a user with the next generation, which ends all sessions but the kept one. */
-    beginGeneration(user: User, { now: revokedAt, expiresAt }: End, kept?: Session): void {
+    /** Puts a user with the next generation, which ends all sessions but the kept ones. */
+    beginGeneration(
+      user: User,
+      { now: revokedAt, expiresAt }: End,
+      { kept, keptBrowser }: { kept?: Session | undefined; keptBrowser?: BrowserSession | undefined } = {},
+    ): void {
       const next = { ...user, generation: user.generation + 1 }
       users.put(user.id, next)
       if (kept) sessions.put(kept.id, { ...kept, generation: next.generation })
+      if (keptBrowser) browserSessions.put(keptBrowser.id, { ...keptBrowser, generation: next.generation })
       record({
         kind: 'user',
         id: user.id,
@@ -105,7 +111,7 @@ export function createUserRows(databases: Databases) {
 
 /** The users of the embedded store. */
 export function createUsers(databases: Databases, { read, write, change }: Runs): Omit<UserTable, 'listUsers'> {
-  const { users, factors, sessions } = databases
+  const { users, factors, sessions, browserSessions, consents } = databases
   const userRows = createUserRows(databases)
   const { beginGeneration } = userRows
   const records = createRecordRows(databases)
@@ -139,13 +145,18 @@ export function createUsers(databases: Databases, { read, write, change }: Runs)
         users.put(id, { ...user, passwordHash })
         return true
       }),
-    changePassword: ({ userId, expectedHash, passwordHash, keepSessionId, ...withRecords }, end, audit) =>
+    changePassword: (passwordChange, end, audit) =>
       change(audit, () => {
+        const { userId, expectedHash, passwordHash, keepSessionId, keepBrowserSessionId, ...withRecords } =
+          passwordChange
         const user = users.get(userId)
         if (user?.passwordHash !== expectedHash || !records.takeWith(userId, withRecords)) return false
-        const kept = keepSessionId === undefined ? undefined : sessions.get(keepSessionId)
-        const isKept = kept?.userId === userId && kept.generation === user.generation
-        beginGeneration({ ...user, passwordHash }, end, isKept ? kept : undefined)
+        const ofNow = <Row extends Session | BrowserSession>(row: Row | undefined) =>
+          row?.userId === userId && row.generation === user.generation ? row : undefined
+        const kept = keepSessionId === undefined ? undefined : ofNow(sessions.get(keepSessionId))
+        const browserId = keepBrowserSessionId ?? kept?.parent
+        const keptBrowser = browserId === undefined ? undefined : ofNow(browserSessions.get(browserId))
+        beginGeneration({ ...user, passwordHash }, end, { kept, keptBrowser })
         return true
       }),
     deleteUser: (id, { now, expiresAt }, audit) =>
@@ -154,6 +165,7 @@ export function createUsers(databases: Databases, { read, write, change }: Runs)
         if (!user) return false
         userRows.remove(user)
         factors.remove(id)
+        consents.remove(id)
         record({ kind: 'user', id, generation: everyGeneration, revokedAt: now, expiresAt })
         return true
       }),

@@ -66,6 +66,12 @@ function changing(first: number, generations: 0 | 1): string {
       FROM put WHERE u.id = put.user_id
       RETURNING u.id, u.generation
     ),
+    lowered AS (
+      UPDATE latchkey_browser_sessions b SET factor = NULL
+      FROM changed
+      WHERE b.user_id = changed.id AND b.factor = ${lowering}
+      RETURNING b.id
+    ),
     moved AS (
       UPDATE latchkey_sessions s
       SET auth_at = CASE WHEN s.id = ${session} THEN ${authAt} ELSE s.auth_at END,
@@ -73,6 +79,7 @@ function changing(first: number, generations: 0 | 1): string {
         factor = nullif(CASE WHEN s.id = ${session} THEN ${factor} ELSE s.factor END, ${lowering})
       FROM changed
       WHERE s.user_id = changed.id AND (s.id = ${session} OR s.factor = ${lowering})
+        AND (SELECT count(*) FROM lowered) >= 0
       RETURNING s.id
     )`,
     // An administrator puts an account right before it is enabled again.
@@ -109,6 +116,7 @@ const prepared = prepare({
     WITH ${changing(1, 0)},${auditing(1 + changingCount, 'EXISTS (SELECT 1 FROM changed)')}
     SELECT id FROM changed`,
   changeFactorsAndEnd: recording(4 + changingCount, `${changing(4, 1)}, ${endedOf('changed')}`),
+  lowerBrowserSessions: 'UPDATE latchkey_browser_sessions SET factor = NULL WHERE user_id = $1 AND factor = $2',
   lowerSessions: 'UPDATE latchkey_sessions SET factor = NULL WHERE user_id = $1 AND factor = $2',
   // As in `relying`: what is found as text is the member.
   resealTotp: `
@@ -148,7 +156,11 @@ export function createFactors({ run, runForOne, hadEffect }: Runs): FactorTable 
         ? await hadEffect(statements.changeFactorsAndEnd, ...recorded(end.now, end.expiresAt), ...values)
         : await hadEffect(statements.changeFactors, ...values)
       // A session that the factor has opened or raised while this waited for it is not in the snapshot of the change.
-      if (isChanged && lowering !== undefined) await run(statements.lowerSessions, userId, lowering)
+      if (isChanged && lowering !== undefined)
+        await Promise.all([
+          run(statements.lowerBrowserSessions, userId, lowering),
+          run(statements.lowerSessions, userId, lowering),
+        ])
       return isChanged
     },
     raiseSession: async (raised, taking, audit) =>

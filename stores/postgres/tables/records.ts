@@ -144,9 +144,11 @@ const prepared = prepare({
     WHERE ${isLiveRecord()} AND r.version = $4::bigint
     RETURNING id`,
   dueRecords: `
-    SELECT ${records.list} FROM latchkey_records
-    WHERE due_at <= $1::bigint AND spent_at IS NULL AND expires_at > $1::bigint
-    ORDER BY due_at, id LIMIT $2`,
+    SELECT r.* FROM unnest($1::text[]) AS k (kind), LATERAL (
+      SELECT ${records.list} FROM latchkey_records
+      WHERE kind = k.kind AND due_at <= $2::bigint AND spent_at IS NULL AND expires_at > $2::bigint
+      ORDER BY due_at, id LIMIT $3) r
+    ORDER BY r.due_at, r.id LIMIT $3`,
   endRecords: `
     DELETE FROM latchkey_records WHERE owner = $1::text AND kind = ANY($2::text[]) AND spent_at IS NULL
     RETURNING id`,
@@ -199,7 +201,8 @@ export function createRecords({ run, runForOne, hadEffect }: Runs): RecordTable 
       (await runForOne<{ misses: number }>(statements.missRecord, kind, id, now, most))?.misses,
     replaceRecord: ({ kind, id, now }, expectedVersion, data, dueAt) =>
       hadEffect(statements.replaceRecord, kind, id, now, expectedVersion, data, dueAt ?? null),
-    dueRecords: async (now, limit) => (await run<Fields>(statements.dueRecords, now, limit)).map(records.read),
+    dueRecords: async (kinds, now, limit) =>
+      (await run<Fields>(statements.dueRecords, kinds, now, limit)).map(records.read),
     endRecords: async (owner, kinds) => (await run(statements.endRecords, owner, kinds)).length,
     removeRecord: async (id) => void (await run(statements.removeRecord, id)),
   }

@@ -10,12 +10,12 @@ import { type Fields, tables } from '../columns.ts'
 import { createRotationBatches } from '../rotation-batches.ts'
 import { prepare, type Runs } from '../statement.ts'
 import { recorded, recording, toldValues } from '../telling.ts'
-import { isCurrent } from './sessions.ts'
+import { isCurrent, isSignedIn } from './sessions.ts'
 
-const { users, sessions } = tables
+const { users, sessions, browserSessions } = tables
 
-/** Where a statement returns both. */
-const [readSession, readUser] = [sessions.readAs('s'), users.readAs('u')]
+/** Where a statement returns more than one. */
+const [readSession, readUser, readParent] = [sessions.readAs('s'), users.readAs('u'), browserSessions.readAs('b')]
 
 /** {@link isOfClient} of `domain/session.ts`. @param createdAt of the client that presents the token, or NULL */
 const isOfClient = (id: string, createdAt: string) => `s.client_id = ${id} AND (${createdAt} IS NULL OR CASE
@@ -45,6 +45,7 @@ export const statements = prepare({
     WHERE s.id = $1 AND s.counter <= $2::bigint AND ${isOfClient('$6', '$10::bigint')}
       AND $3::bigint < s.refreshed_at + $7::bigint AND $3::bigint < s.created_at + $8::bigint
       AND s.scope @> $9::text[] AND ${hasDemandedFactor('$12::text')} AND ${isCurrent}
+      AND ${isSignedIn('$3::bigint', '$13::bigint', '$14::bigint')}
     RETURNING ${rotated}`,
   // The same for many sessions, none of them twice. Their rows are locked in the order of their ids first, or two
   // batches with the same sessions in them could wait for each other; a row that had to be waited for is looked at anew
@@ -67,11 +68,13 @@ export const statements = prepare({
       AND ${isOfClient('a.client_id', 'a.client_created_at')}
       AND a.refreshed_at < s.refreshed_at + $7::bigint AND a.refreshed_at < s.created_at + $8::bigint
       AND s.scope @> a.scope AND ${hasDemandedFactor('$12::text')} AND ${isCurrent}
+      AND ${isSignedIn('a.refreshed_at', '$13::bigint', '$14::bigint')}
     RETURNING ${rotated}`,
   // Why a session was not rotated, for the caller to judge.
   findRotation: `
-    SELECT ${sessions.select('s')}, ${users.select('u')}
+    SELECT ${sessions.select('s')}, ${users.select('u')}, ${browserSessions.select('b')}
     FROM latchkey_sessions s JOIN latchkey_users u ON u.id = s.user_id
+      LEFT JOIN latchkey_browser_sessions b ON b.id = s.parent
     WHERE s.id = $1`,
   endReusedSession: recording(
     6,
@@ -127,7 +130,7 @@ export function createRotations({ run, runForOne }: Runs): Pick<SessionTable, 'r
       // Read after the statement that did not rotate it, and so possibly after another call that did. A counter that is
       // spent stays spent and an age only grows, so a verdict upon that moment is a true one; but for a verdict of
       // `rotated` it is to be tried again.
-      const outcome = judgeRotation(session, user, presented)
+      const outcome = judgeRotation(session, user, presented, found.b_id === null ? undefined : readParent(found))
       if (outcome === 'repeated' || outcome === 'factor_missing') return { outcome, session, user }
       if (outcome === 'reused') return endReusedSession(presented, end, toldValues(audit, { outcome, session }))
       if (outcome !== 'rotated') return { outcome }

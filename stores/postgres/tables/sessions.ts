@@ -1,4 +1,6 @@
 import { isUuid } from '../../../domain/ids.ts'
+import { offlineScope } from '../../../domain/scope.ts'
+import type { Session } from '../../../domain/session.ts'
 import { futureFrom } from '../../../domain/time.ts'
 import { beforeGrace, clockOf, longAgo, type SweepStep } from '../../sweeping.ts'
 import type { SessionTable } from '../../tables/sessions.ts'
@@ -18,6 +20,18 @@ const readSession = sessions.readAs('s')
 export const isCurrent = 'u.id = s.user_id AND u.generation = s.generation AND u.disabled_at IS NULL'
 
 /**
+ * That {@link isSignedOut} of `domain/session.ts` does not hold for the session `s`: of the browser session that it was
+ * opened from.
+ *
+ * @param now parameter, and those of AUTH_BROWSER_IDLE_TTL and AUTH_BROWSER_MAX_TTL, in milliseconds
+ */
+export const isSignedIn = (now: string, idleTtlMs: string, maxTtlMs: string, s = 's') => `
+      (${s}.parent IS NULL OR '${offlineScope}' = ANY(${s}.scope) OR EXISTS (
+        SELECT 1 FROM latchkey_browser_sessions b
+        WHERE b.id = ${s}.parent AND ${now} < greatest(b.seen_at, ${s}.refreshed_at) + ${idleTtlMs}
+          AND ${now} < b.created_at + ${maxTtlMs}))`
+
+/**
  * CTE that locks the factors of the user of a session where it relies on one of them, so that none is removed meanwhile.
  * What is found as text is a member: inside a string of JSON quotes have a backslash before them.
  *
@@ -31,7 +45,23 @@ export const relying = (user: string, factor: string) => ({
   )`,
   isGood: `(${factor} IS NULL OR EXISTS (SELECT 1 FROM relied))`,
 })
-const reliedOn = relying(sessions.parameter('userId'), sessions.parameter('factor'))
+
+/** The same of the factor and of the browser session that a session is opened with: it must not end meanwhile. */
+const reliedOn = (() => {
+  const [userId, generation, parent] = (['userId', 'generation', 'parent'] as const).map((member) =>
+    sessions.parameter(member),
+  )
+  const { ctes, isGood } = relying(sessions.parameter('userId'), sessions.parameter('factor'))
+  return {
+    ctes: `${ctes},
+  parent AS (
+    SELECT b.id FROM latchkey_browser_sessions b
+    WHERE b.id = ${parent} AND b.user_id = ${userId} AND b.generation = ${generation} AND ${isGood}
+    FOR SHARE
+  )`,
+    isGood: `${isGood} AND (${parent} IS NULL OR EXISTS (SELECT 1 FROM parent))`,
+  }
+})()
 
 const opening = (from: string) => `
     INSERT INTO latchkey_sessions (${sessions.list})
@@ -72,6 +102,7 @@ const prepared = prepare({
     FROM latchkey_sessions s JOIN latchkey_users u ON ${isCurrent}
     WHERE s.user_id = $1 AND (s.created_at, s.id) < ($2::bigint, $3::uuid)
       AND $4::bigint < s.refreshed_at + $5::bigint AND $4::bigint < s.created_at + $6::bigint
+      AND ${isSignedIn('$4::bigint', '$8::bigint', '$9::bigint')}
     ORDER BY s.created_at DESC, s.id DESC
     LIMIT $7`,
 })
@@ -87,7 +118,8 @@ const planned = plan({
     '$2::uuid',
     `($3::bigint >= t.refreshed_at + $4::bigint OR $3::bigint >= t.created_at + $5::bigint OR NOT EXISTS (
       SELECT 1 FROM latchkey_users u
-      WHERE u.id = t.user_id AND u.generation <= t.generation AND u.disabled_at IS NULL))`,
+      WHERE u.id = t.user_id AND u.generation <= t.generation AND u.disabled_at IS NULL)
+      OR NOT ${isSignedIn('$3::bigint', '$7::bigint', '$8::bigint', 't')})`,
     `${latestOf} > $6::bigint`,
   ),
   // From $1 to $2; $3 is now, and what is later than $4 lies in the future. A rotation was at $5, or its grace would
@@ -102,6 +134,9 @@ const planned = plan({
 
 export const statements = { ...prepared, ...planned }
 
+/** Whether there is more than its user without which a session must not be opened. */
+const isRelying = ({ factor, parent }: Session) => factor !== undefined || parent !== undefined
+
 /** The sessions of the PostgreSQL store, but for their refreshes. */
 export function createSessions({ run, runForOne, hadEffect }: Runs): Omit<SessionTable, 'rotateSession'> {
   return {
@@ -114,7 +149,7 @@ export function createSessions({ run, runForOne, hadEffect }: Runs): Omit<Sessio
             ...toldValues(audit, true),
           )
         : hadEffect(
-            session.factor === undefined ? statements.createSession : statements.createSessionRelying,
+            isRelying(session) ? statements.createSessionRelying : statements.createSession,
             ...sessions.values(session),
             ...toldValues(audit, true),
           ),
@@ -122,11 +157,12 @@ export function createSessions({ run, runForOne, hadEffect }: Runs): Omit<Sessio
       const row = isUuid(id) && (await runForOne(statements.findSession, id))
       return row ? sessions.read(row) : undefined
     },
-    async listSessions(userId, { now, idleTtlMs, maxTtlMs }, { after = '', limit }) {
+    async listSessions(userId, { now, idleTtlMs, maxTtlMs, browser }, { after = '', limit }) {
       if (!isUuid(userId)) return { sessions: [] }
       const [createdAt = '', id = ''] = after.split('/')
       const position = isPosition(createdAt, id) ? [createdAt, id] : [Number.MAX_SAFE_INTEGER, lastUuid]
-      const rows = await run<Fields>(statements.listSessions, userId, ...position, now, idleTtlMs, maxTtlMs, limit + 1)
+      const lives = [idleTtlMs, maxTtlMs, limit + 1, browser.idleTtlMs, browser.maxTtlMs]
+      const rows = await run<Fields>(statements.listSessions, userId, ...position, now, ...lives)
       const page = rows.slice(0, limit).map(readSession)
       const oldest = page.at(-1)
       return rows.length > limit && oldest
@@ -144,10 +180,11 @@ export function createSessions({ run, runForOne, hadEffect }: Runs): Omit<Sessio
 export function sweepSessions({ run, runForOne }: Runs): SweepStage {
   return {
     sweep: async (step: SweepStep, position: string | undefined) => {
-      const { limit, now, idleTtlMs, maxTtlMs } = step
+      const { limit, now, idleTtlMs, maxTtlMs, browser } = step
       const after = uuidOrNull(position) ?? firstUuid
       const future = futureFrom(clockOf(step))
-      const row = await runForOne<SweptRow>(statements.sweepSessions, limit, after, now, idleTtlMs, maxTtlMs, future)
+      const lives = [idleTtlMs, maxTtlMs, future, browser.idleTtlMs, browser.maxTtlMs]
+      const row = await runForOne<SweptRow>(statements.sweepSessions, limit, after, now, ...lives)
       if (row && row.ahead > 0)
         await run(statements.putSessionsRight, after, row.id, clockOf(step), future, beforeGrace(step), longAgo)
       return row

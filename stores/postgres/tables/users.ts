@@ -72,10 +72,10 @@ export const statements = prepare({
   changeUserAndEnd: recording(4 + changingCount, `${changing(4, 1)}, ${endedOf('changed')}`),
   replacePasswordHash: 'UPDATE latchkey_users SET password_hash = $3 WHERE id = $1 AND password_hash = $2 RETURNING id',
   changePassword: recording(
-    8 + withRecordsCount,
+    9 + withRecordsCount,
     `${withRecords(
       '$4::uuid',
-      8,
+      9,
       (isHeld) => `
     changed AS (
       UPDATE latchkey_users SET password_hash = $6, generation = generation + 1
@@ -83,10 +83,18 @@ export const statements = prepare({
       RETURNING id, generation
     )`,
     )},
+    kept_browser AS (
+      UPDATE latchkey_browser_sessions b SET generation = changed.generation
+      FROM changed
+      WHERE b.id = coalesce($8::uuid, (SELECT o.parent FROM latchkey_sessions o WHERE o.id = $7::uuid))
+        AND b.user_id = changed.id AND b.generation = changed.generation - 1
+      RETURNING b.id
+    ),
     kept AS (
       UPDATE latchkey_sessions s SET generation = changed.generation
       FROM changed
       WHERE s.id = $7::uuid AND s.user_id = changed.id AND s.generation = changed.generation - 1
+        AND (SELECT count(*) FROM kept_browser) >= 0
       RETURNING s.id
     ),
     ended AS (
@@ -110,6 +118,10 @@ export const statements = prepare({
     forgotten AS (
       DELETE FROM latchkey_factors f USING gone WHERE f.user_id = gone.id
       RETURNING f.user_id
+    ),
+    withdrawn AS (
+      DELETE FROM latchkey_consents c USING gone WHERE c.user_id = gone.id
+      RETURNING c.user_id
     ),
     ended AS (
       SELECT 'user' AS kind, gone.id::text AS id, $5::bigint AS generation, NULL::uuid AS except_session_id FROM gone
@@ -169,7 +181,7 @@ export function createUsers({ runForOne, hadEffect }: Runs): Omit<UserTable, 'li
     replacePasswordHash: async (id, expectedHash, passwordHash) =>
       isUuid(id) && (await hadEffect(statements.replacePasswordHash, id, expectedHash, passwordHash)),
     changePassword: async (
-      { userId, expectedHash, passwordHash, keepSessionId, ...records },
+      { userId, expectedHash, passwordHash, keepSessionId, keepBrowserSessionId, ...records },
       { now, expiresAt },
       audit,
     ) =>
@@ -177,7 +189,7 @@ export function createUsers({ runForOne, hadEffect }: Runs): Omit<UserTable, 'li
       (await hadEffect(
         statements.changePassword,
         ...recorded(now, expiresAt),
-        ...[userId, expectedHash, passwordHash, uuidOrNull(keepSessionId)],
+        ...[userId, expectedHash, passwordHash, uuidOrNull(keepSessionId), uuidOrNull(keepBrowserSessionId)],
         ...withRecordsValues(records),
         ...toldValues(audit, true),
       )),
