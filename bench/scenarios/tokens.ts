@@ -24,7 +24,7 @@ await runScenario(async () => {
   onEnd(() => app.close())
   const subject = { sub: randomUUID(), client_id: 'first-party', sid: randomUUID(), aud: config.AUTH_AUDIENCE }
   const issue = () => app.accessTokens.issue({ ...subject, generations: { user: 0, client: 0 } })
-  const [jwk] = app.signingKeys.publicJwks()
+  const [jwk] = await app.signingKeys.publicJwks()
   const key = String(createPublicKey({ key: jwk as JsonWebKey, format: 'jwk' }).export({ format: 'pem', type: 'spki' }))
 
   const pair = generateKeyPairSync('ec', {

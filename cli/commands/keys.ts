@@ -4,11 +4,11 @@ import { fields, timeOf } from '../output.ts'
 
 export const keys: Group = {
   name: 'keys',
-  about: 'manage the keys that sign access tokens',
+  about: 'manage the keys that sign tokens',
   commands: [
     {
       usage: 'list',
-      about: 'list signing keys, newest first',
+      about: 'list signing keys: of access tokens first, the newest of each algorithm first',
       list: () => ({
         path: '/admin/keys',
         member: 'keys',
@@ -24,8 +24,8 @@ export const keys: Group = {
     },
     {
       usage: 'rotate',
-      about: 'create the next key; it is published at once and signs in ten minutes',
-      options: { '--leaked': 'sign with the new key at once and withdraw all others' },
+      about: 'create the next key of each algorithm; it is published at once and signs in ten minutes',
+      options: { '--leaked': 'sign with the new keys at once and withdraw all others' },
       help: `
 With --leaked every access token is refused: here within a second, by other services when they fetch the JWKS again
 (five minutes at most). Sessions stay: clients refresh and go on.`,
@@ -45,9 +45,12 @@ latchkey-verify that follow revocations; others refuse it when they fetch the JW
 stay: clients refresh and go on, and nobody has to log in.`,
       makesSecret: true,
       async act({ call }, { args: [kid = ''] }) {
+        const before = await call('GET', '/admin/keys')
+        const revoked = before.keys.find((key: Json) => key.kid === kid)
         await call('DELETE', `/admin/keys/${encodeURIComponent(kid)}`)
-        const { keys } = await call('GET', '/admin/keys')
-        return { kid, revoked: true, signing: keys.find(({ state }: Json) => state === 'current')?.kid }
+        const after = await call('GET', '/admin/keys')
+        const isSigning = ({ alg, state }: Json) => state === 'current' && alg === (revoked ?? after.keys[0])?.alg
+        return { kid, revoked: true, signing: after.keys.find(isSigning)?.kid }
       },
       text: ({ signing }) =>
         `The key is revoked: what it signed is refused. Nobody has to log in again.\n${fields({ signing })}`,

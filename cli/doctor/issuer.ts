@@ -79,12 +79,16 @@ export const issuer: Check<Facts>[] = [
     async find({ keys, issuer, jwks, now }) {
       await documented(issuer())
       const { json } = await needed(jwks(), 'issuer')
-      const published: string[] = (json?.keys ?? []).map(({ kid }: { kid?: string }) => String(kid))
-      const stored = (await needed(keys(), 'store')).newestFirst()
-      const foreign = published.filter((kid) => !stored.some((key) => key.kid === kid))
+      const jwkSet: { kid?: string; alg?: string }[] = json?.keys ?? []
+      const published = jwkSet.map(({ kid }) => String(kid))
+      const stored = (await needed(keys(), 'store')).known()
+      const isStored = (kid?: string) => stored.some((key) => key.kid === kid)
+      // The first key of an algorithm is made when the JWKS is asked for, which may be now.
+      const isFirst = (alg?: string) => alg !== undefined && !stored.some((key) => key.alg === alg)
+      const foreign = jwkSet.filter(({ kid, alg }) => !isStored(kid) && !isFirst(alg))
       // A replica looks each minute, and what caches the JWKS keeps it for five.
       const missing = stored.filter(({ kid, createdAt }) => !published.includes(kid) && now() - createdAt > 7 * 60_000)
-      if (foreign.length === published.length)
+      if (!published.some(isStored))
         return failed(
           `none of the ${published.length} keys there is in this store`,
           'AUTH_ISSUER',

@@ -1,12 +1,13 @@
 import type { FastifyInstance } from 'fastify'
 import { ConfigError } from '../../config.ts'
+import type { SigningAlg } from '../../domain/signing-key.ts'
 import { readKeyFile } from '../../plugins/keys/key-material.ts'
 import { createKeyRing } from '../../plugins/keys/key-ring.ts'
 import { createSecrets } from '../../plugins/keys/secrets.ts'
-import { type Check, failed, NotKnown, needed, ok, skipped, span, warning } from './check.ts'
+import { type Check, type Found, failed, NotKnown, needed, ok, skipped, span, warning } from './check.ts'
 import type { Facts } from './facts.ts'
 
-export type KeyRing = Pick<ReturnType<typeof createKeyRing>, 'newestFirst' | 'signingAnywhere'>
+export type KeyRing = Pick<ReturnType<typeof createKeyRing>, 'algs' | 'known' | 'signingAnywhere'>
 
 /** The keys in the store, as a service with these settings would have them. */
 export async function readKeys({ config, store, secret, now }: Facts): Promise<KeyRing> {
@@ -28,12 +29,31 @@ export async function readKeys({ config, store, secret, now }: Facts): Promise<K
 /** A service looks each minute, and publishes the next key a day before it signs, ten minutes at least. */
 const overdueMs = 3_600_000
 
-/** The keys that sign access tokens. */
+/** How the keys of an algorithm follow one another. @returns undefined where it has none */
+function ageOf(ring: KeyRing, alg: SigningAlg, rotationMs: number, now: number): Found | undefined {
+  const signing = ring.signingAnywhere(alg)
+  if (!signing) return undefined
+  const next = ring.known().find((key) => key.alg === alg && key.signsFrom > now)
+  if (next) return ok(`the next one signs in ${span(next.signsFrom - now)}`)
+  const ageMs = now - signing.signsFrom
+  const leftMs = rotationMs - ageMs
+  if (leftMs > -overdueMs)
+    return ok(
+      `it signs since ${span(Math.max(0, ageMs))}, and is replaced ${leftMs > 0 ? `in ${span(leftMs)}` : 'now'}`,
+    )
+  return warning(
+    `that of ${alg} should have been replaced ${span(-leftMs)} ago`,
+    'AUTH_KEY_ROTATION',
+    'start the service, or look in its log for why it cannot write keys',
+  )
+}
+
+/** The keys that sign tokens. */
 export const keys: Check<Facts>[] = [
   {
     id: 'keys.secret',
     async find({ keys }) {
-      const sealed = (await needed(keys(), 'store')).newestFirst().filter(({ sealedBy }) => sealedBy !== undefined)
+      const sealed = (await needed(keys(), 'store')).known().filter(({ sealedBy }) => sealedBy !== undefined)
       if (sealed.length === 0) return skipped('no key in the store is sealed')
       const [newest] = sealed
       if (newest?.sealedBy === 'another')
@@ -61,22 +81,19 @@ export const keys: Check<Facts>[] = [
       const ring = await needed(keys(), 'store')
       const signing = ring.signingAnywhere()
       if (!signing) throw new NotKnown('there is no key yet: the first start makes one')
-      const ageMs = now() - signing.signsFrom
-      if (own) return ok(`that of AUTH_SIGNING_KEY_FILE, which you replace yourself; it signs since ${span(ageMs)}`)
-      if (signing.alg !== alg)
+      if (own === undefined && signing.alg !== alg)
         return warning(`${signing.alg} signs, not ${alg}`, 'AUTH_SIGNING_ALG', 'start the service: it makes such a key')
-      const next = ring.newestFirst().find(({ signsFrom }) => signsFrom > now())
-      if (next) return ok(`the next one signs in ${span(next.signsFrom - now())}`)
-      const leftMs = rotation.ms - ageMs
-      if (leftMs > -overdueMs)
-        return ok(
-          `it signs since ${span(Math.max(0, ageMs))}, and is replaced ${leftMs > 0 ? `in ${span(leftMs)}` : 'now'}`,
+      const ofOthers = ring.algs.filter((of) => of !== alg).map((of) => ageOf(ring, of, rotation.ms, now()))
+      const overdue = ofOthers.find((finding) => finding?.verdict === 'warning')
+      if (own !== undefined)
+        return (
+          overdue ??
+          ok(
+            `that of AUTH_SIGNING_KEY_FILE, which you replace yourself; it signs since ${span(now() - signing.signsFrom)}`,
+          )
         )
-      return warning(
-        `it should have been replaced ${span(-leftMs)} ago`,
-        'AUTH_KEY_ROTATION',
-        'start the service, or look in its log for why it cannot write keys',
-      )
+      const ofAccess = ageOf(ring, alg, rotation.ms, now()) as Found
+      return ofAccess.verdict === 'ok' ? (overdue ?? ofAccess) : ofAccess
     },
   },
   {

@@ -1,6 +1,6 @@
 import { createPrivateKey, createPublicKey, type JsonWebKey, type KeyObject } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
-import type { SigningKeyRecord } from '../../domain/signing-key.ts'
+import { type SigningKeyRecord, signingAlgs } from '../../domain/signing-key.ts'
 import { generatePair, publicJwkOf, readKeyFile, type SigningAlg } from './key-material.ts'
 
 /** A key as it is used: verifying needs the public half, signing the private one too. */
@@ -45,10 +45,14 @@ export function createKeyRing({
   uptimeMs,
 }: Pick<FastifyInstance, 'config' | 'store' | 'secrets' | 'now' | 'uptimeMs'>) {
   const alg = config.AUTH_SIGNING_ALG
+  // ID tokens are signed by what each client has chosen.
+  const others = config.AUTH_PAGES === 'on' ? signingAlgs.filter((other) => other !== alg) : []
+  const algs: readonly SigningAlg[] = [alg, ...others]
   const operatorKey = config.AUTH_SIGNING_KEY_FILE ? readKeyFile(config.AUTH_SIGNING_KEY_FILE, alg) : undefined
 
   let keys = new Map<string, SigningKey>()
-  let newestFirst: SigningKey[] = []
+  /** those of access tokens first, and of one algorithm the newest first */
+  let known: SigningKey[] = []
   let lookedAtMs = Number.NEGATIVE_INFINITY
   /** the last look, which may be under way or have failed */
   let looked: Promise<void> | undefined
@@ -63,7 +67,8 @@ export function createKeyRing({
   async function read(): Promise<void> {
     const records = await store.listSigningKeys()
     keys = new Map(records.map((record) => [record.kid, keys.get(record.kid) ?? open(record)]))
-    newestFirst = [...keys.values()].sort((a, b) => b.createdAt - a.createdAt)
+    const isForAccess = (key: SigningKey) => Number(key.alg === alg)
+    known = [...keys.values()].sort((a, b) => isForAccess(b) - isForAccess(a) || b.createdAt - a.createdAt)
   }
 
   function open(record: SigningKeyRecord): SigningKey {
@@ -83,30 +88,40 @@ export function createKeyRing({
     }
   }
 
-  const canSign = (key: SigningKey) => key.alg === alg && key.privateKey !== undefined
-
-  /** The key that signs now. @returns undefined for a command on a store that no service with its settings has used */
-  function signing(): SigningKey | undefined {
-    const own = operatorKey && keys.get(operatorKey.kid)
+  /**
+   * The key that signs now.
+   *
+   * @returns undefined where none was made yet, and for a command on a store that no service with its settings has used
+   */
+  function signing(wanted = alg): SigningKey | undefined {
+    const own = wanted === alg && operatorKey && keys.get(operatorKey.kid)
+    const canSign = (key: SigningKey) => key.alg === wanted && key.privateKey !== undefined
     // The oldest where none is ready yet: the clock was ahead when it was made.
-    return own ?? newestFirst.find((key) => canSign(key) && key.signsFrom <= now()) ?? newestFirst.findLast(canSign)
+    return own || (known.find((key) => canSign(key) && isReady(key)) ?? known.findLast(canSign))
   }
+  const isReady = ({ signsFrom }: SigningKey) => signsFrom <= now()
 
   return {
     alg,
+    algs,
     operatorKey,
     load,
     signing,
 
-    /** @throws where there is none, which only a command can meet */
-    current(): SigningKey & { privateKey: KeyObject } {
-      const key = signing()
+    /** @throws where there is none: of access tokens only a command can meet that */
+    current(wanted = alg): SigningKey & { privateKey: KeyObject } {
+      const key = signing(wanted)
       if (!key?.privateKey) throw new Error('There is no key to sign with')
       return key as SigningKey & { privateKey: KeyObject }
     },
-    /** The one that signs in the store's service, which may have other settings than this command. */
-    signingAnywhere: (): SigningKey | undefined =>
-      signing() ?? newestFirst.find((key) => key.signsFrom <= now()) ?? newestFirst.at(-1),
+    /**
+     * The one that signs in the store's service, which may have other settings than this command: of an algorithm, or of
+     * access tokens.
+     */
+    signingAnywhere(wanted?: SigningAlg): SigningKey | undefined {
+      const candidates = known.filter((key) => key.alg === (wanted ?? key.alg))
+      return signing(wanted) ?? candidates.find(isReady) ?? candidates.at(-1)
+    },
 
     /** The key of a kid, looked up again when it is unknown: another process may have made it. */
     async find(kid: string): Promise<SigningKey | undefined> {
@@ -115,7 +130,7 @@ export function createKeyRing({
       return keys.get(kid)
     },
     get: (kid: string): SigningKey | undefined => keys.get(kid),
-    newestFirst: (): SigningKey[] => newestFirst,
-    newestOfAlg: (): SigningKey | undefined => newestFirst.find((key) => key.alg === alg),
+    known: (): SigningKey[] => known,
+    newest: (wanted = alg): SigningKey | undefined => known.find((key) => key.alg === wanted),
   }
 }

@@ -85,21 +85,26 @@ const readRevocations: Reading<'revocations' | 'now'> = ({ gauge, histogram }, {
   })
 }
 
+const least = (times: number[]) => (times.length > 0 ? Math.min(...times) : undefined)
+
 const readKeys: Reading<'signingKeys' | 'config' | 'now'> = ({ gauge, gauges }, { signingKeys, config, now }) => {
   const secondsSince = (at: number | undefined) => (at === undefined ? undefined : (now() - at) / 1000)
+  const current = () => signingKeys.known().filter(({ state }) => state === 'current')
   gauge(
     'latchkey_signing_key_age_seconds',
-    'Time since the key that signs began to',
-    () => secondsSince(signingKeys.known().find(({ state }) => state === 'current')?.signsFrom),
+    'Time since the key that signs began to; of several algorithms, the oldest',
+    () => secondsSince(least(current().map(({ signsFrom }) => signsFrom))),
     'max',
   )
   gauge(
     'latchkey_signing_key_rotation_due_seconds',
     "Time until a key that is not made yet has to sign, negative when overdue; absent for an operator's own key",
     () => {
-      const newest = signingKeys.known().find(({ alg }) => alg === config.AUTH_SIGNING_ALG)
-      if (!newest || config.AUTH_SIGNING_KEY_FILE !== undefined) return undefined
-      return (newest.signsFrom + config.AUTH_KEY_ROTATION.ms - now()) / 1000
+      const isOwn = (alg: string) => config.AUTH_SIGNING_KEY_FILE !== undefined && alg === config.AUTH_SIGNING_ALG
+      const newest = current().map(({ alg }) => signingKeys.known().find((key) => key.alg === alg))
+      const due = newest.flatMap((key) => (key && !isOwn(key.alg) ? [key.signsFrom + config.AUTH_KEY_ROTATION.ms] : []))
+      const first = least(due)
+      return first === undefined ? undefined : (first - now()) / 1000
     },
     'min',
   )

@@ -17,7 +17,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       schema: {
         operationId: 'adminListKeys',
         ...adminRoute,
-        summary: 'List signing keys, newest first',
+        summary: 'List signing keys: of access tokens first, the newest of each algorithm first',
         response: { 200: Type.Object({ keys: Type.Array(AdminKey) }), ...problemResponses(401, 403, 503) },
       },
     },
@@ -31,14 +31,13 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       schema: {
         operationId: 'adminRotateKeys',
         ...adminRoute,
-        summary: 'Create the next signing key now',
+        summary: 'Create the next signing key of each algorithm now',
         description:
-          'It is published at once and signs in ten minutes. Returns the next key where there already is one.',
+          'It is published at once and signs in ten minutes; one that already is on its way is the next. Returns that of access tokens.',
         body: strictObject({
           leaked: Type.Optional(
             Type.Boolean({
-              description:
-                'After a leak: the new key signs at once, the others are withdrawn, all access tokens are refused',
+              description: 'After a leak: the new keys sign at once, the others are withdrawn, all tokens are refused',
             }),
           ),
         }),

@@ -53,7 +53,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       },
     },
     async (request, reply) => {
-      const keys = { keys: signingKeys.publicJwks() }
+      const keys = { keys: await signingKeys.publicJwks() }
       const etag = `"${createHash('sha256').update(JSON.stringify(keys)).digest('base64url').slice(0, 22)}"`
       reply.headers({ etag, 'cache-control': `public, max-age=${maxAgeSeconds}` })
       const known = request.headers['if-none-match']?.split(',').map((tag) => tag.trim().replace(/^W\//, ''))

@@ -225,7 +225,8 @@ onOneStore('a kid that is another key of ours, unknown, missing or no text is re
   const { access_token } = await logIn(app)
   const [header, claims] = [decodeProtectedHeader(access_token) as Json, claimsOf(access_token)]
   t.not(header['kid'], generated)
-  t.equal(json(await app.inject({ url: '/.well-known/jwks.json' })).keys.length, 2)
+  const { keys } = json(await app.inject({ url: '/.well-known/jwks.json' }))
+  t.equal(keys.filter(({ alg }: JWK) => alg === 'ES256').length, 2)
   const withKid = (kid: unknown) => jws({ ...header, kid }, claims, es256(privateKey))
   t.ok(await isAccepted(app, withKid(header['kid'])))
   const kids = [
@@ -657,10 +658,13 @@ onOneStore(
         t.notMatch(JSON.stringify(payload), /\bada\b/, 'and it holds no name')
         t.ok(await isAccepted(app, tokens.access_token))
         const { keys } = json(await app.inject({ url: '/.well-known/jwks.json' }))
-        t.equal(keys.length, 1)
-        t.same(Object.keys(keys[0]).sort(), publicMembers[alg])
-        t.equal(keys[0].kid, await calculateJwkThumbprint(keys[0]))
-        t.match(keys[0], { kid: protectedHeader.kid, use: 'sig', alg })
+        t.match(keys[0], { kid: protectedHeader.kid, alg }, 'the first, for some take that')
+        t.same(keys.map((key: JWK) => key.alg).sort(), Object.keys(publicMembers).sort(), 'and those of ID tokens')
+        for (const key of keys) {
+          t.same(Object.keys(key).sort(), publicMembers[key.alg])
+          t.equal(key.kid, await calculateJwkThumbprint(key))
+          t.equal(key.use, 'sig')
+        }
         t.equal(await challengeTo(app, `${tokens.access_token.slice(0, -20)}${'A'.repeat(20)}`), challenges.invalid)
       }
       const [pem, jwk] = [asPem, asJwk].map(({ app }) => app.signingKeys.current().kid)
@@ -747,7 +751,7 @@ const kidOf = (token: string) => decodeProtectedHeader(token).kid as string
 overStores(
   'a new key is published before it signs, the old one for as long as its tokens are good, and then it goes',
   async (t, build) => {
-    const test = await build()
+    const test = await build({ AUTH_PAGES: 'off' })
     const { app, clock } = test
     const published = async () =>
       json(await app.inject({ url: '/.well-known/jwks.json' })).keys.map(({ kid }: JWK) => kid)
@@ -824,7 +828,6 @@ onOneStore('another AUTH_SIGNING_ALG: tokens of before stay good', async (t, bui
   t.equal(decodeProtectedHeader(after.access_token).alg, 'EdDSA')
   await verifyByJwks(second, before.access_token)
   await verifyByJwks(second, after.access_token)
-  t.equal(json(await second.app.inject({ url: '/.well-known/jwks.json' })).keys.length, 2)
 
   const [, body] = after.access_token.split('.')
   const crossed = `${base64url({ ...decodeProtectedHeader(after.access_token), kid: kidOf(before.access_token) })}.${body}.`

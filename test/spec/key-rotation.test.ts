@@ -31,7 +31,7 @@ function strictVerifier(ask: () => FastifyInstance, now: () => number, issuer: s
 }
 
 overStores('keys change under traffic, and nobody who checks tokens refuses one', async (t, build) => {
-  const test = await build({ AUTH_KEY_ROTATION: '1h' })
+  const test = await build({ AUTH_KEY_ROTATION: '1h', AUTH_PAGES: 'off' })
   const { app, clock, config } = test
   const { app: beside } = await test.beside()
   const issuer = config.AUTH_ISSUER

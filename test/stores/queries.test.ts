@@ -38,6 +38,7 @@ const ignoring = new Set([
     '/pages/:name',
     '/protected',
     '/sign-up',
+    '/userinfo',
     '/users/me',
     '/users/me/factors',
     '/admin/users/:id',

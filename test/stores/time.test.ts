@@ -268,7 +268,7 @@ overStores('what has expired is swept once time has passed, whatever the clock w
 overStores(
   'signing keys: a clock that was a year ahead neither stops their rotation nor has one made at each look',
   async (t, build) => {
-    const test = await build()
+    const test = await build({ AUTH_PAGES: 'off' })
     const { app, clock } = test
     const poll = async () => {
       await app.signingKeys.poll()

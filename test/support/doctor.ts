@@ -6,6 +6,7 @@ import type { Remote } from '../../cli/doctor/remote.ts'
 import type { StageName, StoreStages } from '../../cli/doctor/store.ts'
 import { readPlace } from '../../cli/places.ts'
 import { examineConfig } from '../../config.ts'
+import { type SigningAlg, signingAlgs } from '../../domain/signing-key.ts'
 import type { SigningKey } from '../../plugins/keys/key-ring.ts'
 import type { Endpoint } from '../../plugins/webhooks/endpoints.ts'
 import { migrations } from '../../stores/postgres/migrations.ts'
@@ -67,8 +68,10 @@ export const key = (of: Partial<SigningKey> = {}) =>
   ({ kid: 'one', alg: 'ES256', sealedBy: 'current', createdAt: now - day, signsFrom: now - day, ...of }) as SigningKey
 
 export const ring = (...keys: SigningKey[]) => ({
-  newestFirst: () => keys,
-  signingAnywhere: () => keys.find(({ signsFrom }) => signsFrom <= now),
+  algs: signingAlgs,
+  known: () => keys,
+  signingAnywhere: (wanted?: SigningAlg) =>
+    keys.find(({ alg, signsFrom }) => alg === (wanted ?? alg) && signsFrom <= now),
 })
 
 export function answer(
