@@ -53,6 +53,7 @@ import sweeper from './plugins/run/sweeper.ts'
 import sessions from './plugins/sessions/sessions.ts'
 import accessTokens from './plugins/tokens/access-tokens.ts'
 import guards from './plugins/tokens/guards.ts'
+import idTokens from './plugins/tokens/id-tokens.ts'
 import impersonation from './plugins/tokens/impersonation.ts'
 import refreshTokens from './plugins/tokens/refresh-tokens.ts'
 import revocations from './plugins/tokens/revocations.ts'
@@ -203,6 +204,7 @@ export async function buildApp(
     await app.register(jwt)
     await app.register(accessTokens)
     await app.register(refreshTokens)
+    await app.register(idTokens)
     await app.register(hashing)
     await app.register(passwordPolicy)
     await app.register(throttle)
@@ -248,6 +250,7 @@ export async function buildApp(
       await app.register(revocationsRoute)
       await app.register(verifyRoute)
       if (app.config.AUTH_PAGES === 'on') {
+        await app.register(import('./routes/openid/userinfo.ts'))
         await app.register(import('./routes/pages/theme.ts'))
         await app.register(import('./routes/oauth/device-authorization.ts'))
         await app.register(import('./routes/pages/index.ts'))

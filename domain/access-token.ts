@@ -36,7 +36,7 @@ export interface AccessTokenClaims {
 /** Why a text is not an access token, in words for the log: never with a part of the token. */
 export class InvalidToken extends Error {}
 
-const compactJws = /^([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]+$/
+const compactJws = /^([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)$/
 const accessTokenType = /^(application\/)?at\+jwt$/i
 
 /** The parts of a JWT in compact form, before its signature has been verified. */
@@ -46,26 +46,37 @@ export interface UnverifiedToken {
   alg: SigningAlg
   /** base64url */
   payload: string
+  signature: string
+  /** what is signed */
+  input: string
 }
+
+/**
+ * Reads the header of an access token.
+ *
+ * @throws {InvalidToken} as `readJws`
+ */
+export const readHeader = (token: string): UnverifiedToken => readJws(token, accessTokenType, 'typ is not at+jwt')
 
 /**
  * Reads the header of a JWT, RFC 7515 §4.1. Its words about where to find a key (`jwk`, `jku`, `x5u`, `x5c`) are not
  * read.
  *
+ * @param type of `typ`: without it a token of one kind would pass for one of another (RFC 8725 §3.11)
  * @throws {InvalidToken} for another `typ` or `alg`, without a `kid`, with a `crit`, and for JSON with more than one
  * reading
  */
-export function readHeader(token: string): UnverifiedToken {
-  const [, part, payload] = compactJws.exec(token) ?? []
-  if (part === undefined || payload === undefined) throw new InvalidToken('not a signed JWT')
+export function readJws(token: string, type: RegExp, wrongType: string): UnverifiedToken {
+  const [, part, payload, signature] = compactJws.exec(token) ?? []
+  if (part === undefined || payload === undefined || signature === undefined) throw new InvalidToken('not a signed JWT')
   const header = readPart(part)
   const { typ, alg, kid } = header
-  if (typeof typ !== 'string' || !accessTokenType.test(typ)) throw new InvalidToken('typ is not at+jwt')
+  if (typeof typ !== 'string' || !type.test(typ)) throw new InvalidToken(wrongType)
   if (!signingAlgs.includes(alg as SigningAlg)) throw new InvalidToken('alg is not one of those taken')
   if (typeof kid !== 'string') throw new InvalidToken('not a JWT with a kid')
   // RFC 7515 §4.1.11: critical members have to be understood, and none is.
   if ('crit' in header) throw new InvalidToken('crit is not understood')
-  return { kid, alg: alg as SigningAlg, payload }
+  return { kid, alg: alg as SigningAlg, payload, signature, input: `${part}.${payload}` }
 }
 
 /** Of the year 9999, the last that a date can be written for (RFC 3339); no token ends later. */
@@ -99,14 +110,14 @@ export function readClaims(payload: string, issuer: string): AccessTokenClaims {
   return freeze(claims) as unknown as AccessTokenClaims
 }
 
-const isText = (value: unknown): value is string => typeof value === 'string' && value !== ''
+export const isText = (value: unknown): value is string => typeof value === 'string' && value !== ''
 const areTexts = (value: unknown): value is string[] =>
   Array.isArray(value) && value.every((one) => typeof one === 'string')
 const isTime = (value: unknown): value is number =>
   Number.isInteger(value) && (value as number) >= 0 && (value as number) <= lastSecond
 
 /** A part of a JWT as the JSON object that it is. */
-function readPart(part: string): Record<string, unknown> {
+export function readPart(part: string): Record<string, unknown> {
   let value: unknown
   try {
     value = parseStrictJson(Buffer.from(part, 'base64url'))

@@ -9,6 +9,7 @@ export const TokenResponse = Type.Object(
     expires_in: Type.Integer({ description: 'Seconds', examples: [600] }),
     refresh_token: Type.Optional(Type.String({ examples: ['lkr_…'] })),
     scope: Type.Optional(Scope),
+    id_token: Type.Optional(Type.String({ description: 'OpenID Connect: who has signed in, with the scope `openid`' })),
   },
   { description: 'Access token response' },
 )

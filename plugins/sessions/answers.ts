@@ -2,25 +2,34 @@ import type { FastifyInstance } from 'fastify'
 import { acrOf, authTimeOf } from '../../domain/authentication.ts'
 import type { Client } from '../../domain/client.ts'
 import { type Granted, remainingScope } from '../../domain/grant.ts'
+import { omitUndefined } from '../../domain/omit-undefined.ts'
+import { openIdScope } from '../../domain/scope.ts'
 import { authenticationOf, type Session } from '../../domain/session.ts'
 import type { User } from '../../domain/user.ts'
 import type { TokenResponse } from '../../schemas/oauth.ts'
+import type { Authorized } from '../factors/codes.ts'
+
+/** What the code of a sign-in says of the answer. */
+export type Asked = Pick<Authorized, 'lastsUntil' | 'nonce' | 'idTokenClaims'>
 
 /** What the client of a session gets. */
 export type Respond = ReturnType<typeof createAnswers>
 
 /**
- * Makes the tokens of a session, RFC 6749 §5.1.
+ * Makes the tokens of a session, RFC 6749 §5.1, and with `openid` an ID token (OpenID Connect Core §3.1.3.3 and §12.2).
  *
- * @returns a function of the user, the client, the session, what is granted, and `lastsUntil` as in `Authorized`: where
- * that is given there is no refresh token
+ * @returns a function of the user, the client, the session, what is granted, and what its code asked for: where it has
+ * `lastsUntil` there is neither a refresh token nor an ID token
  */
 export function createAnswers({
   config,
   accessTokens,
   refreshTokens,
+  idTokens,
   now,
-}: Pick<FastifyInstance, 'config' | 'accessTokens' | 'refreshTokens' | 'now'>) {
+}: Pick<FastifyInstance, 'config' | 'accessTokens' | 'refreshTokens' | 'idTokens' | 'now'>) {
+  const hasIdTokens = config.AUTH_PAGES === 'on'
+
   /** What tokens say of the sign-in: nothing where there never was a question of a second factor. */
   function claimsOfSignIn(user: User, session: Session) {
     if (!user.hasFactors && session.authAt === undefined) return undefined
@@ -34,22 +43,23 @@ export function createAnswers({
     client: Client,
     session: Session,
     granted: Granted,
-    lastsUntil?: number,
+    { lastsUntil, nonce, idTokenClaims: claims }: Asked = {},
   ): Promise<TokenResponse> {
     const scope = remainingScope(granted.scope, client, user)
     const scopeText = scope.length > 0 ? { scope: scope.join(' ') } : undefined
-    return {
-      access_token: await accessTokens.issue({
-        aud: granted.aud,
-        sub: user.id,
-        client_id: session.clientId,
-        sid: session.id,
-        ...scopeText,
-        ...(user.roles.length > 0 && { roles: user.roles }),
-        ...claimsOfSignIn(user, session),
-        generations: { user: user.generation, client: client.generation },
-        ...(lastsUntil !== undefined && { lastsUntil }),
-      }),
+    const accessToken = await accessTokens.issue({
+      aud: granted.aud,
+      sub: user.id,
+      client_id: session.clientId,
+      sid: session.id,
+      ...scopeText,
+      ...(user.roles.length > 0 && { roles: user.roles }),
+      ...claimsOfSignIn(user, session),
+      generations: { user: user.generation, client: client.generation },
+      ...(lastsUntil !== undefined && { lastsUntil }),
+    })
+    const tokens: TokenResponse = {
+      access_token: accessToken,
       token_type: 'Bearer',
       expires_in: lastsUntil === undefined ? accessTokens.ttlSeconds : lastsUntil - Math.floor(now() / 1000),
       ...(lastsUntil === undefined &&
@@ -58,5 +68,14 @@ export function createAnswers({
         }),
       ...scopeText,
     }
+    if (hasIdTokens && lastsUntil === undefined && scope.includes(openIdScope))
+      tokens.id_token = await idTokens.issue({
+        client,
+        user,
+        session,
+        accessToken,
+        ...omitUndefined({ nonce, claims }),
+      })
+    return tokens
   }
 }

@@ -15,7 +15,7 @@ import { adminScopeRefused, Refusal } from '../../errors.ts'
 import type { TokenResponse } from '../../schemas/oauth.ts'
 import type { Authorized } from '../factors/codes.ts'
 import type { SignedIn } from '../login/sign-in.ts'
-import { createAnswers } from './answers.ts'
+import { type Asked, createAnswers } from './answers.ts'
 import { isOver, sessionLives } from './lives.ts'
 import { createRefreshing } from './refreshing.ts'
 
@@ -39,6 +39,7 @@ function createSessions(
     | 'clients'
     | 'refreshTokens'
     | 'accessTokens'
+    | 'idTokens'
     | 'revocations'
     | 'now'
     | 'leaps'
@@ -60,6 +61,7 @@ function createSessions(
    * Opens a session for a user who has signed in.
    *
    * @param takingFor what is taken in the same step, for the session of an id
+   * @param asked by the code that it is opened by
    * @returns undefined where the user went or changed meanwhile, or what is to be taken is gone
    * @throws {Refusal} `invalid_scope` for `admin` without the role
    */
@@ -69,9 +71,10 @@ function createSessions(
     client: Client,
     granted: Granted,
     takingFor?: (sid: string) => RecordTaking,
-    browser?: Authorized['browser'],
+    asked?: Asked & Pick<Authorized, 'browser'>,
   ): Promise<TokenResponse | undefined> {
     const { scope } = granted
+    const { browser } = asked ?? {}
     if (!mayHaveScope(user, scope)) throw adminScopeRefused(user.roles)
     // Whoever calls has asked the same; without it no session may be there.
     if (whyNoTokens(user, { factor: authentication?.factor, mfa: config.AUTH_MFA }) !== undefined) return undefined
@@ -102,7 +105,7 @@ function createSessions(
     const isOpen = await changes.make(caller, 'login.succeeded', opened, (store) =>
       store.createSession(session, takingFor?.(sid)),
     )
-    return isOpen ? respond(user, client, session, granted) : undefined
+    return isOpen ? respond(user, client, session, granted, asked) : undefined
   }
 
   const authenticationNow = async (sid: string) => {
@@ -149,13 +152,13 @@ function createSessions(
       client: Client,
       { authorized, takingFor }: { authorized: Authorized; takingFor(sid: string): RecordTaking },
     ): Promise<TokenResponse | undefined> {
-      const { userId, generation, granted, authentication, session: sid, lastsUntil, browser } = authorized
+      const { userId, generation, granted, authentication, session: sid, lastsUntil } = authorized
       const user = await store.findUser(userId)
       // A step-up gives its session the level that it shows, and no other.
       const factor = authentication?.factor ?? sid
       if (!user || whyNoTokens(user, { generation, factor, mfa: config.AUTH_MFA }) !== undefined) return undefined
       if (sid === undefined)
-        return open(caller, omitUndefined({ user, authentication }), client, granted, takingFor, browser)
+        return open(caller, omitUndefined({ user, authentication }), client, granted, takingFor, authorized)
       if (lastsUntil !== undefined && lastsUntil * 1000 <= now()) return undefined
       // Where nothing was shown the session stays as it is now: its user may have shown something meanwhile.
       const shown = lastsUntil === undefined ? authentication : await authenticationNow(sid)
@@ -169,7 +172,7 @@ function createSessions(
       )
       const session = isRaised ? await store.findSession(sid) : undefined
       if (!session || (await isOver(session, store, limits()))) return undefined
-      return respond(user, client, session, granted, lastsUntil)
+      return respond(user, client, session, granted, authorized)
     },
 
     refresh: createRefreshing(app, respond),
@@ -233,6 +236,15 @@ export default fp(
   },
   {
     name: 'sessions',
-    dependencies: ['store', 'changes', 'challenges', 'clients', 'refresh-tokens', 'access-tokens', 'revocations'],
+    dependencies: [
+      'store',
+      'changes',
+      'challenges',
+      'clients',
+      'refresh-tokens',
+      'access-tokens',
+      'id-tokens',
+      'revocations',
+    ],
   },
 )

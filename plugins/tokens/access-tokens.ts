@@ -1,5 +1,4 @@
-import { type KeyObject, randomUUID, sign } from 'node:crypto'
-import { promisify } from 'node:util'
+import { randomUUID } from 'node:crypto'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { Lru } from 'toad-cache'
@@ -18,6 +17,7 @@ import { clockSkewSeconds } from '../../domain/time.ts'
 import { Refusal, tokenRefused } from '../../errors.ts'
 import { StoreUnavailable } from '../../stores/store.ts'
 import type { SigningKey } from '../keys/key-ring.ts'
+import { createSigner } from './signing.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -96,7 +96,7 @@ function createAccessTokens({
     ): Promise<string> {
       const iat = Math.floor(now() / 1000)
       const key = signingKeys.current()
-      const signer = signers.get(key) ?? traced('sign', createSigner(key))
+      const signer = signers.get(key) ?? traced('sign', createSigner(key, 'at+jwt'))
       signers.set(key, signer)
       const jti = jtiOf(generations, randomUUID(), actor?.jti)
       if (!actor) {
@@ -133,32 +133,6 @@ function createAccessTokens({
     },
   }
 }
-
-/**
- * Makes a signer by one key, RFC 7515 §7.1, on node:crypto. `@fastify/jwt` has its key fixed when it is registered, so
- * that no new key could sign without a restart, and signs only on the thread that answers requests, where the
- * signature is half of what a token for a service costs: 12,500 of them a second, and 20,900 with signatures on
- * libuv's pool. A single one costs 37 µs of CPU against 43 (ES256, Node 20, `npm run bench:tokens`). Waking another
- * thread costs a third of a signature.
- */
-function createSigner({ kid, alg, privateKey }: SigningKey & { privateKey: KeyObject }) {
-  const header = encode({ alg, typ: 'at+jwt', kid })
-  // Ed25519 hashes by itself; RFC 7518 §3.4 wants the two numbers of an ECDSA signature side by side.
-  const hash = alg === 'EdDSA' ? null : 'sha256'
-  const key = { key: privateKey, dsaEncoding: 'ieee-p1363' } as const
-  // An RSA signature takes ten times as long as the others.
-  const isSlow = alg === 'RS256'
-
-  return async (claims: AccessTokenClaims, where: 'here' | 'pool'): Promise<string> => {
-    const input = `${header}.${encode(claims)}`
-    const bytes = Buffer.from(input)
-    const signature = where === 'here' && !isSlow ? sign(hash, bytes, key) : await signInPool(hash, bytes, key)
-    return `${input}.${signature.toString('base64url')}`
-  }
-}
-
-const signInPool = promisify(sign)
-const encode = (part: object) => Buffer.from(JSON.stringify(part)).toString('base64url')
 
 export default fp(
   async (app: FastifyInstance) => {

@@ -69,6 +69,7 @@ const routes: Record<string, string[]> = {
   '/.well-known/jwks.json': ['get'],
   '/.well-known/oauth-authorization-server': ['get'],
   '/.well-known/openid-configuration': ['get'],
+  '/userinfo': ['get', 'post'],
   '/livez': ['get'],
   '/readyz': ['get'],
 }
@@ -126,7 +127,7 @@ onOneStore('each operation has a name of its own, a described tag, and says how 
       schemes.every((scheme) => components.securitySchemes[scheme]),
       at,
     )
-    if (/^\/(admin|users|protected|logout|verify)/.test(path)) t.same(schemes, ['login', 'bearer'], at)
+    if (/^\/(admin|user|protected|logout|verify)/.test(path)) t.same(schemes, ['login', 'bearer'], at)
     if (path.startsWith('/admin')) t.same(security[0], { login: ['admin'] }, 'Authorize can ask for the scope')
     if (/^\/(introspect|revocations)/.test(path)) t.same(security, [{ client: [] }], at)
     if (/^\/(token|revoke)$/.test(path)) t.same(security, [{}, { client: [] }], at)
