@@ -65,6 +65,17 @@ export function validateFetchAllow(text: string): string | undefined {
   return text.includes('/') ? 'it is neither a host nor a range' : validateHost(text)
 }
 
+/** A member of AUTH_CIMD: a host, or the switch by itself. */
+export function validateMetadataHost(text: string): string | undefined {
+  if (text === 'on' || text === 'off') return undefined
+  // Else `true` would be a host that nobody has.
+  if (!/[.:]/.test(text) && text !== 'localhost') return 'it is neither the whole name of a host nor an address'
+  if (text.includes('/')) return 'a host stands here without its scheme and without a path'
+  if (text.includes('*')) return 'each host is named by itself'
+  if (/:\d+$/.test(text) && !isIP(text)) return 'a host stands here without a port'
+  return validateHost(text)
+}
+
 /** A member of AUTH_TRUSTED_PROXIES: an address or a CIDR range. */
 export function validateProxy(text: string): string | undefined {
   const wrong = validateRange(text)

@@ -2,11 +2,18 @@ import { availableParallelism } from 'node:os'
 import { type StaticDecode, Type } from '@sinclair/typebox'
 import { mfaPolicies } from '../domain/factor.ts'
 import { expectedSecret, readSecret } from '../domain/webhook-secret.ts'
-import { validateDatabaseUrl, validateFetchAllow, validateHost, validateIssuer, validateProxy } from './checks.ts'
+import {
+  validateDatabaseUrl,
+  validateFetchAllow,
+  validateHost,
+  validateIssuer,
+  validateMetadataHost,
+  validateProxy,
+} from './checks.ts'
 import { validateMailFrom, validateMailWebhook, validateSmtpUrl } from './mail.ts'
 import { validateOrigin } from './origins.ts'
 import { validatePasskeyOrigin } from './passkeys.ts'
-import { DurationFrom, ListOf, OneOf, WholeNumber, Workers } from './types.ts'
+import { DurationFrom, ListOf, OneOf, SwitchOrHosts, WholeNumber, Workers } from './types.ts'
 
 /**
  * Every setting: type, default, check and description. `.env.example` is written from it, and a test compares the two.
@@ -183,8 +190,9 @@ export const Settings = Type.Object({
   AUTH_THEME_DIR: Type.Optional(
     Type.String({ description: 'A directory with theme.css and logo.svg, for the pages: see docs/pages.md' }),
   ),
-  AUTH_CIMD: Type.String({
+  AUTH_CIMD: SwitchOrHosts(validateMetadataHost, {
     default: 'off',
+    expected: '"on", "off", or a comma-separated list of hosts, such as claude.ai, vscode.dev',
     description: 'Whether apps that nobody has registered may come by the URL of their metadata: on, off, or hosts',
   }),
   AUTH_PAGES_URL: Type.Optional(

@@ -60,6 +60,23 @@ export const OneOf = <const T extends string[]>(
     ),
   )
 
+/** A switch, or the hosts for which it is on. */
+export const SwitchOrHosts = (
+  check: Check,
+  options: { default: 'on' | 'off'; expected: string; description: string },
+) =>
+  Type.Transform(
+    Type.String({
+      pattern: '^[^,\\s]+( *, *[^,\\s]+)*$',
+      isInRange: (text: string) => /^(on|off)$/.test(text) || !/(^|[ ,])(on|off)([ ,]|$)/i.test(text),
+      check,
+      isList: true,
+      ...options,
+    }),
+  )
+    .Decode((text): boolean | string[] => (text === 'on' || text === 'off' ? text === 'on' : membersOf(text)))
+    .Encode((value) => (typeof value === 'boolean' ? (value ? 'on' : 'off') : value.join(',')))
+
 /** @returns what is wrong with a text that fits the schema, or undefined */
 export type Check = (text: string) => string | undefined
 

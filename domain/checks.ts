@@ -22,6 +22,7 @@ const settings = {
 
   // Who asks, and for what
   client: undefined,
+  client_metadata: 'AUTH_CIMD',
   grant_type: undefined,
   password_grant: 'AUTH_PASSWORD_GRANT',
   pages: 'AUTH_PAGES',

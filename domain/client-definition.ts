@@ -1,4 +1,4 @@
-import { type ClientDefinition, firstPartyId, pagesClient, wellFormedClientId } from './client.ts'
+import { anyAppId, type ClientDefinition, firstPartyId, pagesClient, wellFormedClientId } from './client.ts'
 import { createFetchGuard } from './fetch-guard.ts'
 import { isUuid } from './ids.ts'
 import { redirectUriProblem } from './redirect-uri.ts'
@@ -34,7 +34,8 @@ function wrongId({ id, type }: ClientDefinition): Wrong | undefined {
   if (id === '.' || id === '..') return { pointer, detail: 'must not be . or .., which no URL can name' }
   // The `sub` of a token must not be taken for the other kind.
   if (isUuid(id.toLowerCase())) return { pointer, detail: 'must not look like the id of a user' }
-  if (id === firstPartyId && type !== 'public') return { pointer: '/type', detail: 'must be public for first-party' }
+  if ((id === firstPartyId || id === anyAppId) && type !== 'public')
+    return { pointer: '/type', detail: `must be public for ${id}` }
   return undefined
 }
 
@@ -52,8 +53,11 @@ function wrongOfPublic({ type, grants, introspect, pkce }: ClientDefinition): Wr
 /** What would show a name as another: controls, and what turns the direction of the text around it (UAX #9). */
 const misleading = /[\p{Cc}\p{Cs}\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/u
 
+/** Whether people see a name as it is, and not as another. */
+export const isShownAsWritten = (name: string): boolean => name.trim() === name && !misleading.test(name)
+
 const wrongName = ({ name }: ClientDefinition): Wrong | undefined =>
-  name !== undefined && (name.trim() !== name || misleading.test(name))
+  name !== undefined && !isShownAsWritten(name)
     ? { pointer: '/name', detail: 'must not have control characters in it, nor spaces around it' }
     : undefined
 

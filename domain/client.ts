@@ -72,6 +72,8 @@ export type ClientDefinition = Pick<
 
 /** The client that is meant when a request names none. */
 export const firstPartyId = 'first-party'
+/** Which is none itself: its scopes and its audience are those of each app that nobody has registered. */
+export const anyAppId = 'https://*'
 /** Opens `/admin/`: asked for by name, and given to users only who have the role of the same name. */
 export const adminScope = 'admin'
 
@@ -100,6 +102,13 @@ export const pagesClient: Client = {
   grants: ['authorization_code'],
   scopes: [],
 }
+
+/** Whether an id may be the URL of an app's metadata. */
+export const isUrlId = (id: string): boolean => /^https?:\/\//.test(id)
+
+/** Whether nobody has registered a client: `domain/client-metadata.ts`. */
+export const isUnregistered = ({ id, createdAt }: Pick<Client, 'id' | 'createdAt'>): boolean =>
+  createdAt === 0 && isUrlId(id)
 
 /**
  * Whether a client is an app of the service's own: its users type their passwords and codes into it, so it may ask at
@@ -138,6 +147,12 @@ export const needsPkce = ({ type, pkce = 'required' }: Pick<Client, 'type' | 'pk
 /** Whether its users are asked before it gets anything. What the service's own apps may have needs no asking. */
 export const asksConsent = (client: Pick<Client, 'id' | 'firstParty' | 'consent'>): boolean =>
   (client.consent ?? (isFirstParty(client) ? 'implicit' : 'ask')) === 'ask'
+
+/**
+ * Whether what users have allowed it is remembered. Of an app that nobody has registered it is not known whether it is
+ * still the same one: on one device, any program can take its address (RFC 8252 §8.6).
+ */
+export const remembersConsent = (client: Client): boolean => !isUnregistered(client)
 
 /** What its ID tokens are signed by: what every client has to know, OpenID Connect Discovery §3, where it says nothing. */
 export const idTokenAlgOf = ({ idTokenAlg = 'RS256' }: Pick<Client, 'idTokenAlg'>): SigningAlg => idTokenAlg

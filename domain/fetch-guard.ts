@@ -19,7 +19,7 @@ export function isPublic(address: string): boolean {
 }
 
 /** A host of a URL or of a list: without brackets, without the dot at its end. */
-const bareHost = (host: string) =>
+export const bareHost = (host: string) =>
   host
     .toLowerCase()
     .replace(/^\[|\]$/g, '')

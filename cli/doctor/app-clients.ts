@@ -76,6 +76,19 @@ export const appClients: Check<Facts>[] = [
     },
   },
   {
+    id: 'clients.unregistered',
+    find({ config }) {
+      const { AUTH_CIMD: hosts, AUTH_PAGES: pages, AUTH_FETCH_ALLOW: allowed = [] } = config()
+      if (hosts === false) return ok('every client has to be registered')
+      if (pages === 'off')
+        return warning('AUTH_CIMD is set, and there are no pages', 'AUTH_PAGES', 'on, or AUTH_CIMD off')
+      if (hosts !== true) return ok(`apps of ${count(hosts.length, 'host')} need not be registered`)
+      if (allowed.length === 0) return ok('apps need not be registered')
+      const seen = 'strangers may have this service ask the hosts of AUTH_FETCH_ALLOW, which may be private'
+      return warning(seen, 'AUTH_CIMD', 'the hosts of the apps that may come, in the place of on')
+    },
+  },
+  {
     id: 'clients.logout',
     async find({ store, config }) {
       const { logoutUris } = await needed(store('appClients'), 'store')

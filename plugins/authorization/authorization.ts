@@ -2,7 +2,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { acrOf, twoFactors } from '../../domain/authentication.ts'
 import { checked } from '../../domain/checks.ts'
-import { asksConsent, type Client, clientBirth } from '../../domain/client.ts'
+import { asksConsent, type Client, clientBirth, remembersConsent } from '../../domain/client.ts'
 import { formTargetsOf } from '../../domain/form-targets.ts'
 import { mayHaveScope } from '../../domain/grant.ts'
 import { omitUndefined } from '../../domain/omit-undefined.ts'
@@ -31,10 +31,18 @@ export interface Done {
 function createAuthorization(
   app: Pick<
     FastifyInstance,
-    'config' | 'publicPath' | 'secrets' | 'cookies' | 'clients' | 'codes' | 'consents' | 'browserSessions' | 'now'
+    | 'config'
+    | 'publicPath'
+    | 'secrets'
+    | 'cookies'
+    | 'clientMetadata'
+    | 'codes'
+    | 'consents'
+    | 'browserSessions'
+    | 'now'
   >,
 ) {
-  const { config, publicPath, clients, codes, consents, browserSessions, now } = app
+  const { config, publicPath, clientMetadata, codes, consents, browserSessions, now } = app
   const pendings = createPending(app)
   const { answer, refuse } = createAnswers(app, sendFormPost)
   const reader = createRequestReader(app)
@@ -70,7 +78,7 @@ function createAuthorization(
 
   /** The client of a request that was good when it came. @throws {Refusal} where the client has gone since */
   async function clientOf({ clientId, clientCreatedAt }: AuthorizationRequest): Promise<Client> {
-    const client = await clients.find(clientId)
+    const client = await clientMetadata.find(clientId)
     if (client && client.disabledAt === undefined && clientBirth(client) === clientCreatedAt) return client
     throw new Refusal('invalid_request', {
       detail: 'The client is gone',
@@ -126,7 +134,8 @@ function createAuthorization(
     const { user, session } = browser
     const scope = asked.scope.filter((name) => mayHaveScope(user, [name]))
     if (asksConsent(client) && !consented) {
-      const isGiven = !prompt.includes('consent') && (await consents.covers(user.id, client, scope))
+      const mayBeGiven = !prompt.includes('consent') && remembersConsent(client)
+      const isGiven = mayBeGiven && (await consents.covers(user.id, client, scope))
       if (!isGiven && isSilent)
         return no('consent_required', 'The user has to be asked, which prompt=none forbids', 'has not allowed this')
       if (!isGiven) return leadTo(request, reply, '/consent', asked)
@@ -200,5 +209,8 @@ export default fp(
   async (app: FastifyInstance) => {
     app.decorate('authorization', createAuthorization(app))
   },
-  { name: 'authorization', dependencies: ['secrets', 'forms', 'clients', 'codes', 'consents', 'browser-sessions'] },
+  {
+    name: 'authorization',
+    dependencies: ['secrets', 'forms', 'client-metadata', 'codes', 'consents', 'browser-sessions'],
+  },
 )

@@ -2,6 +2,7 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import browserSessions from '../browser/browser-sessions.ts'
 import forms from '../browser/forms.ts'
+import clientMetadata from '../clients/client-metadata.ts'
 import authorization from './authorization.ts'
 import consents from './consents.ts'
 import deviceCodes from './device-codes.ts'
@@ -12,6 +13,7 @@ export default fp(
     await app.register(forms)
     await app.register(browserSessions)
     await app.register(consents)
+    await app.register(clientMetadata)
     await app.register(authorization)
     await app.register(deviceCodes)
   },

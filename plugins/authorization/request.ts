@@ -24,10 +24,10 @@ const mostCharacters = 6_000
 /** Reads requests for authorization: at `/authorize`, and at `/par`. */
 export function createRequestReader({
   config,
-  clients,
+  clientMetadata,
   now,
   ...app
-}: Pick<FastifyInstance, 'config' | 'clients' | 'now'>) {
+}: Pick<FastifyInstance, 'config' | 'clientMetadata' | 'now'>) {
   const { idTokens } = app as { idTokens?: { readHint(token: string): Promise<{ sub: string } | undefined> } }
   /**
    * Finds out where an answer may be sent. Until that is known nothing may be sent anywhere: a stranger could have this
@@ -37,7 +37,7 @@ export function createRequestReader({
    */
   async function destination(parameters: Parameters): Promise<Destination> {
     const id = parameterOf(parameters, 'client_id')
-    const client = id === undefined ? undefined : await clients.find(id)
+    const client = id === undefined ? undefined : await clientMetadata.find(id)
     if (!client || client.disabledAt !== undefined) {
       const seen = id === undefined ? 'none, or more than one' : client ? `disabled: ${client.id}` : 'unknown client'
       throw new Refusal('invalid_request', {

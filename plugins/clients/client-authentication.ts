@@ -3,7 +3,7 @@ import fp from 'fastify-plugin'
 import { Lru } from 'toad-cache'
 import type { Caller } from '../../domain/caller.ts'
 import { type Check, checked } from '../../domain/checks.ts'
-import { type Client, firstPartyId } from '../../domain/client.ts'
+import { type Client, firstPartyId, isUnregistered } from '../../domain/client.ts'
 import { omitUndefined } from '../../domain/omit-undefined.ts'
 import { Refusal } from '../../errors.ts'
 import { basicChallenge, type ClientCredentials, formReadings, parseBasic } from './client-credentials.ts'
@@ -56,7 +56,9 @@ function createClientAuthentication({
   ): Promise<Client> {
     const { address } = caller
     const startedAt = uptimeMs()
-    const { id, client: known } = await findFirst(ids)
+    const { id, client } = await findFirst(ids)
+    // An app that nobody has registered has no secret, and its id can be made up: what is counted for those is bounded.
+    const known = client && !isUnregistered(client) ? client : undefined
     const trust = `${id} ${address}`
     const isRightFor = (client: Client | undefined) =>
       secrets.map((secret) => isSecretOf(client, secret)).includes(true)

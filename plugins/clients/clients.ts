@@ -4,14 +4,17 @@ import fp from 'fastify-plugin'
 import { Lru } from 'toad-cache'
 import type { Caller } from '../../domain/caller.ts'
 import {
+  anyAppId,
   builtInFirstParty,
   type Client,
   type ClientDefinition,
   type ClientSecret,
   firstPartyId,
+  isUrlId,
   wellFormedClientId,
 } from '../../domain/client.ts'
 import { validateClient } from '../../domain/client-definition.ts'
+import { createAdmission, unregisteredClient } from '../../domain/client-metadata.ts'
 import { isFuture } from '../../domain/time.ts'
 import { Refusal } from '../../errors.ts'
 import type { ChangeName, MembersOf } from '../../events.ts'
@@ -48,10 +51,16 @@ function createClients({
   now,
   uptimeMs,
 }: Pick<FastifyInstance, 'config' | 'store' | 'changes' | 'events' | 'revocations' | 'now' | 'uptimeMs'>) {
-  const known = new Lru<{ reading: Promise<Client | undefined>; readAt: number }>(1_000)
+  const registered = new Lru<{ reading: Promise<Client | undefined>; readAt: number }>(1_000)
+  // Strangers can make those up, and push nobody else's out.
+  const byUrl: typeof registered = new Lru(1_000)
+  const knownLike = (id: string) => (isUrlId(id) ? byUrl : registered)
+  const mayComeUnregistered = createAdmission(config)
   events.on('client', ({ client_id: id }, event) => {
     // Of a wrong secret the store knows nothing.
-    if (event !== 'client.refused' && id !== undefined) known.delete(id)
+    if (event === 'client.refused' || id === undefined) return
+    if (id === anyAppId) byUrl.clear()
+    else knownLike(id).delete(id)
   })
 
   const stored = async (id: string): Promise<Client | undefined> =>
@@ -60,7 +69,12 @@ function createClients({
   async function read(id: string): Promise<Client | undefined> {
     const client = await stored(id)
     if (client) return putRight(client)
-    return id === firstPartyId ? builtInFirstParty : undefined
+    if (id === firstPartyId) return builtInFirstParty
+    if (!mayComeUnregistered(id)) return undefined
+    const template = await stored(anyAppId)
+    return template?.disabledAt === undefined
+      ? unregisteredClient(id, template, revocations.revokedGenerationOf(id))
+      : undefined
   }
 
   /**
@@ -116,10 +130,14 @@ function createClients({
 
   return {
     /**
+     * Finds a client by its id. Of an app that nobody has registered it has neither name nor redirect_uris, for they need
+     * its metadata: `plugins/clients/client-metadata.ts`.
+     *
      * @param readSince on the clock of `uptimeMs`: what was read before that will not do
      * @returns the client of an id, disabled ones too; undefined when there is none
      */
     async find(id: string, readSince = uptimeMs() - freshMs): Promise<Client | undefined> {
+      const known = knownLike(id)
       const entry = known.get(id)
       if (entry && entry.readAt >= readSince) return entry.reading
       const reading = read(id)

@@ -1,6 +1,12 @@
 import type { LookupAddress } from 'node:dns'
 import { lookup } from 'node:dns/promises'
-import { Agent as HttpAgent, type IncomingMessage, type RequestOptions, request as requestByHttp } from 'node:http'
+import {
+  Agent as HttpAgent,
+  type IncomingHttpHeaders,
+  type IncomingMessage,
+  type RequestOptions,
+  request as requestByHttp,
+} from 'node:http'
 import { Agent as HttpsAgent, request as requestByHttps } from 'node:https'
 import type { LookupFunction } from 'node:net'
 import type { FastifyInstance } from 'fastify'
@@ -26,6 +32,7 @@ export interface GuardedRequest {
 
 export interface GuardedAnswer {
   status: number
+  headers: IncomingHttpHeaders
   body: Buffer
   /** whether the body ended within `mostBytes` */
   isWhole: boolean
@@ -117,7 +124,8 @@ export function createGuardedFetch(allowed: string[] = [], resolve: typeof looku
       asked.signal?.addEventListener('abort', end)
       try {
         const response = await send(url, asked, abort.signal)
-        return { status: response.statusCode as number, ...(await read(response, mostBytes)) }
+        const { statusCode, headers } = response
+        return { status: statusCode as number, headers, ...(await read(response, mostBytes)) }
       } catch (error) {
         if (isLate) throw new FetchFailed(`no answer within ${withinMs / 1000} s`)
         throw error instanceof FetchFailed ? error : new FetchFailed(wordsFor(error as NodeJS.ErrnoException))

@@ -76,6 +76,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     revocation_endpoint_auth_methods_supported: ['none', 'client_secret_basic', 'client_secret_post'],
     introspection_endpoint: at('/introspect'),
     introspection_endpoint_auth_methods_supported: ['client_secret_basic', 'client_secret_post'],
+    ...(config.AUTH_PAGES === 'on' && config.AUTH_CIMD !== false && { client_id_metadata_document_supported: true }),
     service_documentation: at('/docs'),
   }
   for (const [url, operationId, summary] of [

@@ -340,6 +340,18 @@ const setUps: Record<string, SetUp> = {
     facts: { store: stages({ appClients: { ...noClients, inBrowser: ['web'], withoutGrant: ['old'] } }) },
     says: ['warning clients.browser: the clients'],
   },
+  'apps may come unregistered, and private hosts may be asked': {
+    env: { AUTH_CIMD: 'on', AUTH_FETCH_ALLOW: '10.0.0.0/24' },
+    says: ['warning clients.unregistered: AUTH_CIMD'],
+  },
+  'apps of some hosts may come unregistered': {
+    env: { AUTH_CIMD: 'claude.ai', AUTH_FETCH_ALLOW: '10.0.0.0/24' },
+    says: [],
+  },
+  'apps may come unregistered, and there are no pages': {
+    env: { AUTH_CIMD: 'on', AUTH_PAGES: 'off' },
+    says: ['warning clients.unregistered: AUTH_PAGES'],
+  },
   'a client is told of logouts at an address that may not be called any more': {
     facts: { store: stages({ appClients: { ...noClients, logoutUris: [['web', 'http://10.0.0.9/logout']] } }) },
     says: ['warning clients.logout: AUTH_FETCH_ALLOW'],
@@ -455,7 +467,7 @@ const setUps: Record<string, SetUp> = {
   // The issuer
   'the issuer is plain HTTP': {
     env: { AUTH_ISSUER: 'http://auth.example.com' },
-    says: ['warning issuer.https: AUTH_ISSUER'],
+    says: ['warning settings: AUTH_ISSUER', 'warning issuer.https: AUTH_ISSUER'],
   },
   'the issuer does not answer': {
     facts: { issuer: rejecting(new NoAnswer('ENOTFOUND', 'the name has no address')) },

@@ -214,6 +214,16 @@ t.test('AUTH_FETCH_ALLOW are hosts, addresses and ranges', async (t) => {
   ])
 })
 
+t.test('AUTH_CIMD is a switch, or the hosts for which it is on', async (t) => {
+  const read = (AUTH_CIMD: string) => readConfig({ AUTH_CIMD }).AUTH_CIMD
+  t.same([read('off'), read('on'), read('claude.ai, vscode.dev')], [false, true, ['claude.ai', 'vscode.dev']])
+  takes(t, 'AUTH_CIMD', ['localhost', '127.0.0.1', '::1', 'Apps.example.com', 'on.example.com'])
+  refuses(t, 'AUTH_CIMD', [
+    ...['ON', 'true', '1', 'yes', 'on, claude.ai', 'claude.ai,off', '*', '*.claude.ai', 'https://claude.ai'],
+    ...['claude.ai/client.json', 'claude.ai:443', '[::1]:443', 'claude.ai vscode.dev', 'claude.ai,', '0x7f.1'],
+  ])
+})
+
 t.test('HOST is an address or a name', async (t) => {
   takes(t, 'HOST', [
     '127.0.0.1',
