@@ -10,6 +10,7 @@ import invitations from './plugins/accounts/invitations.ts'
 import passwordPolicy from './plugins/accounts/password-policy.ts'
 import passwordReset from './plugins/accounts/password-reset.ts'
 import profiles from './plugins/accounts/profiles.ts'
+import signUp from './plugins/accounts/sign-up.ts'
 import userAdmin from './plugins/accounts/user-admin.ts'
 import users from './plugins/accounts/users.ts'
 import clientAuthentication from './plugins/clients/client-authentication.ts'
@@ -216,6 +217,7 @@ export async function buildApp(
     await app.register(emails)
     await app.register(passwordReset)
     await app.register(invitations)
+    await app.register(signUp)
     await app.register(clients)
     await app.register(clientAuthentication)
     await app.register(declaredClients)

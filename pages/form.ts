@@ -51,11 +51,15 @@ export interface Form {
 }
 
 /** A form that works without script, with what is wrong at its head and beside each field. */
-export const renderForm = (
+export const renderForm = (frame: Frame, form: Form, errors: FormErrors = {}): Html =>
+  html`${renderSummary(frame, errors)}${renderBareForm(frame, form, errors)}`
+
+/** One of several forms of a page, which has the summary of what is wrong once. */
+export const renderBareForm = (
   { texts }: Frame,
   { action, hidden = {}, account, fields = [], button, passkey }: Form,
   errors: FormErrors = {},
-): Html => html`${renderSummary(texts.errorTitle, errors)}<form method="post" action="${action}"${
+): Html => html`<form method="post" action="${action}"${
   passkey &&
   html` data-passkey="${passkey.does}"${passkey.ask !== undefined && html` data-ask="${passkey.ask}"`}${
     passkey.options !== undefined && html` data-options="${JSON.stringify(passkey.options)}"`
@@ -82,12 +86,12 @@ const renderButton = ({ label, name, value, kind = 'strong' }: Button): Html =>
   }>${label}</button>`
 
 /** Takes the focus, so that who hears the page hears it first; each line leads to its field. */
-function renderSummary(title: string, errors: FormErrors): Content {
+export function renderSummary({ texts }: Frame, errors: FormErrors): Content {
   const all = Object.entries(errors)
   return (
     all.length > 0 &&
     html`<div class="summary" role="alert" tabindex="-1" autofocus>
-<h2>${title}</h2>
+<h2>${texts.errorTitle}</h2>
 ${all.map(([name, text]) => html`<p>${name === '' ? text : html`<a href="#${name}">${text}</a>`}</p>\n`)}</div>
 `
   )

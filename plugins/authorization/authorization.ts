@@ -27,6 +27,12 @@ export interface Done {
   consented?: boolean
 }
 
+const needsHighest = ({ needsHighest: isAsked }: PageRequest, { user }: Browser): boolean =>
+  isAsked === true && user.hasFactors === true
+
+const needsSecond = ({ factor }: AuthorizationRequest, { user }: Browser): boolean =>
+  factor === 'always' || (factor === 'if_possible' && user.hasFactors === true)
+
 /** Requests for authorization, and what comes next in each: a page, or the answer to the app. */
 function createAuthorization(
   app: Pick<
@@ -71,8 +77,7 @@ function createAuthorization(
   }
 
   function goOnToPage(request: FastifyRequest, reply: FastifyReply, page: PageRequest, browser: Browser | undefined) {
-    const needsHighest = page.needsHighest === true && browser?.user.hasFactors === true
-    const isIn = browser && isRecent(browser, page, false) && isEnough(browser, needsHighest)
+    const isIn = browser && isRecent(browser, page, false) && isEnough(browser, needsHighest(page, browser))
     return isIn ? reply.redirect(`${publicPath}${page.to}`, 303) : leadTo(request, reply, '/sign-in', page)
   }
 
@@ -111,10 +116,8 @@ function createAuthorization(
 
     const anew = prompt.includes('login') || prompt.includes('select_account') || prompt.includes('create')
     const isOther = browser !== undefined && asked.hintSub !== undefined && asked.hintSub !== browser.user.id
-    const needsSecond =
-      asked.factor === 'always' || (asked.factor === 'if_possible' && browser?.user.hasFactors === true)
     const isIn = browser !== undefined && !isOther && isRecent(browser, asked, anew)
-    if (!isIn || !isEnough(browser, needsSecond)) {
+    if (!isIn || !isEnough(browser, needsSecond(asked, browser))) {
       if (isSilent) {
         const [seen, code] = !browser
           ? (['nobody is signed in', 'login_required'] as const)
@@ -181,6 +184,15 @@ function createAuthorization(
       pending.kind === 'page'
         ? goOnToPage(request, reply, pending, browser)
         : goOnToApp(request, reply, pending, browser, done),
+
+    /** Whether whoever is signed in need not sign in again, once they have said that it is them. */
+    mayContinue: (pending: Pending, browser: Browser): boolean => {
+      if (pending.kind === 'page')
+        return isRecent(browser, pending, false) && isEnough(browser, needsHighest(pending, browser))
+      const isOther = pending.hintSub !== undefined && pending.hintSub !== browser.user.id
+      const isRecentEnough = isRecent(browser, pending, pending.prompt.includes('login'))
+      return !isOther && isRecentEnough && isEnough(browser, needsSecond(pending, browser))
+    },
 
     /** The user has said that they are whom the browser says, where the request has them choose. */
     chosen: (pending: Pending): Pending =>

@@ -1,6 +1,4 @@
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
-import { invalidMember, Refusal } from '../../errors.ts'
-import { refuseEmail } from '../../plugins/accounts/user-edit.ts'
 import { acceptJson } from '../../plugins/http/json.ts'
 import { localeOf } from '../../plugins/http/locale.ts'
 import { Email, Password, strictObject, Username } from '../../schemas/parts.ts'
@@ -8,17 +6,8 @@ import { problemResponses } from '../../schemas/responses.ts'
 import { NewUser, toUser } from '../../schemas/users.ts'
 
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
-  const { config, mail, users, emails, invitations } = app
+  const { publicPath, signUp } = app
   acceptJson(app)
-
-  /** @throws {Refusal} 400 for an address that is none, or is not taken, or is missing */
-  function refuseUnwanted(email: string | undefined, isInvited: boolean): void {
-    if (email === undefined) {
-      if (config.AUTH_EMAIL === 'required' && !isInvited) throw invalidMember('/email', 'is required')
-    } else if (!mail.isOn) throw invalidMember('/email', 'is not taken, for no mail is sent here')
-    else if (isInvited) throw invalidMember('/email', 'is not taken with an invitation, which may say it')
-    else refuseEmail(email)
-  }
 
   app.post(
     '/signup',
@@ -40,21 +29,12 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       },
     },
     async (request, reply) => {
-      const { invitation, ...given } = request.body
-      if (invitation === undefined && config.AUTH_SIGNUP === 'closed') throw new Refusal('signup_closed')
-      refuseUnwanted(given.email, invitation !== undefined)
-      const locale = localeOf(request)
-      const account = { ...given, locale }
-      const user =
-        invitation === undefined
-          ? await users.signUp(request.caller, account)
-          : await invitations.accept(request.caller, invitation, account)
-      const { email } = given
-      const verification = email !== undefined && {
-        email_verification_id: await emails.confirm(request.caller, user, { email, locale }),
-      }
-      reply.code(201).header('location', `${app.publicPath}/users/me`)
-      return { ...toUser(user), ...verification }
+      const { user, verification } = await signUp.signUp(request.caller, {
+        ...request.body,
+        locale: localeOf(request),
+      })
+      reply.code(201).header('location', `${publicPath}/users/me`)
+      return { ...toUser(user), ...(verification !== undefined && { email_verification_id: verification }) }
     },
   )
 }

@@ -2,13 +2,16 @@ import { Type } from '@sinclair/typebox'
 import type { FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import { Refusal } from '../../errors.ts'
 import { type Parameters, parameterOf } from '../../plugins/authorization/parameters.ts'
+import { toRefusal } from '../../plugins/http/errors.ts'
 import { AuthorizationParameters } from '../../schemas/authorization.ts'
+import { sendError } from './answers.ts'
 
 const page = (description: string) => ({ description, content: { 'text/html': { schema: Type.String() } } })
 
 /** The authorization endpoint, RFC 6749 §3.1: where an app sends a browser to have its user sign in. */
 const plugin: FastifyPluginAsync = async (app) => {
   const { authorization, browserSessions } = app
+  app.setErrorHandler((error, request, reply) => sendError(reply, toRefusal(error, request), 'app'))
 
   async function authorize(request: FastifyRequest, reply: FastifyReply, came: Parameters): Promise<FastifyReply> {
     const parameters = await unpushed(app, came)

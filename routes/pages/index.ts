@@ -10,6 +10,7 @@ import authorizeRoute from './authorize.ts'
 import emailPages from './emails.ts'
 import forgotPage from './forgot.ts'
 import resetPage from './reset.ts'
+import signInPage from './sign-in.ts'
 import signUpPage from './sign-up.ts'
 
 declare module 'fastify' {
@@ -26,7 +27,7 @@ const keptForSeconds = 365 * 86_400
  * and its POST acts, by the same plugins as the JSON routes. They need no cookie, for whoever has the link may act.
  */
 const plugin: FastifyPluginAsync = async (app) => {
-  const { config, mail } = app
+  const { config, publicPath, mail } = app
   const ownOrigins = [config.AUTH_ISSUER, config.AUTH_PAGES_URL].map((url) => url && new URL(url).origin)
 
   /**
@@ -58,6 +59,8 @@ const plugin: FastifyPluginAsync = async (app) => {
     return reply.headers({ 'cache-control': caching, 'content-security-policy': policy }).type(type).send(body)
   })
   await app.register(authorizeRoute)
+  app.get('/', { schema: { hide: true } }, async (_request, reply) => reply.redirect(`${publicPath}/account`, 303))
+  await app.register(signInPage)
   await app.register(signUpPage)
   if (!mail.isOn) return
   await app.register(forgotPage)

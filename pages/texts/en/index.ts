@@ -2,7 +2,8 @@ import * as authorize from './authorize.ts'
 import { common } from './common.ts'
 import * as email from './e-mail.ts'
 import * as failures from './failures.ts'
+import * as signIn from './sign-in.ts'
 import * as signUp from './sign-up.ts'
 
 /** What the pages say, in English: a group for each page. Names and addresses stand on lines of their own, see `page.ts`. */
-export const en = { ...common, ...authorize, ...email, ...failures, ...signUp }
+export const en = { ...common, ...authorize, ...email, ...failures, ...signIn, ...signUp }
