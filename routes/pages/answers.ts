@@ -158,6 +158,7 @@ function errorsOf(refusal: Refusal, texts: Frame['texts'], leastCharacters: numb
   if (code === 'username_taken') return { username: texts.usernameTaken }
   if (code !== 'invalid_request') return undefined
   if (name === 'username') return { username: texts.usernameRule }
+  if (name === 'email') return { email: texts.emailRule }
   if (name === 'password' || name === 'new_password') {
     const words = texts.passwordProblems[passwordProblemOf(refusal)]
     return { [name]: typeof words === 'string' ? words : words(leastCharacters) }

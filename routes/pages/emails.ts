@@ -1,9 +1,19 @@
 import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import { Refusal } from '../../errors.ts'
-import { renderForm } from '../../pages/form.ts'
+import { type Field, renderForm } from '../../pages/form.ts'
 import { linkButton, named, paragraph, quiet } from '../../pages/page.ts'
 import { noteRefusal } from '../../plugins/http/errors.ts'
-import { fieldsOf, frameFor, queryOf, type Returned, returnedFor, sendDeadLink, sendPage } from './answers.ts'
+import {
+  fieldsOf,
+  frameFor,
+  missingFields,
+  queryOf,
+  type Returned,
+  returnedFor,
+  sendDeadLink,
+  sendPage,
+  sendWords,
+} from './answers.ts'
 
 /** Confirming an address, and taking an old one back: a button each. */
 const plugin: FastifyPluginAsync = async (app) => {
@@ -21,6 +31,35 @@ const plugin: FastifyPluginAsync = async (app) => {
       act: (request: FastifyRequest, token: string) => emails.undo(request.caller, token),
     },
   } as const
+
+  /** For whoever reads the mail on another device, from where it was asked for. */
+  function sendCodeForm(reply: FastifyReply, id: string, returned?: Returned): FastifyReply {
+    const frame = frameFor(reply.request)
+    const { code: label, verify } = frame.texts
+    const field: Field = { name: 'code', label, autocomplete: 'one-time-code', isCode: true }
+    const form = { action: frame.linkTo('/verify-email'), hidden: { id }, fields: [field], button: verify.codeButton }
+    const body = [paragraph(verify.codeIntro), renderForm(frame, form, returned?.errors)]
+    return sendPage(reply, { title: verify.title, hasErrors: !!returned, body }, returned?.status)
+  }
+
+  async function verifyByCode(
+    request: FastifyRequest,
+    reply: FastifyReply,
+    { id, code }: { id: string; code: string },
+  ): Promise<FastifyReply> {
+    const { texts } = frameFor(request)
+    const missing = missingFields(frameFor(request), { code }, ['code'])
+    if (missing) return sendCodeForm(reply, id, missing)
+    try {
+      await emails.verify(request.caller, { id, code })
+    } catch (error) {
+      if (!(error instanceof Refusal && error.code === 'invalid_code'))
+        return sendCodeForm(reply, id, returnedFor(reply, error))
+      noteRefusal(reply, error)
+      return sendCodeForm(reply, id, { status: error.statusCode, errors: { code: texts.wrongCode } })
+    }
+    return sendWords(reply, { title: texts.verify.doneTitle, text: texts.verify.done })
+  }
 
   for (const of of ['verify', 'undo'] as const) {
     const { path, kinds, act } = pages[of]
@@ -40,10 +79,14 @@ const plugin: FastifyPluginAsync = async (app) => {
       return sendPage(reply, { title, hasErrors: !!returned, body }, returned?.status)
     }
 
-    app.get(path, { schema: { hide: true } }, async (request, reply) => sendButton(reply, queryOf(request, 'token')))
+    app.get(path, { schema: { hide: true } }, async (request, reply) => {
+      const id = queryOf(request, 'id')
+      return of === 'verify' && id !== '' ? sendCodeForm(reply, id) : sendButton(reply, queryOf(request, 'token'))
+    })
 
     app.post(path, { schema: { hide: true } }, async (request, reply) => {
-      const { token = '' } = fieldsOf(request)
+      const { token = '', id, code = '' } = fieldsOf(request)
+      if (of === 'verify' && id !== undefined) return verifyByCode(request, reply, { id, code })
       try {
         await act(request, token)
       } catch (error) {

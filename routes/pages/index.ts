@@ -7,6 +7,7 @@ import { toRefusal } from '../../plugins/http/errors.ts'
 import { acceptForms } from '../../plugins/http/form.ts'
 import { sendError } from './answers.ts'
 import authorizeRoute from './authorize.ts'
+import consentPage from './consent.ts'
 import emailPages from './emails.ts'
 import forgotPage from './forgot.ts'
 import resetPage from './reset.ts'
@@ -62,6 +63,7 @@ const plugin: FastifyPluginAsync = async (app) => {
   app.get('/', { schema: { hide: true } }, async (_request, reply) => reply.redirect(`${publicPath}/account`, 303))
   await app.register(signInPage)
   await app.register(signUpPage)
+  await app.register(consentPage)
   if (!mail.isOn) return
   await app.register(forgotPage)
   await app.register(resetPage)

@@ -4,6 +4,8 @@ export const common = {
   errorTitle: 'Something is not right yet',
 
   username: 'Username',
+  email: 'E-mail address',
+  emailRule: 'This is no e-mail address',
   newPassword: 'New password',
   password: 'Password',
   passwordHint: (least: number) => `At least ${least} characters. A few words in a row will do.`,

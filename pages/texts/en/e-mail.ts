@@ -28,6 +28,8 @@ export const verify = {
   note: 'If you did not ask for this, close the page. Nothing happens then.',
   doneTitle: 'Your address is confirmed',
   done: 'You can sign in with it, and we can help you if you forget your password.',
+  codeIntro: 'Type the code from the mail that we have sent to your new address.',
+  codeButton: 'Confirm the address',
 }
 
 export const undo = {

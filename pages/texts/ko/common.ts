@@ -6,6 +6,8 @@ export const common: typeof english = {
   errorTitle: '다시 확인해 주세요',
 
   username: '아이디',
+  email: '이메일 주소',
+  emailRule: '이메일 주소가 아닙니다',
   newPassword: '새 비밀번호',
   password: '비밀번호',
   passwordHint: (least) => `${least}자 이상. 단어 몇 개를 이어 쓰면 됩니다.`,

@@ -29,6 +29,8 @@ export const verify: PageTexts['verify'] = {
   note: '요청하신 적이 없다면 이 페이지를 닫아 주세요. 아무것도 바뀌지 않습니다.',
   doneTitle: '주소가 확인되었습니다',
   done: '이제 이 주소로 로그인할 수 있고, 비밀번호를 잊었을 때 도움을 받을 수 있습니다.',
+  codeIntro: '새 주소로 보낸 메일에 있는 코드를 입력해 주세요.',
+  codeButton: '주소 확인하기',
 }
 
 export const undo: PageTexts['undo'] = {
