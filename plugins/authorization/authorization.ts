@@ -45,6 +45,7 @@ function createAuthorization(
     | 'codes'
     | 'consents'
     | 'browserSessions'
+    | 'idTokens'
     | 'now'
   >,
 ) {
@@ -223,6 +224,6 @@ export default fp(
   },
   {
     name: 'authorization',
-    dependencies: ['secrets', 'forms', 'client-metadata', 'codes', 'consents', 'browser-sessions'],
+    dependencies: ['secrets', 'forms', 'client-metadata', 'codes', 'consents', 'browser-sessions', 'id-tokens'],
   },
 )

@@ -1,3 +1,4 @@
+import { claimsOfScope } from '../../domain/user-claims.ts'
 import { wrongRequest } from './parameters.ts'
 
 /** The parameter `claims`, OpenID Connect Core §5.5, as far as it asks for what there is. */
@@ -9,12 +10,9 @@ export interface ClaimsRequest {
   acr?: { isEssential: boolean; values: string[] }
 }
 
-const scopeOfClaim: Record<string, string> = {
-  name: 'profile',
-  preferred_username: 'profile',
-  email: 'email',
-  email_verified: 'email',
-}
+const scopeOfClaim: Record<string, string> = Object.fromEntries(
+  Object.entries(claimsOfScope).flatMap(([scope, names]) => names.map((name) => [name, scope])),
+)
 
 /** @throws {Refusal} `invalid_request` for what is no such JSON */
 export function readClaimsRequest(text: string | undefined): ClaimsRequest {

@@ -25,10 +25,9 @@ const mostCharacters = 6_000
 export function createRequestReader({
   config,
   clientMetadata,
+  idTokens,
   now,
-  ...app
-}: Pick<FastifyInstance, 'config' | 'clientMetadata' | 'now'>) {
-  const { idTokens } = app as { idTokens?: { readHint(token: string): Promise<{ sub: string } | undefined> } }
+}: Pick<FastifyInstance, 'config' | 'clientMetadata' | 'idTokens' | 'now'>) {
   /**
    * Finds out where an answer may be sent. Until that is known nothing may be sent anywhere: a stranger could have this
    * service lead browsers to where they like (open redirect, RFC 9700 §4.11).
@@ -147,7 +146,7 @@ export function createRequestReader({
 
   /** One that nobody of ours has signed names nobody, and is not told from one of a key that is gone. */
   const readHint = async (hint: string | undefined) =>
-    hint === undefined ? undefined : ((await idTokens?.readHint(hint))?.sub ?? 'unknown')
+    hint === undefined ? undefined : ((await idTokens.readHint(hint))?.sub ?? 'unknown')
 
   return { destination, read }
 }

@@ -1,8 +1,7 @@
 import { createHash } from 'node:crypto'
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
-import { acrValues } from '../../domain/authentication.ts'
 import { problemResponses } from '../../schemas/responses.ts'
-import { servedGrants } from './grants/index.ts'
+import { serverMetadata } from './server-metadata.ts'
 
 const maxAgeSeconds = 300
 const AnyObject = Type.Unsafe<object>({ type: 'object', additionalProperties: true })
@@ -40,7 +39,6 @@ const normalise = (path: string) => path.replace(/%[0-9a-f]{2}/gi, (octet) => oc
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
   const { config, signingKeys, passkeys } = app
   const issuer = config.AUTH_ISSUER
-  const at = (path: string) => issuer.replace(/\/$/, '') + path
 
   app.get(
     '/.well-known/jwks.json',
@@ -62,31 +60,20 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     },
   )
 
-  const metadata = {
-    issuer,
-    token_endpoint: at('/token'),
-    jwks_uri: at('/.well-known/jwks.json'),
-    authorization_challenge_endpoint: at('/challenge'),
-    code_challenge_methods_supported: ['S256'],
-    acr_values_supported: acrValues,
-    ...(config.AUTH_PAGES === 'on' && { device_authorization_endpoint: at('/device_authorization') }),
-    grant_types_supported: servedGrants(config),
-    token_endpoint_auth_methods_supported: ['none', 'client_secret_basic', 'client_secret_post'],
-    revocation_endpoint: at('/revoke'),
-    revocation_endpoint_auth_methods_supported: ['none', 'client_secret_basic', 'client_secret_post'],
-    introspection_endpoint: at('/introspect'),
-    introspection_endpoint_auth_methods_supported: ['client_secret_basic', 'client_secret_post'],
-    ...(config.AUTH_PAGES === 'on' && config.AUTH_CIMD !== false && { client_id_metadata_document_supported: true }),
-    service_documentation: at('/docs'),
-  }
+  let metadata: object | undefined
+  // Of what is served, which is known once every route is.
+  app.addHook('onReady', async () => {
+    metadata = serverMetadata(app)
+  })
   for (const [url, operationId, summary] of [
     [oauthMetadata, 'getServerMetadata', 'Authorization server metadata (RFC 8414)'],
-    [openIdMetadata, 'getOpenIdConfiguration', 'The same, where OpenID Connect libraries look (RFC 8414 §5)'],
+    [openIdMetadata, 'getOpenIdConfiguration', 'The same, where OpenID Connect libraries look (Discovery §4)'],
   ] as const) {
     app.get(
       url,
       { schema: { operationId, summary, tags: ['checking'], response: { 200: AnyObject, ...problemResponses(400) } } },
-      async (_request, reply) => reply.header('cache-control', `public, max-age=${maxAgeSeconds}`).send(metadata),
+      async (_request, reply) =>
+        reply.header('cache-control', `public, max-age=${maxAgeSeconds}`).send(metadata as object),
     )
   }
 

@@ -176,14 +176,17 @@ async function nothingElse(t: Test, { app, client, metadata }: Served): Promise<
       isOAuthError(t, response, 400, 'unsupported_grant_type', grant_type)
     }
   }
-  t.notOk(
-    'response_types_supported' in metadata,
-    'nothing is there that would be empty, though RFC 8414 §2 wants this one',
-  )
-  const endpoints = ['authorization', 'registration', 'userinfo', 'end_session', 'pushed_authorization_request']
-  for (const name of endpoints) t.notOk(`${name}_endpoint` in metadata, name)
-  for (const url of ['/authorize', '/register', '/userinfo', '/par']) {
-    t.equal((await app.inject({ url })).statusCode, 404, url)
+  const endpoints = {
+    registration: '/register',
+    authorization: '/authorize',
+    userinfo: '/userinfo',
+    end_session: '/sign-out',
+    pushed_authorization_request: '/par',
+    device_authorization: '/device_authorization',
+  }
+  for (const [name, url] of Object.entries(endpoints)) {
+    const isThere = (await app.inject({ url })).statusCode !== 404
+    t.equal(`${name}_endpoint` in metadata, isThere, name)
   }
 }
 
@@ -248,25 +251,54 @@ async function nobodyElse(t: Test, { app, client, metadata }: Served): Promise<v
 }
 
 onOneStore('the document says what there is, and may be cached', async (t, build) => {
-  const { metadata, response } = await serve(build)
+  const { app, metadata, response } = await serve(build)
   t.equal(response.headers['cache-control'], 'public, max-age=300')
   t.match(response.headers['content-type'], /^application\/json/)
-  t.same(metadata, {
-    issuer: 'http://localhost:3000',
-    token_endpoint: 'http://localhost:3000/token',
-    jwks_uri: 'http://localhost:3000/.well-known/jwks.json',
-    authorization_challenge_endpoint: 'http://localhost:3000/challenge',
-    device_authorization_endpoint: 'http://localhost:3000/device_authorization',
-    code_challenge_methods_supported: ['S256'],
-    acr_values_supported: ['urn:latchkey:acr:1', 'urn:latchkey:acr:2'],
-    grant_types_supported: [...allGrants],
-    token_endpoint_auth_methods_supported: ['none', 'client_secret_basic', 'client_secret_post'],
-    revocation_endpoint: 'http://localhost:3000/revoke',
-    revocation_endpoint_auth_methods_supported: ['none', 'client_secret_basic', 'client_secret_post'],
-    introspection_endpoint: 'http://localhost:3000/introspect',
-    introspection_endpoint_auth_methods_supported: ['client_secret_basic', 'client_secret_post'],
-    service_documentation: 'http://localhost:3000/docs',
-  })
+  t.same(metadata, { ...always, grant_types_supported: [...allGrants], ...inTheBrowser })
+  t.same(json(await app.inject({ url: '/.well-known/openid-configuration' })), metadata)
+})
+
+const always = {
+  issuer: 'http://localhost:3000',
+  token_endpoint: 'http://localhost:3000/token',
+  jwks_uri: 'http://localhost:3000/.well-known/jwks.json',
+  authorization_challenge_endpoint: 'http://localhost:3000/challenge',
+  code_challenge_methods_supported: ['S256'],
+  acr_values_supported: ['urn:latchkey:acr:1', 'urn:latchkey:acr:2'],
+  token_endpoint_auth_methods_supported: ['none', 'client_secret_basic', 'client_secret_post'],
+  revocation_endpoint: 'http://localhost:3000/revoke',
+  revocation_endpoint_auth_methods_supported: ['none', 'client_secret_basic', 'client_secret_post'],
+  introspection_endpoint: 'http://localhost:3000/introspect',
+  introspection_endpoint_auth_methods_supported: ['client_secret_basic', 'client_secret_post'],
+  service_documentation: 'http://localhost:3000/docs',
+}
+
+const inTheBrowser = {
+  authorization_endpoint: 'http://localhost:3000/authorize',
+  device_authorization_endpoint: 'http://localhost:3000/device_authorization',
+  userinfo_endpoint: 'http://localhost:3000/userinfo',
+  response_types_supported: ['code'],
+  response_modes_supported: ['query', 'form_post'],
+  authorization_response_iss_parameter_supported: true,
+  prompt_values_supported: ['none', 'login', 'consent', 'select_account', 'create'],
+  ui_locales_supported: ['en', 'ko'],
+  scopes_supported: ['openid', 'profile', 'email', 'offline_access'],
+  subject_types_supported: ['public'],
+  id_token_signing_alg_values_supported: ['RS256', 'ES256', 'EdDSA'],
+  claim_types_supported: ['normal'],
+  claims_supported: [
+    ...['iss', 'aud', 'sub', 'iat', 'exp', 'auth_time', 'acr', 'amr', 'sid', 'nonce', 'at_hash'],
+    ...['name', 'preferred_username', 'email', 'email_verified'],
+  ],
+  claims_parameter_supported: true,
+  request_parameter_supported: false,
+  request_uri_parameter_supported: false,
+}
+
+onOneStore('AUTH_PAGES=off: nothing of it is there, nor in the document', async (t, build) => {
+  const served = await serve(build, { AUTH_PAGES: 'off' })
+  t.same(served.metadata, { ...always, grant_types_supported: allGrants.filter((grant) => grant !== deviceGrant) })
+  await nothingElse(t, served)
 })
 
 onOneStore(
