@@ -41,6 +41,13 @@ export interface AuditFilter {
 /** The event after which the rows of its user lose what tells of a person: see `eraseAudit` of `store.ts`. */
 export const erasingEvent = 'user.deleted'
 
+/** A row as the user whom it is about sees it: an administrator is somebody else, and who, and from where, is not for them. */
+export function asOwn(row: AuditRow): AuditRow {
+  if (row.by === undefined || row.by === row.user) return row
+  const { address: _, userAgent: __, ...rest } = row
+  return { ...rest, by: 'administrator' }
+}
+
 /** Ids of one millisecond, in the order in which a process makes them. */
 let [lastMs, sequence] = [0, 0]
 

@@ -44,8 +44,8 @@ export function readPage(
   const limit = Number(query.limit ?? maxLimit)
   const [member, ...more] = (['after', 'cursor'] as const).filter((name) => query[name] !== undefined)
   if (member === undefined) return { limit }
-  const after = decode(query[member] as string)
-  if (more.length === 0 && after !== undefined && position.test(after)) return { limit, after }
+  const after = readCursor(query[member] as string, position)
+  if (more.length === 0 && after !== undefined) return { limit, after }
   const detail = more.length > 0 ? 'has to stand alone, for cursor means the same' : 'is not the next of a page before'
   throw new Refusal('invalid_request', { detail: `${member} ${detail}`, errors: [{ pointer: `/${member}`, detail }] })
 }
@@ -53,8 +53,17 @@ export function readPage(
 /** @param next position of the next page, as the store gave it; undefined on the last page */
 export function nextPage(next: string | undefined): { next?: string; next_cursor?: string } {
   if (next === undefined) return {}
-  const cursor = Buffer.from(next).toString('base64url')
+  const cursor = cursorOf(next)
   return { next: cursor, next_cursor: cursor }
+}
+
+/** A position as clients have it. */
+export const cursorOf = (position: string): string => Buffer.from(position).toString('base64url')
+
+/** @returns undefined for what is no cursor of such a position */
+export function readCursor(cursor: string, position: RegExp): string | undefined {
+  const after = decode(cursor)
+  return after !== undefined && position.test(after) ? after : undefined
 }
 
 function decode(cursor: string): string | undefined {

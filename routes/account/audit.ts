@@ -1,5 +1,5 @@
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
-import type { AuditRow } from '../../domain/audit.ts'
+import { asOwn } from '../../domain/audit.ts'
 import { AuditEvent, toAuditEvent } from '../../schemas/audit.ts'
 import { strictObject } from '../../schemas/parts.ts'
 import { problemResponses } from '../../schemas/responses.ts'
@@ -31,13 +31,6 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       return { events: rows.map((row) => toAuditEvent(asOwn(row))), ...(next !== undefined && { next }) }
     },
   )
-}
-
-/** An administrator is somebody else: who, and from where, is not for the user. */
-function asOwn(row: AuditRow): AuditRow {
-  if (row.by === undefined || row.by === row.user) return row
-  const { address: _, userAgent: __, ...rest } = row
-  return { ...rest, by: 'administrator' }
 }
 
 export default plugin
