@@ -1,8 +1,8 @@
 import { type Content, type Html, html } from './html.ts'
 
-/** Things of one kind, each with what may be done about it: a form with one button, or a link. */
-export const list = (items: { what: Content; act?: Content }[]): Html => html`<ul class="list">
-${items.map(({ what, act }) => html`<li><div>${what}</div>${act}</li>\n`)}</ul>
+/** Things of one kind, each with what may be done about it: a form with one button, or a link; and what belongs to it. */
+export const list = (items: { what: Content; act?: Content; below?: Content }[]): Html => html`<ul class="list">
+${items.map(({ what, act, below }) => html`<li><div>${what}</div>${act}${below}</li>\n`)}</ul>
 `
 
 /** What is known of one thing: names, and what stands behind each. */

@@ -91,6 +91,8 @@ p { margin: 0 0 1rem; text-wrap: pretty; }
 .quiet { color: var(--quiet); font-size: .9375rem; }
 section { margin-top: 1.5rem; padding-top: 1.5rem; border-top: 1px solid var(--line); }
 form { margin: 1.25rem 0 0; }
+form:not([hidden]) + .without { display: none; }
+.without + .quiet { margin-top: 1rem; }
 .list form, .row form { margin: 0; }
 .field { margin: 0 0 1.25rem; }
 label { display: block; margin-bottom: .25rem; font-weight: 600; }
@@ -147,6 +149,7 @@ button:hover, .button:hover { background: var(--accent-strong); }
 }
 .list > li:first-child { border-top: 0; padding-top: 0; }
 .list > li > :first-child { flex: 1 1 12rem; min-width: 0; overflow-wrap: anywhere; }
+.list .list { flex: 1 0 100%; margin: 0; padding-left: 1rem; border-left: 2px solid var(--line); }
 .list p { margin: 0; }
 .list :is(button, .button) { width: auto; min-height: 2.25rem; padding: .25rem .875rem; }
 .checks { margin: 0 0 1rem; padding: 0; list-style: none; }
@@ -163,7 +166,6 @@ details { margin: 0 0 1rem; }
 summary { cursor: pointer; min-height: 1.5rem; color: var(--accent); }
 details[open] > summary { margin-bottom: .5rem; }
 code, .codes { font: .9375rem/1.6 ui-monospace, "SFMono-Regular", Menlo, Consolas, monospace; overflow-wrap: anywhere; }
-.codes { columns: 2; }
 .qr { display: block; width: 12rem; max-width: 100%; height: auto; margin: 0 auto 1rem; border-radius: var(--radius); }
 .notice { padding: .625rem .875rem; border-radius: var(--radius); background: var(--good-ground); color: var(--good); font-weight: 600; }
 .tag { display: inline-block; padding: 0 .5rem; border: 1px solid var(--line); border-radius: 1rem; color: var(--quiet); font-size: .875rem; }

@@ -5,6 +5,7 @@ import { Refusal } from '../../errors.ts'
 import { styleSheet } from '../../pages/assets.ts'
 import { toRefusal } from '../../plugins/http/errors.ts'
 import { acceptForms } from '../../plugins/http/form.ts'
+import accountPages from './account/index.ts'
 import { sendError } from './answers.ts'
 import authorizeRoute from './authorize.ts'
 import consentPage from './consent.ts'
@@ -60,6 +61,7 @@ const plugin: FastifyPluginAsync = async (app) => {
     return reply.headers({ 'cache-control': caching, 'content-security-policy': policy }).type(type).send(body)
   })
   await app.register(authorizeRoute)
+  await app.register(accountPages)
   app.get('/', { schema: { hide: true } }, async (_request, reply) => reply.redirect(`${publicPath}/account`, 303))
   await app.register(signInPage)
   await app.register(signUpPage)

@@ -1,3 +1,4 @@
+import * as account from './account.ts'
 import * as authorize from './authorize.ts'
 import { common } from './common.ts'
 import * as consent from './consent.ts'
@@ -7,4 +8,4 @@ import * as signIn from './sign-in.ts'
 import * as signUp from './sign-up.ts'
 
 /** What the pages say, in English: a group for each page. Names and addresses stand on lines of their own, see `page.ts`. */
-export const en = { ...common, ...consent, ...authorize, ...email, ...failures, ...signIn, ...signUp }
+export const en = { ...common, ...account, ...consent, ...authorize, ...email, ...failures, ...signIn, ...signUp }

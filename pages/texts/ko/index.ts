@@ -1,4 +1,5 @@
 import type { PageTexts } from '../index.ts'
+import * as account from './account.ts'
 import * as authorize from './authorize.ts'
 import { common } from './common.ts'
 import * as consent from './consent.ts'
@@ -8,4 +9,13 @@ import * as signIn from './sign-in.ts'
 import * as signUp from './sign-up.ts'
 
 /** What the pages say, in Korean. No particle follows a name or an address: these stand on lines of their own. */
-export const ko: PageTexts = { ...common, ...consent, ...authorize, ...email, ...failures, ...signIn, ...signUp }
+export const ko: PageTexts = {
+  ...common,
+  ...account,
+  ...consent,
+  ...authorize,
+  ...email,
+  ...failures,
+  ...signIn,
+  ...signUp,
+}
