@@ -97,7 +97,7 @@ const changes = {
   'refresh.reused': warn<OfUser & OfClient & { sid: string; address: string }>('a spent refresh token came back'),
   'token.revoked': info<OfUser & OfClient & { jti: string }>('an access token was revoked'),
   'client.created': info<OfClient>('a client was made'),
-  'client.changed': info<OfClient>('a client was declared'),
+  'client.changed': info<OfClient>('a client was changed'),
   'client.secret_rotated': info<OfClient & { overlap_seconds: number }>('a client got a new secret'),
   'client.disabled': info<OfClient>('a client was disabled'),
   'client.enabled': info<OfClient>('a client was enabled'),

@@ -70,6 +70,12 @@ export type ClientDefinition = Pick<
   | 'requirePar'
 >
 
+/** What members of a client become; undefined for what is taken away. */
+export type ClientChanges = Partial<Omit<ClientDefinition, 'id' | 'type' | 'name' | 'backchannelLogoutUri'>> & {
+  name?: string | undefined
+  backchannelLogoutUri?: string | undefined
+}
+
 /** The client that is meant when a request names none. */
 export const firstPartyId = 'first-party'
 /** Which is none itself: its scopes and its audience are those of each app that nobody has registered. */

@@ -2,6 +2,7 @@ import { type Static, Type } from '@sinclair/typebox'
 import {
   asksConsent,
   type Client,
+  type ClientChanges,
   type ClientDefinition,
   firstPartyId,
   grantsOf,
@@ -59,6 +60,8 @@ const browserMembers = {
   require_par: Type.Boolean({ description: 'Whether it has to push its requests for authorization, RFC 9126' }),
 }
 
+const BrowserMembers = Type.Object(browserMembers)
+
 /** What is decided when a client is created. */
 export const clientMembers = {
   type: Type.Union([Type.Literal('confidential'), Type.Literal('public')], {
@@ -92,6 +95,17 @@ export const clientMembers = {
 /** The same, each with a default. */
 export const newClientMembers = Type.Partial(Type.Object(clientMembers)).properties
 
+const { type: _, ...changeable } = clientMembers
+/** What may be changed of a client; null takes away what need not be there. */
+export const changedClientMembers = Type.Partial(
+  Type.Object({
+    ...changeable,
+    name: Type.Union([clientMembers.name, Type.Null()]),
+    backchannel_logout_uri: Type.Union([clientMembers.backchannel_logout_uri, Type.Null()]),
+  }),
+).properties
+const Changes = Type.Object(changedClientMembers)
+
 /** A client as administrators see it: what nobody has decided with its default. */
 export const AdminClient = Type.Object({
   client_id: ClientId,
@@ -119,17 +133,35 @@ type NewClient = Partial<Omit<Static<typeof AdminClient>, 'introspect'>> & {
 export function toDefinition(json: NewClient): ClientDefinition {
   const { client_id: id, type, scopes = [], audience = [], ...rest } = json
   const { grants = defaultGrants(json), introspect = false, first_party: firstParty = id === firstPartyId } = rest
-  const ofBrowser = omitUndefined({
-    name: json.name,
-    redirectUris: json.redirect_uris,
-    postLogoutRedirectUris: json.post_logout_redirect_uris,
-    backchannelLogoutUri: json.backchannel_logout_uri,
-    pkce: json.pkce,
-    consent: json.consent,
-    idTokenAlg: json.id_token_alg,
-    requirePar: json.require_par,
-  })
+  const ofBrowser = omitUndefined(toBrowserMembers(json))
   return { id, type, grants, scopes, audience, introspect: toRight(introspect), firstParty, ...ofBrowser }
+}
+
+const toBrowserMembers = (json: Partial<Static<typeof BrowserMembers>>) => ({
+  name: json.name,
+  redirectUris: json.redirect_uris,
+  postLogoutRedirectUris: json.post_logout_redirect_uris,
+  backchannelLogoutUri: json.backchannel_logout_uri,
+  pkce: json.pkce,
+  consent: json.consent,
+  idTokenAlg: json.id_token_alg,
+  requirePar: json.require_par,
+})
+
+/**
+ * Makes other members of a client.
+ *
+ * @param json the members that are to change
+ * @returns what they become; undefined for what is taken away
+ */
+export function toChanges({ name, backchannel_logout_uri, ...json }: Static<typeof Changes>): ClientChanges {
+  const { grants, scopes, audience, introspect, first_party: firstParty } = json
+  return {
+    ...omitUndefined({ grants, scopes, audience, firstParty, ...toBrowserMembers(json) }),
+    ...(introspect !== undefined && { introspect: toRight(introspect) }),
+    ...(name !== undefined && { name: name ?? undefined }),
+    ...(backchannel_logout_uri !== undefined && { backchannelLogoutUri: backchannel_logout_uri ?? undefined }),
+  }
 }
 
 function defaultGrants({ type, first_party, redirect_uris = [] }: NewClient): string[] {

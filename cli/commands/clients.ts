@@ -3,6 +3,7 @@ import type { Json } from '../admin.ts'
 import type { AdminCommand, Given, Group } from '../command.ts'
 import { CommandError, exitCodes } from '../exit.ts'
 import { fields, printable, timeOf, when } from '../output.ts'
+import { memberOptions, membersFrom } from './client-options.ts'
 
 const pathOf = ({ args: [id = ''] }: Given) => `/admin/clients/${encodeURIComponent(id)}`
 const nameOf = ({ args: [id = ''] }: Given) => printable(id)
@@ -61,33 +62,11 @@ const add: AdminCommand = {
   about: 'create a client; the secret of a confidential one is shown once',
   options: {
     '--public': 'for a browser or mobile app, which cannot keep a secret',
-    '--grant <grant>': {
-      about: 'password, refresh_token, authorization_code or client_credentials (default if confidential); repeatable',
-      isRepeatable: true,
-    },
-    '--scope <scope>': { about: 'a scope it may request; repeatable', isRepeatable: true },
-    '--audience <url>': {
-      about: 'audience of its tokens, AUTH_AUDIENCE by default; repeatable',
-      isRepeatable: true,
-    },
+    ...memberOptions,
     '--introspect': 'may introspect tokens for its audience, and follow revocations',
     '--introspect-all': { about: 'may introspect all tokens', conflicts: 'introspect' },
     '--first-party':
       'an app of your own that asks for passwords itself, by /challenge; grants authorization_code and refresh_token by default',
-    '--name <name>': 'what people know it by, on the pages',
-    '--redirect-uri <url>': {
-      about:
-        'where a browser is sent back to, compared as text; grants authorization_code and refresh_token by default; repeatable',
-      isRepeatable: true,
-    },
-    '--post-logout-redirect-uri <url>': {
-      about: 'where a browser may be sent after signing out; repeatable',
-      isRepeatable: true,
-    },
-    '--backchannel-logout-uri <url>': 'told when a session of its ends with that of the browser',
-    '--pkce <when>': 'required (default) or optional, for a confidential client that knows no PKCE',
-    '--consent <how>': 'ask (default), or implicit for an app of your own',
-    '--id-token-alg <alg>': 'RS256 (default), ES256 or EdDSA',
     '--require-par': 'has to push its requests for authorization (RFC 9126)',
   },
   help: `
@@ -103,21 +82,24 @@ Examples
     call('POST', '/admin/clients', {
       client_id,
       type: options['public'] ? 'public' : 'confidential',
-      grants: options['grant'],
-      scopes: options['scope'],
-      audience: options['audience'],
+      ...membersFrom(options),
       introspect: options['introspectAll'] ? 'all' : options['introspect'] === true,
       ...(options['firstParty'] === true && { first_party: true }),
-      name: options['name'],
-      redirect_uris: options['redirectUri'],
-      post_logout_redirect_uris: options['postLogoutRedirectUri'],
-      backchannel_logout_uri: options['backchannelLogoutUri'],
-      pkce: options['pkce'],
-      consent: options['consent'],
-      id_token_alg: options['idTokenAlg'],
       ...(options['requirePar'] === true && { require_par: true }),
     }),
   text: (made) => describe(made) + (made.client_secret ? `\n\n${secretField(made.client_secret)}` : ''),
+}
+
+const change: AdminCommand = {
+  usage: 'change <id>',
+  about: 'change what is named, and leave the rest; what can be repeated is replaced as a whole',
+  options: memberOptions,
+  help: `
+Examples
+  latchkey client change shop --redirect-uri https://shop.example.com/callback --redirect-uri https://new.example.com/callback
+  latchkey client change shop --name 'The Shop' --consent implicit`,
+  act: ({ call }, given) => call('PATCH', pathOf(given), membersFrom(given.options)),
+  text: describe,
 }
 
 const rotateSecret: AdminCommand = {
@@ -175,6 +157,7 @@ export const clients: Group = {
       act: ({ call }, given) => call('GET', pathOf(given)),
       text: describe,
     },
+    change,
     rotateSecret,
     switching('disable', 'disable a client and refuse its tokens', 'disabled, and its tokens are refused'),
     switching('enable', 'enable a disabled client', 'enabled'),

@@ -7,6 +7,7 @@ import {
   anyAppId,
   builtInFirstParty,
   type Client,
+  type ClientChanges,
   type ClientDefinition,
   type ClientSecret,
   firstPartyId,
@@ -15,6 +16,7 @@ import {
 } from '../../domain/client.ts'
 import { validateClient } from '../../domain/client-definition.ts'
 import { createAdmission, unregisteredClient } from '../../domain/client-metadata.ts'
+import { omitUndefined } from '../../domain/omit-undefined.ts'
 import { isFuture } from '../../domain/time.ts'
 import { Refusal } from '../../errors.ts'
 import type { ChangeName, MembersOf } from '../../events.ts'
@@ -128,6 +130,13 @@ function createClients({
     return Math.max(now(), revocations.revokedGenerationOf(id))
   }
 
+  /** @throws {Refusal} 400 for a member that is not acceptable */
+  function refuseWrong(definition: ClientDefinition): void {
+    const wrong = validateClient(definition, config.AUTH_FETCH_ALLOW)
+    if (wrong)
+      throw new Refusal('invalid_request', { detail: `${wrong.pointer.slice(1)} ${wrong.detail}`, errors: [wrong] })
+  }
+
   return {
     /**
      * Finds a client by its id. Of an app that nobody has registered it has neither name nor redirect_uris, for they need
@@ -173,9 +182,7 @@ function createClients({
      * @throws {Refusal} 400 for a member that is not acceptable, 409 for an id that is taken
      */
     async create(by: By, definition: ClientDefinition): Promise<{ client: Client; secret?: string }> {
-      const wrong = validateClient(definition, config.AUTH_FETCH_ALLOW)
-      if (wrong)
-        throw new Refusal('invalid_request', { detail: `${wrong.pointer.slice(1)} ${wrong.detail}`, errors: [wrong] })
+      refuseWrong(definition)
       const secret = definition.type === 'confidential' ? newSecret() : undefined
       const createdAt = await birthOf(definition.id)
       const client: Client = {
@@ -190,6 +197,21 @@ function createClients({
       if (!isMade) throw new Refusal('client_id_taken')
       return { client, ...(secret !== undefined && { secret }) }
     },
+
+    /**
+     * Changes what an administrator decides of a client. Its sessions have what it may still have from their next refresh
+     * on; its access tokens stay as they are.
+     *
+     * @throws {Refusal} 404; 400 for a member that is not acceptable, or a client that is declared
+     */
+    edit: (by: By, id: string, changed: ClientChanges): Promise<Client> =>
+      change(by, 'client.changed', { client_id: id }, (client) => {
+        if (client.isDeclared)
+          throw new Refusal('invalid_request', { detail: 'The client is declared: change it in AUTH_CLIENTS_FILE' })
+        const next: Client = omitUndefined({ ...client, ...changed })
+        refuseWrong(next)
+        return { next, revoke: false }
+      }),
 
     /**
      * Makes another secret.

@@ -1,13 +1,23 @@
 import { type FastifyPluginAsyncTypebox, Type } from '@fastify/type-provider-typebox'
 import type { Caller } from '../../domain/caller.ts'
+import { adminScope } from '../../domain/client.ts'
 import { Refusal } from '../../errors.ts'
 import { allowNoBody } from '../../plugins/http/bodies.ts'
 import { acceptJson } from '../../plugins/http/json.ts'
-import { AdminClient, ClientId, ClientSecret, newClientMembers, toClient, toDefinition } from '../../schemas/clients.ts'
+import {
+  AdminClient,
+  ClientId,
+  ClientSecret,
+  changedClientMembers,
+  newClientMembers,
+  toChanges,
+  toClient,
+  toDefinition,
+} from '../../schemas/clients.ts'
 import { strictObject } from '../../schemas/parts.ts'
 import { problemResponses } from '../../schemas/responses.ts'
 import { anyText, NextPage, nextPage, PageQuery, readPage } from '../pages.ts'
-import { actions, adminRoute } from './actions.ts'
+import { actions, adminRoute, refuseOwn } from './actions.ts'
 
 const daySeconds = 86_400
 const maxOverlapSeconds = 30 * daySeconds
@@ -73,6 +83,29 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       },
     },
     async ({ params }) => toClient(await clients.get(params.id), now()),
+  )
+
+  app.patch(
+    '/admin/clients/:id',
+    {
+      schema: {
+        operationId: 'adminChangeClient',
+        ...adminRoute,
+        summary: 'Change a client',
+        description:
+          'Members that are not sent stay as they are, lists are replaced, and `null` takes `name` and ' +
+          '`backchannel_logout_uri` away. Sessions go on, with what the client may still have from their next refresh on. ' +
+          'A client of AUTH_CLIENTS_FILE is changed there.',
+        params,
+        body: strictObject(changedClientMembers),
+        response: { 200: AdminClient, ...problemResponses(400, 401, 403, 404, 409, 413, 415, 503) },
+      },
+    },
+    async (request) => {
+      const { id } = request.params
+      if (request.body.scopes && !request.body.scopes.includes(adminScope)) refuseOwn(request, id)
+      return toClient(await clients.edit(request.caller, id, toChanges(request.body)), now())
+    },
   )
 
   app.post(

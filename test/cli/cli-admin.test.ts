@@ -283,6 +283,16 @@ t.test('beside a running service', async (running) => {
     const token = (secret: string) =>
       server.askForTokens({ grant_type: 'client_credentials', client_id: 'a/b%2F', client_secret: secret })
     t.equal((await token(client_secret)).status, 200)
+    const changed = await latchkey(
+      'client change a/b%2F --scope files:read --redirect-uri https://a.example/cb --name Files',
+    )
+    t.match(changed, {
+      scopes: ['files:read'],
+      redirect_uris: ['https://a.example/cb'],
+      name: 'Files',
+      introspect: true,
+    })
+    t.equal((await token(client_secret)).status, 200)
     const { client_secret: second } = await latchkey('client rotate-secret a/b%2F --overlap 2h')
     t.same([(await token(client_secret)).status, (await token(second)).status], [200, 200])
     const { client_secret: third } = await latchkey('client rotate-secret a/b%2F --leaked')

@@ -53,7 +53,7 @@ const routes: Record<string, string[]> = {
   '/admin/users/{id}/sessions': ['get', 'delete'],
   '/admin/sessions/{id}': ['delete'],
   '/admin/clients': ['get', 'post'],
-  '/admin/clients/{id}': ['get', 'delete'],
+  '/admin/clients/{id}': ['get', 'patch', 'delete'],
   '/admin/clients/{id}/disable': ['post'],
   '/admin/clients/{id}/enable': ['post'],
   '/admin/clients/{id}/rotate-secret': ['post'],

@@ -84,6 +84,41 @@ onOneStore('what a client must not be is 400, and names the member and the reaso
   t.equal((await call('POST', '/admin/clients', allowed)).statusCode, 201, 'what AUTH_FETCH_ALLOW names may be private')
 })
 
+overStores('a client is changed in what is sent, and its secret and its sessions stay', async (t, build) => {
+  const { app, call, logs } = await administered(build)
+  const { client_secret, ...made } = json(await call('POST', '/admin/clients', { client_id: 'shop', ...full }))
+  const edit = (members: object, id = 'shop') => call('PATCH', `/admin/clients/${id}`, members)
+  const redirect_uris = ['https://new.example/cb']
+  t.same(json(await edit({ redirect_uris, scopes: ['a'] })), { ...made, redirect_uris, scopes: ['a'] })
+  const none = { name: null, backchannel_logout_uri: null, require_par: false, consent: 'ask', introspect: true }
+  const { name, backchannel_logout_uri, ...rest } = { ...made, redirect_uris, scopes: ['a'] }
+  const plain = { ...rest, require_par: false, consent: 'ask', introspect: true }
+  t.same(json(await edit(none)), plain, 'null takes away')
+  t.same(json(await call('GET', '/admin/clients/shop')), plain)
+  t.same(json(await edit({})), plain)
+  t.equal(logs.filter(({ event, client_id }) => event === 'client.changed' && client_id === 'shop').length, 3)
+  const grant = { grant_type: 'refresh_token', refresh_token: 'x', client_id: 'shop', client_secret }
+  isOAuthError(t, await postForm(app, '/token', grant), 400, 'invalid_grant', 'the secret is the same')
+
+  for (const [members, pointer] of [
+    [{ redirect_uris: ['http://new.example/cb'] }, '/redirect_uris/0'],
+    [{ type: 'public' }, '/type'],
+    [{ client_id: 'other' }, '/client_id'],
+    [{ scopes: null }, '/scopes'],
+    [{ backchannel_logout_uri: 'https://10.0.0.1' }, '/backchannel_logout_uri'],
+  ] as const) {
+    const answer = await edit(members)
+    await isProblem(t, answer, 400, 'invalid_request', JSON.stringify(members))
+    t.match(json(answer).errors, [{ pointer }])
+  }
+  await isProblem(t, await edit({ scopes: [] }, 'nobody'), 404, 'not_found', 'a client that is not there')
+  await call('POST', '/admin/clients', { client_id: 'web', type: 'public' })
+  t.match(json(await edit({ grants: ['client_credentials'] }, 'web')).errors, [{ pointer: '/grants' }])
+  t.match(json(await edit({ pkce: 'optional' }, 'web')).errors, [{ pointer: '/pkce' }])
+  const all = await Promise.all(Array.from({ length: 8 }, (_, i) => edit({ name: `Shop ${i}` })))
+  t.same([...new Set(all.map(({ statusCode }) => statusCode))], [200], 'changes at once come one after the other')
+})
+
 onOneStore('a declared client has what the file says at each start, and no more of before', async (t, build) => {
   const client = { client_id: 'shop', client_secret: 'of-the-shop'.padEnd(43, '-') }
   const path = await writeClients(t, [{ ...client, ...full }])
@@ -95,6 +130,8 @@ onOneStore('a declared client has what the file says at each start, and no more 
   })
   await writeFile(path, JSON.stringify([{ ...client, redirect_uris: ['https://shop.example/cb'] }]))
   const { app } = await first.restart()
+  const refused = app.clients.edit(app, 'shop', { name: 'Shop' })
+  await t.rejects(refused, { code: 'invalid_request', detail: /AUTH_CLIENTS_FILE/ }, 'and nobody else changes it')
   const { secrets, createdAt, generation, ...rest } = (await app.store.findClient('shop')) ?? {}
   t.same(rest, {
     ...{ id: 'shop', type: 'confidential', scopes: [], audience: [], introspect: 'none', firstParty: false },
