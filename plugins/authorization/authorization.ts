@@ -6,7 +6,7 @@ import { asksConsent, type Client, clientBirth, remembersConsent } from '../../d
 import { formTargetsOf } from '../../domain/form-targets.ts'
 import { mayHaveScope } from '../../domain/grant.ts'
 import { omitUndefined } from '../../domain/omit-undefined.ts'
-import { elapsedMs } from '../../domain/time.ts'
+import { elapsedMs, isFuture } from '../../domain/time.ts'
 import { whyNoTokens } from '../../domain/user.ts'
 import { type ErrorCode, Refusal } from '../../errors.ts'
 import { sendFormPost } from '../../routes/pages/form-post.ts'
@@ -64,10 +64,12 @@ function createAuthorization(
 
   /** Whether the sign-in is as recent as it was to be when it was asked for. */
   function isRecent({ session }: Browser, { askedAt, maxAgeSeconds }: Pending, anew: boolean): boolean {
-    // A second is what auth_time is told in.
-    if (anew && session.authAt < askedAt) return false
+    const { authAt } = session
+    // By a clock that was ahead: it would be later than every request to come.
+    if ((anew || maxAgeSeconds !== undefined) && isFuture(authAt, now())) return false
+    if (anew && authAt < askedAt) return false
     if (maxAgeSeconds === undefined) return true
-    return session.authAt >= askedAt || elapsedMs(session.authAt, askedAt) < maxAgeSeconds * 1000
+    return authAt >= askedAt || elapsedMs(authAt, askedAt) < maxAgeSeconds * 1000
   }
 
   /** Whether what the user has shown is enough for a token now. */
