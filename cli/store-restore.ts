@@ -89,7 +89,7 @@ async function restore(work: Work, source: Readable, replace: boolean): Promise<
     summary = await read(work, source, 'restoring', async (table, rows) => {
       if (table === 'signingKeys') keys.push(...(rows as SigningKeyRecord[]))
       else if (table === 'revocations') await Promise.all(rows.map((row) => target.revoke(row)))
-      else if (table === 'sessions' && work.endsSessions) return
+      else if ((table === 'sessions' || table === 'browserSessions') && work.endsSessions) return
       else if ((await target.importRows(table, rows)) < rows.length)
         throw new BackupRefused(`it is damaged: two rows of ${labelOf(table)} cannot be beside each other`)
     })

@@ -1,8 +1,8 @@
 import type { SessionLimits } from '../domain/session.ts'
 
 /**
- * The tables whose rows expire, or go with those of another table, in the order in which they are swept: browser sessions
- * first, for the clients of the sessions that end with one are to be told.
+ * The tables whose rows expire, or go with those of another table, in the order in which they are swept: sessions after
+ * the browser sessions that they end with.
  */
 export const sweptTables = [
   ...(['browserSessions', 'sessions', 'failures', 'revocations', 'records', 'factors', 'consents', 'audit'] as const),

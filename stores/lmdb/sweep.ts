@@ -8,8 +8,6 @@ import type { Runs } from './runs.ts'
 export interface Stage {
   // biome-ignore lint/suspicious/noExplicitAny: the tables have rows and keys of different types
   table: Database<any, any>
-  /** whether each row is swept in a transaction of its own: others go with it */
-  isAlone?: true
   isDue(row: unknown, step: SweepStep): boolean
   /** @returns whether the row is gone; else its times were put right */
   sweep(key: unknown, row: unknown, step: SweepStep): boolean
@@ -42,8 +40,7 @@ export function createSweep(
 
   async function sweepRows(name: SweptTable, stage: Stage, step: SweepStep, after: string | undefined) {
     const swept = { table: name, removed: 0 }
-    const { table, isAlone, isDue, sweep } = stage
-    const sweptAtOnce = isAlone ? 1 : rowsAtOnce
+    const { table, isDue, sweep } = stage
     const number = sweptTables.indexOf(name)
     let position: string | number | undefined = name === 'revocations' && after !== undefined ? Number(after) : after
     for (let looked = 0; looked < step.limit; looked += rowsAtOnce) {
@@ -52,10 +49,9 @@ export function createSweep(
       const rows = await read(() => [...table.getRange({ ...start, limit })])
       const dueKeys = rows.filter(({ value }) => isDue(value, step)).map(({ key }) => key)
       // Looked for outside the writer's lock, decided again inside it: a session may have been refreshed in between.
-      for (let begin = 0; begin < dueKeys.length; begin += sweptAtOnce)
+      if (dueKeys.length > 0)
         swept.removed += await write(() => {
           const stillDue = dueKeys
-            .slice(begin, begin + sweptAtOnce)
             .map((key) => ({ key, value: table.get(key) }))
             .filter(({ value }) => value && isDue(value, step))
           return stillDue.filter(({ key, value }) => sweep(key, value, step)).length

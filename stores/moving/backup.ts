@@ -4,10 +4,9 @@ import { pipeline } from 'node:stream'
 import { constants, createGunzip } from 'node:zlib'
 import { type Static, Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
-import type { Session } from '../../domain/session.ts'
 import { revocationColumns, type TableName, tableNames, tables } from '../rows.ts'
 import { revocationPages } from '../tables/revocations.ts'
-import { checkerOf, checkOwners } from './check.ts'
+import { checkerOf, checkOwners, type Owned } from './check.ts'
 import { pagesOf } from './copy.ts'
 import type { StoreSnapshot } from './moving.ts'
 
@@ -117,8 +116,8 @@ export async function* writeBackup(
           throw new BackupRefused(`a row of ${table} is damaged: ${wrong} is not as it should be`)
         lines += `${JSON.stringify([table, withBytes(table, row, toBase64)])}\n`
       }
-      if (table === 'sessions') {
-        for await (const { level, key, what } of checkOwners(snapshot, page as Session[]))
+      if (table === 'sessions' || table === 'browserSessions') {
+        for await (const { level, key, what } of checkOwners(snapshot, table, page as Owned[]))
           if (level === 'error') throw new BackupRefused(`the session ${key} is damaged: ${what}`)
       }
       rows[table] += page.length

@@ -68,7 +68,8 @@ async function* checkTable(
       if (wrong !== undefined)
         yield { level: 'error', table: name, key: keyOf(row), what: `${wrong} is not as it should be` }
     }
-    if (table === 'sessions' && canRead('users')) yield* checkOwners(store, rows as Session[])
+    if ((table === 'sessions' || table === 'browserSessions') && canRead('users'))
+      yield* checkOwners(store, name, rows as Owned[])
     if (table === 'users' && canReadBoth) {
       const flagged = (rows as User[]).filter(({ hasFactors }) => hasFactors).map(keyOf)
       for (const { key, user, row } of await inOneMoment(store, flagged)) {
@@ -83,8 +84,15 @@ async function* checkTable(
   }
 }
 
-/** A session that has lost its user is no error: it is refused, and swept later. */
-export async function* checkOwners(store: Pick<Store, 'findRows'>, sessions: Session[]): AsyncGenerator<Finding> {
+/** What ends with its user. */
+export type Owned = Pick<Session, 'id' | 'userId' | 'generation'>
+
+/** A session, of a browser or of an app, that has lost its user is no error: it is refused, and swept later. */
+export async function* checkOwners(
+  store: Pick<Store, 'findRows'>,
+  table: string,
+  sessions: Owned[],
+): AsyncGenerator<Finding> {
   const users = await store.findRows(
     'users',
     sessions.map(({ userId }) => userId),
@@ -101,7 +109,7 @@ export async function* checkOwners(store: Pick<Store, 'findRows'>, sessions: Ses
             : generation > user.generation
               ? (['error', 'its generation is ahead of its user'] as const)
               : []
-    if (level) yield { level, table: 'sessions', key, what }
+    if (level) yield { level, table, key, what }
   }
 }
 

@@ -12,8 +12,8 @@ import type { Fields } from './columns.ts'
  *   WHERE of the row that changes, and what a statement says of a row that it did not change may be as old as its
  *   start.
  * - A value in a SELECT list has its type written out: CockroachDB does not take it from the column that it ends up in.
- * - Rows are locked in one order, user or client, factors, session, head of the revocations, heads of the audit rows, so
- *   that no two statements wait for each other.
+ * - Rows are locked in one order, user or client, factors, browser session, sessions by their ids, head of the
+ *   revocations, heads of the audit rows, so that no two statements wait for each other.
  */
 export interface Statement {
   /** prepared once a connection under this name; without one it is planned anew each time, with the values at hand */

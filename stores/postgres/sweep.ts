@@ -7,13 +7,20 @@ import { type SweepStep, type SweptTable, sweptTables } from '../sweeping.ts'
  *
  * Whether a row is dead is asked in the DELETE, which looks again at a row that was refreshed meanwhile.
  *
- * @param also CTEs for what goes with the rows, whose keys are in `removed`
+ * @param returning columns of the rows in `removed` @param also a CTE for what goes with them
  */
-export const sweeping = (table: string, key: string, after: string, isDead: string, isAhead = 'false', also = '') => `
+export const sweeping = (
+  table: string,
+  key: string,
+  after: string,
+  isDead: string,
+  isAhead = 'false',
+  { returning = '1 AS one', also }: { returning?: string; also?: string } = {},
+) => `
   WITH looked AS (
     SELECT ${key}, ${isAhead} AS is_ahead FROM ${table} WHERE (${key}) > (${after}) ORDER BY ${key} LIMIT $1
   ),
-  removed AS (DELETE FROM ${table} t WHERE (${key}) IN (SELECT ${key} FROM looked) AND ${isDead} RETURNING ${key})${also}
+  removed AS (DELETE FROM ${table} t WHERE (${key}) IN (SELECT ${key} FROM looked) AND ${isDead} RETURNING ${returning})${also === undefined ? '' : `,${also}`}
   SELECT ${key}, (SELECT count(*) FROM looked) AS looked, (SELECT count(*) FROM removed) AS removed,
     (SELECT count(*) FROM looked WHERE is_ahead) AS ahead
   FROM looked ORDER BY ${key.replaceAll(',', ' DESC,')} DESC LIMIT 1`

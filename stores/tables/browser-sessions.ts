@@ -29,8 +29,7 @@ export interface BrowserSessionTable {
   listChildren(parent: string): Promise<Session[]>
   /**
    * Ends one, and the sessions of apps that it has opened but for those with `offline_access`, and records the
-   * revocation of each. For every one, those with `offline_access` too, a record of kind `logout` is due from `end.now`
-   * on: its client is to be told.
+   * revocation of each. The clients of all are to be told, of those with `offline_access` too: see {@link LogoutDue}.
    * @param userId whose it has to be; undefined for any user's
    * @returns false when there is no such one
    */
@@ -49,7 +48,11 @@ export interface RenewedBrowserSession extends Authentication {
 export const browserSessionsListed = 100
 export const childrenListed = 1_000
 
-/** What a record of kind `logout` has in its data, as JSON; its id is `logout.` and the `sid`, its owner the `sid`. */
+/**
+ * That a client is to be told of the end of a session that began with one in a browser, however it has ended: the data
+ * of a record of kind `logout`, as JSON. Its id is `logout.` and the `sid`, its owner the `sid`. Where all sessions of a
+ * user end at once, or one for its age, the record comes with the sweep.
+ */
 export interface LogoutDue {
   sub: string
   sid: string

@@ -255,6 +255,23 @@ export async function browserContract(t: Test, name: string, open: () => Promise
     )
   })
 
+  t.test(`[${name}] however the session of an app ends, its client is to be told, once`, async (t) => {
+    const user = await addUser()
+    const parent = await signIn(user)
+    const [ended, stolen, bare] = [
+      await addChild(parent),
+      await addChild(parent),
+      await addChild(parent, { parent: undefined }),
+    ]
+    t.equal(winners(await race(10, (from) => from.endSession(ended.id, end))), 1)
+    t.equal(await rotate(stolen, { counter: 0, now: now + day }), 'reused')
+    t.equal(await store.endSession(bare.id, end), true)
+    const told = await everyLogout([ended, stolen, bare])
+    t.same(told.map(({ sid }) => sid).sort(), [ended.id, stolen.id].sort())
+    await store.endBrowserSession(parent.id, end)
+    t.equal((await everyLogout([ended, stolen])).length, 2)
+  })
+
   t.test(`[${name}] an app that was signed in to while its browser was signed out is signed out`, async (t) => {
     for (let round = 0; round < rounds; round++) {
       const user = await addUser()
@@ -318,7 +335,7 @@ export async function browserContract(t: Test, name: string, open: () => Promise
     ])
   })
 
-  t.test(`[${name}] a sweep ends what is over, and tells the clients of what ends with it`, async (t) => {
+  t.test(`[${name}] a sweep ends what is over, and the clients of what ends are to be told`, async (t) => {
     const user = await addUser()
     const [gone, kept] = [await addUser(), await signIn(user, { createdAt: now + 35 * day, seenAt: now + 35 * day })]
     const old = await signIn(user, { seenAt: now + 36 * day })
@@ -337,7 +354,7 @@ export async function browserContract(t: Test, name: string, open: () => Promise
     for (const session of [ofOld, stale, ofIdle, ofDeleted]) t.equal(await store.findSession(session.id), undefined)
     for (const session of [ofUsed, outlives]) t.strictSame(await store.findSession(session.id), session)
     const told = await everyLogout([ofOld, ofUsed, stale, outlives, ofIdle, ofDeleted], now + 37 * day)
-    t.same(told.map(({ sid }) => sid).sort(), [ofOld, outlives, ofIdle, ofDeleted].map(({ id }) => id).sort())
+    t.same(told.map(({ sid }) => sid).sort(), [ofOld, stale, ofIdle, ofDeleted].map(({ id }) => id).sort())
   })
 
   t.test(`[${name}] a sweep ends sessions whose parent is gone, and sets times of the future to now`, async (t) => {

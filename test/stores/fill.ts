@@ -5,6 +5,7 @@ import type { Session } from '../../domain/session.ts'
 import type { User } from '../../domain/user.ts'
 import type { Store } from '../../stores/store.ts'
 import { makeAuditRow } from './audit.ts'
+import { makeBrowserSession, makeConsents } from './browser-sessions.ts'
 import { makeCodes, makeFactors, makePasskey } from './factors.ts'
 import { makeRecord } from './records.ts'
 
@@ -56,11 +57,19 @@ export async function fill(store: Store, n: number) {
   const factors = users
     .filter(({ hasFactors }) => hasFactors)
     .map((user, i) => makeFactors(user, [makePasskey(), makeCodes()], i + 1))
-  const sessions = users.map((user, i) => makeSession(user, { counter: i + 1 }))
+  const browserSessions = users.slice(0, n / 5).map((user) => makeBrowserSession(user, { createdAt: now, seenAt: now }))
+  const parentOf = (i: number) => (i % 2 === 0 ? browserSessions[i] : undefined)
+  const sessions = users.map((user, i) => {
+    const parent = parentOf(i)
+    return makeSession(user, { counter: i + 1, ...(parent && { parent: parent.id }) })
+  })
+  const consents = users.slice(0, n / 5).map((user, i) => makeConsents(user, i + 1))
   await store.importRows('clients', clients)
   await store.importRows('users', users)
   await store.importRows('factors', factors)
+  await store.importRows('browserSessions', browserSessions)
   await store.importRows('sessions', sessions)
+  await store.importRows('consents', consents)
   await Promise.all(
     users.slice(0, 50).map(({ id: key }, i) => store.recordFailure([i % 2 ? { key } : { key, tag: `tag ${i}` }], now)),
   )
@@ -72,5 +81,5 @@ export async function fill(store: Store, n: number) {
   await store.importRows('records', records)
   const keep = { gave: 'a session', until: now + 1000 }
   await store.takeRecord({ kind: 'code', id: records[0]?.id ?? '', now, keep })
-  return { clients, users, factors, sessions, records }
+  return { clients, users, factors, browserSessions, sessions, consents, records }
 }

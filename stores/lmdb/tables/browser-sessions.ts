@@ -5,12 +5,7 @@ import { endsWithParent } from '../../../domain/session.ts'
 import { isFuture } from '../../../domain/time.ts'
 import { mayHaveTokens } from '../../../domain/user.ts'
 import { clockOf, longAgo, type SweepStep } from '../../sweeping.ts'
-import {
-  type BrowserSessionTable,
-  browserSessionsListed,
-  childrenListed,
-  logoutRecord,
-} from '../../tables/browser-sessions.ts'
+import { type BrowserSessionTable, browserSessionsListed, childrenListed } from '../../tables/browser-sessions.ts'
 import { type Check, checkOf } from '../checks.ts'
 import type { Databases } from '../databases.ts'
 import type { Runs } from '../runs.ts'
@@ -24,14 +19,13 @@ const byUserKey = ({ userId, createdAt, id }: BrowserSession) => `${userId}/${cr
 const uuidLength = 36
 const last = '\uffff'
 
-/** Ended in one transaction: lmdb-js has crashed on some of thousands of writes, and an end has as many as eight. */
+/** Ended in one transaction: lmdb-js has crashed on some of thousands of writes, and an end has as many as ten. */
 const childrenAtOnce = 200
 
 /** The rows of browser sessions, with the index of users. Only inside a transaction. */
 export function createBrowserSessionRows(databases: Databases) {
   const { browserSessions, browserSessionsByUser } = databases
   const sessionRows = createSessionRows(databases)
-  const records = createRecordRows(databases)
   const { record } = createRevocationRows(databases)
 
   const newestFirst = (userId: string) =>
@@ -59,16 +53,15 @@ export function createBrowserSessionRows(databases: Databases) {
     /**
      * Ends the sessions of apps that one has opened, and has their clients told.
      *
-     * @param end of their access tokens; undefined where these have ended by themselves
      * @returns behind which one to go on; undefined where there are no more
      */
-    endChildren(parent: string, now: number, end?: End, after?: string): string | undefined {
+    endChildren(parent: string, { now, expiresAt }: End, after?: string): string | undefined {
       const children = sessionRows.childrenOf(parent, childrenAtOnce, after)
       for (const child of children) {
-        records.put(logoutRecord(child, now))
-        if (!endsWithParent(child)) continue
-        sessionRows.remove(child)
-        if (end) record({ kind: 'sid', id: child.id, revokedAt: end.now, expiresAt: end.expiresAt })
+        if (endsWithParent(child)) {
+          sessionRows.end(child, now)
+          record({ kind: 'sid', id: child.id, revokedAt: now, expiresAt })
+        } else sessionRows.tellOf(child, now)
       }
       return children.length === childrenAtOnce ? children.at(-1)?.id : undefined
     },
@@ -121,20 +114,20 @@ export function createBrowserSessions(databases: Databases, { read, write, chang
         const session = browserSessions.get(id)
         if (!session || (userId !== undefined && session.userId !== userId)) return false
         rows.remove(session)
-        after = rows.endChildren(id, end.now, end)
+        after = rows.endChildren(id, end)
         return true
       })
       // None of the rest is refreshed any more, for its parent is gone.
       while (after !== undefined) {
         const behind: string = after
-        after = await write(() => rows.endChildren(id, end.now, end, behind))
+        after = await write(() => rows.endChildren(id, end, behind))
       }
       return isEnded
     },
   }
 }
 
-/** Ends those that are over. Their access tokens have ended by themselves, or with all of their user. */
+/** Removes those that are over. The sessions of apps that end with them are swept after them. */
 export function sweepBrowserSessions(databases: Databases): Stage {
   const { users } = databases
   const rows = createBrowserSessionRows(databases)
@@ -152,14 +145,12 @@ export function sweepBrowserSessions(databases: Databases): Stage {
 
   return {
     table: databases.browserSessions,
-    isAlone: true,
     isDue: (session: BrowserSession, step: SweepStep) =>
       isFuture(latestOf(session), clockOf(step)) || isDead(session, step),
-    sweep(id: string, session: BrowserSession, step: SweepStep) {
+    sweep(_key: string, session: BrowserSession, step: SweepStep) {
       const clock = clockOf(step)
       if (isDead(session, step)) {
         rows.remove(session)
-        rows.endChildren(id, clock)
         return true
       }
       const { createdAt, seenAt, authAt } = session

@@ -12,7 +12,7 @@ import { createSessionRows } from './sessions.ts'
 /** Refreshes of the embedded store. */
 export function createRotations(databases: Databases, { write }: Runs): Pick<SessionTable, 'rotateSession'> {
   const { users, sessions, browserSessions } = databases
-  const { remove: removeSession, putRight } = createSessionRows(databases)
+  const { end: endSession, putRight } = createSessionRows(databases)
   const { record } = createRevocationRows(databases)
   const audits = createAuditRows(databases)
   const patiently = createPatience()
@@ -37,7 +37,7 @@ export function createRotations(databases: Databases, { write }: Runs): Pick<Ses
         return { outcome, session, user }
       case 'reused': {
         const told = audit?.({ outcome, session }) ?? []
-        removeSession(session)
+        endSession(session, end.now)
         record({ kind: 'sid', id: session.id, revokedAt: end.now, expiresAt: end.expiresAt })
         audits.add(told)
         return { outcome, session }

@@ -3,6 +3,7 @@ import { hasFactor } from '../../../domain/factor.ts'
 import { isCurrent, isExpired, isSignedOut, type Session } from '../../../domain/session.ts'
 import { isFuture } from '../../../domain/time.ts'
 import { beforeGrace, clockOf, longAgo, type SweepStep } from '../../sweeping.ts'
+import { logoutRecord } from '../../tables/browser-sessions.ts'
 import type { SessionTable } from '../../tables/sessions.ts'
 import { type Check, checkOf } from '../checks.ts'
 import type { Databases } from '../databases.ts'
@@ -20,7 +21,9 @@ const uuidLength = 36
 const last = '\uffff'
 
 /** The rows of sessions, with the indexes of users and parents. Only inside a transaction. */
-export function createSessionRows({ sessions, sessionsByUser, sessionsByParent }: Databases) {
+export function createSessionRows(databases: Databases) {
+  const { sessions, sessionsByUser, sessionsByParent } = databases
+  const records = createRecordRows(databases)
   function add(session: Session): void {
     sessions.put(session.id, session)
     sessionsByUser.put(byUserKey(session), 0)
@@ -34,10 +37,19 @@ export function createSessionRows({ sessions, sessionsByUser, sessionsByParent }
     if (child !== undefined) sessionsByParent.remove(child)
   }
 
+  /** Has the client of an app told that a session is over, where it began with one in a browser. */
+  function tellOf(session: Session, now: number): void {
+    if (session.parent !== undefined) records.put(logoutRecord(session, now))
+  }
+
   return {
     /** One whose id nobody has. */
     add,
-    remove,
+    tellOf,
+    end(session: Session, now: number): void {
+      remove(session)
+      tellOf(session, now)
+    },
     /** Puts a session in the place of the one with its id. */
     put(session: Session): void {
       const before = sessions.get(session.id)
@@ -107,7 +119,7 @@ export function createSessions(databases: Databases, { read, change }: Runs): Om
       change(audit, () => {
         const session = sessions.get(id)
         if (!session || (userId !== undefined && session.userId !== userId)) return false
-        sessionRows.remove(session)
+        sessionRows.end(session, now)
         record({ kind: 'sid', id, revokedAt: now, expiresAt })
         return true
       }),
@@ -121,7 +133,7 @@ const isOfParent = ({ userId, generation }: Session, parent: BrowserSession | un
 /** Removes sessions that are dead. */
 export function sweepSessions(databases: Databases): Stage {
   const { users, sessions, browserSessions } = databases
-  const { remove, putRight } = createSessionRows(databases)
+  const { end, putRight } = createSessionRows(databases)
   const isDead = (session: Session, step: SweepStep) =>
     !isCurrent(session, users.get(session.userId)) ||
     isExpired(session, step) ||
@@ -130,7 +142,7 @@ export function sweepSessions(databases: Databases): Stage {
     table: sessions,
     isDue: (session: Session, step: SweepStep) => isDead(session, step) || isFuture(latestOf(session), clockOf(step)),
     sweep(_key: string, session: Session, step: SweepStep) {
-      if (isDead(session, step)) remove(session)
+      if (isDead(session, step)) end(session, clockOf(step))
       else {
         const next = { ...session }
         if (isFuture(session.refreshedAt, clockOf(step))) next.refreshedAt = beforeGrace(step)

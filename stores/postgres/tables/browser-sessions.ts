@@ -6,8 +6,6 @@ import {
   type BrowserSessionTable,
   browserSessionsListed,
   childrenListed,
-  logoutKind,
-  logoutTtlSeconds,
   type RenewedBrowserSession,
 } from '../../tables/browser-sessions.ts'
 import { type Fields, tables } from '../columns.ts'
@@ -16,7 +14,7 @@ import { type SweepStage, type SweptRow, sweeping } from '../sweep.ts'
 import { auditing, recorded, telling, toldValues } from '../telling.ts'
 import { firstUuid, uuidOrNull } from '../uuids.ts'
 import { takingRecord, takingValueCount, takingValues } from './records.ts'
-import { relying } from './sessions.ts'
+import { ofLogout, relying, tellingClients } from './sessions.ts'
 
 const { browserSessions, sessions } = tables
 
@@ -40,31 +38,20 @@ const childrenAtOnce = childrenListed
 
 /**
  * CTEs that end the sessions of apps in `children`, but for those that outlive their parent, and have the clients of all
- * told: see `logoutRecord`. The children are locked in the order of their ids, as refreshes lock them.
+ * told. The children are locked in the order of their ids, as refreshes lock them.
  *
- * @param children the FROM and WHERE of those that are meant, `s` @param now parameter: when their clients are to be told
+ * @param children the FROM and WHERE of those that are meant, `s`
  */
-const endingChildren = (children: string, now: string, limit = '') => `
+const endingChildren = (children: string) => `
   children AS (
-    SELECT s.id, s.user_id, s.client_id, s.client_created_at, s.scope FROM latchkey_sessions s ${children}
-    ORDER BY s.id ${limit} FOR UPDATE OF s
+    SELECT ${ofLogout('s')}, s.scope FROM latchkey_sessions s ${children}
+    ORDER BY s.id LIMIT ${childrenAtOnce} FOR UPDATE OF s
   ),
   ended AS (
     DELETE FROM latchkey_sessions s USING children
     WHERE s.id = children.id AND NOT '${offlineScope}' = ANY(children.scope)
     RETURNING s.id
-  ),
-  due AS (
-    INSERT INTO latchkey_records
-      (id, kind, owner, source, data, created_at, expires_at, misses, version, due_at)
-    SELECT '${logoutKind}.' || c.id::text, '${logoutKind}', c.id::text, '${logoutKind}',
-      '{"sub":"' || c.user_id::text || '","sid":"' || c.id::text || '","clientId":' || to_json(c.client_id)::text
-        || coalesce(',"clientCreatedAt":' || c.client_created_at::text, '') || '}',
-      ${now}, ${now} + ${logoutTtlSeconds * 1000}, 0, 1, ${now}
-    FROM children c
-    ON CONFLICT DO NOTHING
-    RETURNING id
-  )`
+  ),${tellingClients('children', '$2::bigint')}`
 
 /** CTEs that record the revocations of those that {@link endingChildren} has ended; the values are `recorded`. */
 const recordingEnded = `
@@ -126,16 +113,12 @@ const prepared = prepare({
       DELETE FROM latchkey_browser_sessions b
       WHERE b.id = $4::uuid AND ($5::uuid IS NULL OR b.user_id = $5::uuid)
       RETURNING b.id
-    ),${endingChildren('JOIN gone ON s.parent = gone.id', '$2::bigint', `LIMIT ${childrenAtOnce}`)},
+    ),${endingChildren('JOIN gone ON s.parent = gone.id')},
     ${recordingEnded},${auditing(6, 'EXISTS (SELECT 1 FROM gone)')}
     SELECT id FROM gone`,
   // Of a parent that is gone.
   endLateChildren: `
-    WITH ${endingChildren(
-      `WHERE s.parent = $4::uuid AND NOT '${offlineScope}' = ANY(s.scope)`,
-      '$2::bigint',
-      `LIMIT ${childrenAtOnce}`,
-    )},
+    WITH ${endingChildren(`WHERE s.parent = $4::uuid AND NOT '${offlineScope}' = ANY(s.scope)`)},
     ${recordingEnded}
     SELECT id FROM ended`,
 })
@@ -156,8 +139,7 @@ const planned = plan({
       OR ($3::bigint >= t.seen_at + $4::bigint AND NOT EXISTS (
         SELECT 1 FROM latchkey_sessions s
         WHERE s.parent = t.id AND NOT '${offlineScope}' = ANY(s.scope) AND $3::bigint < s.refreshed_at + $4::bigint)))`,
-    `${latestOf} > $7::bigint`,
-    `,${endingChildren('JOIN removed ON s.parent = removed.id', '$6::bigint')}`,
+    `${latestOf} > $6::bigint`,
   ),
   // As `putSessionsRight`.
   putBrowserSessionsRight: `
@@ -209,7 +191,7 @@ export function createBrowserSessions({ run, runForOne, hadEffect }: Runs): Brow
   }
 }
 
-/** Ends those that are over. Their access tokens have ended by themselves, or with all of their user. */
+/** Removes those that are over. The sessions of apps that end with them are swept after them. */
 export function sweepBrowserSessions({ run, runForOne }: Runs): SweepStage {
   return {
     sweep: async (step: SweepStep, position: string | undefined) => {
@@ -217,7 +199,7 @@ export function sweepBrowserSessions({ run, runForOne }: Runs): SweepStage {
       const after = uuidOrNull(position) ?? firstUuid
       const [clock, future] = [clockOf(step), futureFrom(clockOf(step))]
       const lives = [browser.idleTtlMs, browser.maxTtlMs]
-      const row = await runForOne<SweptRow>(statements.sweepBrowserSessions, limit, after, now, ...lives, clock, future)
+      const row = await runForOne<SweptRow>(statements.sweepBrowserSessions, limit, after, now, ...lives, future)
       if (row && row.ahead > 0) await run(statements.putBrowserSessionsRight, after, row.id, clock, future, longAgo)
       return row
     },

@@ -10,7 +10,7 @@ import { type Fields, tables } from '../columns.ts'
 import { createRotationBatches } from '../rotation-batches.ts'
 import { prepare, type Runs } from '../statement.ts'
 import { recorded, recording, toldValues } from '../telling.ts'
-import { isCurrent, isSignedIn } from './sessions.ts'
+import { isCurrent, isSignedIn, tellingClients } from './sessions.ts'
 
 const { users, sessions, browserSessions } = tables
 
@@ -83,8 +83,8 @@ export const statements = prepare({
       DELETE FROM latchkey_sessions s
       WHERE s.id = $4::uuid AND s.counter > $5::bigint
       RETURNING 'sid' AS kind, s.id::text AS id, NULL::bigint AS generation, NULL::uuid AS except_session_id,
-        ${sessions.select('s')}
-    )`,
+        ${sessions.select('s')}, s.user_id, s.client_id, s.client_created_at, s.parent
+    ),${tellingClients('ended', '$2::bigint')}`,
   ),
 })
 

@@ -3,6 +3,7 @@ import { offlineScope } from '../../../domain/scope.ts'
 import type { Session } from '../../../domain/session.ts'
 import { futureFrom } from '../../../domain/time.ts'
 import { beforeGrace, clockOf, longAgo, type SweepStep } from '../../sweeping.ts'
+import { logoutKind, logoutTtlSeconds } from '../../tables/browser-sessions.ts'
 import type { SessionTable } from '../../tables/sessions.ts'
 import { type Fields, tables } from '../columns.ts'
 import { plan, prepare, type Runs } from '../statement.ts'
@@ -30,6 +31,27 @@ export const isSignedIn = (now: string, idleTtlMs: string, maxTtlMs: string, s =
         SELECT 1 FROM latchkey_browser_sessions b
         WHERE b.id = ${s}.parent AND ${now} < greatest(b.seen_at, ${s}.refreshed_at) + ${idleTtlMs}
           AND ${now} < b.created_at + ${maxTtlMs}))`
+
+/** What {@link tellingClients} needs of a session. */
+export const ofLogout = (s: string) =>
+  ['id', 'user_id', 'client_id', 'client_created_at', 'parent'].map((column) => `${s}.${column}`).join(', ')
+
+/**
+ * CTE that has the clients of sessions told that these are over, as `logoutRecord` says, where they began with one in a
+ * browser. @param ended CTE with what {@link ofLogout} names @param now parameter: when they are to be told
+ */
+export const tellingClients = (ended: string, now: string) => `
+  due AS (
+    INSERT INTO latchkey_records
+      (id, kind, owner, source, data, created_at, expires_at, misses, version, due_at)
+    SELECT '${logoutKind}.' || e.id::text, '${logoutKind}', e.id::text, '${logoutKind}',
+      '{"sub":"' || e.user_id::text || '","sid":"' || e.id::text || '","clientId":' || to_json(e.client_id)::text
+        || coalesce(',"clientCreatedAt":' || e.client_created_at::text, '') || '}',
+      ${now}, ${now} + ${logoutTtlSeconds * 1000}, 0, 1, ${now}
+    FROM ${ended} e WHERE e.parent IS NOT NULL
+    ON CONFLICT DO NOTHING
+    RETURNING id
+  )`
 
 /**
  * CTE that locks the factors of the user of a session where it relies on one of them, so that none is removed meanwhile.
@@ -93,8 +115,9 @@ const prepared = prepare({
     ended AS (
       DELETE FROM latchkey_sessions
       WHERE id = $4::uuid AND ($5::uuid IS NULL OR user_id = $5::uuid)
-      RETURNING 'sid' AS kind, id::text AS id, NULL::bigint AS generation, NULL::uuid AS except_session_id
-    )`,
+      RETURNING 'sid' AS kind, id::text AS id, NULL::bigint AS generation, NULL::uuid AS except_session_id,
+        user_id, client_id, client_created_at, parent
+    ),${tellingClients('ended', '$2::bigint')}`,
   ),
   findSession: `SELECT ${sessions.list} FROM latchkey_sessions WHERE id = $1`,
   listSessions: `
@@ -121,6 +144,7 @@ const planned = plan({
       WHERE u.id = t.user_id AND u.generation <= t.generation AND u.disabled_at IS NULL)
       OR NOT ${isSignedIn('$3::bigint', '$7::bigint', '$8::bigint', 't')})`,
     `${latestOf} > $6::bigint`,
+    { returning: ofLogout('t'), also: tellingClients('removed', '$9::bigint') },
   ),
   // From $1 to $2; $3 is now, and what is later than $4 lies in the future. A rotation was at $5, or its grace would
   // begin anew, and a sign-in at $6.
@@ -183,7 +207,7 @@ export function sweepSessions({ run, runForOne }: Runs): SweepStage {
       const { limit, now, idleTtlMs, maxTtlMs, browser } = step
       const after = uuidOrNull(position) ?? firstUuid
       const future = futureFrom(clockOf(step))
-      const lives = [idleTtlMs, maxTtlMs, future, browser.idleTtlMs, browser.maxTtlMs]
+      const lives = [idleTtlMs, maxTtlMs, future, browser.idleTtlMs, browser.maxTtlMs, clockOf(step)]
       const row = await runForOne<SweptRow>(statements.sweepSessions, limit, after, now, ...lives)
       if (row && row.ahead > 0)
         await run(statements.putSessionsRight, after, row.id, clockOf(step), future, beforeGrace(step), longAgo)
