@@ -7,7 +7,9 @@ import pg from 'pg'
 import t, { type Test } from 'tap'
 import { buildApp } from '../../app.ts'
 import { readConfig } from '../../config.ts'
+import type { BrowserSession } from '../../domain/browser-session.ts'
 import type { Client } from '../../domain/client.ts'
+import type { UserConsents } from '../../domain/consent.ts'
 import { totpContext, type UserFactors } from '../../domain/factor.ts'
 import type { RecordKey } from '../../domain/record.ts'
 import type { PresentedRefresh, Session } from '../../domain/session.ts'
@@ -19,6 +21,7 @@ import { copyStore } from '../../stores/moving/copy.ts'
 import type { Finding } from '../../stores/moving/moving.ts'
 import { openPostgresStore } from '../../stores/postgres/store.ts'
 import type { Store } from '../../stores/store.ts'
+import { logoutKind } from '../../stores/tables/browser-sessions.ts'
 import { run, runJson, runProcess, start } from '../support/cli.ts'
 import { until } from '../support/client-helper.ts'
 import {
@@ -32,6 +35,7 @@ import {
   signUp,
   type Tokens,
 } from '../support/helper.ts'
+import { renewalOf } from './browser-sessions.ts'
 import { makeFactors, makeTotp } from './factors.ts'
 import { end, fill, makeClient, makeUser, now } from './fill.ts'
 
@@ -67,7 +71,7 @@ t.test(
   'thousands of rows go from LMDB to PostgreSQL and back, and each table is the same by count and checksum',
   async (t) => {
     const [first, middle, last] = [await newLmdb(t), await newPostgres(t), await newLmdb(t)]
-    const { clients, users, factors, sessions, records } = await fill(first, 1200)
+    const { clients, users, factors, browserSessions, sessions, consents, records } = await fill(first, 1200)
     for (const [source, target] of [
       [first, middle],
       [middle, last],
@@ -78,7 +82,9 @@ t.test(
         { table: 'clients', source: { rows: 120 }, target: { rows: 120 }, written: 120, isSame: true },
         { table: 'users', source: { rows: 1200 }, target: { rows: 1200 }, written: 1200, isSame: true },
         { table: 'factors', source: { rows: 120 }, target: { rows: 120 }, written: 120, isSame: true },
+        { table: 'browserSessions', source: { rows: 240 }, target: { rows: 240 }, written: 240, isSame: true },
         { table: 'sessions', source: { rows: 1200 }, target: { rows: 1200 }, written: 1200, isSame: true },
+        { table: 'consents', source: { rows: 240 }, target: { rows: 240 }, written: 240, isSame: true },
         { table: 'failures', source: { rows: 50 }, target: { rows: 50 }, written: 50, isSame: true },
         { table: 'records', source: { rows: 120 }, target: { rows: 120 }, written: 120, isSame: true },
         { table: 'audit', source: { rows: 120 }, target: { rows: 120 }, written: 120, isSame: true },
@@ -94,6 +100,9 @@ t.test(
     t.strictSame(await last.findClient(clients[7]?.id ?? ''), clients[7])
     t.strictSame(await last.findFactors(factors[7]?.userId ?? ''), factors[7])
     t.match(await last.rotateSession(present(sessions[7] as Session), end), { outcome: 'rotated' })
+    t.strictSame(await last.listBrowserSessions(users[7]?.id ?? ''), [browserSessions[7]])
+    t.strictSame(await last.listChildren(browserSessions[8]?.id ?? ''), [sessions[8]])
+    t.strictSame(await last.findConsents(users[7]?.id ?? ''), consents[7])
     t.equal((await last.revocationsSince()).revocations.length, 20)
     const [spent, live] = records.map(({ id, kind }) => ({ id, kind, now }))
     t.match(await last.findRecord(spent as RecordKey), { gave: 'a session', data: '' })
@@ -104,7 +113,7 @@ t.test(
 for (const [name, newTarget] of Object.entries({ lmdb: newLmdb, pg: newPostgres })) {
   t.test(`what happened in the source since is brought along [${name}]`, async (t) => {
     const [source, target] = [await newLmdb(t), await newTarget(t)]
-    const { clients, users, sessions, records } = await fill(source, 100)
+    const { clients, users, browserSessions, sessions, consents, records } = await fill(source, 100)
     await copy(source, target)
     await source.takeRecord({ kind: 'code', id: records[3]?.id ?? '', now })
 
@@ -115,6 +124,11 @@ for (const [name, newTarget] of Object.entries({ lmdb: newLmdb, pg: newPostgres 
     await source.changePassword({ userId: changed.id, expectedHash: changed.passwordHash, passwordHash: 'new' }, end)
     await source.rotateSession(present(sessions[3] as Session), end)
     await source.endSession(sessions[4]?.id ?? '', end)
+    const [signedOut, renewed] = [browserSessions[8], browserSessions[9]] as [BrowserSession, BrowserSession]
+    await source.endBrowserSession(signedOut.id, end)
+    await source.renewBrowserSession(renewalOf(renewed))
+    const { userId, version: expectedVersion } = consents[6] as UserConsents
+    await source.changeConsents({ userId, expectedVersion, next: [] })
     await source.clearFailures([{ key: users[5]?.id ?? '' }])
     const [reset, enrolled] = [users[3] as User, users[14] as User]
     await source.changeFactors({ userId: reset.id, expectedVersion: 1, next: [] })
@@ -135,7 +149,9 @@ for (const [name, newTarget] of Object.entries({ lmdb: newLmdb, pg: newPostgres 
         ['clients', 1],
         ['users', 2],
         ['factors', 1],
-        ['sessions', 1],
+        ['browserSessions', 1],
+        ['sessions', 2],
+        ['consents', 1],
         ['failures', 1],
         ['records', 1],
       ],
@@ -151,6 +167,13 @@ for (const [name, newTarget] of Object.entries({ lmdb: newLmdb, pg: newPostgres 
     t.equal((await target.findUser(changed.id))?.passwordHash, 'new')
     t.equal((await target.findSession(sessions[3]?.id ?? ''))?.counter, 5)
     t.equal(await target.findSession(sessions[4]?.id ?? ''), undefined)
+    t.equal(await target.findBrowserSession(signedOut.id), undefined)
+    t.same(await target.listChildren(signedOut.id), [])
+    t.strictSame(await target.findBrowserSession(renewed.id), await source.findBrowserSession(renewed.id))
+    t.strictSame(await target.findConsents(userId), { userId, version: expectedVersion + 1, consents: [] })
+    t.equal(await target.findConsents(gone.id), undefined)
+    const due = async (store: Store) => (await store.dueRecords([logoutKind], now, 10)).map(({ id }) => id)
+    t.strictSame(await due(target), await due(source), 'who is to be told is told by the target')
     const inForce = (await target.revocationsSince()).revocations.filter(({ expiresAt }) => expiresAt >= end.expiresAt)
     const ids = inForce.map(({ id }) => id)
     t.equal(await target.findClient(removed.id), undefined)
@@ -162,7 +185,7 @@ for (const [name, newTarget] of Object.entries({ lmdb: newLmdb, pg: newPostgres 
 
   t.test(`a target that was in service after the source is never turned back [${name}]`, async (t) => {
     const [source, target] = [await newLmdb(t), await newTarget(t)]
-    const { clients, users, factors, sessions } = await fill(source, 20)
+    const { clients, users, factors, browserSessions, sessions, consents } = await fill(source, 20)
     await copy(source, target)
     const [user, session] = [users[1] as User, sessions[2] as Session]
     await target.rotateSession(present(session), end)
@@ -172,6 +195,10 @@ for (const [name, newTarget] of Object.entries({ lmdb: newLmdb, pg: newPostgres 
     const [{ userId, version: expectedVersion }, late] = [factors[1] as UserFactors, users[4] as User]
     await target.changeFactors({ userId, expectedVersion, next: [makeTotp()] })
     await target.changeFactors({ userId: late.id, expectedVersion: 0, next: [makeTotp()] })
+    const renewal = renewalOf(browserSessions[3] as BrowserSession)
+    await target.renewBrowserSession(renewal)
+    const allowed = consents[2] as UserConsents
+    await target.changeConsents({ userId: allowed.userId, expectedVersion: allowed.version, next: [] })
     const newcomer = makeUser()
     await target.createUser(newcomer)
 
@@ -185,12 +212,14 @@ for (const [name, newTarget] of Object.entries({ lmdb: newLmdb, pg: newPostgres 
     const reports = await copy(source, target)
     t.match(
       reports.map(({ newer }) => newer),
-      [0, 1, 1, 1, 1, 0, 0],
+      [0, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0],
     )
     t.equal((await target.findSession(session.id))?.counter, session.counter + 1)
     t.equal((await target.findUser(user.id))?.passwordHash, 'new')
     t.strictSame(await target.findClient(client.id), client)
     t.equal((await target.findFactors(userId))?.version, expectedVersion + 1, 'what is spent stays so')
+    t.equal((await target.findBrowserSession(renewal.id))?.secretHash, renewal.secretHash)
+    t.same((await target.findConsents(allowed.userId))?.consents, [], 'what is withdrawn stays so')
     t.equal((await target.findUser(late.id))?.hasFactors, true, 'who has a second factor since needs it')
   })
 
@@ -341,7 +370,7 @@ t.test(
     await signUp(app, 'ada')
     await app.close()
     const store = openLmdbStore(dir)
-    const { clients, users, factors, sessions } = await fill(store, 20)
+    const { clients, users, factors, browserSessions, sessions } = await fill(store, 20)
     await store.revoke({ kind: 'client', id: 'any', generation: now, revokedAt: now, expiresAt: end.expiresAt })
     const [enrolled, gone] = [users[6] as User, makeUser()]
     const secrets = createSecrets([readFileSync(join(dir, 'secret'), 'utf8').trim()])
@@ -359,9 +388,14 @@ t.test(
     })
 
     const root = open({ path: join(dir, 'lmdb'), maxDbs: 16, encoder: { useRecords: false, mapsAsObjects: true } })
-    const [names, byUser, userRows] = ['users_by_name', 'sessions_by_user', 'users'].map((name) =>
-      root.openDB<unknown, string>({ name }),
-    )
+    const [names, byUser, byParent, browsersByUser, userRows] = [
+      ...['users_by_name', 'sessions_by_user', 'sessions_by_parent', 'browser_sessions_by_user', 'users'],
+    ].map((name) => root.openDB<unknown, string>({ name }))
+    const [child, browser] = [sessions[0] as Session, browserSessions[1] as BrowserSession]
+    await byParent?.remove(`${child.parent}/${child.id}`)
+    const misplaced = `${randomUUID()}/${sessions[1]?.id}`
+    await byParent?.put(misplaced, 0)
+    await browsersByUser?.remove(`${browser.userId}/${browser.createdAt}/${browser.id}`)
     const [nameless, alone, broken] = [users[1], sessions[2], users[3]] as [User, Session, User]
     await names?.remove(nameless.nameKey)
     await names?.put('nobody', randomUUID())
@@ -389,6 +423,10 @@ t.test(
         `error factors factors/0 is not as it should be: ${users[3]?.id}`,
         `error factors the row of its user does not say whether there is one: ${enrolled.id}`,
         `error sessions the session is missing in the index of users: ${alone.id}`,
+        `error sessions the session is missing in the index of parents: ${child.id}`,
+        `error sessions_by_parent the index entry is that of another session: ${misplaced}`,
+        `error browser_sessions the browser session is missing in the index of users: ${browser.id}`,
+        `note browser_sessions dead: its user is disabled: ${browserSessions[0]?.id}`,
         `error sessions its generation is ahead of its user: ${sessions[4]?.id}`,
         `error users it is to have a second factor, and has none: ${users[13]?.id}`,
         `error users generation is not as it should be: ${users[4]?.id}`,

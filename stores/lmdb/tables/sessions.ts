@@ -169,8 +169,9 @@ export function checkSessions({ sessions, sessionsByUser, sessionsByParent }: Da
       return sessionsByUser.doesExist(byUserKey(session)) ? undefined : 'the session is missing in the index of users'
     }),
     checkOf('sessions_by_parent', sessionsByParent, (key) => {
+      // Where there is none, a release of before 0.3.0 may have removed it.
       const session = sessions.get(key.slice(-uuidLength))
-      return session && byParentKey(session) === key ? undefined : 'the index entry has no session'
+      return !session || byParentKey(session) === key ? undefined : 'the index entry is that of another session'
     }),
     checkOf('sessions_by_user', sessionsByUser, (key) => {
       const session = sessions.get(key.slice(-uuidLength))
