@@ -7,10 +7,10 @@ import { type LogDestination, loggerOptions, QuietLog } from './log/fields.ts'
 import { type Traced, type Tracing, untraced } from './log/traced.ts'
 import emails from './plugins/accounts/emails.ts'
 import invitations from './plugins/accounts/invitations.ts'
+import newAccounts from './plugins/accounts/new-accounts.ts'
 import passwordPolicy from './plugins/accounts/password-policy.ts'
 import passwordReset from './plugins/accounts/password-reset.ts'
 import profiles from './plugins/accounts/profiles.ts'
-import signUp from './plugins/accounts/sign-up.ts'
 import userAdmin from './plugins/accounts/user-admin.ts'
 import users from './plugins/accounts/users.ts'
 import clientAuthentication from './plugins/clients/client-authentication.ts'
@@ -217,7 +217,7 @@ export async function buildApp(
     await app.register(emails)
     await app.register(passwordReset)
     await app.register(invitations)
-    await app.register(signUp)
+    await app.register(newAccounts)
     await app.register(clients)
     await app.register(clientAuthentication)
     await app.register(declaredClients)

@@ -6,7 +6,7 @@ import { problemResponses } from '../../schemas/responses.ts'
 import { NewUser, toUser } from '../../schemas/users.ts'
 
 const plugin: FastifyPluginAsyncTypebox = async (app) => {
-  const { publicPath, signUp } = app
+  const { publicPath, newAccounts } = app
   acceptJson(app)
 
   app.post(
@@ -29,7 +29,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
       },
     },
     async (request, reply) => {
-      const { user, verification } = await signUp.signUp(request.caller, {
+      const { user, verification } = await newAccounts.make(request.caller, {
         ...request.body,
         locale: localeOf(request),
       })

@@ -17,7 +17,11 @@ import {
 } from './answers.ts'
 
 /** Making the account that somebody is invited to. */
-export function createInvitationPage({ config, mail, signUp }: Pick<FastifyInstance, 'config' | 'mail' | 'signUp'>) {
+export function createInvitationPage({
+  config,
+  mail,
+  newAccounts,
+}: Pick<FastifyInstance, 'config' | 'mail' | 'newAccounts'>) {
   async function sendForm(
     reply: FastifyReply,
     invitation: string,
@@ -52,7 +56,7 @@ export function createInvitationPage({ config, mail, signUp }: Pick<FastifyInsta
       if (missing) return sendForm(reply, invitation, { username, returned: missing })
       try {
         const account = { ...omitUndefined({ username }), password, locale: localeOf(request) }
-        const { user } = await signUp.signUp(request.caller, { invitation, ...account })
+        const { user } = await newAccounts.make(request.caller, { invitation, ...account })
         const { signUp: texts, signIn } = frame.texts
         const body = [paragraph(texts.done), named(user.username), linkButton(frame.linkTo('/sign-in'), signIn.title)]
         return sendPage(reply, { title: texts.doneTitle, body })

@@ -16,7 +16,7 @@ const path = '/sign-in'
 
 /** Signing in: by password or passkey, and then by what else the account needs; the same rules as at `/challenge`. */
 const plugin: FastifyPluginAsync = async (app) => {
-  const { authorization, browserSessions, challenges, forms, passkeys, signUp, mail } = app
+  const { authorization, browserSessions, challenges, forms, passkeys, newAccounts, mail } = app
   const steps = createSignInSteps(app)
 
   app.get(path, { schema: { hide: true } }, async (request, reply) => {
@@ -119,7 +119,8 @@ const plugin: FastifyPluginAsync = async (app) => {
       byPassword,
       byPasskey,
       mail.isOn && linkLine(linkTo('/forgot', { request: sealed }), texts.forgot.title),
-      signUp.isOpen && linkLine(linkTo('/sign-up', { request: sealed }), texts.signUp.title, texts.signIn.noAccount),
+      newAccounts.isOpen &&
+        linkLine(linkTo('/sign-up', { request: sealed }), texts.signUp.title, texts.signIn.noAccount),
     ]
     const page = {
       title: texts.signIn.title,

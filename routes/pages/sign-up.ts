@@ -25,13 +25,13 @@ const path = '/sign-up'
 
 /** Making an account: whoever has made one is signed in. Of whom an invitation is of, see `invitation.ts`. */
 const plugin: FastifyPluginAsync = async (app) => {
-  const { config, authorization, challenges, forms, mail, signUp } = app
+  const { config, authorization, challenges, forms, mail, newAccounts } = app
   const invitation = createInvitationPage(app)
   const steps = createSignInSteps(app)
 
   app.get<{ Querystring: { invitation?: unknown } }>(path, { schema: { hide: true } }, async (request, reply) => {
     if (request.query.invitation !== undefined) return invitation.sendForm(reply, queryOf(request, 'invitation'))
-    if (!signUp.isOpen) return sendClosed(reply)
+    if (!newAccounts.isOpen) return sendClosed(reply)
     const asked = askedOf(request)
     return asked ? sendForm(reply, asked) : sendStale(reply)
   })
@@ -43,12 +43,12 @@ const plugin: FastifyPluginAsync = async (app) => {
     const asked = askedOf(request)
     if (!asked) return sendStale(reply)
     const required = ['username', ...(config.AUTH_EMAIL === 'required' ? ['email'] : []), 'password']
-    const missing = signUp.isOpen && missingFields(frameFor(request), fields, required)
+    const missing = newAccounts.isOpen && missingFields(frameFor(request), fields, required)
     if (missing) return sendForm(reply, asked, { fields, returned: missing })
     const { username = '', password = '', email = '' } = fields
     const of = { ...omitUndefined({ email: email.trim() || undefined }), locale: localeOf(request) }
     try {
-      await signUp.signUp(request.caller, { username, password, ...of })
+      await newAccounts.make(request.caller, { username, password, ...of })
     } catch (error) {
       if (!(error instanceof Refusal && error.code === 'signup_closed'))
         return sendForm(reply, asked, { fields, returned: returnedFor(reply, error) })

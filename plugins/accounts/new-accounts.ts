@@ -8,12 +8,12 @@ import { refuseEmail } from './user-edit.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
-    signUp: ReturnType<typeof createSignUp>
+    newAccounts: ReturnType<typeof createNewAccounts>
   }
 }
 
 /** What somebody gives who makes an account; what an invitation says, they need not. */
-export interface SigningUp {
+export interface NewAccount {
   username?: string
   password: string
   email?: string
@@ -22,7 +22,7 @@ export interface SigningUp {
 }
 
 /** Makes accounts for whoever comes, by the API and by the page: what is closed for one is closed for the other. */
-function createSignUp({
+function createNewAccounts({
   config,
   mail,
   users,
@@ -49,10 +49,7 @@ function createSignUp({
      *   somebody else's, who is told
      * @throws {Refusal} 403 while signup is closed and there is no invitation; else as `users.signUp`
      */
-    async signUp(
-      caller: Caller,
-      { invitation, ...account }: SigningUp,
-    ): Promise<{ user: User; verification?: string }> {
+    async make(caller: Caller, { invitation, ...account }: NewAccount): Promise<{ user: User; verification?: string }> {
       if (invitation === undefined && config.AUTH_SIGNUP === 'closed') throw new Refusal('signup_closed')
       const { email, locale } = account
       refuseUnwanted(email, invitation !== undefined)
@@ -70,7 +67,7 @@ function createSignUp({
 
 export default fp(
   async (app: FastifyInstance) => {
-    app.decorate('signUp', createSignUp(app))
+    app.decorate('newAccounts', createNewAccounts(app))
   },
-  { name: 'sign-up', dependencies: ['mail', 'users', 'emails', 'invitations'] },
+  { name: 'new-accounts', dependencies: ['mail', 'users', 'emails', 'invitations'] },
 )
