@@ -23,15 +23,18 @@ const readLogins: Reading<'events'> = ({ counter }, { events }) => {
   )
   const signIns = counter(
     'latchkey_sign_ins_total',
-    'Sessions that were opened, by what their users have signed in with',
+    'People who have signed in, by what they have signed in with',
     ['method'],
     [...signInMethods],
   )
   events.onAny((event, members) => {
     counted.inc({ event })
-    if (event === 'login.succeeded') {
+    const { amr = ['pwd'], browser } = members as { amr?: Amr[]; browser?: string }
+    // Of an app in a browser: there its user had signed in before.
+    const isSignIn = event === 'browser.signed_in' || (event === 'login.succeeded' && browser === undefined)
+    if (isSignIn) {
       logins.inc({ outcome: 'succeeded' })
-      signIns.inc({ method: signInMethodOf((members as { amr?: Amr[] }).amr ?? ['pwd']) })
+      signIns.inc({ method: signInMethodOf(amr) })
     } else if (event === 'login.failed') logins.inc({ outcome: labelOf((members as { reason: string }).reason) })
     else if (event === 'login.throttled' && (members as { kind: string }).kind === 'user')
       logins.inc({ outcome: 'throttled' })
