@@ -6,7 +6,7 @@ const repeatable = (about: string): OptionDetails => ({ about: `${about}; repeat
 /** What can be decided of a client when it is made, and changed later. */
 export const memberOptions: Record<string, string | OptionDetails> = {
   '--grant <grant>': repeatable(
-    'password, refresh_token, authorization_code, client_credentials (default if confidential) or device_code',
+    'password, refresh_token, authorization_code, client_credentials (default if confidential) or device_code by its whole name',
   ),
   '--scope <scope>': repeatable('a scope it may request'),
   '--audience <url>': repeatable('audience of its tokens, AUTH_AUDIENCE by default'),

@@ -7,8 +7,19 @@ import { metadataUrl, readMetadata, unregisteredClient } from '../../domain/clie
 import { createClientMetadata } from '../../plugins/clients/client-metadata.ts'
 import { createGuardedFetch, FetchFailed, type GuardedRequest } from '../../plugins/run/guarded-fetch.ts'
 import { administered } from '../support/admin.ts'
+import { answerOf, openBrowser } from '../support/browser.ts'
 import { isOAuthError, makeClient } from '../support/client-helper.ts'
-import { json, onOneStore, overStores, postForm, type Scope, storeOf } from '../support/helper.ts'
+import {
+  claimsOf,
+  json,
+  onOneStore,
+  overStores,
+  postForm,
+  type Scope,
+  signUp,
+  storeOf,
+  withToken,
+} from '../support/helper.ts'
 
 /* Apps that nobody has registered: their client_id is the URL of their metadata. */
 
@@ -366,3 +377,51 @@ overStores(
     }
   },
 )
+
+overStores('an app that nobody has registered signs people in, and asks them each time', async (t, build) => {
+  const site = await serveDocument(t)
+  const test = await build({ ...settings, AUTH_AUDIENCE: 'https://mcp.example/mcp' })
+  const { app } = test
+  await signUp(app)
+  const browser = openBrowser(app)
+  const [client_id, redirect_uri] = [site.id, 'https://app.example/cb']
+  const code_verifier = 'dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk'
+  const url = (more: Record<string, string> = {}) => {
+    const pkce = { code_challenge, code_challenge_method: 'S256' }
+    return `/authorize?${new URLSearchParams({ client_id, redirect_uri, response_type: 'code', ...pkce, ...more })}`
+  }
+  const asked = { scope: 'openid offline_access files:read', resource: 'https://mcp.example/mcp' }
+  const page = await browser.signIn('ada', undefined, await browser.open(url(asked)))
+  t.match(page.url, /^\/consent/)
+  t.match(page.body, 'Ada’s App (127.0.0.1:', 'with the host that the name is from')
+  const { code = '' } = answerOf(await browser.submit(page, { decision: 'allow' }))
+  const times = site.asked.length
+  const form = { grant_type: 'authorization_code', code, redirect_uri, client_id, code_verifier }
+  const tokens = json(await postForm(app, '/token', form))
+  t.match(tokens, { scope: 'openid offline_access', refresh_token: String, id_token: String })
+  t.match(claimsOf(tokens.access_token), { client_id, aud: 'https://mcp.example/mcp' })
+
+  t.match((await browser.open(url(asked))).url, /^\/consent/, 'what was allowed is not remembered')
+  const silent = answerOf(await browser.request('GET', url({ ...asked, prompt: 'none' })))
+  t.match(silent, { to: redirect_uri, error: 'consent_required' })
+
+  // Its host is gone, and the service has started anew.
+  site.serve = (_, response) => response.destroy()
+  const { app: after } = await test.restart()
+  const refresh = (more: Record<string, string> = {}) =>
+    postForm(after, '/token', { grant_type: 'refresh_token', refresh_token: tokens.refresh_token, client_id, ...more })
+  const next = json(await refresh())
+  t.match(next, { access_token: String, scope: 'openid offline_access' }, 'its sessions do not need it')
+  t.equal((await withToken(after, next.access_token, { url: '/userinfo' })).statusCode, 200)
+  t.equal(site.asked.length, times, 'nothing is fetched for tokens')
+  isOAuthError(
+    t,
+    await refresh({ client_id: `${site.origin}/other.json` }),
+    400,
+    'invalid_grant',
+    'nor is it another’s',
+  )
+
+  await makeClient(after, { id: client_id, type: 'public', redirectUris: [redirect_uri], grants: ['refresh_token'] })
+  isOAuthError(t, await refresh(), 400, 'invalid_grant', 'sessions are not those of a client that is registered since')
+})
