@@ -245,7 +245,8 @@ export const Settings = Type.Object({
   AUTH_FETCH_ALLOW: Type.Optional(
     ListOf(validateFetchAllow, {
       expected: 'a comma-separated list of host names, addresses and CIDR ranges, such as hooks.internal, 10.0.0.0/8',
-      description: 'Hosts that the service may call although they are private, also by http: for webhooks',
+      description:
+        'Hosts that the service may call although they are private, also by http: for webhooks and logout tokens',
     }),
   ),
   AUTH_METRICS_PORT: Type.Optional(

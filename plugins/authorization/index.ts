@@ -3,6 +3,8 @@ import fp from 'fastify-plugin'
 import browserSessions from '../browser/browser-sessions.ts'
 import forms from '../browser/forms.ts'
 import clientMetadata from '../clients/client-metadata.ts'
+import logouts from '../logout/logouts.ts'
+import signOuts from '../logout/sign-outs.ts'
 import authorization from './authorization.ts'
 import consents from './consents.ts'
 import deviceCodes from './device-codes.ts'
@@ -16,6 +18,8 @@ export default fp(
     await app.register(clientMetadata)
     await app.register(authorization)
     await app.register(deviceCodes)
+    await app.register(logouts)
+    await app.register(signOuts)
   },
   { name: 'sign-in-in-the-browser' },
 )

@@ -180,6 +180,21 @@ const readMail: Reading<'mail' | 'outbox'> = ({ gauge, totals }, { mail, outbox 
   )
 }
 
+const readLogouts = ({ gauge, totals }: Meters, logouts: FastifyInstance['logouts']) => {
+  totals(
+    'latchkey_logout_attempts_total',
+    'Clients that were told of an ended session, by whether they took it',
+    'outcome',
+    () => logouts.attempts,
+  )
+  gauge(
+    'latchkey_logout_lag_seconds',
+    'How long a client has waited to be told of an ended session, of all that are due the longest',
+    () => logouts.waitedMs / 1000,
+    'max',
+  )
+}
+
 const readAudit: Reading<'audit'> = ({ total }, { audit }) =>
   total(
     'latchkey_audit_dropped_total',
@@ -224,6 +239,8 @@ export default fp(
     readStore(meters, app)
     readWebhooks(meters, app)
     readMail(meters, app)
+    // It is not there with AUTH_PAGES=off.
+    if (app.hasDecorator('logouts')) readLogouts(meters, app.getDecorator('logouts'))
     meters.total('latchkey_log_lines_dropped_total', 'Log lines that nobody read in time', droppedLines)
     meters.total(
       'latchkey_event_loop_active_seconds_total',

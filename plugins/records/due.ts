@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events'
 import type { FastifyInstance } from 'fastify'
 import type { ShortRecord } from '../../domain/record.ts'
 import { elapsedMs } from '../../domain/time.ts'
@@ -45,6 +46,8 @@ export function createDueWork(
 ) {
   const running = new Set<Promise<void>>()
   const abort = new AbortController()
+  // Each that is being sent may listen; Node warns of eleven.
+  setMaxListeners(2 * atOnce, abort.signal)
   let isStopping = false
   let looking: Promise<void> | undefined
   let waitedMs = 0

@@ -13,6 +13,7 @@ import emailPages from './emails.ts'
 import forgotPage from './forgot.ts'
 import resetPage from './reset.ts'
 import signInPage from './sign-in.ts'
+import signOutPage from './sign-out.ts'
 import signUpPage from './sign-up.ts'
 
 declare module 'fastify' {
@@ -64,6 +65,7 @@ const plugin: FastifyPluginAsync = async (app) => {
   await app.register(accountPages)
   app.get('/', { schema: { hide: true } }, async (_request, reply) => reply.redirect(`${publicPath}/account`, 303))
   await app.register(signInPage)
+  await app.register(signOutPage)
   await app.register(signUpPage)
   await app.register(consentPage)
   if (!mail.isOn) return

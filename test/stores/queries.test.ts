@@ -37,6 +37,7 @@ const ignoring = new Set([
     '/openapi.json',
     '/pages/:name',
     '/protected',
+    '/sign-out',
     '/sign-up',
     '/userinfo',
     '/users/me',

@@ -6,6 +6,7 @@ import * as consent from './consent.ts'
 import * as email from './e-mail.ts'
 import * as failures from './failures.ts'
 import * as signIn from './sign-in.ts'
+import * as signOut from './sign-out.ts'
 import * as signUp from './sign-up.ts'
 
 /** What the pages say, in Korean. No particle follows a name or an address: these stand on lines of their own. */
@@ -17,5 +18,6 @@ export const ko: PageTexts = {
   ...email,
   ...failures,
   ...signIn,
+  ...signOut,
   ...signUp,
 }

@@ -1,0 +1,12 @@
+export const signOut = {
+  title: 'Sign out?',
+  byApp: 'You were sent here by:',
+  account: 'You are signed in as:',
+  what: 'You will be signed out in this browser, and of the apps that you have signed in to from here.',
+  button: 'Sign out',
+  stay: 'Stay signed in',
+  doneTitle: 'You are signed out',
+  done: 'Nobody is signed in in this browser any more.',
+  toApp: 'Back to the app',
+  again: 'Sign in again',
+}
