@@ -51,7 +51,7 @@ export function createKeyRing({
   const operatorKey = config.AUTH_SIGNING_KEY_FILE ? readKeyFile(config.AUTH_SIGNING_KEY_FILE, alg) : undefined
 
   let keys = new Map<string, SigningKey>()
-  /** those of access tokens first, and of one algorithm the newest first */
+  /** by algorithm, that of access tokens first, and of each the newest first */
   let known: SigningKey[] = []
   let lookedAtMs = Number.NEGATIVE_INFINITY
   /** the last look, which may be under way or have failed */
@@ -67,8 +67,9 @@ export function createKeyRing({
   async function read(): Promise<void> {
     const records = await store.listSigningKeys()
     keys = new Map(records.map((record) => [record.kid, keys.get(record.kid) ?? open(record)]))
-    const isForAccess = (key: SigningKey) => Number(key.alg === alg)
-    known = [...keys.values()].sort((a, b) => isForAccess(b) - isForAccess(a) || b.createdAt - a.createdAt)
+    const ofAll = [...new Set([...algs, ...signingAlgs])]
+    const place = (key: SigningKey) => ofAll.indexOf(key.alg)
+    known = [...keys.values()].sort((a, b) => place(a) - place(b) || b.createdAt - a.createdAt)
   }
 
   function open(record: SigningKeyRecord): SigningKey {
