@@ -3,7 +3,9 @@ import type { FastifyInstance } from 'fastify'
 import t from 'tap'
 import { newAuditId } from '../../domain/audit.ts'
 import type { BrowserSession } from '../../domain/browser-session.ts'
+import type { End } from '../../domain/lifetimes.ts'
 import type { Session } from '../../domain/session.ts'
+import { noPassword } from '../../domain/user.ts'
 import { events } from '../../events.ts'
 import { textsOf } from '../../pages/texts/index.ts'
 import { createAuthenticator } from '../support/authenticator.ts'
@@ -28,7 +30,7 @@ import { mailsInto, outboxOf } from '../support/mail.ts'
 
 /* The pages of an account as a browser without script has them, contract section 12. */
 
-const { account } = textsOf('en')
+const { account, consent } = textsOf('en')
 const next = 'seven grey herons on a quay'
 const minute = 60_000
 const mostBytes = 30_000
@@ -425,6 +427,7 @@ overStores('an app that was allowed is shown, and loses its access', async (t, b
   await openApp(id, 'wiki')
   const page = await browser.open('/account/apps')
   t.match(page.body, 'Wiki')
+  t.match(page.body, consent.scopes.email)
   const done = await browser.submit(page, { client: 'wiki' })
   t.equal(done.url, '/account/apps?done=withdrawn')
   t.same(await app.consents.of(id), [])
@@ -501,6 +504,41 @@ onPages('an account is deleted by its password alone, and the browser is signed 
   t.notOk(await store.findUser(id))
   t.notOk(browser.jar.get('latchkey'))
   t.match((await browser.open('/account')).url, /^\/sign-in/)
+})
+
+onPages(
+  'who has no password is asked for a sign-in of a moment ago in its place',
+  async (t, { clock, store, newUser }) => {
+    const { id, browser } = await newUser()
+    const user = await store.findUser(id)
+    await store.replacePasswordHash(id, user?.passwordHash ?? '', noPassword)
+    for (const url of ['/account/password', '/account/email']) {
+      const page = await browser.open(url)
+      t.match(page.body, account.noPassword)
+      t.same(formsOf(page), [])
+    }
+    const page = await browser.open('/account/deletion')
+    clock.now += 6 * minute
+    t.match((await browser.submit(page, {}, '/account/deletion')).url, /^\/sign-in/)
+    t.ok(await store.findUser(id))
+    clock.now -= 6 * minute
+    t.equal(titleOf(await browser.submit(page, {}, '/account/deletion')), account.deletion.doneTitle)
+    t.notOk(await store.findUser(id))
+  },
+)
+
+onPages('a form of one user does nothing for another who signs in in the same browser', async (t, of) => {
+  const { app, store, newUser } = of
+  const { id, name } = await newUser()
+  const { id: before, browser } = await newUser()
+  const page = await browser.open('/account/sessions')
+  await browser.signIn(name, password, await browser.open('/sign-in?as=another'))
+  t.match((await browser.open('/account')).body, name)
+  t.equal((await browser.submit(page, { all: 'yes' })).statusCode, 403)
+  t.equal((await app.browserSessions.list(id)).length, 2)
+  t.equal((await app.browserSessions.list(before)).length, 0, 'and the one before is signed out')
+  await store.disableUser(id, { now: app.now(), expiresAt: app.now() + minute } as End)
+  t.match((await browser.open('/account')).url, /^\/sign-in/, 'nor is there anything for who is disabled')
 })
 
 onOneStore('pages are left out that the service has nothing for', async (t, build) => {

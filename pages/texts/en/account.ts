@@ -8,7 +8,8 @@ export const account = {
   more: 'Show older ones',
   name: 'Name it, to know it again',
   currentPassword: 'Your current password',
-  noPassword: 'Your account has no password. With a confirmed address you can set one:',
+  noPassword: 'Your account has no password.',
+  settable: 'With a confirmed address you can set one:',
   setPassword: 'Set a password',
   wrongPassword: 'The password is wrong',
   tooMany: 'Your account has as many as it may have: remove one first',
@@ -111,7 +112,6 @@ export const account = {
     intro: 'You have allowed these apps to use your account.',
     none: 'You have allowed no app to use your account.',
     since: 'Allowed',
-    may: 'May use',
     button: 'Take access away',
   },
   activity: {

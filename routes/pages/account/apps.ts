@@ -1,9 +1,10 @@
 import type { FastifyPluginAsync } from 'fastify'
 import { html } from '../../../pages/html.ts'
-import { list } from '../../../pages/list.ts'
+import { checks, list } from '../../../pages/list.ts'
 import { linkLine, paragraph } from '../../../pages/page.ts'
 import { ago } from '../../../pages/times.ts'
 import { fieldsOf, frameFor, queryOf, sendPage } from '../answers.ts'
+import { linesFor } from '../consent.ts'
 import { back, doneNotice, formAround, goTo, hidden, rowButton } from './form.ts'
 
 const path = '/account/apps'
@@ -16,7 +17,7 @@ const plugin: FastifyPluginAsync = async (app) => {
   app.get(path, hidden, async (request, reply) => {
     const frame = frameFor(request)
     const { texts, locale, linkTo } = frame
-    const { title, intro, none, since, may, button } = texts.account.apps
+    const { title, intro, none, since, button } = texts.account.apps
     const from = Number(/^\d{1,4}$/.exec(queryOf(request, 'from'))?.[0] ?? 0)
     const all = await consents.of(request.browser.user.id)
     const shown = all.slice(from, from + shownAtOnce)
@@ -26,7 +27,8 @@ const plugin: FastifyPluginAsync = async (app) => {
         return {
           what: [
             html`<strong>${name}</strong>`,
-            html`<p class="quiet">${since} ${ago(locale, grantedAt, now())} · ${may}: ${scope.join(', ')}</p>`,
+            html`<p class="quiet">${since} ${ago(locale, grantedAt, now())}</p>`,
+            checks(linesFor(frame, scope)),
           ],
           act: rowButton('client', clientId, button, name),
         }

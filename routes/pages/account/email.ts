@@ -23,7 +23,7 @@ const plugin: FastifyPluginAsync = async (app) => {
       named(user.email ?? none),
       user.email !== undefined && quiet(user.emailKey === undefined ? account.no : account.yes),
       user.passwordHash === noPassword
-        ? withoutPassword(frame)
+        ? withoutPassword(reply.request, frame)
         : [quiet(user.emailKey === undefined ? firstNote : note), renderForm(frame, form, wrong?.errors)],
       back(frame),
     ]

@@ -85,10 +85,12 @@ export const factorName = (request: FastifyRequest): string | undefined =>
   [...(fieldsOf(request)['name'] ?? '').replace(/\p{Cc}/gu, '').trim()].slice(0, 100).join('') || undefined
 
 /** In the place of a form that asks for a password that there is none of. */
-export const withoutPassword = ({ texts, linkTo }: Frame): Content => [
-  paragraph(texts.account.noPassword),
-  linkButton(linkTo('/forgot'), texts.account.setPassword),
-]
+export function withoutPassword({ server }: FastifyRequest, { texts, linkTo }: Frame): Content {
+  const { noPassword, setPassword } = texts.account
+  return server.mail.isOn
+    ? [paragraph(noPassword), paragraph(texts.account.settable), linkButton(linkTo('/forgot'), setPassword)]
+    : paragraph(noPassword)
+}
 
 /** The id of a row, out of a form; none is empty. */
 export function idOf(request: FastifyRequest, name: string): string {

@@ -22,7 +22,9 @@ const plugin: FastifyPluginAsync = async (app) => {
     const fields = [currentPassword(frame, 'current_password'), passwordField(frame, config.AUTH_PASSWORD_MIN)]
     const form = formTo(reply, path, { account: user.username, fields, button })
     const body =
-      user.passwordHash === noPassword ? withoutPassword(frame) : [quiet(note), renderForm(frame, form, wrong?.errors)]
+      user.passwordHash === noPassword
+        ? withoutPassword(reply.request, frame)
+        : [quiet(note), renderForm(frame, form, wrong?.errors)]
     return sendPage(reply, { title, hasErrors: !!wrong, body: [body, back(frame)] }, wrong?.status)
   }
 
