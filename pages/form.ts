@@ -37,8 +37,10 @@ export interface Button {
 }
 
 export interface Form {
-  /** where it is posted to */
+  /** where it is sent to */
   action: string
+  /** by its URL, for one that changes nothing */
+  method?: 'get'
   /** sent along */
   hidden?: Record<string, string | undefined>
   /** whose password it is, for password managers */
@@ -57,9 +59,9 @@ export const renderForm = (frame: Frame, form: Form, errors: FormErrors = {}): H
 /** One of several forms of a page, which has the summary of what is wrong once. */
 export const renderBareForm = (
   { texts }: Frame,
-  { action, hidden = {}, account, fields = [], button, passkey }: Form,
+  { action, method, hidden = {}, account, fields = [], button, passkey }: Form,
   errors: FormErrors = {},
-): Html => html`<form method="post" action="${action}"${
+): Html => html`<form method="${method ?? 'post'}" action="${action}"${
   passkey &&
   html` data-passkey="${passkey.does}"${passkey.ask !== undefined && html` data-ask="${passkey.ask}"`}${
     passkey.options !== undefined && html` data-options="${JSON.stringify(passkey.options)}"`

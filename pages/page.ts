@@ -13,6 +13,8 @@ export interface Theme {
 export interface Frame {
   locale: Locale
   texts: PageTexts
+  /** the locale that the page was asked for by name; undefined where the browser's was taken */
+  asked: Locale | undefined
   /**
    * a link or an action of ours: below the path of the issuer, with a locale that the page was asked for by name, and
    * with those of the parameters that are defined
@@ -32,6 +34,7 @@ export const frameOf = (
 ): Frame => ({
   locale,
   texts: textsOf(locale),
+  asked,
   linkTo(path, parameters = {}) {
     const query = new URLSearchParams()
     for (const [name, value] of Object.entries({ ...parameters, ui_locales: asked }))

@@ -9,6 +9,7 @@ import accountPages from './account/index.ts'
 import { sendError } from './answers.ts'
 import authorizeRoute from './authorize.ts'
 import consentPage from './consent.ts'
+import devicePage from './device.ts'
 import emailPages from './emails.ts'
 import forgotPage from './forgot.ts'
 import resetPage from './reset.ts'
@@ -68,6 +69,7 @@ const plugin: FastifyPluginAsync = async (app) => {
   await app.register(signOutPage)
   await app.register(signUpPage)
   await app.register(consentPage)
+  await app.register(devicePage)
   if (!mail.isOn) return
   await app.register(forgotPage)
   await app.register(resetPage)

@@ -2,6 +2,7 @@ import * as account from './account.ts'
 import * as authorize from './authorize.ts'
 import { common } from './common.ts'
 import * as consent from './consent.ts'
+import * as device from './device.ts'
 import * as email from './e-mail.ts'
 import * as failures from './failures.ts'
 import * as signIn from './sign-in.ts'
@@ -13,6 +14,7 @@ export const en = {
   ...common,
   ...account,
   ...consent,
+  ...device,
   ...authorize,
   ...email,
   ...failures,

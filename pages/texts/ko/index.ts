@@ -3,6 +3,7 @@ import * as account from './account.ts'
 import * as authorize from './authorize.ts'
 import { common } from './common.ts'
 import * as consent from './consent.ts'
+import * as device from './device.ts'
 import * as email from './e-mail.ts'
 import * as failures from './failures.ts'
 import * as signIn from './sign-in.ts'
@@ -14,6 +15,7 @@ export const ko: PageTexts = {
   ...common,
   ...account,
   ...consent,
+  ...device,
   ...authorize,
   ...email,
   ...failures,
