@@ -255,6 +255,7 @@ export async function buildApp(
         await app.register(import('./routes/openid/userinfo.ts'))
         await app.register(import('./routes/pages/theme.ts'))
         await app.register(import('./routes/oauth/device-authorization.ts'))
+        await app.register(import('./routes/oauth/par.ts'))
         await app.register(import('./routes/pages/index.ts'))
       }
       await app.register(async (ofUsers) => {

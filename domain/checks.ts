@@ -74,6 +74,8 @@ const settings = {
   sign_in_seconds: undefined,
   auth_session: undefined,
   authorization_code: undefined,
+  pushed_request: undefined,
+  requests_pushed: undefined,
   device_code: undefined,
   devices_waiting: undefined,
   browser_session: 'AUTH_BROWSER_IDLE_TTL',

@@ -8,6 +8,7 @@ import signOuts from '../logout/sign-outs.ts'
 import authorization from './authorization.ts'
 import consents from './consents.ts'
 import deviceCodes from './device-codes.ts'
+import pushedRequests from './pushed-requests.ts'
 
 /** All that sign-in in the browser has, and is not there without AUTH_PAGES. */
 export default fp(
@@ -17,6 +18,7 @@ export default fp(
     await app.register(consents)
     await app.register(clientMetadata)
     await app.register(authorization)
+    await app.register(pushedRequests)
     await app.register(deviceCodes)
     await app.register(logouts)
     await app.register(signOuts)

@@ -1,7 +1,7 @@
 import { Type } from '@sinclair/typebox'
-import type { FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
 import { Refusal } from '../../errors.ts'
-import { type Parameters, parameterOf } from '../../plugins/authorization/parameters.ts'
+import { type Parameters, parameterOf, wrongRequest } from '../../plugins/authorization/parameters.ts'
 import { toRefusal } from '../../plugins/http/errors.ts'
 import { AuthorizationParameters } from '../../schemas/authorization.ts'
 import { sendError } from './answers.ts'
@@ -10,16 +10,20 @@ const page = (description: string) => ({ description, content: { 'text/html': { 
 
 /** The authorization endpoint, RFC 6749 §3.1: where an app sends a browser to have its user sign in. */
 const plugin: FastifyPluginAsync = async (app) => {
-  const { authorization, browserSessions } = app
+  const { authorization, browserSessions, pushedRequests } = app
   app.setErrorHandler((error, request, reply) => sendError(reply, toRefusal(error, request), 'app'))
 
   async function authorize(request: FastifyRequest, reply: FastifyReply, came: Parameters): Promise<FastifyReply> {
-    const parameters = await unpushed(app, came)
+    const pushed = await pushedRequests.take(came)
+    const parameters = pushed ?? came
+    // Where pages look for their language.
+    request.query = parameters
     const destination = await authorization.destination(parameters)
     const { redirectUri } = destination
     const responseMode = parameterOf(parameters, 'response_mode') === 'form_post' ? 'form_post' : 'query'
     const returning = { redirectUri, responseMode, state: parameterOf(parameters, 'state') } as const
     try {
+      if (destination.client.requirePar && !pushed) throw wrongRequest('The client has to push its requests, to /par')
       const asked = await authorization.read(destination, parameters)
       return await authorization.goOn(request, reply, asked, await browserSessions.of(request))
     } catch (error) {
@@ -56,11 +60,6 @@ const plugin: FastifyPluginAsync = async (app) => {
   app.post('/authorize', { schema: { hide: true }, config: { isForAnySite: true } }, async ({ body }, reply) =>
     reply.redirect(`${app.publicPath}/authorize?${new URLSearchParams(body as Record<string, string>)}`, 303),
   )
-}
-
-/** The parameters of a request that was pushed, in the place of its name (RFC 9126 §4). */
-async function unpushed(_app: FastifyInstance, parameters: Parameters): Promise<Parameters> {
-  return parameters
 }
 
 export default plugin

@@ -13,6 +13,7 @@ const routes: Record<string, string[]> = {
   '/token': ['post'],
   '/challenge': ['post'],
   '/device_authorization': ['post'],
+  '/par': ['post'],
   '/authorize': ['get'],
   '/refresh': ['post'],
   '/protected': ['get'],

@@ -276,7 +276,12 @@ const always = {
 const inTheBrowser = {
   authorization_endpoint: 'http://localhost:3000/authorize',
   device_authorization_endpoint: 'http://localhost:3000/device_authorization',
+  pushed_authorization_request_endpoint: 'http://localhost:3000/par',
+  require_pushed_authorization_requests: false,
   userinfo_endpoint: 'http://localhost:3000/userinfo',
+  end_session_endpoint: 'http://localhost:3000/sign-out',
+  backchannel_logout_supported: true,
+  backchannel_logout_session_supported: true,
   response_types_supported: ['code'],
   response_modes_supported: ['query', 'form_post'],
   authorization_response_iss_parameter_supported: true,

@@ -12,6 +12,7 @@ const attribute = (tag: string, name: string) => {
 
 export interface PageForm {
   action: string
+  method: string
   /** hidden fields, and those with a value */
   fields: Record<string, string>
   names: string[]
@@ -26,6 +27,7 @@ export const formsOf = ({ body }: { body: string }): PageForm[] =>
     const named = inputs.filter((input) => attribute(input, 'name') !== null && !/ type="submit"/.test(input))
     return {
       action: attribute(tag, 'action') ?? '',
+      method: attribute(tag, 'method') ?? 'get',
       names: named.map((input) => attribute(input, 'name') as string),
       fields: Object.fromEntries(
         named
@@ -93,8 +95,11 @@ export function openBrowser(app: FastifyInstance, headers: Record<string, string
       const form = forms.find(isIt)
       if (!form)
         throw new Error(`no form for ${action ?? Object.keys(values)} on ${page.url}: ${page.body.slice(0, 2_000)}`)
-      const answer = await request('POST', form.action === '' ? page.url : form.action, { ...form.fields, ...values })
-      return follow(answer)
+      const to = form.action === '' ? page.url : form.action
+      const sent = { ...form.fields, ...values }
+      // What stands in the action of a form that is sent by GET is not sent.
+      if (form.method === 'get') return browser.open(`${new URL(to, origin).pathname}?${new URLSearchParams(sent)}`)
+      return follow(await request('POST', to, sent))
     },
     /** Signs in at the page that is open, or at `/sign-in`. */
     async signIn(username: string, secret = password, at?: Opened): Promise<Opened> {
