@@ -1,7 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import { deviceGrant } from '../../domain/grant.ts'
 import { basic, callerFrom, isOAuthError, makeClient } from '../support/client-helper.ts'
-import { askForCodes, type Codes, codesOf, decide, letExpire, makeDeviceClient, poll } from '../support/devices.ts'
+import { askForCodes, codesOf, decide, letExpire, makeDeviceClient, poll } from '../support/devices.ts'
 import {
   type Build,
   challenges,
@@ -212,14 +212,15 @@ overStores('guesses at user codes are counted for who makes them, right ones res
 
 onOneStore('a network has a thousand devices that wait, and no more', async (t, build) => {
   const { app } = await serve(build)
-  const ask = (remoteAddress: string) => askForCodes(app, {}, { remoteAddress })
-  const codes: Codes[] = []
-  for (let n = 0; n < 1_000; n++) codes.push(json(await ask(`192.0.2.${n % 200}`)))
-  const beyond = await ask('192.0.2.250')
+  const client = await app.clients.get('cli')
+  const issue = (address: string) =>
+    app.deviceCodes.issue(callerFrom(address, app.log), client, { scope: [], aud: 'http://localhost:3000' })
+  const issued = await Promise.all(Array.from({ length: 1_000 }, (_, n) => issue(`192.0.2.${n % 200}`)))
+  t.equal(new Set(issued.map(({ userCode }) => userCode)).size, 1_000)
+  const beyond = await askForCodes(app, {}, { remoteAddress: '192.0.2.250' })
   isOAuthError(t, beyond, 429, 'invalid_request')
   t.equal(beyond.headers['retry-after'], '600')
-  t.equal(new Set(codes.map(({ user_code }) => user_code)).size, 1_000)
-  t.equal((await ask('198.51.100.1')).statusCode, 200, 'others have their own')
+  t.equal((await askForCodes(app, {}, { remoteAddress: '198.51.100.1' })).statusCode, 200, 'others have their own')
 })
 
 onOneStore('AUTH_PAGES=off: there is no such grant', async (t, build) => {
