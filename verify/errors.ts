@@ -94,6 +94,13 @@ export class VerifierError extends Error {
   }
 }
 
+/** The same error, whose answer names the metadata of the service that was asked (RFC 9728 §5.1). */
+export function pointTo(resourceMetadata: string | undefined, error: unknown): unknown {
+  if (resourceMetadata === undefined || !(error instanceof TokenRefused)) return error
+  const wwwAuthenticate = `${error.wwwAuthenticate}, resource_metadata="${resourceMetadata}"`
+  return Object.assign(error, { wwwAuthenticate, headers: { ...error.headers, 'www-authenticate': wwwAuthenticate } })
+}
+
 /**
  * The token is missing, expired, revoked, invalid, its user's sign-in too weak or too old (401), or it lacks a scope or
  * role (403).

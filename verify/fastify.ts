@@ -3,7 +3,7 @@ import fp from 'fastify-plugin'
 import type { AccessTokenClaims } from '../domain/access-token.ts'
 import { isBearer } from '../domain/bearer.ts'
 import { omitUndefined } from '../domain/omit-undefined.ts'
-import { VerifierError } from './errors.ts'
+import { pointTo, VerifierError } from './errors.ts'
 import type { VerifierOptions } from './options.ts'
 import { tokenOfHeader } from './token.ts'
 import { createVerifier, type Requirements, readRequirements, type Verifier } from './verifier.ts'
@@ -45,6 +45,15 @@ const plugin: FastifyPluginAsync<LatchkeyVerifyOptions> = async (app, { refuse =
         })
   if (!('verifier' in options)) app.addHook('onClose', () => verifier.close())
 
+  /** A token without its scheme is none here; this says so. */
+  function refuseOthers(authorization: string | undefined): void {
+    try {
+      tokenOfHeader(authorization)
+    } catch (error) {
+      throw pointTo(verifier.resourceMetadata, error)
+    }
+  }
+
   function requireToken(requirements: Requirements = {}): TokenGuard {
     // At start and not with the first request: a wrong one stops the app.
     const { maxAgeSeconds: maxAge, ...others } = readRequirements(requirements)
@@ -52,8 +61,7 @@ const plugin: FastifyPluginAsync<LatchkeyVerifyOptions> = async (app, { refuse =
     return async (request, reply) => {
       try {
         const { authorization } = request.headers
-        // A token without its scheme is none here; this says so.
-        if (!isBearer(authorization)) tokenOfHeader(authorization)
+        if (!isBearer(authorization)) refuseOthers(authorization)
         const token = await verifier.verify(authorization, needed)
         request.token = token as FastifyRequest['token']
       } catch (error) {

@@ -42,6 +42,11 @@ export interface VerifierOptions {
   feedLostAfterSeconds?: number
   /** where the server is reached from here, when not by the issuer's URL: `http://latchkey:3000` between containers */
   url?: string
+  /**
+   * the URL of this service's metadata, RFC 9728, which its 401 and 403 then name: so a client finds out who gives tokens
+   * for it, as MCP clients do
+   */
+  resourceMetadata?: string
   /** for the requests to the server: an `https.Agent` with a CA, a client certificate or a proxy */
   agent?: Agent
   /**
@@ -73,6 +78,7 @@ export interface Settings {
   authorization: string | undefined
   feedLost: 'accept' | 'refuse'
   feedLostAfterMs: number
+  resourceMetadata: string | undefined
   agent: Agent | undefined
   clockSkewSeconds: number
   maxTokenAgeSeconds: number
@@ -93,6 +99,7 @@ const known: Record<keyof VerifierOptions, true> = {
   feedLost: true,
   feedLostAfterSeconds: true,
   url: true,
+  resourceMetadata: true,
   agent: true,
   clockSkewSeconds: true,
   maxTokenAgeSeconds: true,
@@ -117,11 +124,13 @@ export function readOptions(options: VerifierOptions): Settings {
     clientSecret,
     url = issuer,
     feedLost = 'refuse',
+    resourceMetadata,
     now = Date.now,
     onEvent = warn,
   } = options
   readUrl('issuer', issuer)
   const base = readUrl('url', url)
+  if (resourceMetadata !== undefined) readUrl('resourceMetadata', resourceMetadata)
   const audiences = typeof audience === 'string' ? [audience] : audience
   if (
     !Array.isArray(audiences) ||
@@ -145,6 +154,7 @@ export function readOptions(options: VerifierOptions): Settings {
     authorization: clientId === undefined ? undefined : basic(clientId, clientSecret as string),
     feedLost,
     feedLostAfterMs: readNumber(options, 'feedLostAfterSeconds', 300, lostMs / 1000) * 1000,
+    resourceMetadata: resourceMetadata === undefined ? undefined : new URL(resourceMetadata).href,
     agent: options.agent,
     // Revocations outlive the tokens they are for by a minute: to accept by more would outlive them.
     clockSkewSeconds: readNumber(options, 'clockSkewSeconds', 60, 0, 60),

@@ -3,7 +3,7 @@ import { LruMap } from 'toad-cache'
 import { type AccessTokenClaims, wrongTime } from '../domain/access-token.ts'
 import { type Acr, acrValues, lackOf, type SignInDemand } from '../domain/authentication.ts'
 import { createRevocationSet } from '../domain/revocation.ts'
-import { TokenRefused, VerifierUnavailable } from './errors.ts'
+import { pointTo, TokenRefused, VerifierUnavailable } from './errors.ts'
 import { createFeed, type FeedState, type feedLimits } from './feed.ts'
 import { createHttp } from './http.ts'
 import { createKeys, type Key, type keyLimits } from './jwks.ts'
@@ -61,6 +61,8 @@ export interface Verifier {
    */
   ready(options?: { timeoutSeconds?: number }): Promise<void>
   readonly status: VerifierStatus
+  /** as in the options */
+  readonly resourceMetadata: string | undefined
   /** Ends every request and timer. Tokens are answered by `VerifierUnavailable` from then on. */
   close(): Promise<void>
 }
@@ -93,6 +95,7 @@ export function createVerifier(
     clockSkewSeconds,
     maxTokenAgeSeconds,
     cacheSize,
+    resourceMetadata,
     now,
   } = settings
   const http = createHttp(settings.agent)
@@ -150,35 +153,44 @@ export function createVerifier(
       throw new VerifierUnavailable('the revocations have been lost for too long', failure)
   }
 
+  const verify: Verifier['verify'] = async (presented, requirements = {}) => {
+    const needed = readRequirements(requirements)
+    if (isClosed) throw new VerifierUnavailable('the verifier was closed')
+    let good = known.get(likelyTokenOf(presented))
+    if (!good?.key.isPublished) good = await recognise(tokenOf(presented))
+    const waiting = feed?.firstAnswer()
+    if (waiting) await waiting
+    // While something was waited for.
+    if (!good.key.isPublished) throw new TokenRefused('invalid', 'its key was withdrawn')
+    const nowMs = now()
+    checkTime(good.claims, nowMs)
+    if (feed) {
+      if (revocations.isRevoked(good.claims)) throw new TokenRefused('revoked', 'the token was revoked')
+      checkFeed(feed)
+    }
+    for (const name of needed.scope) {
+      if (!good.scope.includes(name))
+        throw new TokenRefused('scope', 'the token lacks a scope', { scope: needed.scope.join(' ') })
+    }
+    if (needed.role !== undefined && !good.claims.roles?.includes(needed.role))
+      throw new TokenRefused('role', 'the user lacks a role')
+    const lack = lackOf(good.claims, needed, nowMs)
+    if (lack) {
+      const { acr = 'none', auth_time: authTime = 'unknown' } = good.claims
+      throw new TokenRefused(lack, `the sign-in has acr ${acr} and auth_time ${authTime}`, { signIn: needed })
+    }
+    return good.claims
+  }
+
   return {
-    async verify(presented, requirements = {}) {
-      const needed = readRequirements(requirements)
-      if (isClosed) throw new VerifierUnavailable('the verifier was closed')
-      let good = known.get(likelyTokenOf(presented))
-      if (!good?.key.isPublished) good = await recognise(tokenOf(presented))
-      const waiting = feed?.firstAnswer()
-      if (waiting) await waiting
-      // While something was waited for.
-      if (!good.key.isPublished) throw new TokenRefused('invalid', 'its key was withdrawn')
-      const nowMs = now()
-      checkTime(good.claims, nowMs)
-      if (feed) {
-        if (revocations.isRevoked(good.claims)) throw new TokenRefused('revoked', 'the token was revoked')
-        checkFeed(feed)
-      }
-      for (const name of needed.scope) {
-        if (!good.scope.includes(name))
-          throw new TokenRefused('scope', 'the token lacks a scope', { scope: needed.scope.join(' ') })
-      }
-      if (needed.role !== undefined && !good.claims.roles?.includes(needed.role))
-        throw new TokenRefused('role', 'the user lacks a role')
-      const lack = lackOf(good.claims, needed, nowMs)
-      if (lack) {
-        const { acr = 'none', auth_time: authTime = 'unknown' } = good.claims
-        throw new TokenRefused(lack, `the sign-in has acr ${acr} and auth_time ${authTime}`, { signIn: needed })
-      }
-      return good.claims
-    },
+    resourceMetadata,
+    verify:
+      resourceMetadata === undefined
+        ? verify
+        : (...given) =>
+            verify(...given).catch((error) => {
+              throw pointTo(resourceMetadata, error)
+            }),
 
     async ready({ timeoutSeconds = 10 } = {}) {
       if (isClosed) throw new VerifierUnavailable('the verifier was closed')

@@ -1478,6 +1478,22 @@ async function guardedApp(t: Test, options: LatchkeyVerifyOptions, logs: Json[] 
   return guarded
 }
 
+t.test('each refusal names the metadata of the service, where there is one (RFC 9728 §5.1)', async (t) => {
+  const server = await startIssuer(t)
+  const resourceMetadata = 'https://api.example.com/.well-known/oauth-protected-resource'
+  const app = await guardedApp(t, { issuer, audience, url: server.url, resourceMetadata })
+  const call = async (url: string, authorization?: string) =>
+    (await app.inject({ url, ...(authorization !== undefined && { headers: { authorization } }) })).headers
+  const named = (challenge: string) => `${challenge}, resource_metadata="${resourceMetadata}"`
+  for (const none of [undefined, '', 'Basic YTpi'])
+    t.equal((await call('/any', none))['www-authenticate'], named(challenges.missing))
+  t.equal((await call('/any', 'Bearer a.b.c'))['www-authenticate'], named(challenges.invalid))
+  const narrow = await call('/files', `Bearer ${await server.token()}`)
+  t.match(narrow['www-authenticate'], /error="insufficient_scope", scope="files:read", resource_metadata="https:/)
+  t.equal((await refusal(app.verifier, undefined)).wwwAuthenticate, named(challenges.missing))
+  t.throws(() => createVerifier({ issuer, resourceMetadata: '/metadata' }), TypeError)
+})
+
 t.test('the plugin guards routes, by scope and role', async (t) => {
   const server = await startIssuer(t)
   const logs: Json[] = []
