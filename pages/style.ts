@@ -132,7 +132,8 @@ button:hover, .button:hover { background: var(--accent-strong); }
 .plain:hover { background: var(--ground); }
 .plain.danger { border-color: var(--error); color: var(--error); }
 .plain.danger:hover { background: var(--error-ground); }
-:is(form, .button, .row, .list) + :is(.quiet, .button, form, .row) { margin-top: 1rem; }
+:is(form, .button, .row, .list) + :is(.quiet, .button, form, .row, details, noscript) { margin-top: 1rem; }
+noscript { display: block; }
 .row { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(9rem, 100%), 1fr)); gap: .75rem; }
 .row > * { margin: 0; }
 .or { display: flex; align-items: center; gap: .75rem; margin: 1.25rem 0; color: var(--quiet); font-size: .9375rem; }
@@ -179,6 +180,7 @@ p > a { display: inline-block; min-height: 1.5rem; }
   border-radius: var(--radius);
   background: var(--error-ground);
 }
+h1 + .summary { margin-top: 1rem; }
 .summary h2 { margin-bottom: .25rem; font-size: 1rem; color: var(--error); }
 .summary p { margin: 0; }
 .summary a { color: inherit; }

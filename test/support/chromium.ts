@@ -25,7 +25,10 @@ export async function startChromium(t: Scope): Promise<Browser> {
     executablePath: chromium as string,
     // Root has none, nor has every container; its content is ours.
     chromiumSandbox: false,
-    args: ['--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1', '--disable-dev-shm-usage'],
+    args: [
+      '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1, EXCLUDE ::1',
+      '--disable-dev-shm-usage',
+    ],
   })
   t.teardown(() => browser.close())
   return browser
