@@ -1,4 +1,4 @@
-import type { FastifyInstance, LightMyRequestResponse } from 'fastify'
+import type { FastifyInstance, InjectOptions, LightMyRequestResponse } from 'fastify'
 import { password } from './helper.ts'
 
 /* A browser without script, in front of the app: it keeps cookies, follows redirects of ours, and sends forms. */
@@ -46,8 +46,33 @@ export const formsOf = ({ body }: { body: string }): PageForm[] =>
 
 export type Opened = LightMyRequestResponse & { url: string }
 
+/** What a browser is in front of. */
+interface Site {
+  config: { AUTH_ISSUER: string }
+  publicPath: string
+  inject(request: InjectOptions): Promise<LightMyRequestResponse>
+}
+
+/** A service that listens somewhere, in front of which there is no proxy, with the issuer that there is by default. */
+export const behind = (origin: string): Site => ({
+  config: { AUTH_ISSUER: 'http://localhost:3000' },
+  publicPath: '',
+  inject: async ({ method, url, headers, payload }) => {
+    const answer = await fetch(`${origin}${url}`, {
+      ...{ method: method as string, headers: headers as Record<string, string>, redirect: 'manual' },
+      ...(payload !== undefined && { body: payload as string }),
+    })
+    const cookies = answer.headers.getSetCookie().map((text) => {
+      const [, name = '', value = ''] = /^([^=]+)=([^;]*)/.exec(text) ?? []
+      return { name, value, ...(/max-age=0/i.test(text) && { maxAge: 0 }) }
+    })
+    const told = { statusCode: answer.status, headers: Object.fromEntries(answer.headers), cookies }
+    return { ...told, body: await answer.text() } as unknown as LightMyRequestResponse
+  },
+})
+
 /** @param headers of each request */
-export function openBrowser(app: FastifyInstance, headers: Record<string, string> = {}) {
+export function openBrowser(app: Site | FastifyInstance, headers: Record<string, string> = {}) {
   const jar = new Map<string, string>()
   const { origin } = new URL(app.config.AUTH_ISSUER)
 
