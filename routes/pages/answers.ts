@@ -2,48 +2,13 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import { Refusal } from '../../errors.ts'
 import type { Field, FormErrors } from '../../pages/form.ts'
 import { type Content, html } from '../../pages/html.ts'
-import { type Frame, frameOf, linkButton, named, type Page, paragraph, renderPage } from '../../pages/page.ts'
+import { type Frame, linkButton, named, paragraph } from '../../pages/page.ts'
 import type { PageTexts } from '../../pages/texts/index.ts'
 import { passwordProblemOf } from '../../plugins/accounts/password-policy.ts'
+import { frameFor, sendPage } from '../../plugins/browser/send-page.ts'
 import { noteRefusal } from '../../plugins/http/errors.ts'
-import { localeOf } from '../../plugins/http/locale.ts'
 
-/** What the pages of an answer have in common. A language that the URL names stays with its links. */
-export function frameFor(request: FastifyRequest): Frame {
-  const { publicPath, mail, theme } = request.server
-  const locale = localeOf(request)
-  const asked = 'ui_locales' in (request.query as object) ? locale : undefined
-  return frameOf(locale, asked, { publicPath, serviceName: mail.service, theme })
-}
-
-/**
- * No script but our own, nothing from elsewhere, in no frame; and no address of a page, which may hold the secret of a
- * link, leaves with a request that it makes.
- */
-const pageHeaders = ({ script, formTargets = [] }: Page) => ({
-  'content-security-policy': [
-    "default-src 'none'",
-    "style-src 'self'",
-    "script-src 'self'",
-    "img-src 'self' data:",
-    // To ask for what a passkey is to sign.
-    ...(script === 'passkey' ? ["connect-src 'self'"] : []),
-    "base-uri 'none'",
-    "frame-ancestors 'none'",
-    ["form-action 'self'", ...formTargets].join(' '),
-  ].join('; '),
-  'referrer-policy': 'no-referrer',
-  'cross-origin-opener-policy': 'same-origin',
-  'cross-origin-resource-policy': 'same-origin',
-})
-
-/** Answers with a page. */
-export const sendPage = (reply: FastifyReply, page: Page, status = 200): FastifyReply =>
-  reply
-    .code(status)
-    .headers(pageHeaders(page))
-    .type('text/html; charset=utf-8')
-    .send(renderPage(frameFor(reply.request), page))
+export { frameFor, sendPage }
 
 /**
  * Answers with a page that says that something did not work, and what to do next; notes why, for the log and for

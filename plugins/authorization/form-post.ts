@@ -2,7 +2,7 @@ import type { FastifyReply } from 'fastify'
 import { formTargetsOf } from '../../domain/form-targets.ts'
 import { renderForm } from '../../pages/form.ts'
 import { paragraph } from '../../pages/page.ts'
-import { frameFor, sendPage } from './answers.ts'
+import { frameFor, sendPage } from '../browser/send-page.ts'
 
 /** OAuth 2.0 Form Post Response Mode: a form that sends itself to the app; without script, by its button. */
 export function sendFormPost(reply: FastifyReply, action: string, hidden: Record<string, string>): FastifyReply {
