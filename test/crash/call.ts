@@ -10,12 +10,18 @@ export interface Call {
   client?: { id: string; secret: string }
   json?: object
   form?: Record<string, string>
+  /** of a browser */
+  cookie?: string
 }
 
 export interface Answer {
   status: number
   // biome-ignore lint/suspicious/noExplicitAny: what it holds is the caller's to say
   body: any
+  text: string
+  /** where it leads, and what it has a browser keep */
+  location: string | undefined
+  cookies: string[]
 }
 
 /** The connection broke before the answer: what was asked for may have been done. */
@@ -32,13 +38,14 @@ export function callsTo(origin: string) {
   const agent = new Agent({ keepAlive: true })
 
   /** Sends a request; a POST when it has a body. @throws {NoAnswer} @throws {NotSent} */
-  async function call(path: string, { method, token, client, json, form }: Call = {}): Promise<Answer> {
+  async function call(path: string, { method, token, client, json, form, cookie }: Call = {}): Promise<Answer> {
     const body = json ? JSON.stringify(json) : form && new URLSearchParams(form).toString()
     const authorization = token
       ? `Bearer ${token}`
       : client && `Basic ${Buffer.from(`${client.id}:${client.secret}`).toString('base64')}`
     const headers = {
       ...(authorization && { authorization }),
+      ...(cookie && { cookie }),
       ...(body !== undefined && { 'content-type': json ? 'application/json' : 'application/x-www-form-urlencoded' }),
       ...(body !== undefined && { 'content-length': Buffer.byteLength(body) }),
     }
@@ -56,7 +63,9 @@ export function callsTo(origin: string) {
         response.on('error', () => reject(new NoAnswer(path)))
         response.on('end', () => {
           const isJson = /json/.test(response.headers['content-type'] ?? '')
-          resolve({ status: response.statusCode as number, body: isJson && text !== '' ? JSON.parse(text) : undefined })
+          const { location, 'set-cookie': cookies = [] } = response.headers
+          const body = isJson && text !== '' ? JSON.parse(text) : undefined
+          resolve({ status: response.statusCode as number, body, text, location, cookies })
         })
       })
       sent.end(body)

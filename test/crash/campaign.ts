@@ -17,8 +17,8 @@ import { createSite, type Site, type StoreName } from './site.ts'
 const graceMs = 30_000
 /** Before a strike, so many writes are acknowledged at least, and then there is some time. In the long form it is more. */
 const size = {
-  short: { accounts: 8, clients: 2, guessers: 1, factors: 2, leastWrites: 25, loadMs: 100 },
-  long: { accounts: 20, clients: 5, guessers: 1, factors: 6, leastWrites: 100, loadMs: 500 },
+  short: { accounts: 8, clients: 2, guessers: 1, factors: 2, browsers: 2, leastWrites: 25, loadMs: 100 },
+  long: { accounts: 20, clients: 5, guessers: 1, factors: 6, browsers: 5, leastWrites: 100, loadMs: 500 },
 } as const
 /** The strike comes so long after such a write was sent, at most. */
 const writeMs = 12

@@ -1,6 +1,7 @@
 import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises'
 import type { Store } from '../../stores/store.ts'
 import { Account } from './account.ts'
+import { BrowserUser } from './browser-user.ts'
 import { NoAnswer, NotSent } from './call.ts'
 import { OAuthClient } from './client.ts'
 import type { Entity, World } from './entity.ts'
@@ -21,6 +22,7 @@ export interface Size {
   clients: number
   guessers: number
   factors: number
+  browsers: number
 }
 
 /** Everybody who uses the service, and what they do at once. */
@@ -37,6 +39,7 @@ export function createPopulation(world: World, keys: SigningKeys, size: Size) {
     fillWith(OAuthClient, size.clients)
     fillWith(Guesser, size.guessers)
     fillWith(SecondFactor, size.factors)
+    fillWith(BrowserUser, size.browsers)
   }
 
   function retire(one: Entity): void {

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { cheapHashing, type Scope } from '../support/basics.ts'
 import { type Running, runProgram } from '../support/running.ts'
+import { browserApp } from './browser-user.ts'
 import { type Answer, type Call, type Calls, callsTo } from './call.ts'
 import type { Ledger } from './ledger.ts'
 
@@ -42,7 +43,9 @@ export interface Site {
 export function createSite(t: Scope, dir: string, place: Record<string, string>, ledger: Ledger): Site {
   const clientsFile = join(dir, 'clients.json')
   const { id: client_id, secret: client_secret } = operator
-  writeFileSync(clientsFile, JSON.stringify([{ client_id, client_secret, scopes: ['admin'] }]), { mode: 0o600 })
+  writeFileSync(clientsFile, JSON.stringify([{ client_id, client_secret, scopes: ['admin'] }, browserApp]), {
+    mode: 0o600,
+  })
   let settings: Record<string, string> = {
     ...cheapHashing,
     AUTH_ISSUER: 'http://auth.example',

@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
@@ -6,8 +7,11 @@ import { createInterface } from 'node:readline'
 import pg from 'pg'
 import t, { type Test } from 'tap'
 import { failuresLastMs } from '../../domain/failures.ts'
+import type { End } from '../../domain/lifetimes.ts'
 import type { Session } from '../../domain/session.ts'
+import type { TableName } from '../../stores/rows.ts'
 import type { Store } from '../../stores/store.ts'
+import { makeRecord } from '../stores/records.ts'
 import {
   cheapHashing,
   claimsOf,
@@ -36,6 +40,7 @@ const day = 86_400_000
 const [keptSessions, idleDays] = isLong ? [20, 30] : [8, 12]
 const days = 4 * idleDays
 const openedEachDay = 20
+const browsersEachDay = 5
 const refreshesEachDay = 2
 
 /** Bytes on disk; of PostgreSQL after what its autovacuum does in the course of days. */
@@ -70,13 +75,25 @@ async function sweep({ app, clock }: TestApp): Promise<void> {
   } while (cursor !== undefined)
 }
 
-async function countRows(store: Store, table: 'sessions' | 'failures'): Promise<number> {
+async function countRows(store: Store, table: TableName): Promise<number> {
   const { rows, next } = await store.exportRows(table, { limit: 10_000 })
   if (next !== undefined) throw new Error('more rows than a page holds')
   return rows.length
 }
 
+/** Signs the user of a session in in a browser, and to an app from there. @returns the id of the browser session */
+async function signIn({ app, clock: { now } }: TestApp, of: Session): Promise<string> {
+  const [store, id, { userId, generation, address, userAgent }] = [storeOf(app), randomUUID(), of]
+  const record = makeRecord({ createdAt: now, expiresAt: now + 60_000 })
+  await store.issueRecord(record, { perOwner: 10, perSource: 10 })
+  const browser = { id, userId, generation, address, userAgent, secretHash: record.id, createdAt: now, seenAt: now }
+  await store.createBrowserSession({ ...browser, authAt: now, amr: ['pwd'] }, { kind: 'code', id: record.id, now })
+  await store.createSession({ ...of, id: randomUUID(), counter: 0, createdAt: now, refreshedAt: now, parent: id })
+  return id
+}
+
 overStores('time goes by: what has expired leaves, what lives stays, and the store does not grow', async (t, build) => {
+  const browserDays = Math.min(7, idleDays)
   const test = await build({ AUTH_REFRESH_MAX_TTL: '3650d', AUTH_REFRESH_IDLE_TTL: `${idleDays}d` })
   const { app, clock } = test
   const { sessions } = app
@@ -104,6 +121,8 @@ overStores('time goes by: what has expired leaves, what lives stays, and the sto
         store.createSession({ ...first, ...times, id: crypto.randomUUID(), counter: 0 }),
       ),
     )
+    const browsers = await Promise.all(Array.from({ length: browsersEachDay }, () => signIn(test, first)))
+    await store.endBrowserSession(browsers[0] as string, { now: clock.now, expiresAt: clock.now + 600_000 } as End)
     await store.recordFailure([{ key: `guess of day ${today}` }], clock.now)
     await store.revoke({ kind: 'jti', id: crypto.randomUUID(), revokedAt: clock.now, expiresAt: clock.now + 600_000 })
     await sweep(test)
@@ -114,11 +133,13 @@ overStores('time goes by: what has expired leaves, what lives stays, and the sto
   t.ok(late <= early * 1.25, `${early} bytes when the first had expired, ${late} in the end`)
   t.equal(
     await countRows(store, 'sessions'),
-    keptSessions + idleDays * openedEachDay,
+    keptSessions + idleDays * openedEachDay + browserDays * (browsersEachDay - 1),
     'those that have not been idle for too long, and those in use',
   )
   t.equal(await countRows(store, 'failures'), 2, 'of a day ago, and of today')
-  t.equal((await store.revocationsSince()).revocations.length, 1)
+  t.equal(await countRows(store, 'browserSessions'), browserDays * (browsersEachDay - 1))
+  t.equal(await countRows(store, 'records'), browsersEachDay, 'an app is to be told of each end of today')
+  t.equal((await store.revocationsSince()).revocations.length, 2)
 
   clock.now += (idleDays - 1) * day
   await sweep(test)
@@ -130,6 +151,7 @@ overStores('time goes by: what has expired leaves, what lives stays, and the sto
   )
   clock.now += idleDays * day
   await sweep(test)
+  t.equal(await countRows(store, 'browserSessions'), 0)
   t.equal(await countRows(store, 'sessions'), 0, 'and in the end those too that were in use')
   t.equal(await countRows(store, 'failures'), 0)
   t.equal((await store.revocationsSince()).revocations.length, 0)

@@ -1,5 +1,5 @@
 import type { FastifyInstance, InjectOptions, LightMyRequestResponse } from 'fastify'
-import { password } from './helper.ts'
+import { password } from './basics.ts'
 
 /* A browser without script, in front of the app: it keeps cookies, follows redirects of ours, and sends forms. */
 
