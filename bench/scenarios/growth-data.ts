@@ -6,8 +6,11 @@ import { open } from 'lmdb'
 import type pg from 'pg'
 import { buildApp } from '../../app.ts'
 import { readConfig } from '../../config.ts'
+import type { BrowserSession } from '../../domain/browser-session.ts'
+import type { RecordTaking } from '../../domain/record.ts'
 import { openLmdbStore } from '../../stores/lmdb/store.ts'
 import { migrations } from '../../stores/postgres/migrations.ts'
+import type { Store } from '../../stores/store.ts'
 import { makeDir } from '../processes.ts'
 import { readWalBytes } from './postgres.ts'
 
@@ -46,6 +49,23 @@ export const userId = (n: number): string => uuid(`user ${n}`)
 export const sessionId = (n: number): string => uuid(`session ${n}`)
 export const nameOf = (n: number): string => `user-${n}@example.com`
 
+/** Of the users who are signed in in a browser, too. */
+const browsersAtMost = 20_000
+/** Of a user. */
+export const browserSession = (n: number, id = uuid(`browser ${n}`)): BrowserSession => ({
+  ...{ id, userId: userId(n), generation: 0, secretHash: randomBytes(32).toString('base64url') },
+  ...{ createdAt, seenAt: createdAt, authAt: createdAt, amr: ['pwd'] },
+  ...{ address: sender.address, userAgent: sender.userAgent },
+})
+
+/** What a sign-in in a browser takes. */
+export async function issueCode(store: Store): Promise<RecordTaking> {
+  const [kind, id, now] = ['code', randomBytes(32).toString('base64url'), Date.now()]
+  const times = { createdAt: now, expiresAt: now + 60_000, misses: 0, version: 1 }
+  await store.issueRecord({ kind, id, owner: id, source: id, data: '', ...times }, { perOwner: 1, perSource: 1 })
+  return { kind, id, now }
+}
+
 const perBatch = 2_000
 
 /** Through the store's own methods, in batches that share a commit. */
@@ -54,14 +74,20 @@ export async function loadLmdb(size: number): Promise<Loaded> {
   const store = openLmdbStore(dataDir)
   const bytes = () => statSync(join(dataDir, 'lmdb', 'data.mdb')).size
   /** @returns bytes of a row on disk */
-  const load = async (add: (n: number) => Promise<boolean>) => {
+  const load = async (add: (n: number) => Promise<boolean>, count = size) => {
     const before = bytes()
-    for (let from = 0; from < size; from += perBatch) {
-      const batch = Array.from({ length: Math.min(perBatch, size - from) }, (_, index) => add(from + index))
+    for (let from = 0; from < count; from += perBatch) {
+      const batch = Array.from({ length: Math.min(perBatch, count - from) }, (_, index) => add(from + index))
       if ((await Promise.all(batch)).includes(false)) throw new Error('a row was refused')
     }
-    return Math.round((bytes() - before) / size)
+    return Math.round((bytes() - before) / count)
   }
+  // First, for pages that were freed by others are used again and count as nothing.
+  const rows = Array.from({ length: Math.min(size, browsersAtMost) }, (_, n) => browserSession(n))
+  const browserSessionBytes = await load(
+    async (n) => (await store.importRows('browserSessions', [rows[n] as BrowserSession])) === 1,
+    rows.length,
+  )
   const userBytes = await load((n) => {
     const [id, username] = [userId(n), nameOf(n)]
     const user = { id, username, nameKey: username, passwordHash, roles: [], createdAt: madeAt(n), generation: 0 }
@@ -74,7 +100,7 @@ export async function loadLmdb(size: number): Promise<Loaded> {
   })
   await store.close()
   const env = { ...common, AUTH_DATA_DIR: dataDir, DATABASE_URL: '' }
-  return { env, disk: { userBytes, sessionBytes }, indexSeconds: await indexAgain(dataDir) }
+  return { env, disk: { userBytes, sessionBytes, browserSessionBytes }, indexSeconds: await indexAgain(dataDir) }
 }
 
 /** Takes the index by creation away, and makes it as the service does. @returns seconds */
@@ -109,6 +135,14 @@ export async function loadPostgres(size: number, { url, client }: { url: string;
      FROM generate_series(0, $1::int - 1) AS n`,
     [size, createdAt, sender.address, sender.userAgent, sender.clientId],
   )
+  const browsers = Math.min(size, browsersAtMost)
+  await client.query(
+    `INSERT INTO latchkey_browser_sessions
+       (id, user_id, generation, secret_hash, created_at, seen_at, auth_at, amr, address, user_agent)
+     SELECT md5('browser ' || n)::uuid, md5('user ' || n)::uuid, 0, $5, $2, $2, $2, '{pwd}', $3, $4
+     FROM generate_series(0, $1::int - 1) AS n`,
+    [browsers, createdAt, sender.address, sender.userAgent, 's'.repeat(43)],
+  )
   const indexes = migrations.flatMap(({ statements }) =>
     statements.filter((sql) => /latchkey_users_by_(name|cr)/.test(sql)),
   )
@@ -116,18 +150,25 @@ export async function loadPostgres(size: number, { url, client }: { url: string;
   const startedAt = performance.now()
   for (const sql of indexes) await client.query(sql)
   const indexSeconds = (performance.now() - startedAt) / 1000
-  for (const sql of ['VACUUM ANALYZE latchkey_users', 'VACUUM ANALYZE latchkey_sessions', 'CHECKPOINT'])
-    await client.query(sql)
+  for (const table of ['users', 'sessions', 'browser_sessions']) await client.query(`VACUUM ANALYZE latchkey_${table}`)
+  await client.query('CHECKPOINT')
   const { rows } = await client.query(
     `SELECT replace(c.relname, 'latchkey_', '') AS name, pg_relation_size(c.oid)::float8 AS bytes FROM pg_class c
-     WHERE c.relname LIKE 'latchkey_users%' OR c.relname LIKE 'latchkey_sessions%'`,
+     WHERE c.relname LIKE 'latchkey_users%' OR c.relname LIKE 'latchkey_sessions%' OR
+       c.relname LIKE 'latchkey_browser_sessions%'`,
   )
+  const countOf = (name: string) => (name.startsWith('browser') ? browsers : size)
   const perRow = (of: string) =>
-    Math.round(rows.filter(({ name }) => name.startsWith(of)).reduce((total, { bytes }) => total + bytes, 0) / size)
-  const parts = rows.map(({ name, bytes }) => [`${name}Bytes`, Math.round(bytes / size)])
+    Math.round(
+      rows.filter(({ name }) => name.startsWith(of)).reduce((total, { bytes }) => total + bytes, 0) / countOf(of),
+    )
+  const parts = rows.map(({ name, bytes }) => [`${name}Bytes`, Math.round(bytes / countOf(name))])
   return {
     env,
-    disk: { userBytes: perRow('users'), sessionBytes: perRow('sessions'), ...Object.fromEntries(parts) },
+    disk: {
+      ...{ userBytes: perRow('users'), sessionBytes: perRow('sessions') },
+      ...{ browserSessionBytes: perRow('browser_sessions'), ...Object.fromEntries(parts) },
+    },
     indexSeconds,
     walBytes: () => readWalBytes(client),
   }

@@ -9,6 +9,7 @@
  * fails when the largest costs more than 1.5 times what the smallest does.
  */
 
+import { randomUUID } from 'node:crypto'
 import { closeSync, fdatasyncSync, openSync, writeSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
@@ -163,6 +164,28 @@ async function measureCosts(subject: Subject, dir: string): Promise<void> {
     if (outcome !== 'rotated') throw new Error(`a refresh was ${outcome}`)
   })
   if (subject.walBytes) note(subject, 'walPerRefresh', ((await subject.walBytes()) - walBefore) / (250 + 4_000))
+
+  // Somebody signs in in a browser, to an app from there, and out.
+  await time(subject, 'browserInAndOut', 100, 1_000, async () => {
+    const browser = data.browserSession(random(), randomUUID())
+    const [taking, id] = [await data.issueCode(store as Store), randomUUID()]
+    const { clientId, ...seen } = data.sender
+    const times = { createdAt: data.createdAt, refreshedAt: data.createdAt, counter: 0 }
+    const app = {
+      id,
+      userId: browser.userId,
+      clientId,
+      scope: [],
+      generation: 0,
+      ...times,
+      ...seen,
+      parent: browser.id,
+    }
+    const isIn = await (store as Store).createBrowserSession(browser, taking)
+    const isOpen = isIn && (await (store as Store).createSession(app))
+    if (!isOpen || !(await (store as Store).endBrowserSession(browser.id, noEnd))) throw new Error('refused')
+    await store.removeRecord(`logout.${id}`)
+  })
 
   // From anywhere in the sessions but near their end, where a step would be short; nothing there has expired.
   await time(subject, 'sweepStep', 10, 0, async () => {
