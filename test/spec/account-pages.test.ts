@@ -541,13 +541,25 @@ onPages('a form of one user does nothing for another who signs in in the same br
   t.match((await browser.open('/account')).url, /^\/sign-in/, 'nor is there anything for who is disabled')
 })
 
-onOneStore('pages are left out that the service has nothing for', async (t, build) => {
-  const { app } = await build({ AUTH_ISSUER: 'http://127.0.0.1:3000' })
-  await signUp(app, 'ada')
-  const browser = openBrowser(app)
-  await browser.signIn('ada')
-  t.equal((await browser.request('GET', '/account/factors/passkey')).statusCode, 404, 'the issuer is an address')
-  t.notMatch((await browser.open('/account/factors')).body, 'passkey"')
-  t.equal((await browser.request('GET', '/account/email')).statusCode, 404, 'there is no mail')
-  t.notMatch((await browser.open('/account')).body, '/account/email')
-})
+onOneStore(
+  'pages are left out that the service has nothing for, and all are below the path of the issuer',
+  async (t, build) => {
+    const { app } = await build({ AUTH_ISSUER: 'http://127.0.0.1:3000/auth' })
+    await signUp(app, 'ada')
+    const browser = openBrowser(app)
+    t.equal(
+      (await browser.signIn('ada', undefined, await browser.open('/account/factors'))).url,
+      '/auth/account/factors',
+    )
+    t.equal((await browser.request('GET', '/account/factors/passkey')).statusCode, 404, 'the issuer is an address')
+    t.notMatch((await browser.open('/account/factors')).body, 'passkey"')
+    t.equal((await browser.request('GET', '/account/email')).statusCode, 404, 'there is no mail')
+    const page = await browser.open('/account')
+    t.notMatch(page.body, '/account/email')
+    t.notMatch(page.body, /(href|action)="\/(?!auth\/)/)
+    const changed = await browser.submit(await browser.open('/account/password'), {
+      ...{ current_password: password, new_password: next },
+    })
+    t.equal(changed.url, '/auth/account?done=password')
+  },
+)
