@@ -6,6 +6,7 @@ import { asksConsent, type Client, clientBirth, remembersConsent } from '../../d
 import { formTargetsOf } from '../../domain/form-targets.ts'
 import { mayHaveScope } from '../../domain/grant.ts'
 import { omitUndefined } from '../../domain/omit-undefined.ts'
+import { isRegistered } from '../../domain/redirect-uri.ts'
 import { elapsedMs, isFuture } from '../../domain/time.ts'
 import { whyNoTokens } from '../../domain/user.ts'
 import { type ErrorCode, Refusal } from '../../errors.ts'
@@ -84,13 +85,18 @@ function createAuthorization(
     return isIn ? reply.redirect(`${publicPath}${page.to}`, 303) : leadTo(request, reply, '/sign-in', page)
   }
 
-  /** The client of a request that was good when it came. @throws {Refusal} where the client has gone since */
-  async function clientOf({ clientId, clientCreatedAt }: AuthorizationRequest): Promise<Client> {
+  /**
+   * The client of a request that was good when it came.
+   *
+   * @throws {Refusal} where the client has gone since, or its redirect_uri, which may be somebody else's by now
+   */
+  async function clientOf({ clientId, clientCreatedAt, redirectUri }: AuthorizationRequest): Promise<Client> {
     const client = await clientMetadata.find(clientId)
-    if (client && client.disabledAt === undefined && clientBirth(client) === clientCreatedAt) return client
+    const isThere = client && client.disabledAt === undefined && clientBirth(client) === clientCreatedAt
+    if (isThere && isRegistered(client, redirectUri)) return client
     throw new Refusal('invalid_request', {
-      detail: 'The client is gone',
-      checks: [checked('client', 'gone or disabled')],
+      detail: 'The client is gone, or the redirect_uri is none of its any more',
+      checks: [isThere ? checked('redirect_uri', redirectUri) : checked('client', 'gone or disabled')],
     })
   }
 

@@ -1,6 +1,7 @@
 import { writeFile } from 'node:fs/promises'
 import { administered, isProblem } from '../support/admin.ts'
-import { isOAuthError, writeClients } from '../support/client-helper.ts'
+import { openBrowser } from '../support/browser.ts'
+import { isOAuthError, makeClient, writeClients } from '../support/client-helper.ts'
 import { claimsOf, json, onOneStore, overStores, password, postForm, signUp } from '../support/helper.ts'
 
 /* Clients that people sign in to in a browser: what is decided of them. */
@@ -117,6 +118,21 @@ overStores('a client is changed in what is sent, and its secret and its sessions
   t.match(json(await edit({ pkce: 'optional' }, 'web')).errors, [{ pointer: '/pkce' }])
   const all = await Promise.all(Array.from({ length: 8 }, (_, i) => edit({ name: `Shop ${i}` })))
   t.same([...new Set(all.map(({ statusCode }) => statusCode))], [200], 'changes at once come one after the other')
+})
+
+onOneStore('an address that was taken from a client while somebody signs in gets no code', async (t, build) => {
+  const { app } = await build()
+  await signUp(app)
+  const [redirect_uri, other] = ['https://shop.example/cb', 'https://shop.example/other']
+  await makeClient(app, { id: 'shop', redirectUris: [redirect_uri, other], consent: 'implicit', pkce: 'optional' })
+  await app.clients.edit(app, 'shop', { grants: ['authorization_code'] })
+  const browser = openBrowser(app)
+  const asked = new URLSearchParams({ client_id: 'shop', redirect_uri, response_type: 'code' })
+  const page = await browser.open(`/authorize?${asked}`)
+  await app.clients.edit(app, 'shop', { redirectUris: [other] })
+  const answer = await browser.signIn('ada', undefined, page)
+  t.equal(answer.statusCode, 400)
+  t.equal(answer.headers['location'], undefined)
 })
 
 onOneStore('a declared client has what the file says at each start, and no more of before', async (t, build) => {
