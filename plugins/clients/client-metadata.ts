@@ -1,3 +1,4 @@
+import { lookup } from 'node:dns/promises'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { Lru } from 'toad-cache'
@@ -5,7 +6,7 @@ import { checked } from '../../domain/checks.ts'
 import { type Client, isUnregistered } from '../../domain/client.ts'
 import { type ClientMetadata, readMetadata, WrongMetadata } from '../../domain/client-metadata.ts'
 import { Refusal } from '../../errors.ts'
-import { FetchFailed, type GuardedAnswer } from '../run/guarded-fetch.ts'
+import { createGuardedFetch, FetchFailed, type GuardedAnswer } from '../run/guarded-fetch.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -124,7 +125,11 @@ function freshMsOf(cacheControl = ''): number {
 
 export default fp(
   async (app: FastifyInstance) => {
-    app.decorate('clientMetadata', createClientMetadata(app))
+    // Its own, with one look-up at a time: a name server that a stranger has chosen can keep nothing else waiting.
+    const { fetch: guardedFetch, close } = createGuardedFetch(app.config.AUTH_FETCH_ALLOW, lookup, 1)
+    const { clients, uptimeMs } = app
+    app.decorate('clientMetadata', createClientMetadata({ clients, guardedFetch, uptimeMs }))
+    app.addHook('onClose', async () => close())
   },
-  { name: 'client-metadata', dependencies: ['clients', 'guarded-fetch'] },
+  { name: 'client-metadata', dependencies: ['clients'] },
 )

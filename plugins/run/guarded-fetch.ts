@@ -53,7 +53,7 @@ const idleMs = 4_000
 /** Before another address of the same name is tried; Node's own 250 ms fail a name that is far away. */
 const nextAddressMs = 1_000
 /** Each holds a thread of libuv for as long as a name server lets it wait, and the store needs some too. */
-const lookupsAtOnce = 2
+const fewLookups = 2
 
 /**
  * Makes the requests that the service sends by itself, to URLs that somebody wrote down: to addresses that
@@ -63,7 +63,11 @@ const lookupsAtOnce = 2
  * @param allowed AUTH_FETCH_ALLOW
  * @param resolve the addresses of a name; in the place of the system's for tests
  */
-export function createGuardedFetch(allowed: string[] = [], resolve: typeof lookup = lookup) {
+export function createGuardedFetch(
+  allowed: string[] = [],
+  resolve: typeof lookup = lookup,
+  lookupsAtOnce: number = fewLookups,
+) {
   const guard = createFetchGuard(allowed)
   const turns = createTurns(lookupsAtOnce)
   const options = { keepAlive: true, timeout: idleMs, autoSelectFamilyAttemptTimeout: nextAddressMs }
