@@ -131,8 +131,13 @@ export function createDueWork(
     begin: () => jobs.every(pollMs, lookOn, words.unseen),
     look,
     lookOn,
-    /** Waits for what is being sent just now. */
-    sent: async (): Promise<void> => void (await Promise.all(running)),
+    /** Waits until nothing is being sent, nor looked for behind it. */
+    async sent(): Promise<void> {
+      while (looking || running.size > 0) {
+        await looking?.catch(ignoreUnavailable)
+        await Promise.all(running)
+      }
+    },
     /** aborts a moment after the app has begun to close */
     signal: abort.signal as AbortSignal,
     /** Begins with nothing more; what is being sent has a moment yet. */
