@@ -1,6 +1,7 @@
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import t, { type Test } from 'tap'
+import type { Session } from '../../domain/session.ts'
 import { textsOf } from '../../pages/texts/index.ts'
 import { startChromium, withoutChromium } from '../support/chromium.ts'
 import { callerFrom, makeClient } from '../support/client-helper.ts'
@@ -29,10 +30,18 @@ async function lookAtAccount(t: Test, build: Build): Promise<void> {
   const origin = `http://localhost:${port}`
   const { app, clock } = await build({ ...(await mailsInto(t)), AUTH_ISSUER: origin, AUTH_THROTTLE: 'off' })
   await app.listen({ host: '127.0.0.1', port })
+  const wikiPort = await freePort()
+  const wikiServer = createServer((_, response) => response.end('bye')).listen(wikiPort, '127.0.0.1')
+  t.teardown(() => {
+    wikiServer.closeAllConnections()
+    wikiServer.close()
+  })
+  const bye = `http://127.0.0.1:${wikiPort}/bye`
   await makeClient(app, {
     id: 'wiki',
     name: 'Encyclopaedia of everything',
     redirectUris: ['https://wiki.example.com/'],
+    postLogoutRedirectUris: [bye],
   })
   const browser = await startChromium(t)
 
@@ -114,9 +123,41 @@ async function lookAtAccount(t: Test, build: Build): Promise<void> {
     await page.fill('[name=password]', 'wrong')
     await press(account.deletion.button)
     await look('account-deletion-wrong', account.deletion.title)
+    const elsewhere = { ...session, id: crypto.randomUUID(), scope: ['openid'], parent: crypto.randomUUID() }
+    await store.importRows('sessions', [elsewhere])
+    const id_token_hint = await app.idTokens.issue({ client: wiki, user, session: elsewhere })
+    await page.goto(`${origin}/sign-out?${new URLSearchParams({ id_token_hint })}`)
+    await look('sign-out', texts.signOut.title)
     await open('/sessions')
     await press(account.sessions.all)
     await look('account-signed-out', account.sessions.endedTitle)
+    const back = { client_id: 'wiki', post_logout_redirect_uri: bye }
+    await page.goto(`${origin}/sign-out?${new URLSearchParams(back)}`)
+    await look('sign-out-done', texts.signOut.doneTitle)
+  })
+
+  await t.test('Chromium goes on to the app behind the question whether to sign out', async (t) => {
+    const user = await storeOf(app).findUser((await signUp(app, 'hedy')).json().id)
+    const client = await app.clients.find('wiki')
+    if (!user || !client) throw new Error('gone')
+    const page = await (await browser.newContext({ locale: 'en', javaScriptEnabled: false })).newPage()
+    page.setDefaultTimeout(5_000)
+    await page.goto(`${origin}/account`)
+    await page.fill('[name=username]', 'hedy')
+    await page.fill('[name=password]', password)
+    await page.locator('form:has([name=password]) button').click()
+    const session: Session = {
+      ...{ id: crypto.randomUUID(), userId: user.id, clientId: 'wiki', scope: ['openid'], generation: 0, counter: 0 },
+      ...{ createdAt: clock.now, refreshedAt: clock.now, address: '', userAgent: '' },
+      parent: crypto.randomUUID(),
+    }
+    await storeOf(app).importRows('sessions', [session])
+    const id_token_hint = await app.idTokens.issue({ client, user, session })
+    const asked = { id_token_hint, post_logout_redirect_uri: bye, state: '1' }
+    await page.goto(`${origin}/sign-out?${new URLSearchParams(asked)}`)
+    await page.getByRole('button', { name: textsOf('en').signOut.button }).click()
+    await page.waitForURL(`${bye}?state=1`)
+    t.same(await app.browserSessions.list(user.id), [])
   })
 
   await t.test('a passkey', async (t) => {
