@@ -60,11 +60,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     },
   )
 
-  let metadata: object | undefined
-  // Of what is served, which is known once every route is.
-  app.addHook('onReady', async () => {
-    metadata = serverMetadata(app)
-  })
+  const metadata = serverMetadata(app)
   for (const [url, operationId, summary] of [
     [oauthMetadata, 'getServerMetadata', 'Authorization server metadata (RFC 8414)'],
     [openIdMetadata, 'getOpenIdConfiguration', 'The same, where OpenID Connect libraries look (Discovery §4)'],
@@ -72,8 +68,7 @@ const plugin: FastifyPluginAsyncTypebox = async (app) => {
     app.get(
       url,
       { schema: { operationId, summary, tags: ['checking'], response: { 200: AnyObject, ...problemResponses(400) } } },
-      async (_request, reply) =>
-        reply.header('cache-control', `public, max-age=${maxAgeSeconds}`).send(metadata as object),
+      async (_request, reply) => reply.header('cache-control', `public, max-age=${maxAgeSeconds}`).send(metadata),
     )
   }
 

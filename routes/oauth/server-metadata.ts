@@ -15,7 +15,7 @@ const idTokenClaims = ['iss', 'aud', 'sub', 'iat', 'exp', 'auth_time', 'acr', 'a
  * What this service says of itself to clients: RFC 8414 §2, and the same for OpenID Connect (Discovery §3). Only what
  * works, and nothing that would be empty.
  */
-export function serverMetadata({ config, signingKeys, knownPaths }: FastifyInstance) {
+export function serverMetadata({ config, signingKeys }: Pick<FastifyInstance, 'config' | 'signingKeys'>) {
   const issuer = config.AUTH_ISSUER
   const at = (path: string) => issuer.replace(/\/$/, '') + path
   return {
@@ -38,17 +38,13 @@ export function serverMetadata({ config, signingKeys, knownPaths }: FastifyInsta
   function signInInTheBrowser() {
     return {
       authorization_endpoint: at('/authorize'),
-      ...(knownPaths.has('/par') && {
-        pushed_authorization_request_endpoint: at('/par'),
-        require_pushed_authorization_requests: false,
-      }),
-      ...(knownPaths.has('/device_authorization') && { device_authorization_endpoint: at('/device_authorization') }),
+      pushed_authorization_request_endpoint: at('/par'),
+      require_pushed_authorization_requests: false,
+      device_authorization_endpoint: at('/device_authorization'),
       userinfo_endpoint: at('/userinfo'),
-      ...(knownPaths.has('/sign-out') && {
-        end_session_endpoint: at('/sign-out'),
-        backchannel_logout_supported: true,
-        backchannel_logout_session_supported: true,
-      }),
+      end_session_endpoint: at('/sign-out'),
+      backchannel_logout_supported: true,
+      backchannel_logout_session_supported: true,
       ...(config.AUTH_CIMD !== false && { client_id_metadata_document_supported: true }),
       response_types_supported: ['code'],
       response_modes_supported: ['query', 'form_post'],
