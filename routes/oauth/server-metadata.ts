@@ -39,7 +39,6 @@ export function serverMetadata({ config, signingKeys }: Pick<FastifyInstance, 'c
     return {
       authorization_endpoint: at('/authorize'),
       pushed_authorization_request_endpoint: at('/par'),
-      require_pushed_authorization_requests: false,
       device_authorization_endpoint: at('/device_authorization'),
       userinfo_endpoint: at('/userinfo'),
       end_session_endpoint: at('/sign-out'),

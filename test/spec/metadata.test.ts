@@ -277,7 +277,6 @@ const inTheBrowser = {
   authorization_endpoint: 'http://localhost:3000/authorize',
   device_authorization_endpoint: 'http://localhost:3000/device_authorization',
   pushed_authorization_request_endpoint: 'http://localhost:3000/par',
-  require_pushed_authorization_requests: false,
   userinfo_endpoint: 'http://localhost:3000/userinfo',
   end_session_endpoint: 'http://localhost:3000/sign-out',
   backchannel_logout_supported: true,

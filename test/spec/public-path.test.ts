@@ -186,7 +186,7 @@ onOneStore('nothing in the metadata is empty, contract §4', async (t, build) =>
     t.same(json(openid), json(plain), 'one truth at both places')
     t.equal(openid.headers['cache-control'], 'public, max-age=300')
     const empty = Object.entries(json(plain)).filter(
-      ([, value]) => !value || (Array.isArray(value) && value.length === 0),
+      ([, value]) => value === '' || value === null || (Array.isArray(value) && value.length === 0),
     )
     t.same(empty, [])
   }
