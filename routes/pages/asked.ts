@@ -12,6 +12,10 @@ export interface Asked {
   sealed: string | undefined
 }
 
+/** What goes along, as it came: also with pages that have no need to open it. */
+export const sealedOf = (request: FastifyRequest): string | undefined =>
+  fieldsOf(request)['request'] || queryOf(request, 'request') || undefined
+
 /**
  * Opens what a page is asked for. Whoever has come by themselves gets to their account.
  *
@@ -19,7 +23,7 @@ export interface Asked {
  */
 export function askedOf(request: FastifyRequest): Asked | undefined {
   const { authorization, now } = request.server
-  const sealed = fieldsOf(request)['request'] || queryOf(request, 'request') || undefined
+  const sealed = sealedOf(request)
   if (sealed === undefined) return { pending: { kind: 'page', to: '/account', askedAt: now() }, sealed }
   const pending = authorization.open(request, sealed)
   return pending && { pending, sealed }

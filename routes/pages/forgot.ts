@@ -4,6 +4,7 @@ import { html } from '../../pages/html.ts'
 import { paragraph, quiet } from '../../pages/page.ts'
 import { localeOf } from '../../plugins/http/locale.ts'
 import { fieldsOf, frameFor, missingFields, type Returned, returnedFor, sendPage } from './answers.ts'
+import { sealedOf } from './asked.ts'
 import { resetForm } from './reset.ts'
 
 /** Asking for the mail that lets a forgotten password be replaced. */
@@ -17,6 +18,7 @@ const plugin: FastifyPluginAsync = async (app) => {
       frame,
       {
         action: frame.linkTo('/forgot'),
+        hidden: { request: sealedOf(reply.request) },
         fields: [{ name: 'name', label: field, autocomplete: 'username', value: name }],
         button,
       },
@@ -46,7 +48,7 @@ const plugin: FastifyPluginAsync = async (app) => {
     const code = html`<section>
 <h2>${codeTitle}</h2>
 ${paragraph(codeIntro)}
-${resetForm(frame, app.config.AUTH_PASSWORD_MIN, { id })}
+${resetForm(frame, app.config.AUTH_PASSWORD_MIN, { id }, { request: sealedOf(reply.request) })}
 </section>`
     return sendPage(reply, { title: sentTitle, body: [paragraph(sent), quiet(late), code] })
   }

@@ -2,7 +2,7 @@ import type { FastifyPluginAsync, FastifyReply } from 'fastify'
 import { Refusal } from '../../errors.ts'
 import { type Field, type FormErrors, renderForm } from '../../pages/form.ts'
 import { type Html, html } from '../../pages/html.ts'
-import { type Frame, named, paragraph, quiet } from '../../pages/page.ts'
+import { type Frame, linkButton, named, paragraph, quiet } from '../../pages/page.ts'
 import { noteRefusal } from '../../plugins/http/errors.ts'
 import {
   fieldsOf,
@@ -15,6 +15,7 @@ import {
   sendDeadLink,
   sendPage,
 } from './answers.ts'
+import { sealedOf } from './asked.ts'
 
 /** What somebody shows: the secret of the link, or the id of the mail with its code. */
 type Shown = { token: string } | { id: string; code?: string }
@@ -32,7 +33,11 @@ const plugin: FastifyPluginAsync = async (app) => {
     const body = [
       user && [paragraph(account), named(user.username)],
       quiet(note),
-      resetForm(frame, config.AUTH_PASSWORD_MIN, shown, { username: user?.username, errors: returned?.errors }),
+      resetForm(frame, config.AUTH_PASSWORD_MIN, shown, {
+        username: user?.username,
+        errors: returned?.errors,
+        request: sealedOf(reply.request),
+      }),
       'id' in shown && html`<p class="quiet"><a href="${frame.linkTo('/forgot')}">${frame.texts.forgot.again}</a></p>`,
     ]
     return sendPage(reply, { title, hasErrors: !!returned, body }, returned?.status)
@@ -59,7 +64,8 @@ const plugin: FastifyPluginAsync = async (app) => {
       return sendForm(reply, { id }, { status: error.statusCode, errors: { code: frame.texts.wrongCode } })
     }
     const { doneTitle, done } = frame.texts.reset
-    return sendPage(reply, { title: doneTitle, body: paragraph(done) })
+    const toSignIn = linkButton(frame.linkTo('/sign-in', { request: sealedOf(request) }), frame.texts.signIn.title)
+    return sendPage(reply, { title: doneTitle, body: [paragraph(done), toSignIn] })
   })
 }
 
@@ -68,16 +74,20 @@ export function resetForm(
   frame: Frame,
   leastCharacters: number,
   shown: Shown,
-  { username, errors }: { username?: string | undefined; errors?: FormErrors | undefined } = {},
+  {
+    username,
+    errors,
+    request,
+  }: { username?: string | undefined; errors?: FormErrors | undefined; request?: string | undefined } = {},
 ): Html {
   const { texts, linkTo } = frame
   const code: Field = { name: 'code', label: texts.code, autocomplete: 'one-time-code', isCode: true }
   const password = passwordField(frame, leastCharacters)
   const form = { action: linkTo('/reset'), button: texts.reset.button }
   if ('token' in shown)
-    return renderForm(frame, { ...form, hidden: shown, account: username, fields: [password] }, errors)
+    return renderForm(frame, { ...form, hidden: { ...shown, request }, account: username, fields: [password] }, errors)
   const typed = { ...code, value: shown.code }
-  return renderForm(frame, { ...form, hidden: { id: shown.id }, fields: [typed, password] }, errors)
+  return renderForm(frame, { ...form, hidden: { id: shown.id, request }, fields: [typed, password] }, errors)
 }
 
 export default plugin

@@ -59,7 +59,7 @@ async function signInThere(t: Test, build: Build): Promise<void> {
       }
 
       await page.goto(ask(targets.hop))
-      await look('sign-in', texts.signIn.title)
+      await says(texts.signIn.title)
       await signIn(name, 'wrong')
       await look('sign-in-wrong', texts.signIn.title)
       await signIn(name)
@@ -94,7 +94,7 @@ async function signInThere(t: Test, build: Build): Promise<void> {
       await page.goto(`${origin}/sign-in?as=another`)
       await signIn(admin)
       await press(texts.enrol.webauthn)
-      await look('enrol-passkey', texts.enrol.webauthn)
+      await says(texts.enrol.webauthn)
 
       await page.context().clearCookies()
       await page.goto(ask(targets.hop, { prompt: 'create' }))

@@ -116,8 +116,9 @@ onPages(
   async (t, { app, get, post, outbox, newUser }) => {
     const { name, to } = await newUser()
     const { access_token: old } = await logIn(app, name)
-    const sent = await post('/forgot', { name })
+    const sent = await post('/forgot', { name, request: 'what-it-is-for' })
     t.equal(sent.statusCode, 200)
+    t.match(hiddenOf(sent), { request: 'what-it-is-for' }, 'which goes along')
     const page = await get(`/reset?token=${outbox.last(to).token}`)
     t.ok(page.body.includes(`>${name}<`), 'it says whose')
     const hidden = hiddenOf(page)
@@ -140,6 +141,7 @@ onPages(
     }
     const done = await post('/reset', { ...hidden, new_password: next })
     t.same([done.statusCode, titleOf(done)], [200, 'Your password is changed'])
+    t.match(done.body, 'href="/sign-in"')
     t.notOk(await isAccepted(app, old))
     await logIn(app, name, next)
     const dead = await post('/reset', { ...hidden, new_password: password })

@@ -1,7 +1,8 @@
 import type { FastifyInstance } from 'fastify'
+import type { Test } from 'tap'
 import { createAuthenticator } from '../support/authenticator.ts'
 import { answerOf, formsOf, type Opened, openBrowser } from '../support/browser.ts'
-import { makeClient } from '../support/client-helper.ts'
+import { callerFrom, makeClient } from '../support/client-helper.ts'
 import { codeOf, giveRecoveryCodes, giveTotp, wrongCode } from '../support/factors.ts'
 import { onOneApp, onOneStore, password, signUp } from '../support/helper.ts'
 import { mailsInto, outboxOf } from '../support/mail.ts'
@@ -89,6 +90,17 @@ onPages(
     t.match(policyOf(pages[0] as Opened), /form-action 'self'$/)
   },
 )
+
+onPages('a page costs less than 5 ms of CPU', async (t, { app }) => {
+  const urls = ['/sign-in', '/sign-up', (await openBrowser(app).open(authorizeUrl())).url]
+  const rounds = 50
+  for (const url of urls) await app.inject({ url })
+  const before = process.cpuUsage()
+  for (let round = 0; round < rounds; round++) for (const url of urls) await app.inject({ url })
+  const { user, system } = process.cpuUsage(before)
+  const ms = (user + system) / 1000 / rounds / urls.length
+  t.ok(ms < 5, `${ms.toFixed(2)} ms each`)
+})
 
 onPages('a form leads to the account, or to what it was for', async (t, { app, newUser }) => {
   const name = await newUser()
@@ -328,8 +340,9 @@ onPages('the language of the app stays with the pages', async (t, { app, newUser
 onOneStore(
   'waits are told with their time, and where signup is closed nobody can make an account',
   async (t, build) => {
-    const { app } = await build({ AUTH_SIGNUP: 'closed' })
+    const { app } = await build({ AUTH_SIGNUP: 'closed', AUTH_HASH_CONCURRENCY: '1', AUTH_HASH_MAX_WAIT: '1s' })
     await signInTooOften(t, app)
+    await signInWhileBusy(t, app)
     const browser = openBrowser(app)
     t.notMatch((await browser.open('/sign-in')).body, '/sign-up')
     const page = await browser.open('/sign-up')
@@ -341,7 +354,7 @@ onOneStore(
   },
 )
 
-async function signInTooOften(t: Parameters<Parameters<typeof onOneStore>[1]>[0], app: FastifyInstance): Promise<void> {
+async function signInTooOften(t: Test, app: FastifyInstance): Promise<void> {
   const browser = openBrowser(app)
   let answer = await browser.signIn('ada', 'wrong')
   for (let tries = 0; tries < 12; tries++) answer = await browser.signIn('ada', 'wrong')
@@ -349,6 +362,17 @@ async function signInTooOften(t: Parameters<Parameters<typeof onOneStore>[1]>[0]
   t.match(answer.headers['retry-after'], /^\d+$/)
   t.match(answer.body, /<form[\s\S]*name="password"/, 'the form is there to try again')
   t.match(answer.body, 'Too many attempts. Try again in a minute.')
+}
+
+async function signInWhileBusy(t: Test, app: FastifyInstance): Promise<void> {
+  let release = (_: never) => {}
+  const held = new Promise<never>((done) => (release = done))
+  const holding = app.hashing.verify(callerFrom('198.51.100.9', app.log), undefined, password, () => held)
+  const answer = await openBrowser(app).signIn('grace')
+  release(false as never)
+  await holding
+  t.match([answer.statusCode, answer.headers['retry-after']], [503, /^\d+$/])
+  t.match(answer.body, /The service is busy[\s\S]*value="grace"/)
 }
 
 onOneStore('whoever has to have a second factor gets one on the way', async (t, build) => {
