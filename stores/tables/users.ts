@@ -29,8 +29,8 @@ export interface UserTable {
   replacePasswordHash(id: string, expectedHash: string, passwordHash: string): Promise<boolean>
   /**
    * Sets a new password and ends every session of the user but one: the user moves on to the next generation, the
-   * kept session moves along with the browser session that it was opened from, and a revocation is recorded for the
-   * access tokens of the others.
+   * kept session moves along, and a revocation is recorded for the access tokens of the others. Sessions in browsers end
+   * all, for somebody may have a cookie; the kept one outlives that which it was opened from.
    * @returns false when the stored hash is no longer `expectedHash`, or the record that was to be taken is gone
    */
   changePassword(change: PasswordChange, end: End, audit?: Audit): Promise<boolean>
@@ -83,8 +83,6 @@ export interface PasswordChange extends WithRecords {
   expectedHash: string
   passwordHash: string
   keepSessionId?: string
-  /** moves along too: where the password is changed in a browser, without a session of an app */
-  keepBrowserSessionId?: string
 }
 
 /** Rows of a batch of an import: other writers wait for a few milliseconds, and many more in one have ended lmdb. */

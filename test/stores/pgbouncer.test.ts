@@ -58,6 +58,8 @@ async function startPgBouncer(
     'unix_socket_dir =',
     'auth_type = any',
     `pool_mode = ${mode}`,
+    // The contract opens a dozen stores.
+    'max_client_conn = 300',
     // Fewer than the two replicas open connections: in transaction mode they share them.
     `default_pool_size = ${mode === 'transaction' ? 4 : 90}`,
   ]

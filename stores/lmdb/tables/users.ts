@@ -1,6 +1,5 @@
 import { isDeepStrictEqual } from 'node:util'
 import type { Database } from 'lmdb'
-import type { BrowserSession } from '../../../domain/browser-session.ts'
 import type { End } from '../../../domain/lifetimes.ts'
 import { everyGeneration } from '../../../domain/revocation.ts'
 import type { Session } from '../../../domain/session.ts'
@@ -11,6 +10,7 @@ import type { Databases } from '../databases.ts'
 import type { Runs } from '../runs.ts'
 import { createRecordRows } from './records.ts'
 import { createRevocationRows } from './revocations.ts'
+import { createSessionRows } from './sessions.ts'
 
 /** The key of a user in the index of imports; undefined for one who was made here. */
 export const byExternalIdKey = ({ source, externalId }: Pick<User, 'source' | 'externalId'>): string | undefined =>
@@ -25,7 +25,8 @@ export const byCreationKey = ({ createdAt, id }: Pick<User, 'createdAt' | 'id'>)
 
 /** The rows of users, with their indexes. Writes only inside a transaction. */
 export function createUserRows(databases: Databases) {
-  const { users, usersByName, usersByEmail, usersByCreation, usersByExternalId, sessions, browserSessions } = databases
+  const { users, usersByName, usersByEmail, usersByCreation, usersByExternalId } = databases
+  const sessionRows = createSessionRows(databases)
   const { record } = createRevocationRows(databases)
   interface Index {
     index: Database<string, string>
@@ -60,16 +61,14 @@ export function createUserRows(databases: Databases) {
     findByName: (nameKey: string) => holderOf(byName, nameKey),
     findByEmail: (emailKey: string) => holderOf(byEmail, emailKey),
     put,
-    /** Puts a user with the next generation, which ends all sessions but the kept ones. */
-    beginGeneration(
-      user: User,
-      { now: revokedAt, expiresAt }: End,
-      { kept, keptBrowser }: { kept?: Session | undefined; keptBrowser?: BrowserSession | undefined } = {},
-    ): void {
+    /** Puts a user with the next generation, which ends all sessions but the kept one. */
+    beginGeneration(user: User, { now: revokedAt, expiresAt }: End, kept?: Session): void {
       const next = { ...user, generation: user.generation + 1 }
       users.put(user.id, next)
-      if (kept) sessions.put(kept.id, { ...kept, generation: next.generation })
-      if (keptBrowser) browserSessions.put(keptBrowser.id, { ...keptBrowser, generation: next.generation })
+      if (kept) {
+        const { parent: _, ...rest } = kept
+        sessionRows.put({ ...rest, generation: next.generation })
+      }
       record({
         kind: 'user',
         id: user.id,
@@ -111,7 +110,7 @@ export function createUserRows(databases: Databases) {
 
 /** The users of the embedded store. */
 export function createUsers(databases: Databases, { read, write, change }: Runs): Omit<UserTable, 'listUsers'> {
-  const { users, factors, sessions, browserSessions, consents } = databases
+  const { users, factors, sessions, consents } = databases
   const userRows = createUserRows(databases)
   const { beginGeneration } = userRows
   const records = createRecordRows(databases)
@@ -145,18 +144,13 @@ export function createUsers(databases: Databases, { read, write, change }: Runs)
         users.put(id, { ...user, passwordHash })
         return true
       }),
-    changePassword: (passwordChange, end, audit) =>
+    changePassword: ({ userId, expectedHash, passwordHash, keepSessionId, ...withRecords }, end, audit) =>
       change(audit, () => {
-        const { userId, expectedHash, passwordHash, keepSessionId, keepBrowserSessionId, ...withRecords } =
-          passwordChange
         const user = users.get(userId)
         if (user?.passwordHash !== expectedHash || !records.takeWith(userId, withRecords)) return false
-        const ofNow = <Row extends Session | BrowserSession>(row: Row | undefined) =>
-          row?.userId === userId && row.generation === user.generation ? row : undefined
-        const kept = keepSessionId === undefined ? undefined : ofNow(sessions.get(keepSessionId))
-        const browserId = keepBrowserSessionId ?? kept?.parent
-        const keptBrowser = browserId === undefined ? undefined : ofNow(browserSessions.get(browserId))
-        beginGeneration({ ...user, passwordHash }, end, { kept, keptBrowser })
+        const kept = keepSessionId === undefined ? undefined : sessions.get(keepSessionId)
+        const isKept = kept?.userId === userId && kept.generation === user.generation
+        beginGeneration({ ...user, passwordHash }, end, isKept ? kept : undefined)
         return true
       }),
     deleteUser: (id, { now, expiresAt }, audit) =>

@@ -72,10 +72,10 @@ export const statements = prepare({
   changeUserAndEnd: recording(4 + changingCount, `${changing(4, 1)}, ${endedOf('changed')}`),
   replacePasswordHash: 'UPDATE latchkey_users SET password_hash = $3 WHERE id = $1 AND password_hash = $2 RETURNING id',
   changePassword: recording(
-    9 + withRecordsCount,
+    8 + withRecordsCount,
     `${withRecords(
       '$4::uuid',
-      9,
+      8,
       (isHeld) => `
     changed AS (
       UPDATE latchkey_users SET password_hash = $6, generation = generation + 1
@@ -83,18 +83,10 @@ export const statements = prepare({
       RETURNING id, generation
     )`,
     )},
-    kept_browser AS (
-      UPDATE latchkey_browser_sessions b SET generation = changed.generation
-      FROM changed
-      WHERE b.id = coalesce($8::uuid, (SELECT o.parent FROM latchkey_sessions o WHERE o.id = $7::uuid))
-        AND b.user_id = changed.id AND b.generation = changed.generation - 1
-      RETURNING b.id
-    ),
     kept AS (
-      UPDATE latchkey_sessions s SET generation = changed.generation
+      UPDATE latchkey_sessions s SET generation = changed.generation, parent = NULL
       FROM changed
       WHERE s.id = $7::uuid AND s.user_id = changed.id AND s.generation = changed.generation - 1
-        AND (SELECT count(*) FROM kept_browser) >= 0
       RETURNING s.id
     ),
     ended AS (
@@ -181,7 +173,7 @@ export function createUsers({ runForOne, hadEffect }: Runs): Omit<UserTable, 'li
     replacePasswordHash: async (id, expectedHash, passwordHash) =>
       isUuid(id) && (await hadEffect(statements.replacePasswordHash, id, expectedHash, passwordHash)),
     changePassword: async (
-      { userId, expectedHash, passwordHash, keepSessionId, keepBrowserSessionId, ...records },
+      { userId, expectedHash, passwordHash, keepSessionId, ...records },
       { now, expiresAt },
       audit,
     ) =>
@@ -189,7 +181,7 @@ export function createUsers({ runForOne, hadEffect }: Runs): Omit<UserTable, 'li
       (await hadEffect(
         statements.changePassword,
         ...recorded(now, expiresAt),
-        ...[userId, expectedHash, passwordHash, uuidOrNull(keepSessionId), uuidOrNull(keepBrowserSessionId)],
+        ...[userId, expectedHash, passwordHash, uuidOrNull(keepSessionId)],
         ...withRecordsValues(records),
         ...toldValues(audit, true),
       )),
