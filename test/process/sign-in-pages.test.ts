@@ -4,6 +4,7 @@ import type { Browser, Page } from 'playwright-core'
 import t, { type Test } from 'tap'
 import { startChromium, withoutChromium } from '../support/chromium.ts'
 import { makeClient } from '../support/client-helper.ts'
+import { codesOf, makeDeviceClient } from '../support/devices.ts'
 import { giveRecoveryCodes, giveTotp, wrongCode } from '../support/factors.ts'
 import { type Build, giveRoles, onOneStore, password, signUp, storeOf } from '../support/helper.ts'
 import { inBothLanguages } from '../support/looking.ts'
@@ -34,6 +35,7 @@ async function signInThere(t: Test, build: Build): Promise<void> {
   const grants = ['authorization_code' as const]
   const scopes = ['articles:read', 'articles:write']
   await makeClient(app, { ...client, grants, scopes, redirectUris: Object.values(targets) })
+  await makeDeviceClient(app, { name: 'Files on the command line', scopes: ['files:read'] })
   const ask = (to: string, more: Record<string, string> = {}) =>
     `${origin}/authorize?${new URLSearchParams({
       ...{
@@ -66,6 +68,21 @@ async function signInThere(t: Test, build: Build): Promise<void> {
       await look('consent', texts.consent.title)
       await page.goto(`${origin}/sign-in`)
       await look('sign-in-choice', texts.signIn.signedIn)
+      await page.goto(`${origin}/device`)
+      await look('device', texts.device.title)
+      await page.fill('[name=user_code]', 'bcdf ghjk')
+      await press(texts.device.button)
+      await look('device-wrong', texts.device.title)
+      for (const decision of ['deny', 'allow'] as const) {
+        const { user_code, verification_uri_complete } = await codesOf(app, { scope: 'openid files:read' })
+        await page.fill('[name=user_code]', user_code)
+        if (decision === 'deny') await press(texts.device.button)
+        else await page.goto(verification_uri_complete)
+        await look('device-ask', texts.device.askTitle)
+        await press(texts.consent[decision])
+        await look(`device-${decision}`, texts.device[decision === 'allow' ? 'allowedTitle' : 'refusedTitle'])
+        await page.goto(`${origin}/device`)
+      }
       await page.goto(`${origin}/consent`)
       await says(texts.noConsent.title)
       await page.goto(`${origin}/sign-in?request=x`)
