@@ -96,7 +96,7 @@ const plugin: FastifyPluginAsync = async (app) => {
   function sendAllowed(reply: FastifyReply): FastifyReply {
     const { texts, linkTo } = frameFor(reply.request)
     const { allowedTitle, allowed, toAccount } = texts.device
-    const body = [paragraph(allowed), linkButton(linkTo('/account'), toAccount, 'plain')]
+    const body = [paragraph(allowed), linkButton(linkTo('/account/sessions'), toAccount, 'plain')]
     return sendPage(reply, { title: allowedTitle, body })
   }
 
