@@ -27,7 +27,13 @@ export interface SignOutPlan {
   client?: Client
   /** the page of an app that is said to ask: people may follow a link */
   back?: { client: Client; url: string }
+  /** why nobody is led back to the app, which has asked for it: for whoever runs the app */
+  problem?: string
 }
+
+const isNotOurs = 'The id_token_hint is none that this service has made for a client that it knows'
+const isNotRegistered = 'The post_logout_redirect_uri is none of those that the client has registered'
+const isMissing = 'The id_token_hint is missing'
 
 /** Decides what requests to sign out are worth. They come from elsewhere, by a link or a form that anybody can make. */
 function createSignOuts({ clients, idTokens, sessions }: Pick<FastifyInstance, 'clients' | 'idTokens' | 'sessions'>) {
@@ -61,13 +67,24 @@ function createSignOuts({ clients, idTokens, sessions }: Pick<FastifyInstance, '
         const client = isNamed ? await clients.find(client_id) : undefined
         const url = isUsable(client) ? addressOf(client, uri, state) : undefined
         const back = client && url !== undefined ? { client, url } : undefined
-        return omitUndefined({ isSure: false, formTargets: [], back })
+        const problem = (): string | undefined => {
+          if (asked.id_token_hint !== undefined) return isNotOurs
+          if (uri === undefined || back) return undefined
+          return isUsable(client) ? isNotRegistered : isMissing
+        }
+        return omitUndefined({ isSure: false, formTargets: [], back, problem: problem() })
       }
       const { client } = hint
       const sendTo = addressOf(client, uri, state)
       const isWell = uri === undefined || sendTo !== undefined
       const isSure = isWell && browser !== undefined && (await isOf(browser, hint))
-      return omitUndefined({ isSure, client, sendTo, formTargets: sendTo === undefined ? [] : formTargetsOf(sendTo) })
+      return omitUndefined({
+        isSure,
+        client,
+        sendTo,
+        formTargets: sendTo === undefined ? [] : formTargetsOf(sendTo),
+        problem: isWell ? undefined : isNotRegistered,
+      })
     },
   }
 }

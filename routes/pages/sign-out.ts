@@ -43,28 +43,30 @@ const plugin: FastifyPluginAsync = async (app) => {
     request: FastifyRequest,
     reply: FastifyReply,
     asked: SignOutRequest,
-    { client, formTargets }: SignOutPlan,
+    { client, formTargets, problem }: SignOutPlan,
     { user }: Browser,
   ): FastifyReply {
     const frame = frameFor(request)
-    const { title, account, byApp, what, button, stay } = frame.texts.signOut
+    const { title, account, byApp, what, button, stay, notBack } = frame.texts.signOut
     const form = { action: frame.linkTo(path), hidden: { ...asked, ...forms.hidden(request, reply, path) }, button }
     const body = [
       client && [paragraph(byApp), named(client.name ?? client.id)],
       paragraph(account),
       named(user.username),
       paragraph(what),
+      problem !== undefined && [paragraph(notBack), named(problem)],
       renderForm(frame, form),
       linkButton(frame.linkTo('/account'), stay, 'plain'),
     ]
     return sendPage(reply, { title, body, formTargets })
   }
 
-  function sendDone(reply: FastifyReply, { back }: SignOutPlan): FastifyReply {
+  function sendDone(reply: FastifyReply, { back, problem }: SignOutPlan): FastifyReply {
     const frame = frameFor(reply.request)
-    const { doneTitle, done, toApp, again } = frame.texts.signOut
+    const { doneTitle, done, toApp, again, notBack } = frame.texts.signOut
     const body = [
       paragraph(done),
+      problem !== undefined && [paragraph(notBack), named(problem)],
       back && [named(back.client.name ?? back.client.id), linkButton(back.url, toApp)],
       linkButton(frame.linkTo('/sign-in'), again, 'plain'),
     ]

@@ -80,38 +80,47 @@ async function forged(claims: object): Promise<string> {
   return new SignJWT({ ...claims }).setProtectedHeader({ alg: 'RS256' }).sign(privateKey)
 }
 
-const staying: [name: string, sent: (idToken: string, claims: object) => Promise<Record<string, string>>][] = [
+type Sent = (idToken: string, claims: object) => Promise<Record<string, string>>
+const staying: [name: string, problem: string | undefined, sent: Sent][] = [
   [
     'bad-post-logout-redirect-uri',
+    'The post_logout_redirect_uri is none',
     async (id_token_hint) => ({ id_token_hint, post_logout_redirect_uri: 'https://app.example/other', state }),
   ],
   [
     'query-added-to-post-logout-redirect-uri',
+    'The post_logout_redirect_uri is none',
     async (id_token_hint) => ({ id_token_hint, post_logout_redirect_uri: `${bye}?extra=1`, state }),
   ],
   [
     'modified-id-token-hint',
+    'The id_token_hint is none',
     async (idToken) => ({ id_token_hint: unsigned(idToken), post_logout_redirect_uri: bye, state }),
   ],
   [
     'bad-id-token-hint',
+    'The id_token_hint is none',
     async (_, claims) => ({ id_token_hint: await forged(claims), post_logout_redirect_uri: bye, state }),
   ],
-  ['no-id-token-hint', async () => ({ post_logout_redirect_uri: bye, state })],
-  ['no-params', async () => ({})],
-  ['no-post-logout-redirect-uri', async (id_token_hint) => ({ id_token_hint, state })],
-  ['only-state', async () => ({ state })],
+  ['no-id-token-hint', 'The id_token_hint is missing', async () => ({ post_logout_redirect_uri: bye, state })],
+  ['no-params', undefined, async () => ({})],
+  ['no-post-logout-redirect-uri', undefined, async (id_token_hint) => ({ id_token_hint, state })],
+  ['only-state', undefined, async () => ({ state })],
 ]
-for (const [name, sent] of staying)
+for (const [name, problem, sent] of staying)
   module(`oidcc-rp-initiated-logout-${name}`, 'leads nowhere else', async (t, made) => {
     const { app, idToken, claims, leave, isIn } = await signedIn(made)
+    const explains = ({ body }: { body: string }) =>
+      t.equal(/The \w+ is (none|missing)/.exec(body)?.[0], problem, 'the page says what is wrong with the request')
     let page = await leave(await sent(idToken, claims))
     const isAsked = formsOf(page).some(({ action }) => action === '/sign-out')
     t.equal(isAsked, name !== 'no-post-logout-redirect-uri', 'the user is asked, unless it is their app that says so')
+    explains(page)
     t.equal(await isIn(), isAsked)
     if (isAsked) page = await app.browser.submit(page, {}, '/sign-out')
     t.match([page.statusCode, page.headers.location], [200, undefined])
     t.match(page.body, /You are signed out/)
+    explains(page)
     t.notOk(await isIn())
   })
 
