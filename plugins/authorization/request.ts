@@ -113,7 +113,7 @@ export function createRequestReader({
         codeChallenge: readCodeChallenge(client, value('code_challenge'), value('code_challenge_method')),
         maxAgeSeconds: readMaxAge(value('max_age')),
         loginHint: value('login_hint')?.slice(0, 320),
-        hintSub: await readHint(value('id_token_hint')),
+        hintSub: await readHint(value('id_token_hint'), prompt),
         factor: readFactor(value('acr_values'), claims),
         idTokenClaims: scope.includes(openIdScope) && claims.ofIdToken.length > 0 ? claims.ofIdToken : undefined,
       }),
@@ -144,9 +144,14 @@ export function createRequestReader({
     return more.length === 0 ? (first as string) : [first as string, ...more]
   }
 
-  /** One that nobody of ours has signed names nobody, and is not told from one of a key that is gone. */
-  const readHint = async (hint: string | undefined) =>
-    hint === undefined ? undefined : ((await idTokens.readHint(hint))?.sub ?? 'unknown')
+  /**
+   * Whom an ID token of before names. One that cannot be read may be of a key that is gone: whoever signs in is as good
+   * as any; but without a word to the user it is nobody.
+   */
+  async function readHint(hint: string | undefined, prompt: Prompt[]): Promise<string | undefined> {
+    if (hint === undefined) return undefined
+    return (await idTokens.readHint(hint))?.sub ?? (prompt.includes('none') ? 'nobody' : undefined)
+  }
 
   return { destination, read }
 }

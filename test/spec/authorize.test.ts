@@ -269,6 +269,31 @@ overStores('prompt and max_age ask for a sign-in anew, and prompt=none for none'
   }
 })
 
+overStores('a hint names who is to sign in', async (t, build) => {
+  const { app, clock } = await build()
+  const client = await makeApp(app)
+  await signUp(app, 'ada')
+  await signUp(app, 'bob')
+  const browser = openBrowser(app)
+  await browser.signIn('ada')
+  const { verifier, asked } = newProof()
+  const go = (parameters: Record<string, string>) =>
+    browser.open(authorizeUrl({ scope: 'openid', ...asked, ...parameters }))
+  const form = { grant_type: 'authorization_code', code_verifier: verifier, redirect_uri: redirectUri }
+  const code = answerOf(await go({}))['code'] as string
+  const { id_token: hint } = json(await postForm(app, '/token', { ...form, code }, basic(client)))
+  t.ok(answerOf(await go({ id_token_hint: hint, prompt: 'none' }))['code'])
+  await browser.signIn('bob', undefined, await browser.open('/sign-in?as=another'))
+  t.match(answerOf(await go({ id_token_hint: hint, prompt: 'none' })), { error: 'login_required' })
+  const page = await go({ id_token_hint: hint })
+  t.match(page.url, /^\/sign-in/)
+  clock.now += 1_000
+  t.match(answerOf(await browser.signIn('bob', undefined, page)), { error: 'login_required' }, 'the other again')
+  t.ok(answerOf(await browser.signIn('ada', undefined, await go({ id_token_hint: hint })))['code'])
+  t.ok(answerOf(await go({ id_token_hint: 'of a key that is gone' }))['code'], 'names nobody')
+  t.match(answerOf(await go({ id_token_hint: 'x', prompt: 'none' })), { error: 'login_required' })
+})
+
 overStores('consent is asked for once, and again for more', async (t, build) => {
   const { app } = await build()
   await makeApp(app, { consent: 'ask', name: 'Files' })
