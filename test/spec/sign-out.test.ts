@@ -29,8 +29,9 @@ const asks = (page: Opened) =>
 const isSignedIn = async (browser: ReturnType<typeof openBrowser>) => asks(await browser.request('GET', '/sign-out'))
 const confirm = (browser: ReturnType<typeof openBrowser>, page: Opened) => browser.submit(page, {}, '/sign-out')
 
-overStores('an app whose user is signed in here signs them out, and gets them back', async (t, build) => {
-  const { app, clock } = await buildWith(build)
+const onOne = onOneApp((_, build) => buildWith(build))
+
+onOne('an app whose user is signed in here signs them out, and gets them back', async (t, { app, clock }) => {
   const browser = openBrowser(app)
   const tokens = await signInTo(app, browser, 'shop')
   const others = await signInTo(app, browser, 'wiki', { scope: 'openid offline_access' })
@@ -54,8 +55,6 @@ overStores('an app whose user is signed in here signs them out, and gets them ba
   t.notOk(await isRefreshed(app, tokens.refresh_token, 'shop'))
   t.ok(await isRefreshed(app, others.refresh_token, 'wiki'), 'offline_access goes on')
 })
-
-const onOne = onOneApp((_, build) => buildWith(build))
 
 onOne('a hint alone is enough to sign out, and the page stays here', async (t, { app }) => {
   const browser = openBrowser(app)
@@ -103,9 +102,9 @@ async function doubtful(app: FastifyInstance) {
   const [head = '', body = '', signature = ''] = hint.split('.')
   const altered = [head, Buffer.from(JSON.stringify({ ...said(hint), aud: 'wiki' })).toString('base64url'), signature]
   const unsigned = [Buffer.from(JSON.stringify({ alg: 'none', typ: 'JWT' })).toString('base64url'), body, '']
-  const { privateKey } = await generateKeyPair('RS256')
+  const { privateKey } = await generateKeyPair('ES256')
   const { kid } = JSON.parse(Buffer.from(head, 'base64url').toString())
-  const foreign = await new SignJWT(said(hint)).setProtectedHeader({ alg: 'RS256', kid, typ: 'JWT' }).sign(privateKey)
+  const foreign = await new SignJWT(said(hint)).setProtectedHeader({ alg: 'ES256', kid, typ: 'JWT' }).sign(privateKey)
   const ofBob = await signInTo(app, openBrowser(app), 'shop', { username: 'bob' })
   const ofAnother = await signInTo(app, openBrowser(app), 'shop')
   const to = { post_logout_redirect_uri: bye }

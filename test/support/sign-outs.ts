@@ -18,7 +18,7 @@ export async function addApp(app: FastifyInstance, id: string, more: Partial<Cli
   const client: Client = {
     ...{ id, type: 'public', grants: ['authorization_code', 'refresh_token'], scopes: [], audience: [] },
     ...{ introspect: 'none', isDeclared: false, secrets: [], generation: 0, createdAt: appCreatedAt },
-    ...{ redirectUris: [`https://${id}.example.com/cb`], consent: 'implicit', ...more },
+    ...{ redirectUris: [`https://${id}.example.com/cb`], consent: 'implicit', idTokenAlg: 'ES256', ...more },
   }
   if (!(await storeOf(app).createClient(client))) throw new Error(`there is a client ${id}`)
 }
