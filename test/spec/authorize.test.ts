@@ -285,10 +285,12 @@ overStores('a hint names who is to sign in', async (t, build) => {
   t.ok(answerOf(await go({ id_token_hint: hint, prompt: 'none' }))['code'])
   await browser.signIn('bob', undefined, await browser.open('/sign-in?as=another'))
   t.match(answerOf(await go({ id_token_hint: hint, prompt: 'none' })), { error: 'login_required' })
+  clock.now += 1_000
   const page = await go({ id_token_hint: hint })
   t.match(page.url, /^\/sign-in/)
   clock.now += 1_000
   t.match(answerOf(await browser.signIn('bob', undefined, page)), { error: 'login_required' }, 'the other again')
+  clock.now += 1_000
   t.ok(answerOf(await browser.signIn('ada', undefined, await go({ id_token_hint: hint })))['code'])
   t.ok(answerOf(await go({ id_token_hint: 'of a key that is gone' }))['code'], 'names nobody')
   t.match(answerOf(await go({ id_token_hint: 'x', prompt: 'none' })), { error: 'login_required' })
