@@ -131,5 +131,5 @@ export default fp(
     app.decorate('clientMetadata', createClientMetadata({ clients, guardedFetch, uptimeMs }))
     app.addHook('onClose', async () => close())
   },
-  { name: 'client-metadata', dependencies: ['clients'] },
+  { name: 'client-metadata', dependencies: ['guarded-fetch', 'clients'] },
 )

@@ -73,12 +73,22 @@ t.test('a factory names what it uses of the app', async (t) => {
 
 t.test('no plugin waits for one that waits for it, and `app.ts` registers each after those that it uses', async (t) => {
   const app = sourceOf('app.ts')
-  const positionOf = new Map(
-    plugins.map(({ name, path }) => {
-      const variable = new RegExp(`import (\\w+)[^']* from '\\./${path}'`).exec(app)?.[1]
-      return [name, app.indexOf(variable ? `.register(${variable}` : `.register(import('./${path}')`)] as const
-    }),
+  // Registers others, and stands for them in `app.ts`.
+  const group = 'plugins/authorization/index.ts'
+  const grouped = sourceOf(group)
+  const inGroup = new Map(
+    [...grouped.matchAll(/import (\w+) from '(\.[^']+)'/g)].map(([, as, path]) => [
+      join(group, '..', path as string),
+      as,
+    ]),
   )
+  const placeOf = (path: string): number => {
+    const as = inGroup.get(path)
+    if (as !== undefined) return placeOf(group) + grouped.indexOf(`.register(${as})`) / grouped.length
+    const variable = new RegExp(`import (\\w+)[^']* from '\\./${path}'`).exec(app)?.[1]
+    return app.indexOf(variable ? `.register(${variable}` : `.register(import('./${path}')`)
+  }
+  const positionOf = new Map(plugins.map(({ name, path }) => [name, placeOf(path)] as const))
   const wrong = plugins.flatMap(({ name, dependencies }) =>
     dependencies
       .filter(
@@ -97,7 +107,7 @@ t.test(
       stores: /^(stores|domain)\/|^config(\.ts|\/)|^errors\.ts$|^plugins\/keys\/secrets\.ts$/,
       verify: /^(verify|domain)\//,
       schemas: /^(schemas|domain)\/|^(errors|events|config)\.ts$|^stores\/store\.ts$/,
-      plugins: /^(plugins|domain|stores|schemas|config|process|log|cluster|verify)\/|^\w+\.ts$/,
+      plugins: /^(plugins|domain|stores|schemas|pages|config|process|log|cluster|verify)\/|^\w+\.ts$/,
       pages: /^(pages|domain)\//,
       routes: /^(routes|schemas|pages|domain|plugins|stores)\/|^(errors|config)\.ts$/,
     }

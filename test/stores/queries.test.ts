@@ -37,6 +37,11 @@ const ignoring = new Set([
     '/openapi.json',
     '/pages/:name',
     '/protected',
+    '/',
+    '/authorize',
+    '/consent',
+    '/device',
+    '/sign-in',
     '/sign-out',
     '/sign-up',
     '/userinfo',
@@ -122,7 +127,7 @@ onOneStore(
     t.same(wrong, [])
 
     const demands = [...app.knownPaths].filter(
-      ([url, { methods }]) => methods.has('GET') && !url.startsWith('/docs') && !ignoring.has(url),
+      ([url, { methods }]) => methods.has('GET') && !/^\/(docs|account)/.test(url) && !ignoring.has(url),
     )
     t.same(
       demands.map(([url]) => url).sort(),
