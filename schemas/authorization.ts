@@ -6,7 +6,7 @@ const optional = (description: string) => Type.Optional(Type.String({ descriptio
 export const AuthorizationParameters = Type.Object({
   response_type: Type.String({ description: '`code`', examples: ['code'] }),
   client_id: Type.String({ examples: ['web'] }),
-  redirect_uri: optional('One of those that the client has registered, as text'),
+  redirect_uri: Type.String({ description: 'One of those that the client has registered, as text' }),
   scope: optional(
     'Names with a space between them; unknown ones are left out, and the answer at `/token` says what was given',
   ),

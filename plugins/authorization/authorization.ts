@@ -160,9 +160,9 @@ function createAuthorization(
       granted: { scope, aud: asked.aud },
       authentication: { authAt, amr, ...(factor !== undefined && { factor }) },
       browser: { id, address: request.caller.address, userAgent: request.caller.userAgent },
+      redirectUri: asked.redirectUri,
       ...omitUndefined({
         codeChallenge: asked.codeChallenge,
-        redirectUri: asked.saysRedirectUri ? asked.redirectUri : undefined,
         nonce: asked.nonce,
         idTokenClaims: asked.idTokenClaims,
       }),

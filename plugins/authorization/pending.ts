@@ -21,8 +21,6 @@ export interface AuthorizationRequest {
   /** of the client, as in `Session` */
   clientCreatedAt?: number
   redirectUri: string
-  /** whether the request named it: then the code's exchange has to, too */
-  saysRedirectUri: boolean
   responseMode: 'query' | 'form_post'
   state?: string
   scope: string[]

@@ -15,7 +15,6 @@ import { type AuthorizationRequest, type Prompt, prompts } from './pending.ts'
 export interface Destination {
   client: Client
   redirectUri: string
-  saysRedirectUri: boolean
 }
 
 /** All that is kept of a request travels in URLs of ours; more than this is too long for some proxies. */
@@ -45,13 +44,11 @@ export function createRequestReader({
       })
     }
     const asked = parameterOf(parameters, 'redirect_uri')
-    const isMissing = parameters['redirect_uri'] === undefined || parameters['redirect_uri'] === ''
-    const redirectUri = isMissing ? onlyOne(client, parameters) : asked
-    if (redirectUri !== undefined && (isMissing || isRegistered(client, redirectUri)))
-      return { client, redirectUri, saysRedirectUri: !isMissing }
-    const [detail, seen] = isMissing
-      ? ['The redirect_uri is missing', 'missing']
-      : ['The redirect_uri is none of those that the client has registered', asked ?? 'more than one']
+    if (asked !== undefined && isRegistered(client, asked)) return { client, redirectUri: asked }
+    const [detail, seen] =
+      asked === undefined
+        ? ['The redirect_uri is missing', 'none, or more than one']
+        : ['The redirect_uri is none of those that the client has registered', asked]
     const registered = client.redirectUris?.join(' ') || 'none'
     throw new Refusal('invalid_request', {
       detail,
@@ -59,21 +56,12 @@ export function createRequestReader({
     })
   }
 
-  /** RFC 6749 §3.1.2.3; OpenID Connect Core §3.1.2.1 wants it said. */
-  function onlyOne({ redirectUris = [] }: Client, parameters: Parameters): string | undefined {
-    const isOpenId = parameterOf(parameters, 'scope')?.split(' ').includes(openIdScope) ?? false
-    return redirectUris.length === 1 && !isOpenId ? redirectUris[0] : undefined
-  }
-
   /**
    * Reads all the rest.
    *
    * @throws {Refusal} which is for the client
    */
-  async function read(
-    { client, redirectUri, saysRedirectUri }: Destination,
-    parameters: Parameters,
-  ): Promise<AuthorizationRequest> {
+  async function read({ client, redirectUri }: Destination, parameters: Parameters): Promise<AuthorizationRequest> {
     const value = (name: string) => parameterOf(parameters, name)
     for (const [name, all] of Object.entries(parameters))
       if (Array.isArray(all) && name !== 'resource') throw wrongRequest(`The parameter ${shortWord(name)} is repeated`)
@@ -97,7 +85,6 @@ export function createRequestReader({
       kind: 'authorization',
       clientId: client.id,
       redirectUri,
-      saysRedirectUri,
       responseMode: mode,
       scope,
       aud: readAudience(

@@ -141,6 +141,12 @@ overStores('until client and redirect_uri are good nobody is sent anywhere', asy
     const answer = await browser.request('GET', authorizeUrl({ ...asked, redirect_uri: uri, scope: 'openid' }, id))
     t.match([answer.statusCode, answer.headers.location, answer.headers['content-type']], [400, undefined, /html/], uri)
   }
+  const { code_challenge } = asked
+  const none = await browser.request(
+    'GET',
+    `/authorize?${new URLSearchParams({ client_id: 'app', response_type: 'code', code_challenge })}`,
+  )
+  t.match([none.statusCode, none.headers.location], [400, undefined], 'also where there is only one')
   const unknown = await browser.request('GET', authorizeUrl(asked, 'nobody'))
   t.match([unknown.statusCode, unknown.headers.location], [400, undefined])
   const twice = await browser.request('GET', `${authorizeUrl(asked)}&redirect_uri=${encodeURIComponent(redirectUri)}`)
