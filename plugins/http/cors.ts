@@ -32,7 +32,7 @@ export const isPreflight = ({ method, headers }: FastifyRequest): boolean =>
 
 /**
  * Lets pages of the origins in AUTH_CORS_ORIGINS call this service and read every response, also one that is sent
- * before a route is reached. Credentials are not allowed, for no cookie is ever read. `known-paths.ts` answers
+ * before a route is reached. Credentials are not allowed: cookies are for pages, which no script of another origin reads. `known-paths.ts` answers
  * preflights.
  */
 export default fp(
