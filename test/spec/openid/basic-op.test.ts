@@ -14,13 +14,15 @@ const issuer = 'https://auth.example.com'
 const run = onOneApp(async (_t, build) => {
   const test = await build({ AUTH_ISSUER: issuer })
   const { app } = test
-  const shared = {
-    redirectUris: [callback],
-    pkce: 'optional',
-    grants: ['authorization_code', 'refresh_token'],
-  } as const
-  const one = await makeClient(app, { id: 'one', ...shared, grants: [...shared.grants], redirectUris: [callback] })
-  const two = await makeClient(app, { id: 'two', ...shared, grants: [...shared.grants], redirectUris: [callback] })
+  const make = (id: string) =>
+    makeClient(app, {
+      id,
+      grants: ['authorization_code', 'refresh_token'],
+      redirectUris: [callback],
+      pkce: 'optional',
+    })
+  const one = await make('one')
+  const two = await make('two')
   const { id } = json(await signUp(app))
   await giveEmail(storeOf(app), id, 'ada@example.com')
   return { ...test, one, two, userId: id as string, open: () => openRelyingParty(app, one) }
