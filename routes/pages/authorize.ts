@@ -50,6 +50,8 @@ const plugin: FastifyPluginAsync = async (app) => {
           400: page('The client or its `redirect_uri` is not good'),
         },
       },
+      // It gives a code, and spends what was pushed.
+      exposeHeadRoute: false,
       // What is wrong is told to the app, once it is known that it may be: `plugins/authorization/request.ts`.
       validatorCompiler: () => () => true,
     },

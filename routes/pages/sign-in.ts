@@ -35,8 +35,11 @@ const plugin: FastifyPluginAsync = async (app) => {
     if (!asked) return sendStale(reply)
     const fields = fieldsOf(request)
     const browser = await browserSessions.of(request)
-    if (fields['continue'] && browser)
-      return authorization.goOn(request, reply, authorization.chosen(asked.pending), browser)
+    // Asked of somebody else than is signed in by now, in another tab, or of nobody: whoever it is, is asked anew.
+    if (fields['continue'])
+      return browser?.session.id === fields['browser']
+        ? authorization.goOn(request, reply, authorization.chosen(asked.pending), browser)
+        : beginAnew(reply, asked)
     const shown = shownIn(fields)
     const { auth_session: authSession } = fields
     const back = { username: fields['username'] }
@@ -49,6 +52,8 @@ const plugin: FastifyPluginAsync = async (app) => {
       return await steps.finish(request, reply, asked, code)
     } catch (error) {
       if (steps.isNext(error)) return steps.send(reply, asked, error, shown)
+      // A step that is sent a second time, by a click or by the way back: whoever is signed in by it goes on.
+      if (isOver(error) && browser && authorization.mayContinue(asked.pending, browser)) return beginAnew(reply, asked)
       return sendForm(reply, asked, { ...back, returned: returnedTo(reply, error) })
     }
   })
@@ -67,11 +72,13 @@ const plugin: FastifyPluginAsync = async (app) => {
     ...(pending.kind === 'authorization' && pending.factor === 'always' && { acr: twoFactors }),
   })
 
+  const beginAnew = (reply: FastifyReply, { sealed }: Asked): FastifyReply =>
+    reply.redirect(frameFor(reply.request).linkTo(path, { request: sealed }), 303)
+
   function returnedTo(reply: FastifyReply, error: unknown): Returned {
     const { signIn } = frameFor(reply.request).texts
     const isWrong = error instanceof Refusal && error.code === 'invalid_grant'
-    const isOver = error instanceof Refusal && error.code === 'invalid_session'
-    if (!isWrong && !isOver) return returnedFor(reply, error)
+    if (!isWrong && !isOver(error)) return returnedFor(reply, error)
     noteRefusal(reply, error)
     return { status: error.statusCode, errors: { '': isWrong ? signIn.wrong : signIn.over } }
   }
@@ -132,12 +139,12 @@ const plugin: FastifyPluginAsync = async (app) => {
   }
 
   /** Whoever is signed in goes on, or is somebody else. */
-  async function sendChoice(reply: FastifyReply, asked: Asked, { user }: Browser): Promise<FastifyReply> {
+  async function sendChoice(reply: FastifyReply, asked: Asked, { session, user }: Browser): Promise<FastifyReply> {
     const { request } = reply
     const frame = frameFor(request)
     const { texts, linkTo } = frame
     const { pending, sealed } = asked
-    const hidden = { request: sealed, ...forms.hidden(request, reply, path, true) }
+    const hidden = { request: sealed, browser: session.id, ...forms.hidden(request, reply, path, true) }
     const button = { label: texts.signIn.goOn, name: 'continue', value: '1' }
     const body = [
       forApp(frame, await appOf(request, asked)),
@@ -150,6 +157,8 @@ const plugin: FastifyPluginAsync = async (app) => {
     return sendPage(reply, { title: texts.signIn.signedIn, body, formTargets })
   }
 }
+
+const isOver = (error: unknown): error is Refusal => error instanceof Refusal && error.code === 'invalid_session'
 
 const credentials = ({ username = '', password = '' }: Record<string, string>) => ({ username, password })
 
