@@ -138,23 +138,6 @@ onPages('every page keeps what it shows to itself, in both languages', async (t,
   }
 })
 
-onPages('a form that this browser did not get from its page does nothing', async (t, { newUser, store }) => {
-  const { id, browser } = await newUser()
-  const { browser: other } = await newUser()
-  const csrfOf = (page: Opened) => formsOf(page)[0]?.fields['csrf'] ?? ''
-  const before = [await store.findUser(id), (await store.listAudit({ user: id }, { limit: 100 })).rows.length]
-  const foreign = csrfOf(await other.open('/account/password'))
-  const ofAnother = csrfOf(await browser.open('/account/email'))
-  t.match([foreign, ofAnother], [/^.{43}$/, /^.{43}$/])
-  for (const [url, fields] of Object.entries(acts)) {
-    for (const csrf of [undefined, '', foreign, url === '/account/email' ? foreign : ofAnother]) {
-      const answer = await browser.request('POST', url, { ...fields, ...(csrf !== undefined && { csrf }) })
-      t.equal(answer.statusCode, 403, url)
-    }
-  }
-  t.same([await store.findUser(id), (await store.listAudit({ user: id }, { limit: 100 })).rows.length], before)
-})
-
 overStores('a changed password ends every sign-in but that of its browser', async (t, build) => {
   const { app, newUser, openApp } = await start(t, build)
   const { name, id, browser } = await newUser()
