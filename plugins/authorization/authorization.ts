@@ -161,6 +161,7 @@ function createAuthorization(
       authentication: { authAt, amr, ...(factor !== undefined && { factor }) },
       browser: { id, address: request.caller.address, userAgent: request.caller.userAgent },
       redirectUri: asked.redirectUri,
+      ...(asksConsent(client) && { isConsented: true }),
       ...omitUndefined({
         codeChallenge: asked.codeChallenge,
         nonce: asked.nonce,

@@ -33,6 +33,8 @@ export interface Authorized {
   redirectUri?: string
   /** the `BrowserSession` that the user allowed it in, and where that is: the client may be a server elsewhere */
   browser?: { id: string; address: string; userAgent: string }
+  /** the user has allowed it, now or before: it is worth nothing once they have taken that back */
+  isConsented?: true
   /** for the ID token, OpenID Connect Core §3.1.2.1 */
   nonce?: string
   /** claims of the user that the ID token is to have, too (OpenID Connect Core §5.5) */

@@ -1,5 +1,4 @@
 import type { FastifyPluginAsync, FastifyReply, FastifyRequest } from 'fastify'
-import { asksConsent } from '../../domain/client.ts'
 import { mayHaveScope } from '../../domain/grant.ts'
 import { elapsedMs } from '../../domain/time.ts'
 import { whyNoTokens } from '../../domain/user.ts'
@@ -127,10 +126,12 @@ const plugin: FastifyPluginAsync = async (app) => {
       noteRefusal(reply, adminScopeRefused(user.roles))
       return sendWords(reply, { title: texts.failed.title, text: texts.device.lacksRole }, 403)
     }
-    if (asksConsent(client)) await consents.give(request.caller, user, client, granted.scope)
+    // Of any app, for each is asked about here: so it can be taken back, also before the device has come for it.
+    await consents.give(request.caller, user, client, granted.scope)
     const { authAt, amr, factor } = found.session
     const authentication = { authAt, amr, ...(factor !== undefined && { factor }) }
-    const authorized = { userId: user.id, generation: found.session.generation, granted, authentication }
+    const { generation } = found.session
+    const authorized = { userId: user.id, generation, granted, authentication, isConsented: true as const }
     return (await deviceCodes.allow(request.caller, device, authorized)) ? sendAllowed(reply) : tooLate()
   })
 }
