@@ -50,7 +50,9 @@ export default fp(
         return reply.code(204).header('content-length', '0').send()
       }
       if (!request.is404 && request.method !== 'OPTIONS') return refuseEncoded(request)
-      const known = router.find('GET', request.raw.url as string)?.store as KnownPath | null | undefined
+      const { url = '' } = request.raw
+      // `OPTIONS *` is about the server (RFC 9110 §9.3.7), and not about its first page, as which routers read it.
+      const known = url === '*' ? undefined : (router.find('GET', url)?.store as KnownPath | null | undefined)
       const refused = isPreflight(request) && originRefused(request)
       if (!known) {
         const hint = hintFor(request.url.split('?', 1)[0] as string, byPattern.keys(), app.publicPath)
