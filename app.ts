@@ -25,6 +25,7 @@ import ownPasskeys from './plugins/factors/own-passkeys.ts'
 import passkeys from './plugins/factors/passkeys.ts'
 import caller from './plugins/http/caller.ts'
 import clientAddress from './plugins/http/client-address.ts'
+import { sharedCompilers } from './plugins/http/compilers.ts'
 import cors from './plugins/http/cors.ts'
 import draining, { Drain } from './plugins/http/draining.ts'
 import errors from './plugins/http/errors.ts'
@@ -129,7 +130,7 @@ export interface AppOptions {
   logStream?: LogDestination
   /** milliseconds in which a request has to arrive */
   requestTimeoutMs?: number
-  /** how schemas are compiled: tests build many apps, and compile each schema once; a command, those that it uses */
+  /** how schemas are compiled; each once when not given */
   schemaController?: FastifyServerOptions['schemaController']
   command?: Command
   tracing?: Tracing | undefined
@@ -152,7 +153,7 @@ export async function buildApp(
     uptimeMs = () => performance.now(),
     logStream,
     requestTimeoutMs,
-    schemaController,
+    schemaController = sharedCompilers,
     command,
     tracing,
   }: AppOptions = {},
@@ -165,7 +166,7 @@ export async function buildApp(
     logger: loggerOptions(config.LOG_LEVEL, logStream),
     logController: new QuietLog(),
     pluginTimeout: startTimeoutMs,
-    ...(schemaController && { schemaController }),
+    schemaController,
   })
   prepareServer(app)
   app.removeAllContentTypeParsers()

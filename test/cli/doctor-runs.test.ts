@@ -11,7 +11,6 @@ import { proxies } from '../../cli/doctor/proxies.ts'
 import { readConfig } from '../../config.ts'
 import { createProbes, probeField } from '../../plugins/keys/probe.ts'
 import { run as runHere, runProcess } from '../support/cli.ts'
-import { schemaController } from '../support/compilers.ts'
 import { complaints, secret } from '../support/doctor.ts'
 import { cheapHashing, json, newDir, onOneStore, storeOf, stores } from '../support/helper.ts'
 
@@ -44,7 +43,7 @@ async function freePort(t: Test): Promise<number> {
 async function serve(t: Test, settings: Record<string, string>) {
   const port = await freePort(t)
   const env: Record<string, string> = { ...cheapHashing, LOG_LEVEL: 'silent', PORT: String(port), ...settings }
-  const app = await buildApp(readConfig(env), { schemaController })
+  const app = await buildApp(readConfig(env))
   t.teardown(() => app.close())
   await app.listen({ host: '127.0.0.1', port })
   return { env, app, port }

@@ -11,7 +11,6 @@ import { type Totp, totpContext, type UserFactors } from '../../domain/factor.ts
 import { totpStep } from '../../plugins/factors/totp.ts'
 import { openStore } from '../../stores/open.ts'
 import { run, runJson, start } from '../support/cli.ts'
-import { schemaController } from '../support/compilers.ts'
 import { vectors } from '../support/foreign-hashes.ts'
 import { cheapHashing, json, logIn, newDir, onOneStore, password, stores, withToken } from '../support/helper.ts'
 
@@ -173,7 +172,7 @@ t.test('the codes of an authenticator app are good here as they were there', asy
   t.match(factors, [{ kind: 'totp', name: 'Authenticator app' }])
   t.match(await runJson(['user', 'factors', 'list', 'bob'], env), { factors: [] }, 'too short to be safe')
 
-  const app = await buildApp(readConfig(env), { schemaController })
+  const app = await buildApp(readConfig(env))
   t.teardown(() => app.close())
   const ada = await app.userAdmin.get({ username: 'ada' })
   const [totp] = ((await app.store.findFactors(ada.id)) as UserFactors).factors as [Totp]
@@ -270,7 +269,7 @@ t.test(
     t.match(await first.take(path, '--wrap', '--on-conflict', 'update'), { unchanged: rows.length })
 
     for (const { env, exported } of [first, second]) {
-      const app = await buildApp(readConfig(env), { logStream: { write() {} }, schemaController })
+      const app = await buildApp(readConfig(env), { logStream: { write() {} } })
       t.teardown(() => app.close())
       const names = (await exported()).map(({ username }) => username)
       for (const { username, password, by } of named.filter(({ username }) => names.includes(username)))

@@ -10,7 +10,6 @@ import { buildApp } from '../../app.ts'
 import { readConfig } from '../../config.ts'
 import { run } from '../support/cli.ts'
 import { basic } from '../support/client-helper.ts'
-import { schemaController } from '../support/compilers.ts'
 import { cheapHashing, newDir, storeOf, stores, type Tokens } from '../support/helper.ts'
 import { type MailServer, mailUser, partOf, startMailServer } from '../support/mail-server.ts'
 import { type Answer, type Call, serviceAt, until } from '../support/processes.ts'
@@ -288,7 +287,7 @@ async function commandAll(hunt: Hunt, dir: string, env: Record<string, string>):
 
 /** What the store has that nobody is shown: its private keys, sealed, and the hash of a password. */
 async function openStore(settings: Record<string, string>) {
-  const app = await buildApp(readConfig({ ...settings, LOG_LEVEL: 'silent' }), { schemaController })
+  const app = await buildApp(readConfig({ ...settings, LOG_LEVEL: 'silent' }))
   try {
     const keys = await storeOf(app).listSigningKeys()
     const privateKeys = keys.map(({ kid, sealedPrivateKey }) => {

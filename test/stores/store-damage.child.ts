@@ -1,7 +1,6 @@
 import { buildApp } from '../../app.ts'
 import { ConfigError, readConfig } from '../../config.ts'
 import { vouchForStore } from '../../stores/lmdb/vouch.ts'
-import { schemaController } from '../support/compilers.ts'
 
 /*
  * Starts the service on one store after another, as `server.ts` does, in one process. `store-damage.test.ts` names
@@ -38,7 +37,7 @@ async function start({ env, password, umask }: Start): Promise<Outcome> {
     const config = readConfig(env)
     const vouching = vouchForStore(config.AUTH_DATA_DIR)
     await vouching.soon
-    const app = await buildApp(config, { logStream, schemaController })
+    const app = await buildApp(config, { logStream })
     const madeMs = performance.now() - startedAt
     const login = await app.inject({
       method: 'POST',

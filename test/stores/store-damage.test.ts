@@ -22,7 +22,6 @@ import { buildApp } from '../../app.ts'
 import { readConfig } from '../../config.ts'
 import { checkFile, StoreDamaged } from '../../stores/lmdb/file.ts'
 import { run } from '../support/cli.ts'
-import { schemaController } from '../support/compilers.ts'
 import { cheapHashing, json, logIn, newDir, password, signUp } from '../support/helper.ts'
 import { isLong } from '../support/processes.ts'
 import { moduleFile, program } from '../support/program.ts'
@@ -65,7 +64,7 @@ async function makeStore(): Promise<void> {
 
 /** The service in this process. */
 const buildHere = (data: string) =>
-  buildApp(readConfig({ ...settings(), AUTH_DATA_DIR: data }), { logStream: { write() {} }, schemaController })
+  buildApp(readConfig({ ...settings(), AUTH_DATA_DIR: data }), { logStream: { write() {} } })
 
 /** A copy of that store. @returns the directory that the service is started in */
 async function copied(t: Test): Promise<string> {

@@ -7,7 +7,6 @@ import { buildApp } from '../../app.ts'
 import { type Config, readConfig } from '../../config.ts'
 import type { Store } from '../../stores/store.ts'
 import { cheapHashing, newDir, password, type Scope } from './basics.ts'
-import { schemaController } from './compilers.ts'
 import { accessPostgres, type SharedPostgres, startPostgres } from './postgres.ts'
 
 export { cheapHashing, claimsOf, giveEmail, giveRoles, newDir, password, type Scope } from './basics.ts'
@@ -111,7 +110,6 @@ async function buildOn(t: Scope, settings: Record<string, string>, clock: Clock)
     now: () => clock.now,
     uptimeMs: () => performance.now() + (clock.passedMs ?? 0),
     logStream: { write: (line) => logs.push(JSON.parse(line)) },
-    schemaController,
   })
   t.teardown(() => app.close())
   return {

@@ -2,7 +2,6 @@ import { randomUUID } from 'node:crypto'
 import type { Test } from 'tap'
 import { buildApp } from '../../app.ts'
 import { readConfig } from '../../config.ts'
-import { schemaController } from './compilers.ts'
 import { cheapHashing, listen, password, type Tokens } from './helper.ts'
 import { runProgram } from './running.ts'
 
@@ -87,7 +86,7 @@ export async function startHere(
       output.stdout += line
     },
   }
-  const app = await buildApp(readConfig(settings), { logStream, schemaController })
+  const app = await buildApp(readConfig(settings), { logStream })
   t.teardown(() => app.close())
   return { ...serviceAt(await listen(app)), pid: process.pid, output, close: () => app.close() }
 }
