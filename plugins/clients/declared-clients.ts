@@ -31,6 +31,8 @@ const Declarations = Type.Array(Declaration)
 const shortSecret = 32
 /** Means the same with and without the encoding of a form. */
 const isSafeAnywhere = /^[A-Za-z0-9._~-]+$/
+/** The same in a form alone, where a URL is safe: without a secret there is no Basic. */
+const isSafeInForm = /^[^%+&#]+$/
 
 const listOf = <T>(value: T | T[] | undefined): T[] =>
   value === undefined ? [] : Array.isArray(value) ? value : [value]
@@ -162,7 +164,8 @@ async function applyDeclarations({
           `${shortSecret} random characters are safe`,
       )
     }
-    if (!isSafeAnywhere.test(definition.id) || secrets.some((secret) => !isSafeAnywhere.test(secret))) {
+    const isSafe = secrets.length > 0 ? isSafeAnywhere : isSafeInForm
+    if (!isSafe.test(definition.id) || secrets.some((secret) => !isSafeAnywhere.test(secret))) {
       log.warn(
         `AUTH_CLIENTS_FILE: the client_id or client_secret of ${JSON.stringify(definition.id)} has ` +
           `characters that have to be encoded in a form or in Basic, and programs often forget it; ` +

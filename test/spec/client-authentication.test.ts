@@ -155,7 +155,11 @@ onOneStore(
       client_secret,
     }))
     const { app, logs } = await build({
-      AUTH_CLIENTS_FILE: await writeClients(t, [...clients, { client_id: 'safe', client_secret: 'f'.repeat(64) }]),
+      AUTH_CLIENTS_FILE: await writeClients(t, [
+        ...clients,
+        { client_id: 'safe', client_secret: 'f'.repeat(64) },
+        { client_id: 'https://*' },
+      ]),
     })
     const warned = logs
       .filter(({ level, msg }) => level === 40 && /openssl rand -hex 32/.test(String(msg)))
