@@ -92,6 +92,64 @@ async function signInThere(t: Test, build: Build): Promise<void> {
     t.same(await app.browserSessions.list(user.id), [])
   })
 
+  await t.test('another site gets nothing done, nothing put into a page runs, nothing is left to see', async (t) => {
+    await signUp(app, 'victim')
+    const page = await windowOf(browser)
+    const enter = async () => {
+      await page.goto(`${origin}/sign-in`)
+      await fillIn(page, 'victim')
+      await page.waitForURL(`${origin}/account`)
+    }
+    await enter()
+    const rows = async () => (await storeOf(app).listAudit({}, { limit: 100 })).rows.length
+    const before = await rows()
+    // Another port of localhost is the same site, and gets the cookies; 127.0.0.1 is another site.
+    for (const host of ['localhost', '127.0.0.1']) {
+      const frame = `<iframe src="${origin}/account/deletion"></iframe>`
+      const evil = (
+        await serve(t, '127.0.0.1', (_, response) => response.setHeader('content-type', 'text/html').end(frame))
+      ).replace('127.0.0.1', host)
+      await page.goto(evil)
+      t.equal(await page.frames()[1]?.locator('form').count(), 0, `no page is in a frame of ${host}`)
+      for (const [path, fields] of Object.entries({
+        '/account/deletion': { password },
+        '/account/sessions': { all: 'yes' },
+        '/sign-in': { username: 'victim', password },
+        '/sign-up': { username: 'mallory', password },
+        '/forgot': { name: 'victim' },
+        '/sign-out': { csrf: 'x' },
+      })) {
+        await page.goto(evil)
+        await page.evaluate(sendForm(origin + path, fields))
+        await page.waitForURL(origin + path)
+        t.equal(await page.locator('h1').textContent(), 'This form could not be accepted', `${path} from ${host}`)
+      }
+    }
+    t.equal(await rows(), before, 'nothing has happened')
+
+    const injected =
+      '<script>document.title = "run"</script><img src="x" onerror="document.title = \'run\'"><style>h1 { display: none }</style><a href="javascript:document.title=\'run\'">link</a>'
+    await page.route('**/account', async (route) => {
+      const answer = await route.fetch()
+      await route.fulfill({ response: answer, body: (await answer.text()).replace('<main>', `<main>${injected}`) })
+    })
+    await page.goto(`${origin}/account`)
+    await page.getByText('link', { exact: true }).click()
+    t.equal(await page.title(), 'Your account – Latchkey', 'no script of theirs')
+    t.ok(await page.locator('h1').isVisible(), 'no style of theirs')
+    await page.unroute('**/account')
+
+    await page.goto(`${origin}/account`)
+    await page.goto(`${origin}/sign-out`)
+    await page.locator('form button').click()
+    await page.locator('h1').waitFor()
+    for (let back = 0; back < 2; back++) {
+      await page.goBack()
+      t.notMatch(await page.content(), '>victim<', 'the way back shows nothing')
+    }
+    await page.context().close()
+  })
+
   await t.test('a passkey is made where one is demanded, signs in, and is added to an account', async (t) => {
     const { id } = (await signUp(app, 'passkey-admin')).json()
     await giveRoles(storeOf(app), id, ['admin'])
@@ -149,6 +207,15 @@ async function serve(t: Test, host: string, answer: RequestListener): Promise<st
   const { port } = server.address() as AddressInfo
   return `http://${host.includes(':') ? `[${host}]` : host}:${port}`
 }
+
+/** What a page of somebody else does by itself, as its script. */
+const sendForm = (action: string, fields: Record<string, string>) => `
+  const form = Object.assign(document.createElement('form'), { method: 'post', action: ${JSON.stringify(action)} })
+  for (const [name, value] of Object.entries(${JSON.stringify(fields)}))
+    form.append(Object.assign(document.createElement('input'), { type: 'hidden', name, value }))
+  document.body.append(form)
+  form.submit()
+`
 
 async function windowOf(browser: Browser, options: { javaScriptEnabled?: boolean } = {}): Promise<Page> {
   const page = await (await browser.newContext({ locale: 'en', ...options })).newPage()
