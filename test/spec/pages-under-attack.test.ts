@@ -3,11 +3,11 @@ import type { FastifyInstance, LightMyRequestResponse } from 'fastify'
 import type { User } from '../../domain/user.ts'
 import { pagesOf } from '../../stores/moving/copy.ts'
 import { type TableName, tableNames } from '../../stores/rows.ts'
-import { formsOf, openBrowser } from '../support/browser.ts'
+import { formsOf, type Opened, openBrowser } from '../support/browser.ts'
 import { callerFrom, makeClient } from '../support/client-helper.ts'
 import { codesOf, makeDeviceClient } from '../support/devices.ts'
 import { codeOf, giveTotp } from '../support/factors.ts'
-import { json, onOneApp, password, signUp, storeOf } from '../support/helper.ts'
+import { json, logIn, onOneApp, onOneStore, password, postForm, signUp, storeOf, withToken } from '../support/helper.ts'
 import { mailsInto } from '../support/mail.ts'
 
 /* Pages and forms in the hands of somebody who means harm: what another site, another browser or another user can do. */
@@ -28,12 +28,13 @@ const makeApp = (app: FastifyInstance, id: string, more: object = {}) =>
 const onPages = onOneApp(async (t, build) => {
   const test = await build({ ...(await mailsInto(t)), AUTH_THROTTLE: 'off' })
   const { app } = test
-  await makeApp(app, 'app')
+  const { secret: appSecret } = await makeApp(app, 'app')
   await makeApp(app, 'asking', { consent: 'ask' })
   await makeDeviceClient(app)
   let users = 0
   return {
     ...test,
+    appSecret,
     async newUser() {
       const name = `ada${++users}`
       await signUp(app, name)
@@ -347,4 +348,140 @@ onPages('a cookie that was there before a sign-in is worth nothing after it', as
     stolen.jar.set('latchkey', value)
     t.match((await stolen.open('/account')).url, /^\/sign-in/, 'the id alone opens nothing')
   }
+})
+
+onPages('a browser is out with its user: after a new password, disabled, deleted, or all ended', async (t, of) => {
+  const { app, newUser } = of
+  const idOf = async (name: string) => (await storeOf(app).findUserByName(name))?.id as string
+  const byToken = async (name: string, options: { method: 'POST' | 'DELETE'; url: string; payload?: object }) =>
+    withToken(app, (await logIn(app, name)).access_token, options)
+  const next = 'seven grey herons on a quay'
+  const payload = { current_password: password, new_password: next }
+  const caller = callerFrom('192.0.2.1', app.log)
+  for (const [what, end] of Object.entries({
+    'a new password': (name: string) => byToken(name, { method: 'POST', url: '/users/me/password', payload }),
+    'all ended': (name: string) => byToken(name, { method: 'DELETE', url: '/users/me/sessions' }),
+    disabled: async (name: string) => app.userAdmin.disable(caller, await idOf(name)),
+    deleted: async (name: string) => app.userAdmin.delete(caller, await idOf(name)),
+  })) {
+    const name = await newUser()
+    const browser = openBrowser(app)
+    await browser.signIn(name)
+    const consent = await browser.open(authorizeUrl({ client_id: 'asking' }))
+    const codes = await browser.open('/account/factors/codes')
+    const deletion = await browser.open('/account/deletion')
+    await end(name)
+    const before = await kept(app)
+    for (const [path, page, values] of [
+      ['/consent', consent, { decision: 'allow' }],
+      ['/account/factors/codes', codes, {}],
+      ['/account/deletion', deletion, { password }],
+    ] as const)
+      t.match((await browser.submit(page, values, path)).url, /^\/sign-in/, `${what}: ${path}`)
+    t.match((await browser.open('/account')).url, /^\/sign-in/, what)
+    t.match((await browser.open(authorizeUrl())).url, /^\/sign-in/, what)
+    t.same(await changesSince(before, app), [], what)
+  }
+})
+
+onPages(
+  'a sign-out and an answer to an app at once leave no session behind',
+  async (t, { app, appSecret, newUser }) => {
+    const name = await newUser()
+    for (let round = 0; round < 5; round++) {
+      const browser = openBrowser(app)
+      await browser.signIn(name)
+      const question = await browser.open('/sign-out')
+      const both = [browser.request('GET', authorizeUrl()), browser.submit(question, {}, '/sign-out')] as const
+      const [answer] = await Promise.all(round % 2 === 0 ? both : ([...both].reverse() as unknown as typeof both))
+      const code = new URL(String(answer.headers.location), 'http://x').searchParams.get('code')
+      if (code === null) continue
+      const of = { client_id: 'app', client_secret: appSecret, redirect_uri: redirectUri, code }
+      t.match(json(await postForm(app, '/token', { grant_type: 'authorization_code', ...of })), {
+        error: 'invalid_grant',
+      })
+    }
+    const user = (await storeOf(app).findUserByName(name)) as User
+    t.same((await app.sessions.list(user.id, { limit: 10 })).sessions, [])
+    t.same(await app.browserSessions.list(user.id), [])
+  },
+)
+
+onPages(
+  'apps that are allowed at once are all remembered; of two new passwords one is',
+  async (t, { app, newUser }) => {
+    const name = await newUser()
+    const browser = openBrowser(app)
+    await browser.signIn(name)
+    const ids = Array.from({ length: 10 }, (_, at) => `asking-${at}`)
+    for (const id of ids) await makeApp(app, id, { consent: 'ask' })
+    const pages = await Promise.all(ids.map((id) => browser.open(authorizeUrl({ client_id: id }))))
+    const answers = await Promise.all(pages.map((page) => browser.submit(page, { decision: 'allow' })))
+    for (const { headers } of answers) t.match(String(headers.location), /code=lkc_/)
+    const { id } = (await storeOf(app).findUserByName(name)) as User
+    t.same((await app.consents.of(id)).map(({ clientId }) => clientId).sort(), ids)
+
+    const form = await browser.open('/account/password')
+    const changes = await Promise.all(
+      ['seven grey herons on a quay', 'eight grey herons on a quay'].map((next) =>
+        browser.submit(form, { current_password: password, new_password: next }),
+      ),
+    )
+    t.same(changes.map(({ url }) => url).sort(), ['/account/password', '/account?done=password'])
+    t.equal((await browser.open('/account')).url, '/account')
+    t.equal((await app.browserSessions.list(id)).length, 1)
+  },
+)
+
+onPages('texts of strangers are texts on every page', async (t, { app, newUser }) => {
+  const evil = `"><img src=x onerror=alert(1)>'</script>`
+  const browser = openBrowser(app, { 'user-agent': evil, 'accept-language': evil, 'x-forwarded-for': evil })
+  await makeApp(app, 'evil', { name: evil, consent: 'ask' })
+  const seen: Opened[] = []
+  const names = 'request ui_locales id token user_code invitation done as after from state client_id'.split(' ')
+  const openAll = async (paths: string[]) => {
+    for (const path of paths)
+      for (const at of names) seen.push(await browser.open(`${path}?${new URLSearchParams({ [at]: evil })}`))
+  }
+  for (const wrong of ['client_id', 'redirect_uri', 'response_type', 'response_mode', 'prompt', 'scope'])
+    seen.push(await browser.open(authorizeUrl({ client_id: 'evil', state: evil, login_hint: evil, [wrong]: evil })))
+  await openAll([
+    '/sign-in',
+    '/sign-up',
+    '/forgot',
+    '/reset',
+    '/verify-email',
+    '/undo-email',
+    '/consent',
+    '/device',
+    '/sign-out',
+  ])
+  seen.push(await browser.signIn(evil, evil))
+  seen.push(await browser.submit(await browser.open('/sign-up'), { username: evil, password: evil, email: evil }))
+  await browser.signIn(await newUser())
+  const consent = await browser.open(authorizeUrl({ client_id: 'evil', state: evil, response_mode: 'form_post' }))
+  seen.push(consent, await browser.submit(consent, { decision: 'allow' }))
+  seen.push(await browser.submit(await browser.open('/account/factors/app'), { name: evil }))
+  seen.push(await browser.submit(await browser.open('/account/email'), { email: evil, password }))
+  await openAll(['', '/apps', '/sessions', '/activity', '/factors', '/factors/remove'].map((path) => `/account${path}`))
+  t.ok(seen.filter(({ body }) => body.includes('&lt;img src=x')).length > 10, 'they do stand there')
+  for (const { url, body, headers } of seen)
+    if (/<img src=x|onerror=alert\(1\)>/.test(body + JSON.stringify(headers['content-security-policy'] ?? '')))
+      t.fail(`${url} has markup of a stranger`)
+})
+
+onOneStore('guesses at a password on the pages of an account are counted, and told as a page', async (t, build) => {
+  const { app } = await build()
+  await signUp(app)
+  const browser = openBrowser(app)
+  await browser.signIn('ada')
+  const form = await browser.open('/account/password')
+  const guess = () => browser.submit(form, { current_password: 'wrong', new_password: 'seven grey herons on a quay' })
+  for (let tries = 0; tries < 10; tries++) t.equal((await guess()).statusCode, 403)
+  const answer = await guess()
+  t.match([answer.statusCode, answer.headers['retry-after']], [429, /^\d+$/])
+  t.match(answer.body, /<form[\s\S]*Too many attempts|Too many attempts[\s\S]*<form/)
+  const deletion = await browser.submit(await browser.open('/account/deletion'), { password }, '/account/deletion')
+  t.equal(deletion.statusCode, 429, 'nor by another form')
+  t.ok(await storeOf(app).findUserByName('ada'))
 })
