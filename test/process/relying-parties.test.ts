@@ -13,7 +13,7 @@ import { makeClient } from '../support/client-helper.ts'
 import { onOneApp, password, type Scope, signUp } from '../support/helper.ts'
 import { readPage } from '../support/pages.ts'
 import { root } from '../support/program.ts'
-import { freePort } from '../support/proxies.ts'
+import { freePort, type StartProxy, startHaproxy, startNginx } from '../support/proxies.ts'
 import { errorOf } from '../support/relying-party.ts'
 
 /*
@@ -298,3 +298,27 @@ async function useThePage(
   await says(tab, 'Nobody is signed in')
   t.same(problems, [])
 }
+
+const proxies: [string, StartProxy][] = [
+  ['nginx', startNginx],
+  ['HAProxy', startHaproxy],
+]
+for (const [name, startProxy] of proxies)
+  one(`an app that sends a long state, behind ${name} as in deploy/`, async (t, { origin, elsewhere }) => {
+    const port = Number(new URL(origin).port)
+    const proxy = await startProxy(t, [port, port])
+    if ('missing' in proxy) return void t.test('', { skip: proxy.missing }, () => {})
+    const query = new URLSearchParams({
+      ...{ client_id: 'page', response_type: 'code', redirect_uri: `${elsewhere}/`, scope: 'openid' },
+      ...{ code_challenge: await oauth.calculatePKCECodeChallenge('v'.repeat(43)), code_challenge_method: 'S256' },
+      state: 's'.repeat(5_000),
+    })
+    const asked = await fetch(`${proxy.origin}/authorize?${query}`, { redirect: 'manual' })
+    t.equal(asked.status, 303)
+    const cookie = asked.headers
+      .getSetCookie()
+      .map((text) => text.split(';', 1)[0])
+      .join('; ')
+    const page = await fetch(`${proxy.origin}${asked.headers.get('location')}`, { headers: { cookie } })
+    t.match(await page.text(), /name="password"/)
+  })
