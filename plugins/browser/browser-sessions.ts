@@ -160,7 +160,8 @@ function createBrowserSessions({
         throw gone()
       const before = await of(request)
       if (before?.user.id === userId) {
-        const renewed = await renew(reply, before, authentication, presented.takingFor(before.session.id))
+        // The user as of now, who may have added a factor on the way.
+        const renewed = await renew(reply, { ...before, user }, authentication, presented.takingFor(before.session.id))
         if (renewed) return renewed
       }
       const opened = await create(reply, user, authentication, presented.takingFor(''))

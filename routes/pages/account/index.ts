@@ -1,5 +1,6 @@
 import type { FastifyPluginAsync, FastifyRequest } from 'fastify'
 import { freshForSeconds } from '../../../domain/authentication.ts'
+import { lacksFactor } from '../../../domain/factor.ts'
 import type { Browser } from '../../../plugins/browser/browser-sessions.ts'
 import activityPage from './activity.ts'
 import appsPage from './apps.ts'
@@ -30,7 +31,7 @@ const mostQuery = 200
  * stands on, so that whoever has to sign in first comes back to it.
  */
 const plugin: FastifyPluginAsync = async (app) => {
-  const { authorization, browserSessions, forms } = app
+  const { config, authorization, browserSessions, forms } = app
   const pathOf = (request: FastifyRequest) => request.routeOptions.url as string
   /** The page that somebody is to come back to, with a query of ours. */
   function pageOf(request: FastifyRequest): string {
@@ -47,7 +48,9 @@ const plugin: FastifyPluginAsync = async (app) => {
   })
   app.addHook('preHandler', async (request, reply) => {
     const browser = await browserSessions.of(request)
-    if (!browser) return authorization.signInFor(request, reply, { to: pageOf(request) })
+    // A factor that AUTH_MFA demands by now is added on the way.
+    if (!browser || lacksFactor(browser.user, config.AUTH_MFA))
+      return authorization.signInFor(request, reply, { to: pageOf(request) })
     if (request.method === 'POST') await forms.check(request, pathOf(request))
     Object.assign(request, { [browsers]: browser })
     return undefined
