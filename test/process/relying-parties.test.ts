@@ -31,7 +31,7 @@ const one = onOneApp(async (_t: Scope, build) => {
   const origin = `http://localhost:${port}`
   const pageOrigin = `http://localhost:${pagePort}`
   const elsewhere = `http://127.0.0.1:${pagePort}`
-  const { app, clock } = await build({
+  const { app } = await build({
     AUTH_ISSUER: origin,
     AUTH_CORS_ORIGINS: `${pageOrigin},${elsewhere}`,
     AUTH_THROTTLE: 'off',
@@ -46,7 +46,7 @@ const one = onOneApp(async (_t: Scope, build) => {
   await makeClient(app, { id: 'page', name: 'Page', type: 'public', ...ofPage })
   const { id: userId } = (await signUp(app)).json()
   const site = { ...behind(origin), config: { AUTH_ISSUER: origin } }
-  return { app, clock, origin, pageOrigin, elsewhere, pagePort, secret, userId, newBrowser: () => openBrowser(site) }
+  return { origin, pageOrigin, elsewhere, pagePort, secret, userId, newBrowser: () => openBrowser(site) }
 })
 
 /** Does what the pages ask for. @returns where the browser is sent in the end */
