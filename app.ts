@@ -34,7 +34,7 @@ import knownPaths from './plugins/http/known-paths.ts'
 import openapi from './plugins/http/openapi.ts'
 import { maxParamLength, prepareServer, serverOptions } from './plugins/http/server-options.ts'
 import secrets from './plugins/keys/secrets.ts'
-import signingKeys from './plugins/keys/signing-keys.ts'
+import signingKeys, { type SigningKeyOptions } from './plugins/keys/signing-keys.ts'
 import hashing from './plugins/login/hashing.ts'
 import signIn from './plugins/login/sign-in.ts'
 import throttle from './plugins/login/throttle.ts'
@@ -132,6 +132,7 @@ export interface AppOptions {
   requestTimeoutMs?: number
   /** how schemas are compiled; each once when not given */
   schemaController?: FastifyServerOptions['schemaController']
+  generatePair?: SigningKeyOptions['generatePair']
   command?: Command
   tracing?: Tracing | undefined
 }
@@ -154,6 +155,7 @@ export async function buildApp(
     logStream,
     requestTimeoutMs,
     schemaController = sharedCompilers,
+    generatePair,
     command,
     tracing,
   }: AppOptions = {},
@@ -202,7 +204,7 @@ export async function buildApp(
     await app.register(mailNotices)
     await app.register(revocations)
     await app.register(changes)
-    await app.register(signingKeys)
+    await app.register(signingKeys, { generatePair })
     await app.register(jwt)
     await app.register(accessTokens)
     await app.register(refreshTokens)

@@ -23,13 +23,14 @@ const lookAgainMs = 1_000
 /** What a sealed private key is bound to. */
 export const sealContext = (kid: string) => `signing key ${kid}`
 
-/** Makes a key, its private half sealed. */
+/** Makes a key, its private half sealed. @param generate another way to have a pair */
 export async function makeSigningKey(
   alg: SigningAlg,
   { seal }: Pick<FastifyInstance['secrets'], 'seal'>,
   times: Pick<SigningKeyRecord, 'createdAt' | 'signsFrom'>,
+  generate = generatePair,
 ): Promise<SigningKeyRecord> {
-  const { publicKey, privateKey } = await generatePair(alg)
+  const { publicKey, privateKey } = await generate(alg)
   const publicJwk = publicJwkOf(publicKey, alg)
   const kid = publicJwk.kid as string
   const der = privateKey.export({ format: 'der', type: 'pkcs8' })

@@ -7,6 +7,7 @@ import type { SigningAlg, SigningKeyStatus } from '../../domain/signing-key.ts'
 import { clockSkewMs, createSteadyClock } from '../../domain/time.ts'
 import { Refusal } from '../../errors.ts'
 import { retryUntilApplied } from '../../stores/compare-and-set.ts'
+import type { generatePair as generate } from './key-material.ts'
 import { createKeyRing, makeSigningKey, type SigningKey } from './key-ring.ts'
 import { publishLeadMs, retirementOf, successorSignsFrom } from './key-schedule.ts'
 import { ifSecretIsLost } from './secret-file.ts'
@@ -22,6 +23,11 @@ const pollMs = 60_000
 
 type By = Pick<Caller, 'log'>
 
+export interface SigningKeyOptions {
+  /** in the place of the one that makes a new pair: tests have RSA pairs that were made before, which take a while */
+  generatePair?: typeof generate | undefined
+}
+
 /**
  * The keys that tokens are signed with: made at first start, sealed in the store, agreed on by every process, published
  * before they sign and for as long as a token of theirs is good. Or the operator's own. Where there are ID tokens, each
@@ -33,6 +39,7 @@ async function createSigningKeys(
     FastifyInstance,
     'config' | 'store' | 'secrets' | 'changes' | 'revocations' | 'jobs' | 'command' | 'now' | 'uptimeMs' | 'log'
   >,
+  { generatePair }: SigningKeyOptions,
 ) {
   const { config, secrets, changes, revocations, jobs, command, now, uptimeMs, log } = app
   const ring = createKeyRing(app)
@@ -65,7 +72,7 @@ async function createSigningKeys(
   /** Makes a key. @returns its kid; undefined when another process was faster */
   async function add(by: By, alg: SigningAlg, signsFrom: number): Promise<string | undefined> {
     const newest = ring.newest(alg)
-    const record = await makeSigningKey(alg, secrets, { createdAt: after(newest), signsFrom })
+    const record = await makeSigningKey(alg, secrets, { createdAt: after(newest), signsFrom }, generatePair)
     const { kid } = record
     const made = { kid, alg, signs_from: new Date(signsFrom).toISOString() }
     const isAdded = await changes.make(by, 'key.rotated', made, (store) => store.addSigningKey(record, newest?.kid))
@@ -260,8 +267,8 @@ async function createSigningKeys(
 }
 
 export default fp(
-  async (app: FastifyInstance) => {
-    app.decorate('signingKeys', await createSigningKeys(app))
+  async (app: FastifyInstance, options: SigningKeyOptions) => {
+    app.decorate('signingKeys', await createSigningKeys(app, options))
   },
   { name: 'signing-keys', dependencies: ['store', 'secrets', 'revocations', 'changes', 'jobs'] },
 )

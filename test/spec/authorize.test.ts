@@ -4,7 +4,7 @@ import type { Client } from '../../domain/client.ts'
 import { answerOf, openBrowser } from '../support/browser.ts'
 import { basic, makeClient } from '../support/client-helper.ts'
 import { codeOf, giveTotp } from '../support/factors.ts'
-import { json, overStores, postForm, signUp, withToken } from '../support/helper.ts'
+import { json, onOneStore, overStores, postForm, signUp, withToken } from '../support/helper.ts'
 
 /* The authorization code flow, RFC 6749 §4.1 with PKCE, and what OpenID Connect adds to the request. */
 
@@ -111,7 +111,7 @@ overStores('whoever is signed in is sent back at once, and an app ends with the 
 const sidOf = (token: string): string =>
   JSON.parse(Buffer.from(token.split('.')[1] as string, 'base64url').toString()).sid
 
-overStores('until client and redirect_uri are good nobody is sent anywhere', async (t, build) => {
+onOneStore('until client and redirect_uri are good nobody is sent anywhere', async (t, build) => {
   const { app } = await build()
   await makeApp(app)
   await makeApp(app, { id: 'phone', type: 'public', redirectUris: ['http://127.0.0.1/cb', 'com.example.app:/cb'] })
@@ -162,7 +162,7 @@ overStores('until client and redirect_uri are good nobody is sent anywhere', asy
   t.equal((await browser.request('GET', authorizeUrl(asked))).statusCode, 400, 'disabled')
 })
 
-overStores('what else is wrong goes to the app, with state and iss', async (t, build) => {
+onOneStore('what else is wrong goes to the app, with state and iss', async (t, build) => {
   const { app } = await build()
   await makeApp(app)
   await makeApp(app, { id: 'machine', grants: ['client_credentials'] })
@@ -249,7 +249,7 @@ overStores('a code is for its client, its redirect_uri and its verifier', async 
   t.equal(all.filter((one) => one.access_token).length <= 1, true, 'one of all who come at once, at most')
 })
 
-overStores('prompt and max_age ask for a sign-in anew, and prompt=none for none', async (t, build) => {
+onOneStore('prompt and max_age ask for a sign-in anew, and prompt=none for none', async (t, build) => {
   const { app, clock } = await build()
   await makeApp(app)
   await makeApp(app, { id: 'asking', consent: 'ask' })
@@ -275,7 +275,7 @@ overStores('prompt and max_age ask for a sign-in anew, and prompt=none for none'
   }
 })
 
-overStores('a hint names who is to sign in', async (t, build) => {
+onOneStore('a hint names who is to sign in', async (t, build) => {
   const { app, clock } = await build()
   const client = await makeApp(app)
   await signUp(app, 'ada')
@@ -324,7 +324,7 @@ overStores('consent is asked for once, and again for more', async (t, build) => 
   t.match((await go({ scope: 'files:read' })).url, /^\/consent/, 'withdrawn')
 })
 
-overStores('a second factor is asked for where the user has one, or the app wants one', async (t, build) => {
+onOneStore('a second factor is asked for where the user has one, or the app wants one', async (t, build) => {
   const { app, clock } = await build()
   await makeApp(app)
   await signUp(app, 'ada')

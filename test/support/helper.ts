@@ -7,6 +7,7 @@ import { buildApp } from '../../app.ts'
 import { type Config, readConfig } from '../../config.ts'
 import type { Store } from '../../stores/store.ts'
 import { cheapHashing, newDir, password, type Scope } from './basics.ts'
+import { keyPairs } from './key-pairs.ts'
 import { accessPostgres, type SharedPostgres, startPostgres } from './postgres.ts'
 
 export { cheapHashing, claimsOf, giveEmail, giveRoles, newDir, password, type Scope } from './basics.ts'
@@ -62,8 +63,9 @@ export type Build = (settings?: Record<string, string>) => Promise<TestApp>
 export function overStores(title: string, body: (t: Test, build: Build) => Promise<unknown>): void {
   for (const [name, storeSettings] of Object.entries(stores)) {
     t.test(`${title} [${name}]`, async (t) => {
+      const generatePair = keyPairs()
       await body(t, async (settings = {}) =>
-        buildOn(t, { ...(await storeSettings(t)), ...settings }, { now: Date.now() }),
+        buildOn(t, { ...(await storeSettings(t)), ...settings }, { now: Date.now() }, generatePair),
       )
     })
   }
@@ -98,18 +100,25 @@ export function onOneApp<App>(make: (t: Scope, build: Build) => Promise<App>) {
   }
 }
 
-const buildOnLmdb =
-  (t: Scope): Build =>
-  async (settings = {}) =>
-    buildOn(t, { AUTH_DATA_DIR: await newDir(t), ...settings }, { now: Date.now() })
+function buildOnLmdb(t: Scope): Build {
+  const generatePair = keyPairs()
+  return async (settings = {}) =>
+    buildOn(t, { AUTH_DATA_DIR: await newDir(t), ...settings }, { now: Date.now() }, generatePair)
+}
 
-async function buildOn(t: Scope, settings: Record<string, string>, clock: Clock): Promise<TestApp> {
+async function buildOn(
+  t: Scope,
+  settings: Record<string, string>,
+  clock: Clock,
+  generatePair: ReturnType<typeof keyPairs>,
+): Promise<TestApp> {
   const logs: TestApp['logs'] = []
   const config = readConfig({ ...cheapHashing, AUTH_ISSUER: 'http://localhost:3000', ...settings })
   const app = await buildApp(config, {
     now: () => clock.now,
     uptimeMs: () => performance.now() + (clock.passedMs ?? 0),
     logStream: { write: (line) => logs.push(JSON.parse(line)) },
+    generatePair,
   })
   t.teardown(() => app.close())
   return {
@@ -119,9 +128,9 @@ async function buildOn(t: Scope, settings: Record<string, string>, clock: Clock)
     logs,
     async restart(changed = {}) {
       await app.close()
-      return buildOn(t, { ...settings, ...changed }, clock)
+      return buildOn(t, { ...settings, ...changed }, clock, generatePair)
     },
-    beside: (another = clock) => buildOn(t, settings, another),
+    beside: (another = clock) => buildOn(t, settings, another, generatePair),
   }
 }
 

@@ -207,6 +207,11 @@ function forge(header: object, claims: object, key: KeyObject | string, alg: str
 underOneService('a hint names a user where a key of ours has signed it, however old it is', async (t, served) => {
   const { app, user, any, byAlg, clock, logIn } = served
   const { readHint } = app.idTokens
+  const strangers = {
+    ES256: generateKeyPairSync('ec', { namedCurve: 'P-256' }),
+    RS256: generateKeyPairSync('rsa', { modulusLength: 2048 }),
+    EdDSA: generateKeyPairSync('ed25519'),
+  }
   for (const client of [any, ...Object.values(byAlg)]) {
     const { id_token: token } = await logIn('openid', client)
     const named = { sub: user, aud: client.id, sid: claimsOf(token)['sid'] }
@@ -218,11 +223,6 @@ underOneService('a hint names a user where a key of ours has signed it, however 
     const key = await app.signingKeys.currentOf(alg)
     const [header, claims] = [{ alg, typ: 'JWT', kid }, claimsOf(token)]
     t.same(await readHint(forge(header, claims, key.privateKey, alg)), named, 'as this test signs')
-    const strangers = {
-      ES256: generateKeyPairSync('ec', { namedCurve: 'P-256' }),
-      RS256: generateKeyPairSync('rsa', { modulusLength: 2048 }),
-      EdDSA: generateKeyPairSync('ed25519'),
-    }
     const stranger = strangers[alg]
     const jwk = stranger.publicKey.export({ format: 'jwk' })
     const pem = createPublicKey(key.publicPem).export({ format: 'pem', type: 'spki' }) as string
