@@ -50,6 +50,9 @@ export function hintFor(path: string, patterns: Iterable<string>, publicPath: st
     .replace(/\/+$/, '')
     .replace(/\/{2,}/g, '/')
   const literal = [...patterns].filter((pattern) => !/[:*]/.test(pattern) && !pattern.endsWith('/'))
+  const prefix = publicPath.toLowerCase()
+  if (prefix !== '' && (bare === prefix || literal.some((pattern) => bare === prefix + pattern)))
+    return `Not found: the proxy in front has to take ${publicPath}, the path of the issuer, away`
   const same = literal.find((pattern) => pattern === bare)
   if (same !== undefined)
     return `Not found, the route is at ${publicPath}${same}: without a slash at the end, and in lower case`

@@ -64,7 +64,8 @@ const paths: Record<string, RegExp> = {
 }
 
 onOneStore('the 404 of a path that others have says what is right here', async (t, build) => {
-  const { app } = await build()
+  // Else some of the names are those of pages.
+  const { app } = await build({ AUTH_PAGES: 'off' })
   for (const [url, hint] of Object.entries(paths)) {
     for (const method of ['GET', 'POST'] as const) {
       const response = await app.inject({ method, url })
@@ -101,6 +102,9 @@ onOneStore('the 404 of a path that others have says what is right here', async (
   const { app: below } = await build({ AUTH_ISSUER: 'https://example.com/auth' })
   t.match(json(await below.inject({ url: '/login' })).detail, /POST \/auth\/token/)
   t.match(json(await below.inject({ url: '/protected/' })).detail, /at \/auth\/protected:/)
+  for (const url of ['/auth', '/auth/', '/auth/token', '/auth/.well-known/jwks.json'])
+    t.match(json(await below.inject({ url })).detail, /the proxy in front has to take \/auth, .* away/, url)
+  t.equal(json(await below.inject({ url: '/auth/xyz' })).detail, 'Not found')
 })
 
 onOneStore('a wrong method is told the right ones in words', async (t, build) => {
