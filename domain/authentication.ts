@@ -35,6 +35,10 @@ export const acrValues = ['urn:latchkey:acr:1', 'urn:latchkey:acr:2'] as const
 export type Acr = (typeof acrValues)[number]
 export const [oneFactor, twoFactors] = acrValues
 
+/** The first that is known, of those that a client asks for, the best first. */
+export const firstKnownAcr = (values: string[]): Acr | undefined =>
+  values.find((value): value is Acr => acrValues.some((known) => known === value))
+
 /** How old a sign-in may be for a change of factors, in seconds: the `max_age` of what is refused. */
 export const freshForSeconds = 300
 

@@ -13,7 +13,7 @@ declare module 'fastify' {
 }
 
 /** What somebody gives who makes an account; what an invitation says, they need not. */
-export interface NewAccount {
+interface NewAccount {
   username?: string
   password: string
   email?: string

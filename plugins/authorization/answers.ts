@@ -4,7 +4,7 @@ import { noteRefusal } from '../http/errors.ts'
 import type { AuthorizationRequest } from './pending.ts'
 
 /** Where an answer goes, and how. */
-export type Returning = Pick<AuthorizationRequest, 'redirectUri' | 'responseMode'> & { state?: string | undefined }
+type Returning = Pick<AuthorizationRequest, 'redirectUri' | 'responseMode'> & { state?: string | undefined }
 
 /** Sends answers to apps, by the browser. */
 export function createAnswers(

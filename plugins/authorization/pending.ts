@@ -45,7 +45,7 @@ export type Prompt = (typeof prompts)[number]
 export type Pending = PageRequest | AuthorizationRequest
 
 /** So long somebody may take to sign in. */
-export const pendingTtlMs = 3_600_000
+const pendingTtlMs = 3_600_000
 
 /**
  * What a sign-in is for goes along with its pages, sealed, and not into the store: whoever begins a million sign-ins has

@@ -1,5 +1,5 @@
 import type { FastifyInstance } from 'fastify'
-import { type Acr, acrValues, twoFactors } from '../../domain/authentication.ts'
+import { firstKnownAcr, twoFactors } from '../../domain/authentication.ts'
 import { checked, shortWord } from '../../domain/checks.ts'
 import { adminScope, type Client, clientBirth, grantsOf, needsPkce } from '../../domain/client.ts'
 import { audienceOf, parseScope } from '../../domain/grant.ts'
@@ -175,11 +175,10 @@ function readMaxAge(text: string | undefined): number | undefined {
 
 /** @throws {Refusal} where a level is essential that is unknown here, OpenID Connect Core §5.5.1.1 */
 function readFactor(acrs: string | undefined, { acr }: ClaimsRequest): 'always' | 'if_possible' | undefined {
-  const bestOf = (values: string[]) => values.find((value): value is Acr => acrValues.some((known) => known === value))
   if (acr?.isEssential && acr.values.length > 0) {
-    const best = bestOf(acr.values)
+    const best = firstKnownAcr(acr.values)
     if (best === undefined) throw new Refusal('unmet_authentication_requirements')
     return best === twoFactors ? 'always' : undefined
   }
-  return bestOf([...(acrs?.split(' ') ?? []), ...(acr?.values ?? [])]) === twoFactors ? 'if_possible' : undefined
+  return firstKnownAcr([...(acrs?.split(' ') ?? []), ...(acr?.values ?? [])]) === twoFactors ? 'if_possible' : undefined
 }

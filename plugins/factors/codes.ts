@@ -57,7 +57,7 @@ const codeRecord = { prefix: 'lkc_', ttlSeconds: 60, bounds: { perOwner: 100, pe
 const wellFormedVerifier = /^[A-Za-z0-9._~-]{43,128}$/
 
 /** What comes with a code. */
-export interface CodeProof {
+interface CodeProof {
   verifier?: string | undefined
   redirectUri?: string | undefined
 }

@@ -22,7 +22,7 @@ const partOfGrace = 4
  */
 export type Save = (dueAt?: number, change?: (data: string) => string) => Promise<void>
 
-export interface DueWork {
+interface DueWork {
   /** of the records that these are */
   kinds: string[]
   /** between two looks at what is due */

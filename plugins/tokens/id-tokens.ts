@@ -18,7 +18,7 @@ declare module 'fastify' {
 }
 
 /** What an ID token is about. */
-export interface IdTokenSubject {
+interface IdTokenSubject {
   client: Client
   user: User
   session: Session

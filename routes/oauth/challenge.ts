@@ -1,7 +1,7 @@
 import { type FastifyPluginAsyncTypebox, type Static, Type } from '@fastify/type-provider-typebox'
 import type { FastifyRequest } from 'fastify'
 import { hasAudience } from '../../domain/access-token.ts'
-import { type Acr, acrValues } from '../../domain/authentication.ts'
+import { type Acr, acrValues, firstKnownAcr } from '../../domain/authentication.ts'
 import { isBearer } from '../../domain/bearer.ts'
 import { checked } from '../../domain/checks.ts'
 import { isFirstParty } from '../../domain/client.ts'
@@ -49,7 +49,7 @@ function readCodeChallenge({ code_challenge: challenge, code_challenge_method: m
 /** The first that is known, RFC 9470 §4. */
 function readAcr({ acr_values: values }: ChallengeForm): Acr | undefined {
   if (!values) return undefined
-  const acr = values.split(' ').find((value): value is Acr => acrValues.some((known) => known === value))
+  const acr = firstKnownAcr(values.split(' '))
   if (acr) return acr
   throw new Refusal('unmet_authentication_requirements')
 }

@@ -166,7 +166,7 @@ function enrolTotp(frame: Frame, form: Begun, totp: NonNullable<Next['totp']>, e
 }
 
 /** What an authenticator app is given: a picture for its camera, and the same as text. */
-export const authenticatorKey = ({ texts }: Frame, { secret, qr: svg, uri }: NonNullable<Next['totp']>): Html =>
+const authenticatorKey = ({ texts }: Frame, { secret, qr: svg, uri }: NonNullable<Next['totp']>): Html =>
   html`${qr(svg, texts.enrol.qrAlt)}
 <details>
 <summary>${texts.enrol.noCamera}</summary>
