@@ -22,7 +22,7 @@ interface Stored {
 /** RFC 9126 §2.2; a registered name, so that nobody takes it for something to be fetched. */
 const urn = 'urn:ietf:params:oauth:request_uri:'
 const ttlSeconds = 60
-const mostWaiting = 10_000
+const mostWaiting = 2_000
 const record = { prefix: 'lkq_', ttlSeconds, bounds: { perOwner: mostWaiting, perSource: mostWaiting } } as const
 
 /** Requests for authorization that clients have pushed here, RFC 9126: the browser brings but the name of one. */
