@@ -1,6 +1,6 @@
 /** What a browser shows that leads back to an app by a form. */
 export const formPost = {
   title: 'Back to the app',
-  text: 'You are signed in. If nothing happens, go on by the button.',
+  text: 'If nothing happens, go on by the button.',
   button: 'Go on to the app',
 }
