@@ -1,4 +1,5 @@
 import type { InjectOptions, LightMyRequestResponse } from 'fastify'
+import { isPage } from '../support/browser.ts'
 import { basic, makeClient, tokenOf } from '../support/client-helper.ts'
 import { logIn, onOneStore, signUp } from '../support/helper.ts'
 import { mailsInto } from '../support/mail.ts'
@@ -50,12 +51,11 @@ const unread = bodies.filter((_, at) => at % 5 === 0)
 const withoutBody = (method: string, url: string) =>
   method === 'GET' ||
   method === 'HEAD' ||
+  // Redirects: to the same by GET, with what is in the form, and to /sign-in for whoever is not signed in.
+  /^POST \/(authorize|sign-out)$|^POST \/account\//.test(`${method} ${url}`) ||
   /^(DELETE|POST) \/(admin\/(users|clients|sessions|keys)\/:|users\/me\/(sessions|factors\/(totp|recovery-codes|passkeys\/options)$)|logout|admin\/keys\/rotate|admin\/invitations)/.test(
     `${method} ${url}`,
   )
-
-/** What people open in a browser. */
-const pages = /^\/(pages\/|sign-up|forgot|reset|verify-email|undo-email)/
 
 function whatIsWrong(
   { statusCode, headers, body }: LightMyRequestResponse,
@@ -63,8 +63,7 @@ function whatIsWrong(
 ) {
   if (statusCode >= 500) return `${statusCode} ${body}`
   if (statusCode < 400 || method === 'HEAD') return undefined
-  if (pages.test(url))
-    return headers['content-type'] === 'text/html; charset=utf-8' ? undefined : `${statusCode} ${body}`
+  if (isPage(url)) return headers['content-type'] === 'text/html; charset=utf-8' ? undefined : `${statusCode} ${body}`
   const type = family === 'oauth' ? 'application/json; charset=utf-8' : 'application/problem+json; charset=utf-8'
   if (headers['content-type'] !== type) return `${statusCode} as ${headers['content-type']}`
   const parsed = JSON.parse(body)

@@ -42,7 +42,7 @@ function isReadable(
 
 /** Requests that are refused before a route is reached, and by what comes behind. */
 const refused: [method: string, url: string, status: number, headers?: Record<string, string>, payload?: string][] = [
-  ['GET', '/', 404],
+  ['GET', '/nope/', 404],
   ['GET', '/nope', 404],
   ['POST', '/nope', 404, { 'content-type': 'application/json' }, '{}'],
   ['POST', '/token/', 404],

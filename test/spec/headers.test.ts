@@ -1,3 +1,4 @@
+import { isPage } from '../support/browser.ts'
 import { basic, makeClient } from '../support/client-helper.ts'
 import { listen, logIn, onOneStore, sendRaw, signUp } from '../support/helper.ts'
 
@@ -169,7 +170,7 @@ onOneStore('a request target is a path or a whole URI, and nothing else, RFC 911
       'a whole URI of https': [get('https://x:8443/livez?a'), 200],
       'a whole URI, in capitals': [get('HTTP://X/livez'), 200],
       'a whole URI of an unknown path': [get('http://x/nope'), 404],
-      'a whole URI without a path': [get('http://x'), 404],
+      'a whole URI without a path': [get('http://x'), 303, /\r\nlocation: \/account\r\n/i],
       'a whole URI with a wrong method': [get('http://x/token'), 405, /\r\nallow: POST\r\n/i],
       'a whole URI beside an empty Host': ['GET http://x/livez HTTP/1.1\r\nHost:\r\nConnection: close\r\n\r\n', 400],
       'the same in HTTP/1.0': ['GET http://x/livez HTTP/1.0\r\nHost:\r\n\r\n', 400],
@@ -279,11 +280,7 @@ onOneStore('a Content-Encoding that is not undone is 415 on every route, RFC 911
         const isOfFamily =
           method === 'HEAD' ||
           String(answer.headers['content-type']).startsWith(
-            /^\/(sign-up|pages)/.test(url)
-              ? 'text/html'
-              : family === 'oauth'
-                ? 'application/json'
-                : 'application/problem',
+            isPage(url) ? 'text/html' : family === 'oauth' ? 'application/json' : 'application/problem',
           )
         if (!isRight || !isOfFamily)
           wrong.push(`${method} ${url} ${coding}: ${answer.statusCode} ${answer.headers['content-type']}`)

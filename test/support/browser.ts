@@ -10,6 +10,10 @@ const attribute = (tag: string, name: string) => {
   return found && decode(found[1] as string)
 }
 
+/** Whether a route is for people in a browser: what it refuses, it refuses by a page. */
+export const isPage = (url: string): boolean =>
+  /^\/($|pages\/|authorize$|account|sign-|consent$|device$|forgot$|reset$|verify-email$|undo-email$)/.test(url)
+
 export interface PageForm {
   action: string
   method: string
