@@ -4,9 +4,11 @@ import t from 'tap'
 import { type AuditRow, erasingEvent } from '../../domain/audit.ts'
 import type { User } from '../../domain/user.ts'
 import { type EventName, events } from '../../events.ts'
+import { retriesMs } from '../../plugins/logout/logouts.ts'
 import { createFailureBudget } from '../../plugins/run/failure-budget.ts'
 import { StoreUnavailable } from '../../stores/store.ts'
 import { basic, callerFrom, makeClient, tokenOf, until } from '../support/client-helper.ts'
+import { codesOf, decide, makeDeviceClient } from '../support/devices.ts'
 import { challenge, codeOf, exchange, giveTotp, signInWithCode } from '../support/factors.ts'
 import {
   json,
@@ -21,7 +23,9 @@ import {
   type TestApp,
   withToken,
 } from '../support/helper.ts'
+import { startLogoutReceiver } from '../support/logout-receiver.ts'
 import { mailsInto, outboxOf } from '../support/mail.ts'
+import { callback, errorOf, openRelyingParty } from '../support/relying-party.ts'
 
 /* What happened, as rows in the store: docs/audit.md. */
 
@@ -85,8 +89,42 @@ async function useFactors({ app, clock }: TestApp): Promise<string> {
   return id
 }
 
+/**
+ * Does what is told of sign-in in a browser, of apps and of devices.
+ *
+ * @param logoutUri where nobody takes what the app is told
+ * @returns the id of the user, and the session that the app was not told the end of
+ */
+async function useBrowser({ app, clock }: TestApp, logoutUri: string): Promise<{ id: string; sid: unknown }> {
+  const { id } = json(await signUp(app, 'bob'))
+  const shop = await makeClient(app, {
+    ...{ id: 'shop', grants: ['authorization_code', 'refresh_token'], redirectUris: [callback] },
+    ...{ backchannelLogoutUri: logoutUri, pkce: 'optional', idTokenAlg: 'ES256' },
+  })
+  const relyingParty = await openRelyingParty(app, shop, undefined, { username: 'bob' })
+  const { browser } = relyingParty
+  const returned = await relyingParty.authorize()
+  await relyingParty.trade(returned)
+  t.equal(await errorOf(relyingParty.trade(returned)), 'invalid_grant', 'a code is good once')
+  const { claims } = await relyingParty.signIn()
+  await makeDeviceClient(app)
+  for (const decision of ['allow', 'refuse'] as const) t.ok(await decide(app, await codesOf(app), decision, 'bob'))
+  const withdrawn = await browser.submit(await browser.open('/account/apps'), { client: 'shop' })
+  t.equal(withdrawn.url, '/account/apps?done=withdrawn')
+  await browser.submit(await browser.open('/sign-out'), {}, '/sign-out')
+  for (const pauseMs of [0, ...retriesMs]) {
+    clock.now += pauseMs
+    await app.logouts.look()
+    await app.logouts.sent()
+  }
+  return { id, sid: claims['sid'] }
+}
+
 overStores('every event that the app tells is a row in the store, with what the log says of it', async (t, build) => {
-  const test = await build(await mailsInto(t))
+  const receiver = await startLogoutReceiver(t)
+  receiver.answer = 503
+  const settings = { AUTH_ISSUER: 'https://auth.example', AUTH_FETCH_ALLOW: '127.0.0.1' }
+  const test = await build({ ...(await mailsInto(t)), ...settings })
   const { app, clock } = test
   const outbox = outboxOf(app)
   const told: { event: string; members: Record<string, unknown> }[] = []
@@ -99,6 +137,7 @@ overStores('every event that the app tells is a row in the store, with what the 
   const token = await adminOf(test)
   const { id } = json(await signUp(app))
   const graceId = await useFactors(test)
+  const { id: bobId, sid } = await useBrowser(test, receiver.origin)
   await tryLogIn(app, 'ada')
   for (let i = 0; i < 11; i++) await tryLogIn(app, `nobody`)
   const first = await logIn(app)
@@ -171,7 +210,9 @@ overStores('every event that the app tells is a row in the store, with what the 
 
   const rowOf = (event: EventName) => rows.find((row) => row.event === event)
   t.match(rowOf('user.roles_set'), { user: id, detail: { roles: ['editor'] } })
-  t.match(rowOf('key.rotated'), { detail: { kid: String, alg: 'ES256', signs_from: String } })
+  // Of each algorithm, in any order.
+  const rotated = rows.find(({ event, detail }) => event === 'key.rotated' && detail?.['alg'] === 'ES256')
+  t.match(rotated, { detail: { kid: String, signs_from: String } })
   t.match(rowOf('refresh.reused'), { user: id, session: String, client: 'first-party' })
   t.match(rowOf('factor.added'), { user: graceId, detail: { kind: 'totp', factor: String } })
   t.match(rowOf('recovery_code.used'), { user: graceId, detail: { left: 9 } })
@@ -182,6 +223,12 @@ overStores('every event that the app tells is a row in the store, with what the 
     [{ detail: { amr: ['pwd', 'otp', 'mfa'] } }],
     'how somebody has signed in, where it was not a password',
   )
+  t.match(rowOf('browser.signed_in'), { user: bobId, detail: { browser: String, amr: ['pwd'] } })
+  t.match(rowOf('consent.given'), { user: bobId, client: 'shop', detail: { scope: 'openid' } })
+  t.match(rowOf('code.reused'), { session: String, client: 'shop' })
+  t.match(rowOf('device.allowed'), { user: bobId, client: 'cli', detail: { device_address: String } })
+  const untoldApps = rows.filter(({ event, session }) => event === 'logout.failed' && session === sid)
+  t.match(untoldApps, [{ user: bobId, client: 'shop', detail: { reason: 'it answered 503', tries: 4 } }])
   const revoked = rowOf('token.revoked')
   t.match(revoked, { client: 'orders', detail: { jti: String } })
   t.equal(revoked?.user, undefined, 'a client is no user')
