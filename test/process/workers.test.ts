@@ -343,7 +343,7 @@ t.test('two workers over PostgreSQL', async (t) => {
     ...(await stores['pg']?.(t)),
     // Long enough for several to be seen at once.
     AUTH_ARGON2_MEMORY: '19456',
-    AUTH_ARGON2_TIME: '2',
+    AUTH_ARGON2_TIME: '10',
     AUTH_SHUTDOWN_GRACE: '30s',
     AUTH_WORKERS: String(workers),
     AUTH_HASH_CONCURRENCY: '3',
