@@ -38,19 +38,10 @@ const needsSecond = ({ factor }: AuthorizationRequest, { user }: Browser): boole
 function createAuthorization(
   app: Pick<
     FastifyInstance,
-    | 'config'
-    | 'publicPath'
-    | 'secrets'
-    | 'cookies'
-    | 'clientMetadata'
-    | 'codes'
-    | 'consents'
-    | 'browserSessions'
-    | 'idTokens'
-    | 'now'
+    'config' | 'publicPath' | 'secrets' | 'cookies' | 'clientMetadata' | 'codes' | 'consents' | 'idTokens' | 'now'
   >,
 ) {
-  const { config, publicPath, clientMetadata, codes, consents, browserSessions, now } = app
+  const { config, publicPath, clientMetadata, codes, consents, now } = app
   const pendings = createPending(app)
   const { answer, refuse } = createAnswers(app, sendFormPost)
   const reader = createRequestReader(app)
@@ -223,7 +214,6 @@ function createAuthorization(
       pending?.kind === 'authorization' ? formTargetsOf(pending.redirectUri) : [],
 
     clientOf,
-    of: browserSessions.of,
   }
 }
 
@@ -233,6 +223,6 @@ export default fp(
   },
   {
     name: 'authorization',
-    dependencies: ['secrets', 'forms', 'client-metadata', 'codes', 'consents', 'browser-sessions', 'id-tokens'],
+    dependencies: ['secrets', 'forms', 'client-metadata', 'codes', 'consents', 'id-tokens'],
   },
 )

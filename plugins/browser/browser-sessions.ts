@@ -195,8 +195,6 @@ function createBrowserSessions({
     list: async (userId: string): Promise<BrowserSession[]> =>
       (await store.listBrowserSessions(userId)).filter((session) => !isBrowserSessionOver(session, limits, now())),
 
-    limits,
-
     /**
      * The user of this browser, if they have signed in a moment ago at the highest level of their account: as
      * `requireFresh` for whoever has a token.
