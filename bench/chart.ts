@@ -3,7 +3,7 @@ import type { FigureName } from './options.ts'
 import { leastRatios, number, ratioText } from './report.ts'
 import type { BenchResult, FigureLine } from './run.ts'
 
-const escapeXml = (text: string) =>
+export const escapeXml = (text: string) =>
   text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;').replaceAll('"', '&quot;')
 
 const marks: Partial<Record<FigureName, number>> = leastRatios

@@ -109,15 +109,20 @@ function sumOverTree(pid: number | undefined, read: (file: (name: string) => str
   }
 }
 
+/** CPU seconds by `stat` of a process or a thread. */
+function secondsIn(stat: string): number {
+  // Behind the name, which is in brackets and may hold anything: state is field 3, utime 14 and stime 15.
+  const fields = stat.replace(/^.*\) /s, '').split(' ')
+  return (Number(fields[11]) + Number(fields[12])) / ticksPerSecond
+}
+
 /** CPU seconds of a process and its descendants so far. */
 export const cpuSeconds = (pid: number | undefined): number | undefined =>
-  sumOverTree(pid, (file) => {
-    // Behind the name, which is in brackets and may hold anything: state is field 3, utime 14 and stime 15.
-    const fields = file('stat')
-      .replace(/^.*\) /s, '')
-      .split(' ')
-    return (Number(fields[11]) + Number(fields[12])) / ticksPerSecond
-  })
+  sumOverTree(pid, (file) => secondsIn(file('stat')))
+
+/** CPU seconds so far of the thread that runs the JavaScript of a process. */
+export const mainThreadSeconds = (pid: number): number | undefined =>
+  hasProc ? secondsIn(readFileSync(`/proc/${pid}/task/${pid}/stat`, 'utf8')) : undefined
 
 /** Resident memory of a process and its descendants now (VmRSS), or its maximum so far (VmHWM), MiB. */
 export const residentMB = (pid: number | undefined, name: 'VmRSS' | 'VmHWM'): number | undefined =>

@@ -24,7 +24,7 @@ export interface Service extends Server {
 
 const startTimeoutMs = 30_000
 const pollMs = 5
-const program = fileURLToPath(new URL('../start.cjs', import.meta.url))
+const ownProgram = fileURLToPath(new URL('../start.cjs', import.meta.url))
 
 /** Settings as shipped, but for what a bench needs; hashing, signing and logging come from the environment. */
 export const benchSettings = {
@@ -47,9 +47,15 @@ export function writeClients(dir: string, clients: object[]): string {
 }
 
 /** Starts a service on a store in `dir`, or on a database, with a user and a session for each connection. */
-export async function startService(dir: string, name: string, settings: Record<string, string>, connections: number) {
+export async function startService(
+  dir: string,
+  name: string,
+  settings: Record<string, string>,
+  connections: number,
+  program?: string,
+) {
   const env = { AUTH_DATA_DIR: join(dir, name), ...settings }
-  const server = await startServer(env, join(dir, `${name}.log`))
+  const server = await startServer(env, join(dir, `${name}.log`), program)
   const idleMB = residentMB(server.pid, 'VmRSS')
   const users = Array.from({ length: connections }, (_, n) => `user-${n}`)
   await inFlight(connections, availableParallelism(), (n) => signUp(server.origin, users[n] as string))
@@ -64,10 +70,11 @@ export const logInAll = (origin: string, users: string[], ownPassword?: string):
  * Starts the service as `npm start` does, its log in a file, and waits until it listens.
  *
  * @param settings beside those of the environment
+ * @param program `start.cjs` of another build than this one
  * @throws with the last line of its log when it ends before
  */
-export async function startServer(settings: Record<string, string>, logPath: string) {
-  if (!existsSync(program)) throw new Error('The service is not built: run "npm run build" first')
+export async function startServer(settings: Record<string, string>, logPath: string, program = ownProgram) {
+  if (!existsSync(program)) throw new Error(`The service is not built: there is no ${program}`)
   const log = openSync(logPath, 'a')
   const startedAt = performance.now()
   const env = { ...process.env, ...settings }

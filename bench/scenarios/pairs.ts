@@ -15,19 +15,11 @@ import { cpSync, symlinkSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { type Tracing, wantsTraces } from '../../log/traced.ts'
-import {
-  bearerLoad,
-  formLoad,
-  type Load,
-  loginLoad,
-  nextBodies,
-  refreshLoad,
-  signupLoad,
-  type Tokens,
-} from '../load.ts'
+import { bearerLoad, type Load, loginLoad, nextBodies, signupLoad, type Tokens } from '../load.ts'
 import { median, quantile, round } from '../meter.ts'
 import { makeDir, onEnd } from '../processes.ts'
 import { writeClients } from '../service.ts'
+import { loadsOf } from './loads.ts'
 import { progress, readFlags, runScenario } from './scenario.ts'
 
 const { flags, positionals } = readFlags({ blocks: 60, only: 'refresh,client-credentials,introspect,protected' })
@@ -85,15 +77,9 @@ async function open(name: string, from: string, own: string[]): Promise<Build> {
   const users = signups.requests.map(({ body }) => JSON.parse(body as string).username as string)
   await send(signups)
   const sessions: Tokens[] = (await send(loginLoad(users))).map((answer) => JSON.parse(answer))
-  const basic = { authorization: `Basic ${Buffer.from(`${id}:${secret}`).toString('base64')}` }
-  const tokens = sessions.map(({ access_token }) => `token=${access_token}`)
   const loads: Build['loads'] = {
-    refresh: refreshLoad(sessions),
-    // All but the hash, which is as cheap as can be.
-    login: loginLoad(users),
-    'client-credentials': formLoad('/token', Array(connections).fill('grant_type=client_credentials'), basic),
-    introspect: formLoad('/introspect', tokens, basic),
-    protected: bearerLoad('/protected', sessions),
+    // A login is all but the hash, which is as cheap as can be.
+    ...loadsOf(users, sessions, { id, secret }),
     'refused-token': bearerLoad('/protected', Array(connections).fill({ access_token: 'none' }), 401),
     'refused-admin': bearerLoad('/admin/users', sessions, 403),
     'refused-login': { ...loginLoad(users, 'wrong horse battery staple'), expected: 400 },

@@ -4,7 +4,7 @@ import { readFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
-import t, { type Test } from 'tap'
+import t from 'tap'
 import { svgOf } from '../../bench/chart.ts'
 import { bearerLoad, createLoader } from '../../bench/load.ts'
 import type { FigureName } from '../../bench/options.ts'
@@ -13,6 +13,7 @@ import { floorsOf, sizingOf, tableOf, textOf } from '../../bench/report.ts'
 import type { BenchResult, FigureLine } from '../../bench/run.ts'
 import { run, start } from '../support/cli.ts'
 import { cheapHashing, listen, newDir, onOneStore } from '../support/helper.ts'
+import { isWellFormed } from '../support/xml.ts'
 
 // No figure is judged here: a test may run beside others, on any machine.
 
@@ -213,22 +214,3 @@ t.test('the chart is well-formed and has a bar for each figure', async (t) => {
   isWellFormed(t, svgOf({ ...made, figures: [] }))
   isWellFormed(t, svgOf({ ...made, figures: made.figures.map((one) => ({ ...one, title: '<&">' })) }))
 })
-
-/**
- * XML 1.0, as far as the chart uses it: every element is closed, attributes are quoted, and nothing else has a `<` or a
- * bare `&`.
- */
-function isWellFormed(t: Test, xml: string): void {
-  const open: string[] = []
-  const rest = xml.replace(
-    /<(\/?)([a-z]+)((?: [\w:-]+="[^"<]*")*)(\/?)>/gi,
-    (_, isEnd: string, name: string, _attributes: string, isEmpty: string) => {
-      if (isEnd) t.equal(open.pop(), name)
-      else if (!isEmpty) open.push(name)
-      return ''
-    },
-  )
-  t.strictSame(open, [])
-  t.notMatch(rest, /[<>]|&(?!(amp|lt|gt|quot);)/)
-  t.notMatch(xml, /NaN|undefined|Infinity/)
-}
