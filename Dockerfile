@@ -10,12 +10,12 @@ COPY . .
 RUN npm run build
 
 FROM node:24-slim AS dependencies
-RUN apt-get update && apt-get install -y --no-install-recommends g++ make python3 && rm -rf /var/lib/apt/lists/*
+RUN apt-get update && apt-get install -y --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
 RUN npm ci --omit=dev --ignore-scripts
 COPY scripts ./scripts
-# A builder without a network to Debian may leave the two lines of g++ out: then this one does nothing.
+# A builder without a network to Debian may leave the line of g++ out: then this one does nothing.
 RUN LATCHKEY_ARGON2=avx2 npm run postinstall
 
 FROM node:24-slim

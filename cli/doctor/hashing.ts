@@ -40,7 +40,7 @@ export const hashing: Check<Facts>[] = [
       if ((await hash()).build === 'compiled') return ok('argon2 is compiled for this machine')
       return ok(
         'argon2 is the one that came prebuilt',
-        'with g++ and make here, npm rebuild argon2 && npm run postinstall makes logins about twice as fast',
+        'with g++ here, npm run postinstall makes logins about twice as fast',
       )
     },
   },
