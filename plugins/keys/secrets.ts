@@ -1,7 +1,8 @@
-import { createCipheriv, createDecipheriv, createHmac, hkdfSync, randomBytes, timingSafeEqual } from 'node:crypto'
+import { createCipheriv, createDecipheriv, hkdfSync, randomBytes, timingSafeEqual } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { ConfigError } from '../../config.ts'
+import { createHmacOf } from './hmac.ts'
 import { ifMadeSecretIsGone, makeSecret, readMadeSecret, secretPath } from './secret-file.ts'
 
 declare module 'fastify' {
@@ -32,12 +33,11 @@ export function createSecrets(secrets: string[]) {
      * @param purpose separates the keys
      */
     mac(purpose: string) {
-      const keys = derive(purpose)
-      const compute = (key: Buffer, data: Buffer) => createHmac('sha256', key).update(data).digest()
+      const macs = derive(purpose).map(createHmacOf)
       return {
-        sign: (data: Buffer): Buffer => compute(keys[0] as Buffer, data),
+        sign: macs[0] as (data: Buffer) => Buffer,
         /** Compares in constant time, under the current secret and then the previous. */
-        verify: (data: Buffer, mac: Buffer): boolean => keys.some((key) => timingSafeEqual(compute(key, data), mac)),
+        verify: (data: Buffer, mac: Buffer): boolean => macs.some((macOf) => timingSafeEqual(macOf(data), mac)),
       }
     },
 

@@ -16,7 +16,6 @@ import { actingTtlSeconds } from '../../domain/lifetimes.ts'
 import { clockSkewSeconds } from '../../domain/time.ts'
 import { Refusal, tokenRefused } from '../../errors.ts'
 import { StoreUnavailable } from '../../stores/store.ts'
-import type { SigningKey } from '../keys/key-ring.ts'
 import { createSigner } from './signing.ts'
 
 declare module 'fastify' {
@@ -26,16 +25,15 @@ declare module 'fastify' {
 }
 
 /** What the issuer of a new token decides; the other claims follow from the settings and the time. */
-export type AccessTokenSubject = Pick<
-  AccessTokenClaims,
-  'aud' | 'sub' | 'client_id' | 'sid' | 'scope' | 'roles' | 'auth_time' | 'amr' | 'acr'
-> & {
+export type AccessTokenSubject = Pick<AccessTokenClaims, 'aud' | 'sub' | 'client_id'> & {
+  [Claim in 'sid' | 'scope' | 'roles' | 'auth_time' | 'amr' | 'acr']?: AccessTokenClaims[Claim] | undefined
+} & {
   /** travel in the jti, so that all older tokens can be revoked by one entry */
   generations: Generations
   /** the administrator who is to hold it, and the jti of their own token */
   actor?: { sub: string; jti: string }
   /** `exp` at the latest, seconds since the epoch */
-  lastsUntil?: number
+  lastsUntil?: number | undefined
 }
 
 /** A token that passed every check that does not change with time. */
@@ -59,7 +57,7 @@ function createAccessTokens({
   // A life that AUTH_ACCESS_TTL does not allow would outlive the revocations, which are kept for that long.
   const limits = { maxAgeSeconds: ttlSeconds, clockSkewSeconds }
   const actingLimits = { maxAgeSeconds: actingTtlSeconds, clockSkewSeconds }
-  const signers = new WeakMap<SigningKey, ReturnType<typeof createSigner>>()
+  const sign = traced('sign', createSigner(config.AUTH_WORKERS))
   /** by the whole text, so that nothing can be confused */
   const verified = new Lru<Verified>(cachedTokens)
 
@@ -85,25 +83,16 @@ function createAccessTokens({
   return {
     ttlSeconds,
 
-    /**
-     * Makes an access token, RFC 9068 §2.
-     *
-     * @param where it is signed: on this thread, or on one of libuv's pool
-     */
-    async issue(
-      { generations, actor, lastsUntil, ...subject }: AccessTokenSubject,
-      where: 'here' | 'pool' = 'here',
-    ): Promise<string> {
+    /** Makes an access token, RFC 9068 §2. */
+    issue(subject: AccessTokenSubject): Promise<string> {
+      const { aud, sub, client_id, sid, scope, roles, auth_time, amr, acr, generations, actor, lastsUntil } = subject
       const iat = Math.floor(now() / 1000)
-      const key = signingKeys.current()
-      const signer = signers.get(key) ?? traced('sign', createSigner(key, 'at+jwt'))
-      signers.set(key, signer)
+      const exp = actor ? iat + actingTtlSeconds : Math.min(iat + ttlSeconds, lastsUntil ?? Number.POSITIVE_INFINITY)
       const jti = jtiOf(generations, randomUUID(), actor?.jti)
-      if (!actor) {
-        const exp = Math.min(iat + ttlSeconds, lastsUntil ?? Number.POSITIVE_INFINITY)
-        return signer({ iss, ...subject, iat, exp, jti }, where)
-      }
-      return signer({ iss, ...subject, act: { sub: actor.sub }, iat, exp: iat + actingTtlSeconds, jti }, where)
+      const act = actor && { sub: actor.sub }
+      // Always the same members: what is undefined is left out of JSON.
+      const claims = { iss, aud, sub, client_id, sid, scope, roles, auth_time, amr, acr, act, iat, exp, jti }
+      return sign(signingKeys.current(), 'at+jwt', claims)
     },
 
     /**

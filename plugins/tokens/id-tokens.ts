@@ -9,7 +9,8 @@ import { authenticationOf, type Session } from '../../domain/session.ts'
 import type { SigningAlg } from '../../domain/signing-key.ts'
 import type { User } from '../../domain/user.ts'
 import { claimsOfUser } from '../../domain/user-claims.ts'
-import { createSigner, dsaEncoding, hashOf } from './signing.ts'
+import { createSigner } from './signing.ts'
+import { dsaEncoding, hashOf } from './signing-thread.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -44,10 +45,11 @@ const algOf = ({ idTokenAlg = 'RS256' }: Client): SigningAlg => idTokenAlg
 function createIdTokens({ config, signingKeys, now }: Pick<FastifyInstance, 'config' | 'signingKeys' | 'now'>) {
   const iss = config.AUTH_ISSUER
   const seconds = () => Math.floor(now() / 1000)
+  const signToken = createSigner(config.AUTH_WORKERS)
 
   async function sign(client: Client, typ: string, claims: object): Promise<string> {
     const key = await signingKeys.currentOf(algOf(client))
-    return createSigner(key, typ)({ iss, aud: client.id, ...claims }, 'here')
+    return signToken(key, typ, { iss, aud: client.id, ...claims })
   }
 
   return {

@@ -1,36 +1,93 @@
-import { type KeyObject, sign } from 'node:crypto'
+import { sign } from 'node:crypto'
+import { availableParallelism } from 'node:os'
 import { promisify } from 'node:util'
-import type { SigningKey } from '../keys/key-ring.ts'
+import { Lru } from 'toad-cache'
+import { createSigningThread, type PrivateKey, signText } from './signing-thread.ts'
+
+/** Fewer are not worth to wake a thread for. */
+const fewestTogether = 4
+
+/** An RSA signature takes ten times as long as the others: each has a thread of libuv's pool. */
+const signInPool = promisify(sign)
+
+const cachedHeaders = 50
+
+interface Asked {
+  key: PrivateKey
+  input: string
+  resolve(signature: string): void
+  reject(error: unknown): void
+}
+
+/** Signs what a process signs, whatever its apps are. */
+const signTogether = createSigningThread()
 
 /**
- * Makes a signer by one key, RFC 7515 §7.1, on node:crypto. `@fastify/jwt` has its key fixed when it is registered, so
- * that no new key could sign without a restart, and signs only on the thread that answers requests, where the
- * signature is half of what a token for a service costs: 12,500 of them a second, and 20,900 with signatures on
- * libuv's pool. A single one costs 37 µs of CPU against 43 (ES256, Node 20, `npm run bench:tokens`). Waking another
- * thread costs a third of a signature.
+ * Makes a signer by node:crypto. `@fastify/jwt` has its key fixed when it is registered, so that no new key could sign
+ * without a restart, and signs only on the thread that answers requests, where the signature is half of what a token for
+ * a service costs. Here those that are asked for in one turn of the event loop are signed together in another thread,
+ * where there is a core for it: `npm run bench:tokens`.
  *
- * @param typ what kind of token it is, so that none is taken for one of another kind (RFC 8725 §3.11)
- * @returns a function of the claims, and of where it signs: on this thread, or on one of libuv's pool
+ * @param workers processes that share the cores of this machine
+ * @returns a function that makes a token, RFC 7515 §7.1, of a key, of `typ`, which says what kind of token it is, so that
+ * none is taken for one of another kind (RFC 8725 §3.11), and of its claims
  */
-export function createSigner({ kid, alg, privateKey }: SigningKey & { privateKey: KeyObject }, typ: string) {
-  const header = encode({ alg, typ, kid })
-  const hash = hashOf(alg)
-  const key = { key: privateKey, dsaEncoding } as const
-  // An RSA signature takes ten times as long as the others.
-  const isSlow = alg === 'RS256'
+export function createSigner(workers: number) {
+  const hasSpareCore = availableParallelism() > workers
+  const headers = new Lru<string>(cachedHeaders)
+  let asked: Asked[] = []
 
-  return async (claims: object, where: 'here' | 'pool'): Promise<string> => {
-    const input = `${header}.${encode(claims)}`
-    const bytes = Buffer.from(input)
-    const signature = where === 'here' && !isSlow ? sign(hash, bytes, key) : await signInPool(hash, bytes, key)
-    return `${input}.${signature.toString('base64url')}`
+  function signAsked(): void {
+    const all = asked
+    asked = []
+    const [first] = all
+    const isTogether = hasSpareCore && all.length >= fewestTogether && all.every(({ key }) => key === first?.key)
+    if (!first || !isTogether) {
+      signHere(all)
+      return
+    }
+    signTogether(
+      first.key,
+      all.map(({ input }) => input),
+    ).then(
+      (signatures) => {
+        for (const [index, { resolve }] of all.entries()) resolve(signatures[index] as string)
+      },
+      // The thread has ended, which does not keep a token from anybody.
+      () => signHere(all),
+    )
+  }
+
+  function signatureOf(key: PrivateKey, input: string): Promise<string> {
+    if (key.alg === 'RS256') return signInPool('sha256', Buffer.from(input), key.privateKey).then(base64url)
+    return new Promise((resolve, reject) => {
+      if (asked.push({ key, input, resolve, reject }) === 1) setImmediate(signAsked)
+    })
+  }
+
+  /** The first part of a token, which all of a key and a kind have in common. */
+  function headerOf({ kid, alg }: PrivateKey, typ: string): string {
+    const name = `${typ} ${kid}`
+    const header = headers.get(name) ?? encode({ alg, typ, kid })
+    headers.set(name, header)
+    return header
+  }
+
+  return async (key: PrivateKey, typ: string, claims: object): Promise<string> => {
+    const input = `${headerOf(key, typ)}.${encode(claims)}`
+    return `${input}.${await signatureOf(key, input)}`
   }
 }
 
-/** RFC 7518 §3.4 wants the two numbers of an ECDSA signature side by side. */
-export const dsaEncoding = 'ieee-p1363'
-/** Ed25519 hashes by itself. */
-export const hashOf = (alg: SigningKey['alg']) => (alg === 'EdDSA' ? null : 'sha256')
+function signHere(all: Asked[]): void {
+  for (const { key, input, resolve, reject } of all) {
+    try {
+      resolve(signText(key, input))
+    } catch (error) {
+      reject(error)
+    }
+  }
+}
 
-const signInPool = promisify(sign)
+const base64url = (bytes: Buffer) => bytes.toString('base64url')
 const encode = (part: object) => Buffer.from(JSON.stringify(part)).toString('base64url')

@@ -15,8 +15,7 @@ export const clientCredentials = grant({
       generations: { user: 0, client: client.generation },
     }
     return {
-      // The signature is most of the work, and may run on another core.
-      access_token: await accessTokens.issue(subject, 'pool'),
+      access_token: await accessTokens.issue(subject),
       token_type: 'Bearer',
       expires_in: accessTokens.ttlSeconds,
       ...scope,
