@@ -21,8 +21,8 @@ export interface ClientCredentials {
  * @throws {Refusal} 401 `invalid_client` for a malformed header
  */
 export function parseBasic(authorization: string): ClientCredentials | undefined {
-  if (!/^Basic( |$)/i.test(authorization)) return undefined
   const encoded = /^Basic +([A-Za-z0-9+/]+=*)$/i.exec(authorization)?.[1]
+  if (encoded === undefined && !/^Basic( |$)/i.test(authorization)) return undefined
   const text = encoded === undefined ? '' : Buffer.from(encoded, 'base64').toString()
   const colon = text.indexOf(':')
   if (text === ':') return undefined
@@ -32,6 +32,7 @@ export function parseBasic(authorization: string): ClientCredentials | undefined
 }
 
 function basicReadings(text: string): string[] {
+  if (!/[%+]/.test(text)) return [text]
   try {
     return [...new Set([decodeURIComponent(text.replaceAll('+', ' ')), text])]
   } catch {

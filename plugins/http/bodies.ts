@@ -15,7 +15,9 @@ const charset = /;[ \t]*charset=[ \t]*"?([^\s;"]*)/i
 
 /** A preParsing hook. Refuses a body of another charset, which would be decoded to a different text. */
 export const requireUtf8: preParsingHookHandler = ({ headers }, _reply, _payload, done) => {
-  const named = charset.exec(headers['content-type'] ?? '')?.[1]
+  const { 'content-type': type } = headers
+  // Nearly always nothing follows the type.
+  const named = type?.includes(';') ? charset.exec(type)?.[1] : undefined
   if (named === undefined || /^(utf-?8|us-ascii)$/i.test(named)) return done()
   done(
     new Refusal('unsupported_media_type', {

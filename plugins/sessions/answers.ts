@@ -46,28 +46,29 @@ export function createAnswers({
     { lastsUntil, nonce, idTokenClaims: claims }: Asked = {},
   ): Promise<TokenResponse> {
     const scope = remainingScope(granted.scope, client, user)
-    const scopeText = scope.length > 0 ? { scope: scope.join(' ') } : undefined
+    const scopeText = scope.length > 0 ? scope.join(' ') : undefined
+    const signIn = claimsOfSignIn(user, session)
     const accessToken = await accessTokens.issue({
       aud: granted.aud,
       sub: user.id,
       client_id: session.clientId,
       sid: session.id,
-      ...scopeText,
-      ...(user.roles.length > 0 && { roles: user.roles }),
-      ...claimsOfSignIn(user, session),
+      scope: scopeText,
+      roles: user.roles.length > 0 ? user.roles : undefined,
+      auth_time: signIn?.auth_time,
+      acr: signIn?.acr,
+      amr: signIn?.amr,
       generations: { user: user.generation, client: client.generation },
-      ...(lastsUntil !== undefined && { lastsUntil }),
+      lastsUntil,
     })
     const tokens: TokenResponse = {
       access_token: accessToken,
       token_type: 'Bearer',
       expires_in: lastsUntil === undefined ? accessTokens.ttlSeconds : lastsUntil - Math.floor(now() / 1000),
-      ...(lastsUntil === undefined &&
-        client.grants.includes('refresh_token') && {
-          refresh_token: refreshTokens.encode(session.id, session.counter),
-        }),
-      ...scopeText,
     }
+    if (lastsUntil === undefined && client.grants.includes('refresh_token'))
+      tokens.refresh_token = refreshTokens.encode(session.id, session.counter)
+    if (scopeText !== undefined) tokens.scope = scopeText
     if (hasIdTokens && lastsUntil === undefined && scope.includes(openIdScope))
       tokens.id_token = await idTokens.issue({
         client,

@@ -9,8 +9,20 @@ import { createAuditRows } from './audit.ts'
 import { createRevocationRows } from './revocations.ts'
 import { createSessionRows } from './sessions.ts'
 
+/** A refresh that waits for a transaction; then with what came of it. */
+interface Asked {
+  presented: PresentedRefresh
+  end: End
+  audit: Audit<RotationOutcome> | undefined
+  onDecided: ((decided: RotationOutcome) => void) | undefined
+  resolve(outcome: RotationOutcome): void
+  reject(error: unknown): void
+  outcome?: RotationOutcome
+  error?: unknown
+}
+
 /** Refreshes of the embedded store. */
-export function createRotations(databases: Databases, { write }: Runs): Pick<SessionTable, 'rotateSession'> {
+export function createRotations(databases: Databases, { write, run }: Runs): Pick<SessionTable, 'rotateSession'> {
   const { users, sessions, browserSessions } = databases
   const { end: endSession, putRight } = createSessionRows(databases)
   const { record } = createRevocationRows(databases)
@@ -47,15 +59,57 @@ export function createRotations(databases: Databases, { write }: Runs): Pick<Ses
     }
   }
 
+  /** those that wait for a transaction which has not begun */
+  let gathering: Asked[] | undefined
+
+  /**
+   * Has all that come before the transaction begins decided in one callback of it. (lmdb-js takes as many callbacks as
+   * one likes into a transaction, but each has its promise, its timer and its way through native code.)
+   */
+  function rotateTogether(batch: Asked[]): void {
+    const begin = () => {
+      if (gathering === batch) gathering = undefined
+    }
+    write(() => {
+      begin()
+      for (const one of batch) {
+        try {
+          one.outcome = rotate(one.presented, one.end, one.audit)
+        } catch (error) {
+          one.error = error
+        }
+      }
+      // After the transaction's callbacks, when the disk is written to and this thread would only wait.
+      setImmediate(tellDecided, batch)
+    }).then(
+      () => {
+        for (const { outcome, error, resolve, reject } of batch)
+          if (outcome) resolve(outcome)
+          else run('written', () => Promise.reject(error)).catch(reject)
+      },
+      (error) => {
+        begin()
+        for (const { reject } of batch) reject(error)
+      },
+    )
+  }
+
+  function ask(asked: Asked): void {
+    if (gathering) return void gathering.push(asked)
+    gathering = [asked]
+    rotateTogether(gathering)
+  }
+
   return {
     rotateSession: (presented, end, onDecided, audit) =>
-      patiently(presented, (patient) =>
-        write(() => {
-          const outcome = rotate(patient, end, audit)
-          // After the transaction's callbacks, when the disk is written to and this thread would only wait.
-          if (onDecided) setImmediate(onDecided, outcome)
-          return outcome
-        }),
+      patiently(
+        presented,
+        (patient) =>
+          new Promise((resolve, reject) => ask({ presented: patient, end, audit, onDecided, resolve, reject })),
       ),
   }
+}
+
+function tellDecided(batch: Asked[]): void {
+  for (const { outcome, onDecided } of batch) if (outcome) onDecided?.(outcome)
 }
