@@ -20,7 +20,7 @@ const flushReserveMs = 200
 
 /** Set in a worker process, from 1. */
 const isWorker = process.argv[2] === 'worker' && process.send !== undefined
-const primary = isWorker ? (await import('./cluster/worker.ts')).joinPrimary() : undefined
+let primary: ReturnType<typeof import('./cluster/worker.ts').joinPrimary> | undefined
 
 main().catch(async (error: NodeJS.ErrnoException) => {
   const line = reasonOf(error)
@@ -37,6 +37,7 @@ function reasonOf(error: NodeJS.ErrnoException): string {
 }
 
 async function main(): Promise<void> {
+  if (isWorker) primary = (await import('./cluster/worker.ts')).joinPrimary()
   // A name is looked up once, and the issuer names the port: both are settled before the first token is made.
   const host = await resolveHost(process.env['HOST'] || String(Settings.properties.HOST.default))
   const port = process.env['PORT'] === '0' ? String(await tryPort(host, 0, 'PORT')) : process.env['PORT']

@@ -4,6 +4,7 @@
  * CommonJS.
  */
 const { loadEnvFile } = require('./config/env-file.cjs') as { loadEnvFile(): string | undefined }
+const { runBundle } = require('./process/bundle.cjs') as { runBundle(): object | undefined }
 const fs = process.getBuiltinModule('node:fs')
 const os = process.getBuiltinModule('node:os')
 
@@ -44,5 +45,5 @@ fs.stat('.', () => {
   attempt(() => {
     for (const thread of threads()) if (others && !others.has(thread)) os.setPriority(Number(thread), poolNiceness)
   })
-  import('./server.ts')
+  if (!runBundle()) import('./server.ts')
 })

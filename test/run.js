@@ -37,5 +37,11 @@ if (status !== 0) {
   console.log('not ok - compile\n0 passed, 1 failed')
   process.exit(1)
 }
+// What starts the program starts what is shipped.
+if (named === '' || process.argv.slice(2).some((file) => !file.startsWith('test/spec/'))) {
+  const { bundle } = await import('../scripts/bundle.js')
+  await bundle(built)
+  spawnSync(process.execPath, ['--max-semi-space-size=4', 'scripts/code-cache.js', built], { stdio: 'inherit' })
+}
 process.env.LATCHKEY_BUILT = built
 await import(pathToFileURL(join(built, program ?? 'test/support/suite.js')).href)

@@ -8,7 +8,8 @@ import { dirname, join } from 'node:path'
  * imports.
  */
 
-const packageDir = dirname(createRequire(import.meta.url).resolve('argon2/package.json'))
+const require = createRequire(import.meta.url)
+const packageDir = dirname(require.resolve('argon2/package.json'))
 const compiledPath = join(packageDir, 'build/Release/argon2.node')
 
 /** A sandbox may hide what the processor is. */
@@ -31,4 +32,4 @@ export const argon2Build: 'compiled' | 'prebuilt' = canRunCompiled() ? 'compiled
 // Read by node-gyp-build, with which argon2 finds its binary.
 if (argon2Build === 'prebuilt') process.env['PREBUILDS_ONLY'] = '1'
 
-export const { default: argon2 } = await import('argon2')
+export const argon2 = require('argon2') as typeof import('argon2')

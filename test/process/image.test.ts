@@ -140,14 +140,14 @@ async function run(stage: Stage, command: string): Promise<void> {
   if (command.startsWith('apt-get ')) return
   if (command.startsWith('npm ci ')) return linkPackages(cwd, command.includes('--omit=dev'))
   if (command === 'npm run build') {
-    const { files, compilerOptions } = JSON.parse(runIn(cwd, `${command} --silent -- --showConfig`))
+    const { files, compilerOptions } = JSON.parse(runIn(cwd, `${command} --silent --ignore-scripts -- --showConfig`))
     for (const path of files as string[]) {
       await findImports(cwd, path)
       // Compiled by `run.js`, from the same sources.
       const made = path.replace(/ts$/, 'js')
       await cp(program(made), join(cwd, compilerOptions.outDir, made))
     }
-    return
+    return void runIn(cwd, 'npm run postbuild')
   }
   // The script has to be there and to find the package; what it compiles is in node_modules already, or cannot be.
   if (/^LATCHKEY_ARGON2=\w+ npm run postinstall$/.test(command))

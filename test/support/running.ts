@@ -40,7 +40,7 @@ export async function runProgram(
   const { PATH = '' } = process.env
   const [file, ...rest] = args
   const dir = cwd ?? (await newDir(t))
-  const command = [process.execPath, program(file), ...rest]
+  const command = [process.execPath, '--max-semi-space-size=4', program(file), ...rest]
   if (before !== undefined) command.unshift('sh', '-c', `${before}; exec "$0" "$@"`)
   const child = spawn(command[0] as string, command.slice(1), {
     cwd: dir,
