@@ -1,7 +1,6 @@
 import { sign } from 'node:crypto'
 import { availableParallelism } from 'node:os'
 import { promisify } from 'node:util'
-import { Lru } from 'toad-cache'
 import { createSigningThread, type PrivateKey, signText } from './signing-thread.ts'
 
 /** Fewer are not worth to wake a thread for. */
@@ -9,8 +8,6 @@ const fewestTogether = 4
 
 /** An RSA signature takes ten times as long as the others: each has a thread of libuv's pool. */
 const signInPool = promisify(sign)
-
-const cachedHeaders = 50
 
 interface Asked {
   key: PrivateKey
@@ -34,7 +31,8 @@ const signTogether = createSigningThread()
  */
 export function createSigner(workers: number) {
   const hasSpareCore = availableParallelism() > workers
-  const headers = new Lru<string>(cachedHeaders)
+  /** by `typ` */
+  const headers = new WeakMap<PrivateKey, Record<string, string>>()
   let asked: Asked[] = []
 
   function signAsked(): void {
@@ -66,11 +64,11 @@ export function createSigner(workers: number) {
   }
 
   /** The first part of a token, which all of a key and a kind have in common. */
-  function headerOf({ kid, alg }: PrivateKey, typ: string): string {
-    const name = `${typ} ${kid}`
-    const header = headers.get(name) ?? encode({ alg, typ, kid })
-    headers.set(name, header)
-    return header
+  function headerOf(key: PrivateKey, typ: string): string {
+    const ofKey = headers.get(key) ?? {}
+    headers.set(key, ofKey)
+    ofKey[typ] ??= encode({ alg: key.alg, typ, kid: key.kid })
+    return ofKey[typ]
   }
 
   return async (key: PrivateKey, typ: string, claims: object): Promise<string> => {
