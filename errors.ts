@@ -134,7 +134,11 @@ export class Refusal extends Error {
     { status, detail, reason, checks, headers = {}, errors, members, cause }: RefusalDetails = {},
   ) {
     const [statusCode, oauthCode, title] = table[code]
+    // An answer, and no fault: nobody reads where it was made, and to find that out takes half of what a refusal takes.
+    const { stackTraceLimit } = Error
+    Error.stackTraceLimit = 0
     super(reason ?? detail ?? title, { cause })
+    Error.stackTraceLimit = stackTraceLimit
     this.code = code
     this.statusCode = status ?? statusCode
     this.oauthCode = oauthCode

@@ -47,7 +47,8 @@ function createChanges({
     let endsTokens = false
     const end = () => {
       endsTokens = true
-      return { now: now(), expiresAt: revocationExpiry(now(), accessTtlSeconds) } as End
+      const at = now()
+      return { now: at, expiresAt: revocationExpiry(at, accessTtlSeconds) } as End
     }
     const audit = (result: Result) =>
       allOf(result).map(({ event, members }) => auditRowOf(caller, event, members, now()))
