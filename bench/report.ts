@@ -28,7 +28,7 @@ export function tableOf({ figures }: BenchResult): string {
 }
 
 /** The first column to the left, all others to the right. */
-function columns(rows: string[][]): string {
+export function columns(rows: string[][]): string {
   const width = (column: number) => Math.max(...rows.map((row) => row[column]?.length ?? 0))
   const widths = (rows[0] ?? []).map((_, column) => width(column))
   const padded = (cell: string, column: number) =>
@@ -89,15 +89,23 @@ export function floorsOf({ figures, service, settings }: BenchResult) {
   )
 }
 
-function floorsText(floors: ReturnType<typeof floorsOf>): string {
+export type Floor = ReturnType<typeof floorsOf>[number]
+
+/** @param before what each was in an earlier run, where there is one to compare with */
+export function floorsText(floors: Floor[], before?: Floor[]): string {
   const value = (one: number, unit: Unit) => (unit === '' ? ratioText(one) : `${number(one)} ${unit}`)
+  const valueBefore = (what: string) => before?.find((one) => one.what === what)
   return columns(
-    floors.map(({ what, is, bound, kind, unit, holds }) => [
-      what,
-      value(is, unit),
-      `${kind} ${value(bound, unit)}`,
-      holds ? '✓' : kind === 'at least' ? '✗ below' : '✗ above',
-    ]),
+    floors.map(({ what, is, bound, kind, unit, holds }) => {
+      const earlier = valueBefore(what)
+      return [
+        what,
+        ...(before ? [earlier ? value(earlier.is, unit) : ''] : []),
+        value(is, unit),
+        `${kind} ${value(bound, unit)}`,
+        holds ? '✓' : kind === 'at least' ? '✗ below' : '✗ above',
+      ]
+    }),
   )
 }
 

@@ -39,6 +39,12 @@ export function medianOf(rounds: readonly Measured[]): Measured {
   }
 }
 
-/** How much of another case's rate one has reached: the median of the rounds' own ratios. */
-export const medianRatio = (of: readonly Measured[], to: readonly Measured[]): number =>
-  median(of.map(({ perSecond }, n) => perSecond / (to[n]?.perSecond ?? 0)))
+/** How much of another case's rate one has reached, in each round. */
+export const ratiosOf = (of: readonly Measured[], to: readonly Measured[]): number[] =>
+  of.map(({ perSecond }, n) => perSecond / (to[n]?.perSecond ?? 0))
+
+/** The same by CPU time; empty where the system does not tell it. */
+export const ratiosByCpu = (of: readonly Measured[], to: readonly Measured[]): number[] =>
+  of.flatMap(({ cpuUs }, n) => (cpuUs && to[n]?.cpuUs !== undefined ? [to[n].cpuUs / cpuUs] : []))
+
+export const medianRatio = (of: readonly Measured[], to: readonly Measured[]): number => median(ratiosOf(of, to))

@@ -3,12 +3,13 @@
  * its ceilings. Medians of the rounds are reported.
  */
 import { availableParallelism, cpus, loadavg, totalmem } from 'node:os'
+import { version } from '../config/version.ts'
 import { argon2Build } from '../plugins/login/argon2.ts'
 import { createFigures, type Figure } from './figures.ts'
-import { type Measured, residentMB } from './meter.ts'
+import { type Measured, median, residentMB } from './meter.ts'
 import type { BenchOptions, FigureName } from './options.ts'
-import { type Case, inRounds, medianOf, medianRatio } from './rounds.ts'
-import { startServices } from './services.ts'
+import { type Case, inRounds, medianOf, medianRatio, ratiosByCpu } from './rounds.ts'
+import { type Services, startServices } from './services.ts'
 
 export interface Line extends Measured {
   title: string
@@ -31,19 +32,28 @@ export type BenchResult = Awaited<ReturnType<typeof runBench>>
 
 const warmUpSeconds = 0.5
 
-/** @param onProgress takes a line about each step */
-export async function runBench(options: BenchOptions, onProgress: (line: string) => void) {
+/**
+ * @param onProgress takes a line about each step
+ * @param onSettings is told what will be measured; what it throws ends the run before
+ */
+export async function runBench(
+  options: BenchOptions,
+  onProgress: (line: string) => void,
+  onSettings: (settings: BenchSettings) => void = () => {},
+) {
   const startedAt = performance.now()
   const loadBefore = loadavg()[0] as number
   onProgress('starting …')
   const services = await startServices(options)
+  const settings = settingsOf(options, services)
+  onSettings(settings)
   const notes = [...services.notes]
   const { figures, listen } = createFigures(options, services, notes)
   if (options.databaseUrl !== undefined) notes.push('The processor time of the database is not in the figures.')
 
   const cases = new Set<Case>(figures.flatMap((figure) => [figure, ...figure.ceilings]))
   const ceilings = [...cases].filter((one) => !figures.includes(one as Figure))
-  const secondsEach = options.seconds / options.rounds
+  const { secondsEach } = settings
   const steps = (1 + options.rounds) * cases.size
   let step = 0
   const report = (stage: string, title: string) => onProgress(`${stage}: ${title} (${++step} of ${steps})`)
@@ -64,13 +74,14 @@ export async function runBench(options: BenchOptions, onProgress: (line: string)
     const total = medianOf(rounds)
     return { title: one.title, ...total, errors: total.errors + medianOf(warm.get(one) ?? []).errors, rounds }
   }
-  const beside = (line: Line, ceiling: Line): CeilingLine => ({
-    ...ceiling,
-    ratio: medianRatio(line.rounds, ceiling.rounds),
-    ...(ceiling.cpuUs !== undefined && line.cpuUs && { ratioByCpu: ceiling.cpuUs / line.cpuUs }),
-  })
-  const { hashes, atOnce, algorithm, store, readyMs, idleMB } = services
+  const beside = (line: Line, ceiling: Line): CeilingLine => {
+    const byCpu = ratiosByCpu(line.rounds, ceiling.rounds)
+    const ratio = medianRatio(line.rounds, ceiling.rounds)
+    return { ...ceiling, ratio, ...(byCpu.length > 0 && { ratioByCpu: median(byCpu) }) }
+  }
+  const { readyMs, idleMB } = services
   return {
+    version,
     at: new Date().toISOString(),
     seconds: (performance.now() - startedAt) / 1000,
     machine: {
@@ -81,24 +92,7 @@ export async function runBench(options: BenchOptions, onProgress: (line: string)
       node: process.version,
       loadBefore,
     },
-    settings: {
-      store,
-      /** unknown of a running service */
-      workers: options.url === undefined ? (options.workers ?? '1') : 'unknown',
-      ...(hashes && {
-        argon2: {
-          memory: hashes.memoryCost,
-          passes: hashes.timeCost,
-          lanes: hashes.parallelism,
-          atOnce,
-          build: argon2Build,
-        },
-      }),
-      algorithm,
-      connections: options.connections,
-      secondsEach,
-      rounds: options.rounds,
-    },
+    settings,
     service: {
       ...(readyMs !== undefined && { readyMs }),
       ...(idleMB !== undefined && { idleMB }),
@@ -111,3 +105,24 @@ export async function runBench(options: BenchOptions, onProgress: (line: string)
     notes: [...new Set(notes)],
   }
 }
+
+export type BenchSettings = ReturnType<typeof settingsOf>
+
+const settingsOf = (options: BenchOptions, { hashes, atOnce, algorithm, store }: Services) => ({
+  store,
+  /** unknown of a running service */
+  workers: options.url === undefined ? (options.workers ?? '1') : 'unknown',
+  ...(hashes && {
+    argon2: {
+      memory: hashes.memoryCost,
+      passes: hashes.timeCost,
+      lanes: hashes.parallelism,
+      atOnce,
+      build: argon2Build,
+    },
+  }),
+  algorithm,
+  connections: options.connections,
+  secondsEach: options.seconds / options.rounds,
+  rounds: options.rounds,
+})

@@ -7,7 +7,9 @@ Figures: ${figureNames.join(', ')}
 
 With --url, an account is created for the run and deleted at its end. LATCHKEY_USERNAME and LATCHKEY_PASSWORD name
 another, whose sessions all end; LATCHKEY_CLIENT_ID and LATCHKEY_CLIENT_SECRET name a confidential client.
-See docs/benchmarks.md.`
+
+With --compare, the figures of the earlier run are measured again, with its options. The exit code is 1 where
+something got worse beyond noise, and 2 where the runs cannot be compared. See docs/benchmarks.md.`
 
 function positive(text: string): number {
   const value = Number(text)
@@ -33,22 +35,21 @@ export const bench: FreeCommand = {
   about: 'measure the service on this machine, beside what its parts can do alone',
   options: {
     '--duration <seconds>': {
-      about: 'for each figure and ceiling, over all rounds',
+      about: 'for each figure and ceiling, over all rounds (3)',
       parse: positive,
-      value: 3,
     },
     '--rounds <number>': {
-      about: 'measurements of each; medians are reported',
+      about: 'measurements of each; medians are reported (3)',
       parse: wholeNumber,
-      value: 3,
     },
-    '--connections <number>': { about: 'concurrent requests', parse: wholeNumber, value: 32 },
+    '--connections <number>': { about: 'concurrent requests (32)', parse: wholeNumber },
     '--only <names>': { about: 'figures, separated by commas', parse: names },
     '--workers <number>': 'AUTH_WORKERS: a number of processes, or auto',
     '--database-url-env <name>': 'PostgreSQL at the URL in this environment variable',
     '--database-url <url>': 'PostgreSQL at a URL without a password (PGPASSWORD may hold it)',
     '--url <url>': 'a running service, instead of a temporary one',
     '--svg <file>': 'write a chart',
+    '--compare <files...>': 'an earlier run, as --json printed it; with a second file, two runs without a new one',
   },
   help,
   run: async (io, options, output) => (await import('../bench.ts')).bench(io, options, output),

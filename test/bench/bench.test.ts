@@ -1,16 +1,19 @@
 import { once } from 'node:events'
 import { readdirSync } from 'node:fs'
-import { readFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { join } from 'node:path'
+import { availableParallelism } from 'node:os'
+import { dirname, join } from 'node:path'
 import t from 'tap'
 import { svgOf } from '../../bench/chart.ts'
+import type { ComparedFigure } from '../../bench/compare.ts'
 import { bearerLoad, createLoader } from '../../bench/load.ts'
 import type { FigureName } from '../../bench/options.ts'
 import { endingAll } from '../../bench/processes.ts'
 import { floorsOf, sizingOf, tableOf, textOf } from '../../bench/report.ts'
 import type { BenchResult, FigureLine } from '../../bench/run.ts'
+import { argon2Build } from '../../plugins/login/argon2.ts'
 import { run, start } from '../support/cli.ts'
 import { cheapHashing, listen, newDir, onOneStore } from '../support/helper.ts'
 import { isWellFormed } from '../support/xml.ts'
@@ -19,41 +22,105 @@ import { isWellFormed } from '../support/xml.ts'
 
 const short = ['bench', '--duration', '0.02', '--rounds', '1', '--connections', '4']
 const svg = join(await newDir(t), 'chart.svg')
+/** The one that counts. */
+const ceilingsOf: Record<FigureName, string> = {
+  logins: 'bare argon2.verify',
+  signups: 'bare argon2.hash',
+  refreshes: 'bare form POST',
+  'client-credentials': 'bare form POST',
+  introspections: 'bare form POST',
+  protected: 'bare GET',
+  verify: 'bare GET',
+  'latchkey-verify': 'bare jose.jwtVerify',
+  'latchkey-verify-new': 'bare jose.jwtVerify',
+}
 /** A run makes what it needs in here, and nowhere else. */
 const own = await newDir(t)
 const settings = { ...cheapHashing, TMPDIR: own }
 // A run hands its environment on to the service.
 Object.assign(process.env, settings)
 
-t.test('a run measures everything without an error, and leaves nothing behind', async (t) => {
-  const { code, stdout, stderr } = await run([...short, '--json', '--svg', svg])
+const line = (title: string, perSecond: number, cpuUs: number) => ({
+  title,
+  perSecond,
+  p50Ms: 1,
+  p99Ms: 2.345,
+  errors: 0,
+  cpuUs,
+  rounds: [],
+})
+const figure = (name: FigureName, perSecond: number, cpuUs: number, ceiling: string, ratio: number): FigureLine => ({
+  ...line(name, perSecond, cpuUs),
+  name,
+  ceilings: [{ ...line(ceiling, perSecond / ratio, cpuUs * ratio), ratio }],
+})
+/** A run that is made up. */
+const made: BenchResult = {
+  version: '0.2.0',
+  at: '2026-11-22T12:00:00.000Z',
+  seconds: 60,
+  machine: {
+    processor: 'A <fast> & quiet one',
+    cores: 2,
+    memoryGB: 8,
+    platform: 'linux x64',
+    node: 'v20.20.2',
+    loadBefore: 0.1,
+  },
+  settings: {
+    ...{ store: 'LMDB', workers: '1', algorithm: 'ES256', connections: 32, secondsEach: 1, rounds: 3 },
+    argon2: { memory: 19_456, passes: 2, lanes: 1, atOnce: 2, build: 'compiled' },
+  },
+  service: { readyMs: 700, idleMB: 90, peakMB: 400 },
+  figures: [
+    figure('logins', 150, 12_000, 'bare argon2.verify', 0.91),
+    figure('refreshes', 6_000, 150, 'bare form POST', 0.2),
+    figure('client-credentials', 9_000, 80, 'bare form POST', 0.3),
+    figure('protected', 30_000, 20, 'bare GET', 0.6),
+    figure('latchkey-verify', 400_000, 2, 'bare jose.jwtVerify', 40),
+  ],
+  notes: [],
+}
+
+t.test('a run measures everything without an error, beside what was before, and leaves nothing behind', async (t) => {
+  // So slow that any machine is faster, and misses no floor that held.
+  const rounds = Array(3).fill({ ...line('', 1, 1), cpuUs: undefined })
+  const slowly = (name: FigureName, ceiling: string) => {
+    const { ceilings, ...slow } = figure(name, name === 'refreshes' ? 2 : 1, 1, ceiling, 0.001)
+    const rates = rounds.map((one) => ({ ...one, perSecond: 1e6 }))
+    return { ...slow, rounds, ceilings: ceilings.map((one) => ({ ...one, rounds: rates })) }
+  }
+  const argon2 = { memory: 8, passes: 1, lanes: 1, atOnce: availableParallelism(), build: argon2Build }
+  const before = {
+    ...made,
+    settings: { ...made.settings, argon2, connections: 4, secondsEach: 0.02, rounds: 3 },
+    service: {},
+    figures: Object.entries(ceilingsOf).map(([name, ceiling]) => slowly(name as FigureName, ceiling)),
+  }
+  const path = join(dirname(svg), 'before.json')
+  await writeFile(path, JSON.stringify(before))
+  const { code, stdout, stderr } = await run(['bench', '--compare', path, '--json', '--svg', svg])
   t.equal(code, 0, stderr)
-  const { machine, settings: used, figures, floors, sizing, service, notes } = JSON.parse(stdout)
+  const { machine, settings: used, figures, floors, sizing, service, notes, comparison } = JSON.parse(stdout)
   t.strictSame(
     figures.map(({ name }: FigureLine) => name),
-    [
-      'logins',
-      'signups',
-      'refreshes',
-      'client-credentials',
-      'introspections',
-      'protected',
-      'verify',
-      'latchkey-verify',
-      'latchkey-verify-new',
-    ],
+    Object.keys(ceilingsOf),
+  )
+  t.strictSame(used, before.settings, 'as it was')
+  t.strictSame(
+    comparison.figures.map(({ name, ceiling, byRate }: ComparedFigure) => [name, ceiling, byRate.verdict]),
+    Object.entries(ceilingsOf).map(([name, ceiling]) => [name, ceiling, 'better']),
   )
   for (const figure of figures as FigureLine[]) {
     for (const line of [figure, ...figure.ceilings]) {
       t.match(line, { perSecond: Number, p50Ms: Number, p99Ms: Number, errors: 0 }, `${figure.title}: ${line.title}`)
-      t.ok(line.perSecond > 0 && line.p50Ms <= line.p99Ms && line.rounds.length === 1)
+      t.ok(line.perSecond > 0 && line.p50Ms <= line.p99Ms && line.rounds.length === 3)
       if (process.platform === 'linux') t.ok((line.cpuUs as number) >= 0)
     }
     for (const { ratio } of figure.ceilings) t.ok(ratio > 0)
     t.ok(figure.ceilings.length > 0)
   }
   t.match(machine, { cores: Number, node: process.version, processor: String })
-  t.match(used, { store: 'LMDB', workers: '1', connections: 4, rounds: 1, argon2: { memory: 8 } })
   t.ok(service.readyMs > 0)
   t.ok(floors.length >= 5)
   if (process.platform === 'linux')
@@ -128,47 +195,7 @@ t.test('interrupted, it ends everything it started', async (t) => {
   t.strictSame(readdirSync(own), [])
 })
 
-// The report, of a run that is made up.
-
-const line = (title: string, perSecond: number, cpuUs: number) => ({
-  title,
-  perSecond,
-  p50Ms: 1,
-  p99Ms: 2.345,
-  errors: 0,
-  cpuUs,
-  rounds: [],
-})
-const figure = (name: FigureName, perSecond: number, cpuUs: number, ceiling: string, ratio: number): FigureLine => ({
-  ...line(name, perSecond, cpuUs),
-  name,
-  ceilings: [{ ...line(ceiling, perSecond / ratio, cpuUs * ratio), ratio }],
-})
-const made: BenchResult = {
-  at: '2026-11-22T12:00:00.000Z',
-  seconds: 60,
-  machine: {
-    processor: 'A <fast> & quiet one',
-    cores: 2,
-    memoryGB: 8,
-    platform: 'linux x64',
-    node: 'v20.20.2',
-    loadBefore: 0.1,
-  },
-  settings: {
-    ...{ store: 'LMDB', workers: '1', algorithm: 'ES256', connections: 32, secondsEach: 1, rounds: 3 },
-    argon2: { memory: 19_456, passes: 2, lanes: 1, atOnce: 2, build: 'compiled' },
-  },
-  service: { readyMs: 700, idleMB: 90, peakMB: 400 },
-  figures: [
-    figure('logins', 150, 12_000, 'bare argon2.verify', 0.91),
-    figure('refreshes', 6_000, 150, 'bare form POST', 0.2),
-    figure('client-credentials', 9_000, 80, 'bare form POST', 0.3),
-    figure('protected', 30_000, 20, 'bare GET', 0.6),
-    figure('latchkey-verify', 400_000, 2, 'bare jose.jwtVerify', 40),
-  ],
-  notes: [],
-}
+// The report.
 
 t.test('the floors are those that the run can judge', async (t) => {
   t.strictSame(
