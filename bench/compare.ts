@@ -117,7 +117,7 @@ function compareFigure(before: FigureLine, now: FigureLine): ComparedFigure[] {
   return byRate ? [{ name, title, ceiling: ceiling.title, byRate, ...(byCpu && { byCpu }) }] : []
 }
 
-/** Beyond noise is what differs by more than two runs of one build do, when no round of one is among those of the other. */
+/** Beyond noise is more than two runs of one build differ by, with no round of one among those of the other. */
 export function changeOf(ratiosBefore: number[], ratiosNow: number[]): Change {
   const spread = (ratios: number[]): Spread => ({
     median: quantile(ratios, 0.5),
