@@ -66,8 +66,7 @@ export function newAuditId(at: number): string {
 }
 
 /** The least id that a row of a time can have. */
-export const firstAuditIdOf = (at: number): string =>
-  uuidOf(Math.min(Math.max(0, at), latest), 0, '0000-000000000000')
+export const firstAuditIdOf = (at: number): string => uuidOf(Math.min(Math.max(0, at), latest), 0, '0000-000000000000')
 
 const latest = 2 ** 48 - 1
 
