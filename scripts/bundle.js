@@ -93,7 +93,7 @@ export async function bundle(built) {
     ...{ bundle: true, platform: 'node', format: 'cjs', target: 'node20', external, plugins: [own] },
     // Each `import()` is of a module in the file, or of a package that can be required.
     supported: { 'dynamic-import': false },
-    ...{ charset: 'ascii', legalComments: 'none', logLevel: 'warning' },
+    ...{ charset: 'ascii', legalComments: 'none', logLevel: 'warning', minifyWhitespace: true, lineLimit: 120 },
     // A function of what a module of CommonJS has: `process/bundle.cts` calls it.
     banner: {
       js: `(function (require, directory) {\n${placeOf}\nconst module = { exports: {} }, __dirname = directory`,
