@@ -5,15 +5,15 @@ import { createLoginBatch } from '../../plugins/login/login-batch.ts'
 /* How finished logins resume. That the service does so is in accounts.test.ts. */
 
 const concurrency = 2
-const [fastMs, slowMs] = [10, 25]
-const manyWait = 5
+const [fastMs, slowMs] = [10, 200]
+const [fewWait, manyWait] = [5, 100]
 
 /** A batch on a clock of its own, and the logins that have resumed. */
 function withLogins() {
   mock.timers.enable({ apis: ['setTimeout'] })
   const batch = createLoginBatch(concurrency)
   const resumed: string[] = []
-  const finish = async (name: string, waiting = manyWait, hashMs = fastMs) => {
+  const finish = async (name: string, waiting = fewWait, hashMs = fastMs) => {
     void Promise.resolve(batch.nextBatch(waiting, hashMs)).then(() => resumed.push(name))
     await settle()
   }
@@ -34,7 +34,7 @@ t.test('a login that finishes while nobody waits resumes at once', async (t) => 
   t.same(resumed, ['only'])
 })
 
-t.test('while others wait, logins resume together after 25 ms', async (t) => {
+t.test('while others wait, logins resume together once as much time is over as those are going to wait', async (t) => {
   const { resumed, finish, pass } = withLogins()
   await finish('first')
   await pass(20)
@@ -48,9 +48,19 @@ t.test('while others wait, logins resume together after 25 ms', async (t) => {
   t.equal(resumed.length, 2, 'the next batch has its own time')
 })
 
-t.test('the eighth login completes a batch', async (t) => {
+t.test('however many wait, that is after 200 ms', async (t) => {
+  const { resumed, finish, pass } = withLogins()
+  await finish('first', manyWait)
+  await pass(199)
+  await finish('second', manyWait)
+  t.same(resumed, [])
+  await pass(1)
+  t.same(resumed, ['first', 'second'])
+})
+
+t.test('the 32nd login completes a batch', async (t) => {
   const { resumed, finish } = withLogins()
-  const names = Array.from({ length: 8 }, (_, n) => `login ${n}`)
+  const names = Array.from({ length: 32 }, (_, n) => `login ${n}`)
   for (const name of names) {
     t.same(resumed, [])
     await finish(name)
@@ -58,16 +68,16 @@ t.test('the eighth login completes a batch', async (t) => {
   t.same(resumed, names)
 })
 
-t.test('the last login that waited completes a batch', async (t) => {
+t.test('a batch is complete before the threads that hash have nothing to do', async (t) => {
   const { resumed, finish } = withLogins()
-  await finish('first')
-  await finish('last', 0)
+  await finish('first', concurrency)
+  await finish('last', concurrency - 1)
   t.same(resumed, ['first', 'last'])
 })
 
 t.test('hashes so slow that a batch would hardly fill are not waited for', async (t) => {
   const { resumed, finish } = withLogins()
-  await finish('slow', manyWait, slowMs)
+  await finish('slow', fewWait, slowMs)
   t.same(resumed, ['slow'])
 })
 
