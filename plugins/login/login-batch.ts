@@ -1,6 +1,8 @@
 /** Finished logins resume in batches: at most 32, or after 200 ms. */
 const maxBatch = 32
 const longestHoldMs = 200
+/** Resumed in one turn of the event loop: others are not to wait for the whole batch. */
+const maxTogether = 8
 
 /**
  * Lets logins whose hash is done resume together, while enough others wait to keep the hashing threads busy.
@@ -19,9 +21,8 @@ export function createLoginBatch(concurrency: number) {
   function flush(): void {
     clearTimeout(timer)
     timer = undefined
-    const batch = finished
+    resume(finished)
     finished = []
-    for (const resume of batch) resume()
   }
 
   return {
@@ -42,4 +43,9 @@ export function createLoginBatch(concurrency: number) {
       })
     },
   }
+}
+
+function resume(batch: (() => void)[]): void {
+  for (const one of batch.splice(0, maxTogether)) one()
+  if (batch.length > 0) setImmediate(resume, batch)
 }
