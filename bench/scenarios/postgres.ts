@@ -72,6 +72,39 @@ async function freePort(): Promise<number> {
   return port
 }
 
+/**
+ * Has `fill` write into tables that have no index, and makes the indexes behind it: with random keys one row after the
+ * other, ten million would take an hour.
+ *
+ * @returns seconds that each index took
+ */
+export async function fillBeforeIndexes(client: pg.Client, tables: string[], fill: () => Promise<unknown>) {
+  const { rows: constraints } = await client.query(
+    `SELECT conrelid::regclass AS of, conname AS name, pg_get_constraintdef(oid) AS definition FROM pg_constraint
+     WHERE contype IN ('p', 'u') AND conrelid = ANY ($1::regclass[])`,
+    [tables],
+  )
+  const { rows: indexes } = await client.query(
+    `SELECT indexrelid::regclass AS name, pg_get_indexdef(indexrelid) AS definition FROM pg_index
+     WHERE indrelid = ANY ($1::regclass[]) AND indexrelid NOT IN (SELECT conindid FROM pg_constraint)`,
+    [tables],
+  )
+  for (const { of, name } of constraints) await client.query(`ALTER TABLE ${of} DROP CONSTRAINT ${name}`)
+  for (const { name } of indexes) await client.query(`DROP INDEX ${name}`)
+  await fill()
+  await client.query(`SET maintenance_work_mem = '512MB'`)
+  const seconds: Record<string, number> = {}
+  const make = async (name: string, statement: string) => {
+    const startedAt = performance.now()
+    await client.query(statement)
+    seconds[name] = (performance.now() - startedAt) / 1000
+  }
+  for (const { of, name, definition } of constraints)
+    await make(name, `ALTER TABLE ${of} ADD CONSTRAINT ${name} ${definition}`)
+  for (const { name, definition } of indexes) await make(name, definition)
+  return seconds
+}
+
 export interface StatementCosts {
   calls: number
   walRecords: number
