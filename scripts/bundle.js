@@ -90,7 +90,7 @@ export async function bundle(built) {
   const made = await build({
     entryPoints: [join(built, 'server.js')],
     write: false,
-    ...{ bundle: true, platform: 'node', format: 'cjs', target: 'node20', external, plugins: [own] },
+    ...{ bundle: true, platform: 'node', format: 'cjs', target: 'node20', external, plugins: [own], metafile: true },
     // Each `import()` is of a module in the file, or of a package that can be required.
     supported: { 'dynamic-import': false },
     ...{ charset: 'ascii', legalComments: 'none', logLevel: 'warning', minifyWhitespace: true, lineLimit: 120 },
@@ -101,6 +101,18 @@ export async function bundle(built) {
     footer: { js: '})' },
   })
   writeFileSync(join(built, 'service.cjs'), toAscii(made.outputFiles[0].text))
+  writeFileSync(join(built, 'service.licenses.txt'), licensesOf(Object.keys(made.metafile.inputs)))
+}
+
+/** Of the packages of which the bundle is a copy: they ask for that. */
+function licensesOf(files) {
+  const directories = files.map((path) => /.*node_modules\/(?:@[^/]+\/)?[^/]+(?=\/)/.exec(path)?.[0])
+  const texts = [...new Set(directories)].filter(Boolean).map((directory) => {
+    const { name, version, license } = JSON.parse(readFileSync(join(directory, 'package.json'), 'utf8'))
+    const file = readdirSync(directory).find((entry) => /^(licen[cs]e|copying)/i.test(entry))
+    return `${name} ${version}: ${license}\n\n${file ? readFileSync(join(directory, file), 'utf8').trim() : ''}\n`
+  })
+  return texts.sort().join(`\n${'-'.repeat(80)}\n\n`)
 }
 
 /** Also what esbuild leaves: comments, and tagged templates, where an escape means the same to those of pages. */

@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process'
-import { existsSync, statSync } from 'node:fs'
+import { existsSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { cheapHashing } from '../support/basics.ts'
@@ -67,6 +67,14 @@ t.test('a start reads one file, and beside it only what is native', async (t) =>
   await t.test('the rest is there when somebody asks', async (t) =>
     t.ok(packagesOf(output.stderr).includes('@fastify/swagger')),
   )
+})
+
+t.test('the licences of the packages in that file are beside it', (t) => {
+  const licences = readFileSync(program('service.licenses.txt'), 'utf8')
+  t.match(licences, /^fastify [0-9.]+: MIT\n\nMIT License\n\nCopyright/m)
+  for (const name of ['pg', 'pino', '@sinclair/typebox', 'otpauth'])
+    t.match(licences, new RegExp(`^${name} [0-9.]+: MIT$`, 'm'))
+  t.end()
 })
 
 t.test('what hooks into the loading of modules meets each of them', async (t) => {
