@@ -36,7 +36,8 @@ function runBundle(): import('node:vm').Script | undefined {
   const cachedData = readIfThere(codeCache)
   const script = new Script(source, { filename: bundle, ...(cachedData && { cachedData }) })
   const { createRequire }: typeof import('node:module') = process.getBuiltinModule('node:module')
-  script.runInThisContext()(createRequire(bundle), directory)
+  // A script of its own has no import().
+  script.runInThisContext()(createRequire(bundle), (name: string) => import(name), directory)
   return script
 }
 

@@ -19,6 +19,8 @@ const external = [
   ...['@fastify/otel', '@opentelemetry/*', '@simplewebauthn/*', '@zxcvbn-ts/*', 'light-my-request', 'nodemailer'],
   ...['pg-connection-string', 'pino-pretty', 'qr', 'tldts'],
 ]
+const isExternal = (name) =>
+  external.some((entry) => (entry.endsWith('*') ? name.startsWith(entry.slice(0, -1)) : name === entry))
 /** Settings that have all routes there are. */
 const allRoutes = { AUTH_MAIL_FROM: 'mail@localhost', AUTH_ISSUER: 'http://localhost', LOG_LEVEL: 'silent' }
 
@@ -83,6 +85,7 @@ export async function bundle(built) {
         const contents = readFileSync(path, 'utf8')
           .replaceAll('import.meta.dirname', `placeOf(${JSON.stringify(name)}).directory`)
           .replaceAll('import.meta.url', `placeOf(${JSON.stringify(name)}).url`)
+          .replace(/\bimport\('([^']+)'\)/g, (text, of) => (isExternal(of) ? `importPackage('${of}')` : text))
         return { contents }
       })
     },
@@ -91,12 +94,10 @@ export async function bundle(built) {
     entryPoints: [join(built, 'server.js')],
     write: false,
     ...{ bundle: true, platform: 'node', format: 'cjs', target: 'node20', external, plugins: [own], metafile: true },
-    // Each `import()` is of a module in the file, or of a package that can be required.
-    supported: { 'dynamic-import': false },
     ...{ charset: 'ascii', legalComments: 'none', logLevel: 'warning', minifyWhitespace: true, lineLimit: 120 },
     // A function of what a module of CommonJS has: `process/bundle.cts` calls it.
     banner: {
-      js: `(function (require, directory) {\n${placeOf}\nconst module = { exports: {} }, __dirname = directory`,
+      js: `(function (require, importPackage, directory) {\n${placeOf}\nconst module = { exports: {} }, __dirname = directory`,
     },
     footer: { js: '})' },
   })
