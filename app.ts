@@ -48,7 +48,6 @@ import changes from './plugins/run/changes.ts'
 import events from './plugins/run/events.ts'
 import explanations from './plugins/run/explanations.ts'
 import guardedFetch from './plugins/run/guarded-fetch.ts'
-import indexes from './plugins/run/indexes.ts'
 import jobs from './plugins/run/jobs.ts'
 import store from './plugins/run/store.ts'
 import sweeper from './plugins/run/sweeper.ts'
@@ -239,7 +238,6 @@ export async function buildApp(
       await app.register(ownPasskeys)
       await app.register(outbox)
       await app.register(sweeper)
-      await app.register(indexes)
       if (app.metrics)
         await app.register(import('./plugins/metrics/readings.ts'), { droppedLines: logStream?.droppedLines })
 

@@ -6,7 +6,7 @@ import { listen, PortTaken, resolveHost, tryPort } from './process/listening.ts'
 import { onSignals, shuttingDown } from './process/signals.ts'
 import { type Vouching, vouchForStore } from './stores/lmdb/vouch.ts'
 import { chosenStore, isMissing } from './stores/open.ts'
-import { StoreUnavailable } from './stores/store.ts'
+import { StoreTooOld, StoreUnavailable } from './stores/store.ts'
 
 /** EX_CONFIG of sysexits.h */
 const badConfigExitCode = 78
@@ -78,7 +78,16 @@ async function serve(config: Config, vouching?: Vouching): Promise<void> {
   const tracing = wantsTraces(process.env)
     ? (await import('./process/tracing.ts')).startTracing((line) => warn(line))
     : undefined
-  const app = await buildApp(config, { logStream: await stdoutInBlocks(), tracing })
+  const logStream = await stdoutInBlocks()
+  const build = () => buildApp(config, { logStream, tracing })
+  const app = await build().catch(async (error) => {
+    if (!(error instanceof StoreTooOld)) throw error
+    // Every row is going to be read, and a damaged page would end the process by a signal.
+    const damage = await vouching?.later
+    if (damage !== undefined) throw new ConfigError(damage)
+    await (await import('./process/upgrading.ts')).upgradeStore(config, logStream)
+    return build()
+  })
   warn = (line) => app.log.warn(line)
   for (const warning of [...(primary ? [] : config.warnings), ...problems]) warn(warning)
 

@@ -1,7 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import type { Config } from '../config.ts'
-import { omitUndefined } from '../domain/omit-undefined.ts'
 import { chosenStore, isMissing } from '../stores/open.ts'
 import { confirm, readNewPassword } from './ask.ts'
 import type { AdminCommand, Given, Io, List } from './command.ts'
@@ -11,9 +10,6 @@ import { readSettings, refuseDamaged } from './places.ts'
 
 // biome-ignore lint/suspicious/noExplicitAny: what the routes answer is in their schemas
 export type Json = any
-
-/** Rows of a step in which an index is made. */
-const indexedAtOnce = 250
 
 /** The routes of `/admin/`, for a command to call. */
 export interface Admin {
@@ -45,7 +41,7 @@ export async function administer(command: AdminCommand, { io, args, options, out
   // Opened by the first request: wrong arguments are refused before a store is made.
   let app: Promise<FastifyInstance> | undefined
   const open = () => {
-    app ??= openApp(command, { config, key, io, log, output, needsIndexes: command.needsIndexes?.(options) === true })
+    app ??= openApp(command, { config, key, io, log })
     return app
   }
   try {
@@ -77,21 +73,19 @@ interface AppOptions {
   key: string
   io: Io
   log: Log
-  output: Output
-  needsIndexes: boolean
 }
 
 /** The service's own app, which never listens, for a command that asks it for more than its routes do. */
-export const openService = (io: Io, config: Config, output: Output, needs: Needs): Promise<FastifyInstance> => {
+export const openService = (io: Io, config: Config, needs: Needs): Promise<FastifyInstance> => {
   const key = randomBytes(32).toString('base64url')
-  return openApp(needs, { config, key, io, log: createLog(io), output, needsIndexes: false })
+  return openApp(needs, { config, key, io, log: createLog(io) })
 }
 
 type Needs = Pick<AdminCommand, 'mayMakeStore' | 'makesSecret' | 'readsWebhooks'>
 
 async function openApp(
   { mayMakeStore, makesSecret, readsWebhooks }: Needs,
-  { config, key, io, log, output, needsIndexes }: AppOptions,
+  { config, key, io, log }: AppOptions,
 ): Promise<FastifyInstance> {
   // Only a start of the service declares the clients in AUTH_CLIENTS_FILE.
   const { AUTH_CLIENTS_FILE: _, AUTH_WEBHOOKS_FILE: webhooks, ...rest } = config
@@ -111,17 +105,7 @@ async function openApp(
   )
   if (app.store.isNew)
     io.stderr.write(`A new store was made in ${location.kind === 'lmdb' ? location.dir : 'the database'}.\n`)
-  if (needsIndexes) await completeIndexes(app.store, output)
   return app
-}
-
-/** Makes what a service of this release would make in the background. Interrupted, the next one goes on. */
-async function completeIndexes({ completeIndexes }: FastifyInstance['store'], output: Output): Promise<void> {
-  let step: { share: number; cursor?: string } | undefined
-  do {
-    step = await completeIndexes?.(omitUndefined({ limit: indexedAtOnce, cursor: step?.cursor }))
-    output.progress(`making an index of users: ${Math.floor((step?.share ?? 1) * 100)} %`)
-  } while (step?.cursor !== undefined)
 }
 
 interface LogObject {

@@ -85,8 +85,6 @@ export interface AdminCommand extends Described {
   /** The question to confirm; the command has `--yes`. */
   confirm?(given: Given): string
   list?(given: Given): List
-  /** whether its list needs an index that an older release has not made */
-  needsIndexes?(options: Options): boolean
   /** Makes the requests. @returns the answer that is shown */
   act?(admin: Admin, given: Given): Promise<Json>
   /** The document of `--json`; the answer when not given. */

@@ -163,7 +163,6 @@ async function take(
   const app = await openService(
     io,
     config,
-    output,
     given.isDryRun ? {} : { mayMakeStore: true, ...(totps > 0 && { makesSecret: true }) },
   )
   try {

@@ -21,3 +21,18 @@ export function onSignals(stop: (signal: NodeJS.Signals) => void, isWorker = fal
   process.on('SIGTERM', listener)
   process.on('SIGINT', listener)
 }
+
+/**
+ * Has SIGTERM and SIGINT end the process at once, with exit code 0: as process 1 of a container it would not hear them.
+ *
+ * @returns a function that ends this
+ */
+export function endOnSignals(): () => void {
+  const end = () => process.exit(0)
+  process.on('SIGTERM', end)
+  process.on('SIGINT', end)
+  return () => {
+    process.off('SIGTERM', end)
+    process.off('SIGINT', end)
+  }
+}

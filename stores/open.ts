@@ -15,6 +15,7 @@ export const isMissing = (location: StoreLocation): boolean => location.kind ===
 /**
  * Opens a store, and makes it where it is missing.
  *
+ * @throws {StoreTooOld} when an earlier release has written an embedded store: see `lmdb/upgrade.ts`
  * @throws {StoreDamaged} when a file of the embedded store is damaged @throws {NodeJS.ErrnoException} when it cannot be
  *   used
  * @throws {StoreUnavailable} when the database does not answer

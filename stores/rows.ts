@@ -15,9 +15,9 @@ import { locales, type User } from '../domain/user.ts'
 
 /*
  * The rows of a store, member by member, written once: the column lists and conversions of PostgreSQL
- * (`postgres/tables.ts`) and the shapes of `store check` (`moving/check.ts`) follow from here. LMDB stores the rows as
- * they are. A new member of a type does not compile until it is in this table; in PostgreSQL it needs a migration that
- * adds the column.
+ * (`postgres/columns.ts`), the shapes of `store check` (`moving/check.ts`) and the bytes of rows of users and sessions in
+ * LMDB (`lmdb/rows.ts`) follow from here. A new member of a type does not compile until it is in this table, behind
+ * the others; in PostgreSQL it needs a migration that adds the column.
  */
 
 /** What is moved row by row. */

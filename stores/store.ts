@@ -110,6 +110,13 @@ export class StoreTooNew extends Error {
   }
 }
 
+/** An earlier release has written the store. Only a start of the service brings it up to date; nothing was changed. */
+export class StoreTooOld extends Error {
+  constructor() {
+    super('an earlier release has written it: start the service on it once, which brings it up to date')
+  }
+}
+
 /** The database did not answer, or not in time. The caller answers 503. */
 export class StoreUnavailable extends Error {
   readonly statusCode = 503

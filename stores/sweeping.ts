@@ -17,11 +17,6 @@ export interface Sweeping {
    * @returns how many rows of which table went, and where the next call goes on (undefined: a round is complete)
    */
   sweep(sweep: SweepStep): Promise<{ table: SweptTable; removed: number; cursor?: string }>
-  /**
-   * Makes what an index lacks that this release has added, a small step a call. Optional for a store.
-   * @returns how much of it is there, of 1, and where the next call goes on (undefined: nothing is lacking)
-   */
-  completeIndexes?(step: { cursor?: string; limit: number }): Promise<{ share: number; cursor?: string }>
 }
 
 /** What is deleted is judged by `now`, which should be no later than time has passed (`createSteadyClock`). */

@@ -2,7 +2,6 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { statSync } from 'node:fs'
 import { join } from 'node:path'
-import { open } from 'lmdb'
 import type pg from 'pg'
 import { buildApp } from '../../app.ts'
 import { readConfig } from '../../config.ts'
@@ -17,8 +16,8 @@ export interface Loaded {
   env: Record<string, string>
   /** bytes of a row, by what they are for */
   disk: Record<string, number>
-  /** that the indexes of users take, made for a store of an older release */
-  indexSeconds: number
+  /** that the indexes of users take, made for a store of an older release; PostgreSQL only */
+  indexSeconds?: number
   /** write-ahead log so far; PostgreSQL only */
   walBytes?: () => Promise<number>
 }
@@ -99,22 +98,7 @@ export async function loadLmdb(size: number): Promise<Loaded> {
   })
   await store.close()
   const env = { ...common, AUTH_DATA_DIR: dataDir, DATABASE_URL: '' }
-  return { env, disk: { userBytes, sessionBytes, browserSessionBytes }, indexSeconds: await indexAgain(dataDir) }
-}
-
-/** Takes the index by creation away, and makes it as the service does. @returns seconds */
-async function indexAgain(dataDir: string): Promise<number> {
-  const root = open({ path: join(dataDir, 'lmdb'), maxDbs: 32 })
-  await root.openDB({ name: 'users_by_creation' }).clearAsync()
-  await root.close()
-  const store = openLmdbStore(dataDir)
-  const startedAt = performance.now()
-  let step: { cursor?: string } | undefined
-  do step = await store.completeIndexes?.({ limit: 250, ...(step?.cursor !== undefined && { cursor: step.cursor }) })
-  while (step?.cursor !== undefined)
-  const seconds = (performance.now() - startedAt) / 1000
-  await store.close()
-  return seconds
+  return { env, disk: { userBytes, sessionBytes, browserSessionBytes } }
 }
 
 export async function loadPostgres(size: number, { url, client }: { url: string; client: pg.Client }): Promise<Loaded> {

@@ -82,7 +82,12 @@ await runScenario(async () => {
   for (const { store, size, figures, loadSeconds, indexSeconds, disk } of subjects) {
     const title = `${store} ${size.toLocaleString('en')}`
     const medians = [...figures].map(([figure, values]) => [figure, round(median(values))] as const)
-    columns[title] = { ...Object.fromEntries(medians), loadSeconds, indexSeconds: round(indexSeconds, 2), ...disk }
+    columns[title] = {
+      ...Object.fromEntries(medians),
+      loadSeconds,
+      ...(indexSeconds !== undefined && { indexSeconds: round(indexSeconds, 2) }),
+      ...disk,
+    }
     const smallest = subjects.find((one) => one.store === store)?.figures
     for (const [figure, value] of medians) {
       if (size === sizes[0] || !/Us(32)?$|^readyMs$/.test(figure)) continue

@@ -118,7 +118,6 @@ export const users: Group = {
         '--prefix <text>': 'only users whose names begin so',
         '--created-after <time>': 'only users made after a time, such as 2026-11-21T09:00:00Z, or since 12h or 30d ago',
       },
-      needsIndexes: ({ createdAfter, prefix }) => createdAfter !== undefined && prefix === undefined,
       list: ({ options: { prefix, createdAfter } }) => ({
         path: `/admin/users?${new URLSearchParams(omitUndefined({ limit: '100', prefix, created_after: createdAfter }))}`,
         member: 'users',

@@ -7,7 +7,7 @@ import { restoreDrafts } from '../../stores/lmdb/directory.ts'
 import { damageLine, StoreDamaged } from '../../stores/lmdb/file.ts'
 import { isFull, whyUnavailable } from '../../stores/lmdb/unavailable.ts'
 import { chosenStore, isMissing, openStore } from '../../stores/open.ts'
-import { type Store, StoreTooNew, StoreUnavailable, type ToldWrite } from '../../stores/store.ts'
+import { type Store, StoreTooNew, StoreTooOld, StoreUnavailable, type ToldWrite } from '../../stores/store.ts'
 import { secretPath } from '../keys/secret-file.ts'
 
 declare module 'fastify' {
@@ -21,8 +21,9 @@ declare module 'fastify' {
  * Opens the store that the settings choose.
  *
  * @throws {ConfigError} what is wrong with an embedded one, and what to do @throws {StoreUnavailable}
+ * @throws {StoreTooOld} what the service brings up to date, and a command does not
  */
-async function openChosen(config: Config): Promise<Store> {
+async function openChosen(config: Config, isCommand: boolean): Promise<Store> {
   const { AUTH_DATA_DIR: dataDir, AUTH_SECRET } = config
   const location = chosenStore(config)
   const [unfinished] = location.kind === 'lmdb' && isMissing(location) ? restoreDrafts(dataDir) : []
@@ -42,7 +43,8 @@ async function openChosen(config: Config): Promise<Store> {
   try {
     return await openStore(location)
   } catch (error) {
-    if (error instanceof StoreTooNew) {
+    if (error instanceof StoreTooOld && !isCommand) throw error
+    if (error instanceof StoreTooNew || error instanceof StoreTooOld) {
       const [setting, where] = location.kind === 'pg' ? ['DATABASE_URL', ''] : ['AUTH_DATA_DIR', ` in ${dataDir}`]
       throw new ConfigError(`${setting}: expected a store that this release knows${where}, and ${error.message}`)
     }
@@ -58,7 +60,7 @@ async function openChosen(config: Config): Promise<Store> {
 /** Opens the store that the settings choose, and closes it when the app has closed. */
 export default fp(
   async (app: FastifyInstance) => {
-    const opened = await openChosen(app.config)
+    const opened = await openChosen(app.config, app.command !== undefined)
     const store = tracedMethods(app.traced, 'store', app.metrics?.timeCalls(opened) ?? opened)
     app.decorate('store', store)
     app.addHook('onClose', () => store.close())

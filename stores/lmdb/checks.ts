@@ -1,22 +1,23 @@
-import type { Database } from 'lmdb'
+import type { RangeOptions } from 'lmdb'
 import { type Finding, unreadableRow } from '../moving/moving.ts'
+import type { IndexKey } from './keys.ts'
 import type { Runs } from './runs.ts'
 
-type Key = string | number
+type Key = string | number | IndexKey
 
 /** A look at each entry of a database, for `store check`. */
 export interface Check {
-  /** as LMDB knows the database */
+  /** of the database, for people */
   name: string
   // biome-ignore lint/suspicious/noExplicitAny: the databases have values and keys of different types
-  database: Database<any, any>
+  database: { getKeys(options: RangeOptions): Iterable<any> }
   /** @returns what is wrong with the entry of a key */
   look(key: Key): string | undefined
 }
 
 export const checkOf = <K extends Key>(
   name: string,
-  database: Database<unknown, K>,
+  database: { getKeys(options: RangeOptions): Iterable<K> },
   look: (key: K) => string | undefined,
 ): Check => ({ name, database, look: look as Check['look'] })
 
@@ -37,7 +38,7 @@ export async function* findWrong({ name: table, database, look }: Check, read: R
       const findings: Finding[] = []
       for (const key of keys) {
         const what = lookSafely(look, key)
-        if (what !== undefined) findings.push({ level: 'error', table, key: String(key), what })
+        if (what !== undefined) findings.push({ level: 'error', table, key: [key].flat().join('/'), what })
       }
       return { findings, next: keys.length === entriesPerStep ? keys.at(-1) : undefined }
     })

@@ -8,7 +8,7 @@ import { checkFile, hasLmdbStore, lmdbDirectory, lmdbFile, readWhollyBytes } fro
 const options = {
   // A directory, whatever its name ends with.
   noSubdir: false,
-  maxDbs: 32,
+  maxDbs: 64,
   permissionsMode: 0o600,
   // Sync before a commit is visible, so that no process ever acts on what a power cut could take back.
   overlappingSync: false,
@@ -46,6 +46,13 @@ export function openEnvironment<T>(
   return { root, tables, isNew: made !== undefined }
 }
 
+/** Other processes that have an environment open. @returns their pids */
+export function otherUsers(root: RootDatabase): number[] {
+  root.readerCheck()
+  const pids = [...root.readerList().matchAll(/^ *([0-9]+) /gm)].map(([, pid]) => Number(pid))
+  return pids.filter((pid) => pid !== process.pid)
+}
+
 function openStore<T>(dataDir: string, openTables: (root: RootDatabase) => T): { root: RootDatabase; tables: T } {
   const [directory, path] = [lmdbDirectory(dataDir), lmdbFile(dataDir)]
   accessSync(directory, constants.R_OK | constants.W_OK | constants.X_OK)
@@ -75,13 +82,15 @@ function makeStore<T>(
   mkdirSync(draft, { mode: 0o700 })
   let root: RootDatabase | undefined
   try {
-    root = open({ path: draft, ...options })
-    const tables = openTables(root)
+    const made = open({ path: draft, ...options })
+    root = made
+    // In one commit, rather than one for each table.
+    const tables = made.transactionSync(() => openTables(made))
     sync(join(draft, 'data.mdb'))
     sync(draft)
     renameSync(draft, lmdbDirectory(dataDir))
     sync(dataDir)
-    return { root, tables }
+    return { root: made, tables }
   } catch (error) {
     root?.close()
     rmSync(draft, { recursive: true, force: true })

@@ -1,9 +1,9 @@
 import { mkdirSync, renameSync, rmSync } from 'node:fs'
 import { type RestoreOptions, RestoreRefused, type RestoreTarget } from '../moving/moving.ts'
-import { openDatabases } from './databases.ts'
+import { isOutdated, openAll } from './databases.ts'
 import { keepPrivate, restoreDrafts, sync } from './directory.ts'
 import { checkFile, hasLmdbStore, lmdbDirectory, lmdbFile, StoreDamaged } from './file.ts'
-import { openEnvironment } from './open.ts'
+import { openEnvironment, otherUsers } from './open.ts'
 import { openLmdbStore } from './store.ts'
 
 /**
@@ -69,15 +69,15 @@ function openBefore(dataDir: string) {
     if (error instanceof StoreDamaged) return { ...nothing, isEmpty: false }
     throw error
   }
-  const { root, tables } = openEnvironment(dataDir, openDatabases)
+  const { root, tables } = openEnvironment(dataDir, openAll)
   const { users, clients, sessions, signingKeys } = tables
   let isOpen = true
   return {
-    isEmpty: [users, clients, sessions, signingKeys].every((table) => [...table.getKeys({ limit: 1 })].length === 0),
+    isEmpty:
+      !isOutdated(tables.counters) &&
+      [users, clients, sessions, signingKeys].every((table) => [...table.getKeys({ limit: 1 })].length === 0),
     refuseUsers() {
-      root.readerCheck()
-      const pids = [...root.readerList().matchAll(/^ *([0-9]+) /gm)].map(([, pid]) => Number(pid))
-      const other = pids.find((pid) => pid !== process.pid)
+      const [other] = otherUsers(root)
       if (other !== undefined) throw new RestoreRefused(`a process uses it (${other}): stop the service first`)
     },
     async close() {

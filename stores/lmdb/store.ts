@@ -16,7 +16,7 @@ import { createRevocationRows, createRevocations, sweepRevocations } from './tab
 import { createRotations } from './tables/rotations.ts'
 import { createSessions, sweepSessions } from './tables/sessions.ts'
 import { createSigningKeys } from './tables/signing-keys.ts'
-import { createUserIndexes, createUserIndexing, createUserLists } from './tables/user-lists.ts'
+import { createUserLists } from './tables/user-lists.ts'
 import { createUsers } from './tables/users.ts'
 import { createLmdbReads, createLmdbTransfer } from './transfer.ts'
 import { readUsage } from './usage.ts'
@@ -31,6 +31,7 @@ import { readUsage } from './usage.ts'
  * @param dataDir directory, made when missing, and with it a store. Where this process may have opened it before, see
  *   `betweenTransactions`, as `openStore` does
  * @throws {StoreDamaged} when the store is damaged
+ * @throws {StoreTooOld} when an earlier release has written it, see `upgrade.ts`
  * @throws {NodeJS.ErrnoException} when the directory cannot be made, written or locked
  */
 export function openLmdbStore(dataDir: string): Store {
@@ -46,7 +47,6 @@ export function openLmdbStore(dataDir: string): Store {
     () => read(() => void root.getStats()),
     () => writeTrial({ importRows: transfer.importRows, removeRecord: records.removeRecord }),
   )
-  const userIndexes = createUserIndexes(databases)
   const { since } = createRevocationRows(databases)
 
   return {
@@ -60,7 +60,7 @@ export function openLmdbStore(dataDir: string): Store {
     usage: () => (isUsable() ? readUsage(root, databases, dataDir) : undefined),
 
     ...createUsers(databases, runs),
-    ...createUserLists(userIndexes, runs),
+    ...createUserLists(databases, runs),
     ...createClients(databases, runs),
     ...createSessions(databases, runs),
     ...createRotations(databases, runs),
@@ -86,7 +86,6 @@ export function openLmdbStore(dataDir: string): Store {
       },
       runs,
     ),
-    ...createUserIndexing(userIndexes, runs),
 
     ...transfer,
     async snapshot(work) {

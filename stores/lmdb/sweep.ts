@@ -1,5 +1,5 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import type { Database } from 'lmdb'
+import type { Database, RangeOptions } from 'lmdb'
 import type { Store } from '../store.ts'
 import { type SweepStep, type SweptTable, sweptTables } from '../sweeping.ts'
 import type { Runs } from './runs.ts'
@@ -7,7 +7,7 @@ import type { Runs } from './runs.ts'
 /** The sweep of one table, row by row. */
 export interface Stage {
   // biome-ignore lint/suspicious/noExplicitAny: the tables have rows and keys of different types
-  table: Database<any, any>
+  table: Pick<Database<any, any>, 'get'> & { getRange(options: RangeOptions): Iterable<any> }
   isDue(row: unknown, step: SweepStep): boolean
   /** @returns whether the row is gone; else its times were put right */
   sweep(key: unknown, row: unknown, step: SweepStep): boolean

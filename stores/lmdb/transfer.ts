@@ -15,7 +15,6 @@ import { checkRevocations } from './tables/revocations.ts'
 import { checkSessions, createSessionRows } from './tables/sessions.ts'
 import { checkSigningKeys } from './tables/signing-keys.ts'
 import { checkUsers } from './tables/user-checks.ts'
-import { createUserIndexes } from './tables/user-lists.ts'
 import { createUserRows } from './tables/users.ts'
 
 /** Written in one transaction: lmdb-js has crashed on some of thousands of writes, and a row has as many as six. */
@@ -84,7 +83,6 @@ export function createLmdbReads(databases: Databases, read: Runs['read'], transa
 
 /** The part of the embedded store that moves and checks it. */
 export function createLmdbTransfer(databases: Databases, { read, write }: Runs): Omit<Moving, 'snapshot'> {
-  const { indexedShare } = createUserIndexes(databases)
   const { rowAt, exportRows, findRows } = createLmdbReads(databases, read)
   const put = createPuts(databases)
 
@@ -101,8 +99,6 @@ export function createLmdbTransfer(databases: Databases, { read, write }: Runs):
     },
 
     async *check() {
-      if ((await read(indexedShare)) !== 1)
-        yield { level: 'note', table: 'users_by_creation', what: 'the index is still being made' }
       for (const check of await read(() => Object.values(checks).flatMap((checksOf) => checksOf(databases))))
         yield* findWrong(check, read)
     },

@@ -1856,7 +1856,7 @@ export async function storeContract(t: Test, name: Store['name'], open: () => Pr
       const session = makeSession(user)
       const recordKey = { kind: 'kind', id: 'id', now }
       const calls: Record<
-        Exclude<keyof Store, 'name' | 'product' | 'isNew' | 'broken' | 'usage' | 'close' | 'completeIndexes'>,
+        Exclude<keyof Store, 'name' | 'product' | 'isNew' | 'broken' | 'usage' | 'close'>,
         () => Promise<unknown>
       > = {
         ping: () => closing.ping(),

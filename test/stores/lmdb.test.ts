@@ -1,16 +1,11 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { randomInt, randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { statSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { open } from 'lmdb'
 import t, { type Test } from 'tap'
-import type { End } from '../../domain/lifetimes.ts'
-import type { User } from '../../domain/user.ts'
-import { checkFile, lmdbDirectory, lmdbFile } from '../../stores/lmdb/file.ts'
+import { checkFile, lmdbFile } from '../../stores/lmdb/file.ts'
 import { openLmdbStore } from '../../stores/lmdb/store.ts'
 import { openStore } from '../../stores/open.ts'
-import type { Store, StoreUnavailable } from '../../stores/store.ts'
 import { moduleFile } from '../support/program.ts'
 import { storeContract } from './contract.ts'
 
@@ -40,80 +35,6 @@ async function startChild(
   while (!lines.includes('ready')) await Promise.race([once(child.stdout, 'data'), endedEarly])
   lines.length = 0
   return { child, lines, ended }
-}
-
-t.test(
-  'an index that a release has added is made beside everything else, by several at once, from any state',
-  async (t) => {
-    const dir = t.testdir()
-    const now = 1_800_000_000_000
-    const makeUser = (): User => {
-      const id = randomUUID()
-      return {
-        id,
-        username: id,
-        nameKey: id,
-        passwordHash: '',
-        roles: [],
-        createdAt: now + randomInt(100),
-        generation: 0,
-      }
-    }
-    const before = openLmdbStore(dir)
-    t.same(await before.listUsers({ limit: 1, createdAfter: 0 }), { users: [] }, 'nobody is missing where nobody is')
-    t.same(await checkFindings(before), [])
-    t.same(await before.completeIndexes?.({ limit: 1 }), { share: 1 })
-    const users = Array.from({ length: 1_000 }, makeUser)
-    for (let i = 0; i < users.length; i += 250) await before.importRows('users', users.slice(i, i + 250))
-    await before.close()
-    // What the release before leaves: users without an entry, and entries of users whom it has deleted.
-    const root = open({ path: lmdbDirectory(dir), maxDbs: 32 })
-    const index = root.openDB<0, string>({ name: 'users_by_creation' })
-    await index.clearAsync()
-    await index.put(`000${now}/${randomUUID()}`, 0)
-    await root.close()
-
-    const all = (store: Store) => store.listUsers({ limit: 10_000, createdAfter: 0 })
-    const [one, other] = [openLmdbStore(dir), openLmdbStore(dir)]
-    const refused: StoreUnavailable = await all(one).then(
-      () => t.fail('a part of them'),
-      (error) => error,
-    )
-    t.match(refused.reason, /^the index of users by creation is being made: 0 %/)
-    t.equal((await one.listUsers({ limit: 10_000 })).users.length, 1_000, 'all else works')
-    t.same(await checkFindings(one), ['note users_by_creation the index is still being made'])
-    const killed = await other.completeIndexes?.({ limit: 100 })
-    t.match(killed, { share: Number, cursor: /^missing / }, 'one was interrupted here')
-
-    const late = makeUser()
-    const gone = users[7] as User
-    await other.createUser(late)
-    await other.deleteUser(gone.id, { now, expiresAt: now } as End)
-    const shares: number[] = []
-    const complete = async (store: Store) => {
-      let step: { share: number; cursor?: string } | undefined
-      do {
-        step = await store.completeIndexes?.({ limit: 100, ...(step?.cursor !== undefined && { cursor: step.cursor }) })
-        shares.push(step?.share as number)
-      } while (step?.cursor !== undefined)
-    }
-    await Promise.all([complete(one), complete(other)])
-    const listed = await all(one)
-    const expected = [...users.filter(({ id }) => id !== gone.id), late]
-    t.strictSame(
-      listed.users,
-      expected.toSorted((a, b) => a.createdAt - b.createdAt || (a.id < b.id ? -1 : 1)),
-    )
-    t.same(await checkFindings(one), [])
-    t.same(await one.completeIndexes?.({ limit: 100 }), { share: 1 }, 'then there is nothing to do')
-    await Promise.all([one.close(), other.close()])
-  },
-)
-
-async function checkFindings(store: Store): Promise<string[]> {
-  const found: string[] = []
-  for await (const { level, table, what } of store.check()) found.push(`${level} ${table} ${what}`)
-  return found
 }
 
 t.test('two processes that count on the same environment agree', async (t) => {

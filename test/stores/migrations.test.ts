@@ -10,6 +10,7 @@ import type { Client } from '../../domain/client.ts'
 import type { End } from '../../domain/lifetimes.ts'
 import { hashSecret } from '../../plugins/clients/clients.ts'
 import { lmdbDirectory, lmdbFile } from '../../stores/lmdb/file.ts'
+import { upgradeLmdbStore } from '../../stores/lmdb/upgrade.ts'
 import { checkStore } from '../../stores/moving/check.ts'
 import type { Finding } from '../../stores/moving/moving.ts'
 import { chosenStore, openStore } from '../../stores/open.ts'
@@ -226,6 +227,7 @@ for (const release of releases) {
     const dataDir = await newDir(t)
     mkdirSync(lmdbDirectory(dataDir))
     writeFileSync(lmdbFile(dataDir), gunzipSync(readFileSync(join(dir, `release-${release}.mdb.gz`))))
+    await upgradeLmdbStore(dataDir, { onProgress() {}, onUnmovable: (table, key) => t.fail(`${table} ${key} is left`) })
     await goesOn(t, { AUTH_DATA_DIR: dataDir }, parsed(`release-${release}.mdb.json`))
   })
 
@@ -260,12 +262,12 @@ t.test('a downgrade is refused where the newer release says that this one cannot
   const dataDir = await newDir(t)
   await (await openStore({ kind: 'lmdb', dir: dataDir })).close()
   const root = open({ path: lmdbDirectory(dataDir), noSubdir: false, maxDbs: 32 })
-  await root.openDB<number>({ name: 'counters' }).put('format', 2)
+  await root.openDB<number>({ name: 'counters' }).put('format', 3)
   await root.close()
   const before = readFileSync(lmdbFile(dataDir))
   await t.rejects(serve(t, { AUTH_DATA_DIR: dataDir }, madeAt), {
     message:
-      /^AUTH_DATA_DIR: expected a store .*written by a newer Latchkey \(format 2, this one knows 1\): start that/,
+      /^AUTH_DATA_DIR: expected a store .*written by a newer Latchkey \(format 3, this one knows 2\): start that/,
   })
   t.ok(readFileSync(lmdbFile(dataDir)).equals(before), 'and nothing is written')
 })

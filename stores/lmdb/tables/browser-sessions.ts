@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util'
 import { type BrowserSession, isBrowserSessionOver } from '../../../domain/browser-session.ts'
 import { hasFactor } from '../../../domain/factor.ts'
 import type { End } from '../../../domain/lifetimes.ts'
@@ -8,6 +9,7 @@ import { clockOf, longAgo, type SweepStep } from '../../sweeping.ts'
 import { type BrowserSessionTable, browserSessionsListed, childrenListed } from '../../tables/browser-sessions.ts'
 import { type Check, checkOf } from '../checks.ts'
 import type { Databases } from '../databases.ts'
+import { type ByUser, endOfTime, upTo } from '../keys.ts'
 import type { Runs } from '../runs.ts'
 import type { Stage } from '../sweep.ts'
 import { createRecordRows } from './records.ts'
@@ -15,9 +17,7 @@ import { createRevocationRows } from './revocations.ts'
 import { createSessionRows } from './sessions.ts'
 
 /** Orders those of a user by age, as the index of sessions does. */
-const byUserKey = ({ userId, createdAt, id }: BrowserSession) => `${userId}/${createdAt}/${id}`
-const uuidLength = 36
-const last = '\uffff'
+const byUserKey = ({ userId, createdAt, id }: BrowserSession): ByUser => [userId, createdAt, id]
 
 /** Ended in one transaction: lmdb-js has crashed on some of thousands of writes, and an end has as many as ten. */
 const childrenAtOnce = 200
@@ -29,8 +29,8 @@ export function createBrowserSessionRows(databases: Databases) {
   const { record } = createRevocationRows(databases)
 
   const newestFirst = (userId: string) =>
-    [...browserSessionsByUser.getKeys({ start: `${userId}/${last}`, end: `${userId}/`, reverse: true })]
-      .map((key) => browserSessions.get(key.slice(-uuidLength)))
+    [...browserSessionsByUser.getKeys({ start: upTo<ByUser>(userId, endOfTime), end: upTo(userId), reverse: true })]
+      .map(([, , id]) => browserSessions.get(id))
       .filter((session) => session !== undefined)
 
   return {
@@ -178,8 +178,10 @@ export function checkBrowserSessions({ browserSessions, browserSessionsByUser }:
         : 'the browser session is missing in the index of users'
     }),
     checkOf('browser_sessions_by_user', browserSessionsByUser, (key) => {
-      const session = browserSessions.get(key.slice(-uuidLength))
-      return session && byUserKey(session) === key ? undefined : 'the index entry has no browser session'
+      const session = browserSessions.get(key[2])
+      return session && isDeepStrictEqual(byUserKey(session), key)
+        ? undefined
+        : 'the index entry has no browser session'
     }),
   ]
 }

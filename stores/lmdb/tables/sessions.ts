@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util'
 import type { BrowserSession } from '../../../domain/browser-session.ts'
 import { hasFactor } from '../../../domain/factor.ts'
 import { isCurrent, isExpired, isSignedOut, type Session } from '../../../domain/session.ts'
@@ -7,18 +8,15 @@ import { logoutRecord } from '../../tables/browser-sessions.ts'
 import type { SessionTable } from '../../tables/sessions.ts'
 import { type Check, checkOf } from '../checks.ts'
 import type { Databases } from '../databases.ts'
+import { type ByParent, type ByUser, endOfTime, lastId, positionOf, readPosition, upTo } from '../keys.ts'
 import type { Runs } from '../runs.ts'
 import type { Stage } from '../sweep.ts'
 import { createRecordRows } from './records.ts'
 import { createRevocationRows } from './revocations.ts'
 
-/** Orders the sessions of a user by age: milliseconds keep 13 digits until the year 2286. */
-export const byUserKey = (session: Session) => `${session.userId}/${session.createdAt}/${session.id}`
-const byParentKey = ({ parent, id }: Session) => (parent === undefined ? undefined : `${parent}/${id}`)
-const uuidLength = 36
-
-/** Sorts behind every UUID, so that a range `[prefix, prefix + last]` holds all keys that begin with the prefix. */
-const last = '\uffff'
+/** Orders the sessions of a user by age. */
+const byUserKey = ({ userId, createdAt, id }: Session): ByUser => [userId, createdAt, id]
+const byParentKey = ({ parent, id }: Session): ByParent | undefined => (parent === undefined ? undefined : [parent, id])
 
 /** The rows of sessions, with the indexes of users and parents. Only inside a transaction. */
 export function createSessionRows(databases: Databases) {
@@ -58,15 +56,20 @@ export function createSessionRows(databases: Databases) {
     },
     /** Those that a browser session has opened, in the order of their ids. @param after id of the last one before */
     childrenOf: (parent: string, limit: number, after?: string): Session[] =>
-      [...sessionsByParent.getKeys({ start: `${parent}/${after ?? ''}`, end: `${parent}/${last}`, limit: limit + 1 })]
-        .map((key) => sessions.get(key.slice(-uuidLength)))
-        // Another release, which did not know the index, may have removed one.
-        .filter((session) => session !== undefined && session.id !== after)
-        .slice(0, limit) as Session[],
+      [
+        ...sessionsByParent.getKeys({
+          start: after === undefined ? upTo(parent) : [parent, after],
+          end: [parent, lastId],
+          exclusiveStart: true,
+          limit,
+        }),
+      ]
+        .map(([, id]) => sessions.get(id))
+        .filter((session) => session !== undefined),
     /** All sessions of a user, the dead too. */
     of: (userId: string): Session[] =>
-      [...sessionsByUser.getKeys({ start: `${userId}/`, end: `${userId}/${last}` })]
-        .map((key) => sessions.get(key.slice(-uuidLength)))
+      [...sessionsByUser.getKeys({ start: upTo<ByUser>(userId), end: upTo(userId, endOfTime) })]
+        .map(([, , id]) => sessions.get(id))
         .filter((session) => session !== undefined),
     /** Sets the creation of `next`, a new version of a session, to now where it lies in the future. */
     putRight(session: Session, next: Session, now: number): void {
@@ -99,18 +102,14 @@ export function createSessions(databases: Databases, { read, change }: Runs): Om
       read(() => {
         const user = users.get(userId)
         const found: Session[] = []
-        const newestFirst = {
-          start: `${userId}/${after ?? last}`,
-          end: `${userId}/`,
-          reverse: true,
-          exclusiveStart: true,
-        }
-        for (const key of sessionsByUser.getKeys(newestFirst)) {
-          const session = sessions.get(key.slice(-uuidLength))
+        const [createdAt = endOfTime, position = lastId] = readPosition(after) ?? []
+        const start: ByUser = [userId, createdAt, position]
+        const newestFirst = { start, end: upTo<ByUser>(userId), reverse: true, exclusiveStart: true }
+        for (const [, , id] of sessionsByUser.getKeys(newestFirst)) {
+          const session = sessions.get(id)
           if (!session || !isCurrent(session, user) || isExpired(session, live)) continue
           if (session.parent !== undefined && isSignedOut(session, browserSessions.get(session.parent), live)) continue
-          if (found.length === limit)
-            return { sessions: found, next: byUserKey(found.at(-1) as Session).slice(userId.length + 1) }
+          if (found.length === limit) return { sessions: found, next: positionOf(found.at(-1) as Session) }
           found.push(session)
         }
         return { sessions: found }
@@ -169,13 +168,12 @@ export function checkSessions({ sessions, sessionsByUser, sessionsByParent }: Da
       return sessionsByUser.doesExist(byUserKey(session)) ? undefined : 'the session is missing in the index of users'
     }),
     checkOf('sessions_by_parent', sessionsByParent, (key) => {
-      // Where there is none, a release of before 0.3.0 may have removed it.
-      const session = sessions.get(key.slice(-uuidLength))
-      return !session || byParentKey(session) === key ? undefined : 'the index entry is that of another session'
+      const session = sessions.get(key[1])
+      return session && isDeepStrictEqual(byParentKey(session), key) ? undefined : 'the index entry has no session'
     }),
     checkOf('sessions_by_user', sessionsByUser, (key) => {
-      const session = sessions.get(key.slice(-uuidLength))
-      return session && byUserKey(session) === key ? undefined : 'the index entry has no session'
+      const session = sessions.get(key[2])
+      return session && isDeepStrictEqual(byUserKey(session), key) ? undefined : 'the index entry has no session'
     }),
   ]
 }

@@ -1,14 +1,16 @@
+import { isDeepStrictEqual } from 'node:util'
 import { type Check, checkOf } from '../checks.ts'
 import type { Databases } from '../databases.ts'
-import { createUserIndexes } from './user-lists.ts'
 import { byCreationKey, byExternalIdKey } from './users.ts'
 
-const uuidLength = 36
-
 /** What `store check` finds wrong with each entry. */
-export function checkUsers(databases: Databases): Check[] {
-  const { users, usersByName, usersByEmail, usersByExternalId, usersByCreation } = databases
-  const isIndexed = createUserIndexes(databases).indexedShare() === 1
+export function checkUsers({
+  users,
+  usersByName,
+  usersByEmail,
+  usersByExternalId,
+  usersByCreation,
+}: Databases): Check[] {
   return [
     checkOf('users', users, (id) => {
       const user = users.get(id)
@@ -21,7 +23,7 @@ export function checkUsers(databases: Databases): Check[] {
       const externalKey = byExternalIdKey(user)
       if (externalKey !== undefined && usersByExternalId.get(externalKey) !== id)
         return 'the user is missing in the index of imports'
-      return isIndexed && !usersByCreation.doesExist(byCreationKey(user))
+      return !usersByCreation.doesExist(byCreationKey(user))
         ? 'the user is missing in the index by creation'
         : undefined
     }),
@@ -38,8 +40,8 @@ export function checkUsers(databases: Databases): Check[] {
       return user && byExternalIdKey(user) === key ? undefined : 'the index entry has no user'
     }),
     checkOf('users_by_creation', usersByCreation, (key) => {
-      const user = users.get(key.slice(-uuidLength))
-      return !isIndexed || (user && byCreationKey(user) === key) ? undefined : 'the index entry has no user'
+      const user = users.get(key[1])
+      return user && isDeepStrictEqual(byCreationKey(user), key) ? undefined : 'the index entry has no user'
     }),
   ]
 }

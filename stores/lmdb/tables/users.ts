@@ -7,6 +7,7 @@ import { profileOf, type User } from '../../../domain/user.ts'
 import { type ImportPlan, type ImportRow, type OnConflict, planImport } from '../../../domain/user-import.ts'
 import type { UserTable } from '../../tables/users.ts'
 import type { Databases } from '../databases.ts'
+import type { ByCreation } from '../keys.ts'
 import type { Runs } from '../runs.ts'
 import { createRecordRows } from './records.ts'
 import { createRevocationRows } from './revocations.ts'
@@ -16,12 +17,8 @@ import { createSessionRows } from './sessions.ts'
 export const byExternalIdKey = ({ source, externalId }: Pick<User, 'source' | 'externalId'>): string | undefined =>
   source === undefined || externalId === undefined ? undefined : `${source} ${externalId}`
 
-/** As wide as any number of milliseconds. */
-const digits = 16
-
 /** The key of a user in the index by creation: those of one millisecond are in the order of their ids. */
-export const byCreationKey = ({ createdAt, id }: Pick<User, 'createdAt' | 'id'>): string =>
-  `${String(createdAt).padStart(digits, '0')}/${id}`
+export const byCreationKey = ({ createdAt, id }: Pick<User, 'createdAt' | 'id'>): ByCreation => [createdAt, id]
 
 /** The rows of users, with their indexes. Writes only inside a transaction. */
 export function createUserRows(databases: Databases) {
@@ -36,7 +33,7 @@ export function createUserRows(databases: Databases) {
   const byEmail: Index = { index: usersByEmail, keyOf: ({ emailKey }) => emailKey }
   const indexes = [byName, byEmail, { index: usersByExternalId, keyOf: byExternalIdKey }]
 
-  /** The user who has a key in an index, whatever a release that did not know the index has left in it. */
+  /** The user who has a key in an index; nobody where the user's own row says otherwise. */
   function holderOf({ index, keyOf }: Index, key: string | undefined): User | undefined {
     const id = key === undefined ? undefined : index.get(key)
     const user = id === undefined ? undefined : users.get(id)
