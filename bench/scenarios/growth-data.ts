@@ -1,15 +1,15 @@
-/* Users with a session each, loaded into a store: the same in both. The ids spread like random ones. */
-import { createHash, randomBytes } from 'node:crypto'
-import { statSync } from 'node:fs'
-import { join } from 'node:path'
+/* Users with a session each, loaded into a store. */
+import { randomBytes } from 'node:crypto'
 import type pg from 'pg'
 import { buildApp } from '../../app.ts'
 import { readConfig } from '../../config.ts'
-import type { BrowserSession } from '../../domain/browser-session.ts'
 import type { RecordTaking } from '../../domain/record.ts'
-import { openLmdbStore } from '../../stores/lmdb/store.ts'
+import { argon2 } from '../../plugins/login/argon2.ts'
 import type { Store } from '../../stores/store.ts'
-import { makeDir } from '../processes.ts'
+import { password } from '../load.ts'
+import { makeDir, startRemote } from '../processes.ts'
+import type { Load, LoadedBytes } from './growth-load.ts'
+import { browsersAtMost, sender } from './growth-rows.ts'
 import { fillBeforeIndexes, readWalBytes } from './postgres.ts'
 
 export interface Loaded {
@@ -26,35 +26,13 @@ const common = {
   AUTH_SECRET: randomBytes(32).toString('base64url'),
   AUTH_ISSUER: 'http://localhost',
   LOG_LEVEL: 'silent',
+  ...{ AUTH_INSECURE: '1', AUTH_ARGON2_MEMORY: '8', AUTH_ARGON2_TIME: '1', AUTH_THROTTLE: 'off' },
 }
 export const createdAt = Date.now() - 3_600_000
 /** One user a millisecond. */
 export const madeAt = (n: number): number => createdAt - n
-const passwordHash = `$argon2id$v=19$m=19456,t=2,p=1$${'s'.repeat(22)}$${'h'.repeat(43)}`
-export const sender = {
-  clientId: 'first-party',
-  address: '203.0.113.77',
-  userAgent: 'Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36',
-}
-
-/** As PostgreSQL's `md5(text)::uuid`. */
-const uuid = (text: string) =>
-  createHash('md5')
-    .update(text)
-    .digest('hex')
-    .replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5')
-export const userId = (n: number): string => uuid(`user ${n}`)
-export const sessionId = (n: number): string => uuid(`session ${n}`)
-export const nameOf = (n: number): string => `user-${n}@example.com`
-
-/** Of the users who are signed in in a browser, too. */
-const browsersAtMost = 20_000
-/** Of a user. */
-export const browserSession = (n: number, id = uuid(`browser ${n}`)): BrowserSession => ({
-  ...{ id, userId: userId(n), generation: 0, secretHash: randomBytes(32).toString('base64url') },
-  ...{ createdAt, seenAt: createdAt, authAt: createdAt, amr: ['pwd'] },
-  ...{ address: sender.address, userAgent: sender.userAgent },
-})
+/** Of `password`, as cheap as argon2 makes it, with the settings that say so: a login is measured without its hash. */
+const passwordHash = await argon2.hash(password, { memoryCost: 8, timeCost: 1, parallelism: 1 })
 
 /** What a sign-in in a browser takes. */
 export async function issueCode(store: Store): Promise<RecordTaking> {
@@ -64,41 +42,12 @@ export async function issueCode(store: Store): Promise<RecordTaking> {
   return { kind, id, now }
 }
 
-const perBatch = 2_000
-
-/** Through the store's own methods, in batches that share a commit. */
+/** By another process, so that this one opens the store as after a restart. */
 export async function loadLmdb(size: number): Promise<Loaded> {
   const dataDir = makeDir()
-  const store = openLmdbStore(dataDir)
-  const bytes = () => statSync(join(dataDir, 'lmdb', 'data.mdb')).size
-  /** @returns bytes of a row on disk */
-  const load = async (add: (n: number) => Promise<boolean>, count = size) => {
-    const before = bytes()
-    for (let from = 0; from < count; from += perBatch) {
-      const batch = Array.from({ length: Math.min(perBatch, count - from) }, (_, index) => add(from + index))
-      if ((await Promise.all(batch)).includes(false)) throw new Error('a row was refused')
-    }
-    return Math.round((bytes() - before) / count)
-  }
-  // First, for pages that were freed by others are used again and count as nothing.
-  const rows = Array.from({ length: Math.min(size, browsersAtMost) }, (_, n) => browserSession(n))
-  const browserSessionBytes = await load(
-    async (n) => (await store.importRows('browserSessions', [rows[n] as BrowserSession])) === 1,
-    rows.length,
-  )
-  const userBytes = await load((n) => {
-    const [id, username] = [userId(n), nameOf(n)]
-    const user = { id, username, nameKey: username, passwordHash, roles: [], createdAt: madeAt(n), generation: 0 }
-    return store.createUser(user)
-  })
-  const sessionBytes = await load((n) => {
-    const [id, user] = [sessionId(n), userId(n)]
-    const age = { generation: 0, counter: 0, createdAt, refreshedAt: createdAt }
-    return store.createSession({ id, userId: user, scope: [], ...age, ...sender })
-  })
-  await store.close()
-  const env = { ...common, AUTH_DATA_DIR: dataDir, DATABASE_URL: '' }
-  return { env, disk: { userBytes, sessionBytes, browserSessionBytes } }
+  const loader = startRemote('scenarios/growth-load.js')
+  const disk = await loader.call<LoadedBytes>('load', { dataDir, size, passwordHash, createdAt } satisfies Load)
+  return { env: { ...common, AUTH_DATA_DIR: dataDir, DATABASE_URL: '' }, disk }
 }
 
 export async function loadPostgres(size: number, { url, client }: { url: string; client: pg.Client }): Promise<Loaded> {
