@@ -1,4 +1,4 @@
-# Three stages: one compiles the TypeScript, one installs what the service needs at run time, the last holds only the result.
+# Three stages: one compiles the TypeScript into one file, one installs what the service needs at run time, the last holds only the result.
 # Scripts of packages are not run: every native part comes prebuilt for glibc. Only argon2 is compiled, for AVX2 on x86-64:
 # it logs in about twice as many. On a processor without AVX2 the prebuilt one is used at run time.
 

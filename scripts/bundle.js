@@ -5,7 +5,7 @@
  *
  *     node scripts/bundle.js [dist]
  */
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join, relative, resolve, sep } from 'node:path'
@@ -101,7 +101,11 @@ export async function bundle(built) {
     },
     footer: { js: '})' },
   })
-  writeFileSync(join(built, 'service.cjs'), toAscii(made.outputFiles[0].text))
+  // Whole or not at all, for a service that starts meanwhile; and never beside the cache of another.
+  const [file, part] = ['service.cjs', `service.${process.pid}.part`].map((name) => join(built, name))
+  writeFileSync(part, toAscii(made.outputFiles[0].text))
+  rmSync(join(built, 'service.cache'), { force: true })
+  renameSync(part, file)
   writeFileSync(join(built, 'service.licenses.txt'), licensesOf(Object.keys(made.metafile.inputs)))
 }
 
@@ -141,8 +145,5 @@ function changedAt(built) {
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const built = resolve(process.argv[2] ?? 'dist')
   const made = statSync(join(built, 'service.cjs'), { throwIfNoEntry: false })
-  if (!made || made.mtimeMs < changedAt(built)) {
-    rmSync(join(built, 'service.cache'), { force: true })
-    await bundle(built)
-  }
+  if (!made || made.mtimeMs < changedAt(built)) await bundle(built)
 }

@@ -49,8 +49,9 @@ async function make() {
   await form({ grant_type: 'refresh_token', refresh_token })
   for (const path of ['/protected', '/verify']) await call(path, { authorization: `Bearer ${access_token}` })
   await call('/.well-known/jwks.json')
-  writeFileSync(`${codeCache}.new`, running.createCachedData())
-  renameSync(`${codeCache}.new`, codeCache)
+  const part = `${codeCache}.${process.pid}.part`
+  writeFileSync(part, running.createCachedData())
+  renameSync(part, codeCache)
 }
 
 async function main() {
