@@ -1,11 +1,16 @@
 import { type ChildProcess, spawn } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { statSync } from 'node:fs'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { open } from 'lmdb'
 import t, { type Test } from 'tap'
+import type { End } from '../../domain/lifetimes.ts'
 import { checkFile, lmdbFile } from '../../stores/lmdb/file.ts'
 import { openLmdbStore } from '../../stores/lmdb/store.ts'
 import { openStore } from '../../stores/open.ts'
+import { StoreUnavailable } from '../../stores/store.ts'
 import { moduleFile } from '../support/program.ts'
 import { storeContract } from './contract.ts'
 
@@ -55,6 +60,38 @@ t.test('two processes that count on the same environment agree', async (t) => {
   t.same(await store.findFailures([{ key: 'key' }]), [{ count: 1000, lastAt: 1 }])
   await store.close()
 })
+
+t.test(
+  'a session that cannot be read is refused as trouble of the store, and none of those that came with it',
+  async (t) => {
+    const dir = t.testdir()
+    const [user, ...ids] = Array.from({ length: 4 }, () => randomUUID()) as [string, ...string[]]
+    const store = openLmdbStore(dir)
+    const [passwordHash, now] = ['$argon2id$', Date.now()]
+    await store.createUser({
+      ...{ id: user, username: 'ada', nameKey: 'ada', passwordHash, roles: [], createdAt: now, generation: 0 },
+    })
+    const times = { generation: 0, counter: 0, createdAt: now, refreshedAt: now }
+    const seen = { clientId: 'first-party', address: '', userAgent: '' }
+    for (const id of ids) await store.createSession({ id, userId: user, scope: [], ...times, ...seen })
+    await store.close()
+    const root = open({ path: join(dir, 'lmdb'), maxDbs: 32 })
+    const rows = root.openDB({ name: 'sessions.2', keyEncoding: 'binary', encoding: 'binary' })
+    await rows.put(Buffer.from((ids[1] as string).replaceAll('-', ''), 'hex'), Buffer.from('no row of ours'))
+    await root.close()
+
+    const again = openLmdbStore(dir)
+    t.teardown(() => again.close())
+    const limits = { now, idleTtlMs: 60_000, maxTtlMs: 60_000, browser: { idleTtlMs: 60_000, maxTtlMs: 60_000 } }
+    const presented = { ...limits, ...seen, counter: 0, scope: undefined, graceMs: 0 }
+    const refresh = (sessionId: string) =>
+      again.rotateSession({ ...presented, sessionId }, { now, expiresAt: now } as End)
+    const [first, broken, last] = await Promise.allSettled(ids.map(refresh))
+    t.match([first, last], [{ value: { outcome: 'rotated' } }, { value: { outcome: 'rotated' } }])
+    t.ok(broken?.status === 'rejected' && broken.reason instanceof StoreUnavailable)
+    t.match(await again.findSession(ids[0] as string), { counter: 1 })
+  },
+)
 
 t.test('a process killed in the middle of its writes loses none that it acknowledged', async (t) => {
   const dir = t.testdir()
