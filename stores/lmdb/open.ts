@@ -5,6 +5,10 @@ import { open, type RootDatabase } from 'lmdb'
 import { checkRoom, keepPrivate, sync } from './directory.ts'
 import { checkFile, hasLmdbStore, lmdbDirectory, lmdbFile, readWhollyBytes } from './file.ts'
 
+/*
+ * The kernel may read ahead, so there is no `noReadAhead`: after a restart a store of a million users is in memory within
+ * seconds. Without it each page is waited for, and refreshes took twice the time and the CPU for as long as it was tried.
+ */
 const options = {
   // A directory, whatever its name ends with.
   noSubdir: false,
