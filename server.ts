@@ -3,6 +3,7 @@ import { logEvent } from './events.ts'
 import { wantsTraces } from './log/traced.ts'
 import { closePort, drainAndClose, type Hold, openSockets } from './process/drain.ts'
 import { listen, PortTaken, resolveHost, tryPort } from './process/listening.ts'
+import { keepNewSpaceSmall } from './process/new-space.ts'
 import { onSignals, shuttingDown } from './process/signals.ts'
 import { type Vouching, vouchForStore } from './stores/lmdb/vouch.ts'
 import { chosenStore, isMissing } from './stores/open.ts'
@@ -65,6 +66,7 @@ async function tryPorts({ HOST, PORT, AUTH_METRICS_PORT }: Config): Promise<void
 }
 
 async function serve(config: Config, vouching?: Vouching): Promise<void> {
+  const letNewSpaceGrow = keepNewSpaceSmall()
   // Loaded here, because a primary needs none of it.
   const [{ buildApp }, { stdoutInBlocks }] = await Promise.all([
     import('./app.ts'),
@@ -130,6 +132,7 @@ async function serve(config: Config, vouching?: Vouching): Promise<void> {
     await app.close()
     throw error
   })
+  letNewSpaceGrow()
   const details = {
     address,
     store: app.store.name,
