@@ -85,13 +85,13 @@ function createAccessTokens({
 
     /** Makes an access token, RFC 9068 §2. */
     issue(subject: AccessTokenSubject): Promise<string> {
-      const { aud, sub, client_id, sid, scope, roles, auth_time, amr, acr, generations, actor, lastsUntil } = subject
+      const { aud, sub, client_id, sid, scope, roles, auth_time, acr, amr, generations, actor, lastsUntil } = subject
       const iat = Math.floor(now() / 1000)
       const exp = actor ? iat + actingTtlSeconds : Math.min(iat + ttlSeconds, lastsUntil ?? Number.POSITIVE_INFINITY)
       const jti = jtiOf(generations, randomUUID(), actor?.jti)
       const act = actor && { sub: actor.sub }
       // Always the same members: what is undefined is left out of JSON.
-      const claims = { iss, aud, sub, client_id, sid, scope, roles, auth_time, amr, acr, act, iat, exp, jti }
+      const claims = { iss, aud, sub, client_id, sid, scope, roles, auth_time, acr, amr, act, iat, exp, jti }
       return sign(signingKeys.current(), 'at+jwt', claims)
     },
 
