@@ -6,18 +6,9 @@
 import { openDatabases } from '../../stores/lmdb/databases.ts'
 import { openEnvironment } from '../../stores/lmdb/open.ts'
 import { createBrowserSessionRows } from '../../stores/lmdb/tables/browser-sessions.ts'
+import { readId } from '../../stores/lmdb/uuids.ts'
 import { serveCalls } from '../processes.ts'
-import {
-  type Age,
-  browserSession,
-  browsersAtMost,
-  firstOf,
-  nameOf,
-  sessionId,
-  sessionOf,
-  userId,
-  userOf,
-} from './growth-rows.ts'
+import { type Age, browserSession, browsersAtMost, idsOf, nameOf, sessionOf, userOf } from './growth-rows.ts'
 
 export interface Load extends Age {
   dataDir: string
@@ -31,13 +22,11 @@ export interface LoadedBytes {
 
 const rowsAtOnce = 10_000
 
-/** The numbers below `size` in the order of a key; first every other of them, then the rest. */
-function inHalves(size: number, keyOf?: (n: number) => number): Uint32Array[] {
+/** The numbers below `size`, in the order of their ids where these are given; first every other of them, then the rest. */
+function inHalves(size: number, ids?: Buffer): Uint32Array[] {
   const order = Uint32Array.from({ length: size }, (_, n) => n)
-  if (keyOf) {
-    const keys = Float64Array.from({ length: size }, (_, n) => keyOf(n) * 2 ** 21 + (n % 2 ** 21))
-    order.sort((a, b) => (keys[a] as number) - (keys[b] as number))
-  }
+  // Four bytes are enough to find neighbours.
+  if (ids) order.sort((a, b) => ids.readUInt32BE(16 * a) - ids.readUInt32BE(16 * b))
   return [order.filter((n) => n % 2 === 0), order.filter((n) => n % 2 === 1)]
 }
 
@@ -61,6 +50,9 @@ async function load({ dataDir, size, passwordHash, ...age }: Load): Promise<Load
         for (const n of numbers.subarray(from, from + rowsAtOnce)) put(n)
       })
   }
+  const [userIds, sessionIds] = [idsOf('user', size), idsOf('session', size)]
+  const userId = (n: number) => readId(userIds, 16 * n)
+  const sessionId = (n: number) => readId(sessionIds, 16 * n)
   const browsers = Math.min(size, browsersAtMost)
   const rows = createBrowserSessionRows(tables)
   write(
@@ -71,12 +63,12 @@ async function load({ dataDir, size, passwordHash, ...age }: Load): Promise<Load
     write(half, (n) => void usersByName.put(nameOf(n), userId(n)))
     write(half.toReversed(), (n) => void usersByCreation.put([age.createdAt - n, userId(n)], 0))
   }
-  for (const half of inHalves(size, (n) => firstOf('user', n))) {
-    write(half, (n) => users.put(userId(n), userOf(n, passwordHash, age)))
+  for (const half of inHalves(size, userIds)) {
+    write(half, (n) => users.put(userId(n), userOf(n, userId(n), passwordHash, age)))
     write(half, (n) => void sessionsByUser.put([userId(n), age.createdAt, sessionId(n)], 0))
   }
-  for (const half of inHalves(size, (n) => firstOf('session', n)))
-    write(half, (n) => sessions.put(sessionId(n), sessionOf(n, age)))
+  for (const half of inHalves(size, sessionIds))
+    write(half, (n) => sessions.put(sessionId(n), sessionOf(sessionId(n), userId(n), age)))
   root.resetReadTxn()
   const bytes = {
     userBytes: bytesOf([users, usersByName, usersByCreation], size),

@@ -25,16 +25,20 @@ const uuid = (text: string) =>
 export const userId = (n: number): string => uuid(`user ${n}`)
 export const sessionId = (n: number): string => uuid(`session ${n}`)
 export const nameOf = (n: number): string => `user-${n}@example.com`
-/** The first four bytes of an id, by which rows are sorted before they are loaded. */
-export const firstOf = (what: 'user' | 'session', n: number): number => digest(`${what} ${n}`).readUInt32BE()
+/** The bytes of the ids of all, one behind the other. */
+export function idsOf(what: 'user' | 'session', size: number): Buffer {
+  const ids = Buffer.alloc(16 * size)
+  for (let n = 0; n < size; n++) digest(`${what} ${n}`).copy(ids, 16 * n)
+  return ids
+}
 
 /** One user a millisecond. */
-export const userOf = (n: number, passwordHash: string, { createdAt }: Age): User => {
-  const [id, username] = [userId(n), nameOf(n)]
+export const userOf = (n: number, id: string, passwordHash: string, { createdAt }: Age): User => {
+  const username = nameOf(n)
   return { id, username, nameKey: username, passwordHash, roles: [], createdAt: createdAt - n, generation: 0 }
 }
-export const sessionOf = (n: number, { createdAt }: Age): Session => ({
-  ...{ id: sessionId(n), userId: userId(n), scope: [], generation: 0, counter: 0 },
+export const sessionOf = (id: string, userId: string, { createdAt }: Age): Session => ({
+  ...{ id, userId, scope: [], generation: 0, counter: 0 },
   ...{ createdAt, refreshedAt: createdAt, ...sender },
 })
 
