@@ -9,6 +9,7 @@ import { createBrowserSessionRows } from '../../stores/lmdb/tables/browser-sessi
 import { readId } from '../../stores/lmdb/uuids.ts'
 import { serveCalls } from '../processes.ts'
 import { type Age, browserSession, browsersAtMost, idsOf, nameOf, sessionOf, userOf } from './growth-rows.ts'
+import { progress } from './scenario.ts'
 
 export interface Load extends Age {
   dataDir: string
@@ -21,6 +22,7 @@ export interface LoadedBytes {
 }
 
 const rowsAtOnce = 10_000
+const progressMs = 10_000
 
 /** The numbers below `size`, in the order of their ids where these are given; first every other of them, then the rest. */
 function inHalves(size: number, ids?: Buffer): Uint32Array[] {
@@ -44,11 +46,20 @@ async function load({ dataDir, size, passwordHash, ...age }: Load): Promise<Load
   const { root, tables } = openEnvironment(dataDir, openDatabases)
   const { users, usersByName, usersByCreation, sessions, sessionsByUser } = tables
   const { browserSessions, browserSessionsByUser } = tables
+  /** A user is three entries, and a session two. */
+  const entries = 5 * size
+  let [written, toldAt] = [0, performance.now()]
   function write(numbers: Uint32Array, put: (n: number) => void): void {
-    for (let from = 0; from < numbers.length; from += rowsAtOnce)
+    for (let from = 0; from < numbers.length; from += rowsAtOnce) {
+      const some = numbers.subarray(from, from + rowsAtOnce)
       root.transactionSync(() => {
-        for (const n of numbers.subarray(from, from + rowsAtOnce)) put(n)
+        for (const n of some) put(n)
       })
+      written += some.length
+      if (performance.now() - toldAt < progressMs) continue
+      toldAt = performance.now()
+      progress(`  ${Math.floor((100 * written) / entries)} % are written …`)
+    }
   }
   const [userIds, sessionIds] = [idsOf('user', size), idsOf('session', size)]
   const userId = (n: number) => readId(userIds, 16 * n)
