@@ -9,8 +9,9 @@
  * CPU: it leaves most of that to the service. A PostgreSQL is started, or the one of DATABASE_URL is used.
  */
 import { bearerLoad, createLoader, type Load, loginLoad, refreshLoad } from '../load.ts'
-import { makeDir } from '../processes.ts'
-import type { Case } from '../rounds.ts'
+import type { Measured } from '../meter.ts'
+import { makeDir, startRemote } from '../processes.ts'
+import { type Case, medianOf } from '../rounds.ts'
 import { benchSettings, startService } from '../service.ts'
 import { makeSecret } from '../services.ts'
 import { openServer } from './postgres.ts'
@@ -29,11 +30,12 @@ const { connections } = flags
 await runScenario(async () => {
   const loadCase = createLoader(progress)
   const dir = makeDir()
-  const groups: Case[][] = []
+  const counts = given.length > 0 ? given : [1, 2]
+  const groups: Case[][] = [counts.map(computing)]
   for (const store of flags.stores.split(',')) {
     const server = store === 'pg' ? await openServer() : undefined
     const byWhat = new Map<string, Case[]>()
-    for (const workers of given.length > 0 ? given : [1, 2]) {
+    for (const workers of counts) {
       const database = await server?.createDatabase()
       const stored = database && { DATABASE_URL: database.url, AUTH_SECRET: makeSecret() }
       const settings = { ...benchSettings, ...stored, AUTH_THROTTLE: 'off', AUTH_WORKERS: String(workers) }
@@ -58,3 +60,13 @@ await runScenario(async () => {
   }
   return { 'medians, and ratios of the rates': await measureGroups(groups, rounds, seconds) }
 })
+
+/** What the machine has: virtual cores that share a real one do not do twice as much as one. */
+function computing(processes: number): Case {
+  const remotes = Array.from({ length: processes }, () => startRemote('./ceilings.js'))
+  const run = async (seconds: number) => {
+    const measured = await Promise.all(remotes.map((remote) => remote.call<Measured>('compute', { seconds })))
+    return { ...medianOf(measured), perSecond: measured.reduce((sum, { perSecond }) => sum + perSecond, 0) }
+  }
+  return { title: `JavaScript alone, ${processes === 1 ? '1 process' : `${processes} processes`}`, run }
+}
