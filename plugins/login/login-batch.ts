@@ -21,7 +21,7 @@ export function createLoginBatch(concurrency: number) {
   function flush(): void {
     clearTimeout(timer)
     timer = undefined
-    resume(finished)
+    resumeAll(finished)
     finished = []
   }
 
@@ -45,7 +45,7 @@ export function createLoginBatch(concurrency: number) {
   }
 }
 
-function resume(batch: (() => void)[]): void {
+function resumeAll(batch: (() => void)[]): void {
   for (const one of batch.splice(0, maxTogether)) one()
-  if (batch.length > 0) setImmediate(resume, batch)
+  if (batch.length > 0) setImmediate(resumeAll, batch)
 }
