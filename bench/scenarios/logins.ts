@@ -1,9 +1,9 @@
 /*
  * Logins of what bare argon2.verify does at the same settings, with few of them and many under way:
  *
- *     npm run bench:logins -- [8 64] [--seconds 4] [--rounds 5] [--json]
+ *     npm run bench:logins -- [8 64] [--seconds 4] [--rounds 5] [--warmup 30] [--json]
  *
- * The code of a login is run a hundred times a second, so V8 takes a minute to make the most of it: they are warmed up.
+ * The code of a login is run a hundred times a second, so V8 takes a while to make the most of it: hence the seconds of warm-up.
  */
 import { availableParallelism } from 'node:os'
 import { createLoader, loginLoad } from '../load.ts'

@@ -4,9 +4,9 @@ import { isMainThread, parentPort, Worker, workerData } from 'node:worker_thread
 import type { SigningAlg } from '../keys/key-material.ts'
 
 /*
- * Signs in a thread of its own, many at a time: to hand over a batch costs the thread that answers requests 1 to 3 µs
- * for each signature, and to make one 20 µs. libuv's pool, which takes each by itself, costs it half a signature to wake
- * a thread for each. The thread starts when there is a batch for the first time; this file is also its program.
+ * Signs in a thread of its own, many at a time: to hand over a batch costs the thread that answers requests some 3 µs for
+ * each signature (`npm run bench:flame -- refresh`), where one takes ten times as long. libuv's pool has a thread woken for
+ * each. The thread starts when there is a batch for the first time; this file is also its program.
  */
 
 /** A key, and what is to be signed by it, in order. */

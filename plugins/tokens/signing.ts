@@ -23,7 +23,7 @@ const signTogether = createSigningThread()
  * Makes a signer by node:crypto. `@fastify/jwt` has its key fixed when it is registered, so that no new key could sign
  * without a restart, and signs only on the thread that answers requests, where the signature is half of what a token for
  * a service costs. Here those that are asked for in one turn of the event loop are signed together in another thread,
- * where there is a core for it: `npm run bench:tokens`.
+ * where there is a core for it.
  *
  * @param workers processes that share the cores of this machine
  * @returns a function that makes a token, RFC 7515 §7.1, of a key, of `typ`, which says what kind of token it is, so that
